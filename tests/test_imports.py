@@ -1,0 +1,62 @@
+"""What starting the command line costs: nothing at import, and no torch where none is needed."""
+
+import subprocess
+import sys
+
+import pytest
+
+WATCHED = {"torch", "transformers", "numpy", "PIL", "pynvml", "jinja2", "huggingface_hub"}
+REPORT = """
+import sys
+{code}
+print("HEAVY", sorted({watched!r} & set(sys.modules)))
+"""
+
+
+def _heavy_after(code: str) -> str:
+    """Heavy packages that are loaded once `code` ran in a new interpreter."""
+    done = subprocess.run(
+        [sys.executable, "-c", REPORT.format(code=code, watched=WATCHED)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+def _running(*arguments: str) -> str:
+    return f"""
+sys.argv = ["reroute", *{arguments!r}]
+from reroute_cli.app import main
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code, stop.code
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("--version",), ("ask", "--help"), ("methods",), ("profiles", "list")],
+    ids=" ".join,
+)
+def test_the_command_line_starts_without_torch(arguments: tuple[str, ...]) -> None:
+    """Help, version and the lists answer without loading torch, transformers or an image library."""
+    assert _heavy_after(_running(*arguments)) == "HEAVY []"
+
+
+@pytest.mark.parametrize(
+    "module", ["routing.schedule", "routing.budget", "routing.methods", "routing.cost", "profiles"]
+)
+def test_arithmetic_needs_no_torch(module: str) -> None:
+    """Schedules, budgets, methods, costs and profiles are importable without torch."""
+    assert _heavy_after(f"import {module}") == "HEAVY []"
+
+
+def test_the_engine_needs_no_terminal() -> None:
+    """Importing and using the engine loads no terminal, YAML or driver package of ours."""
+    code = "import routing; routing.route, routing.Schedule\nimport sys\n" + (
+        "ours = {'typer', 'pynvml', 'reroute_cli', 'profiles'} & set(sys.modules)\nassert not ours, ours"
+    )
+    _heavy_after(code)
