@@ -72,7 +72,7 @@ class VisionStage:
     layer: decoder layer at whose input the rest goes; above 0 for models that inject vision features later.
     scorer: "cls" (towers with a CLS token) or "column_mean" (towers without).
     tau: radius of the distance weight in grid cells; None means the scorer's own default.
-    protect: quantile in [0, 1] of the anchors' scores from which an anchor stays as it is; None means likewise.
+    protect: quantile in [0, 1] of the anchors' scores from which an anchor stays as is; None means likewise.
     """
 
     keep_ratio: float

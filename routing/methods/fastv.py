@@ -1,0 +1,57 @@
+"""FastV: rank by the attention of the last prompt token, once, early (https://arxiv.org/abs/2403.06764).
+
+Published: K = 3 dense layers of 32, one keep ratio r; r = (L (1 - ratio) - K) / (L - K). Rerouted, the
+same keep ratio at layers 3, 7, 15, 23 (the Reroute release's "ours vs FastV"), which costs exactly the
+same. The authors score with the attention of layer K-1 and remove at the input of K
+(`scored_by="previous"`); the Reroute release, and our default, score with layer K itself.
+"""
+
+from __future__ import annotations
+
+from routing.errors import ScheduleError
+from routing.methods.closed_forms import Weighted
+from routing.methods.fit import feasible_cuts, fit
+from routing.methods.method import Method, Request
+from routing.schedule import Action, Schedule, Stage
+
+
+def uniform_stages(request: Request) -> tuple[Stage, ...]:
+    """One keep ratio for every cut layer: a single shot under prune, one decision per cut under reroute."""
+    cuts = request.cuts()
+    if cuts is None:
+        cuts = METHOD.stages(request.action, request.layers, request.first_layer)
+        cuts = feasible_cuts(request, cuts, Weighted((1.0,) * len(cuts)))
+    elif request.action is Action.PRUNE and len(cuts) > 1:
+        raise ScheduleError(f"{request.method} prunes once: give one cut layer, got {list(cuts)}")
+    keeps = fit(request, cuts, Weighted((1.0,) * len(cuts)))
+    return tuple(Stage(cut, keep) for cut, keep in zip(cuts, keeps, strict=True))
+
+
+def scored_stages(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The stages ranked as option `scored_by` says: by the cut layer itself, or by the layer before it."""
+    if request.choice("scored_by", ("own", "previous")) == "own":
+        return stages
+    if stages[0].layer == 0:
+        raise ScheduleError(f"{request.method}: layer 0 has no previous layer to score it; cut later")
+    return tuple(Stage(stage.layer, stage.keep_ratio, stage.layer - 1) for stage in stages)
+
+
+def _solve(request: Request) -> Schedule:
+    stages = scored_stages(request, uniform_stages(request))
+    return Schedule(stages, action=request.action, rounding=request.rounding)
+
+
+METHOD = Method(
+    name="fastv",
+    title="FastV",
+    paper="https://arxiv.org/abs/2403.06764",
+    year=2024,
+    summary="last-token attention ranks the visual tokens once, after three layers",
+    scored="language",
+    published={Action.PRUNE: (3,), Action.REROUTE: (3, 7, 15, 23)},
+    solver=_solve,
+    options={
+        "cuts": "cut layers in place of the published ones",
+        "scored_by": "own (default) or previous: which layer's attention ranks",
+    },
+)
