@@ -1,0 +1,71 @@
+"""reroute's routing engine: prune or reroute visual tokens in stock Hugging Face vision-language models.
+
+schedule = routing.solve("pdrop", action="reroute", ratio=0.889, layers=32)
+with routing.route(model, schedule) as trace:
+    output = model.generate(**inputs, max_new_tokens=32)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from routing.errors import (
+    BudgetError,
+    RoutingError,
+    ScheduleError,
+    UnsupportedInputError,
+    UnsupportedModelError,
+)
+from routing.families import FAMILIES, REFUSED, ModelInfo
+from routing.families import describe_config as describe_config
+from routing.schedule import Action, Pool, Rounding, Schedule, Stage, VisionStage
+
+if TYPE_CHECKING:
+    from routing.engine import route
+    from routing.trace import PrefillTrace, RouteTrace, StageTrace
+
+_NEEDS_TORCH = {
+    "route": "routing.engine",
+    "PrefillTrace": "routing.trace",
+    "RouteTrace": "routing.trace",
+    "StageTrace": "routing.trace",
+}
+
+__all__ = [
+    "FAMILIES",
+    "REFUSED",
+    "Action",
+    "BudgetError",
+    "ModelInfo",
+    "Pool",
+    "PrefillTrace",
+    "Rounding",
+    "RouteTrace",
+    "RoutingError",
+    "Schedule",
+    "ScheduleError",
+    "Stage",
+    "StageTrace",
+    "UnsupportedInputError",
+    "UnsupportedModelError",
+    "VisionStage",
+    "describe",
+    "describe_config",
+    "route",
+]
+
+
+def describe(model: Any) -> ModelInfo:
+    """Family, depth, first routable layer and visual token ids of a loaded model.
+
+    Raises UnsupportedModelError naming what was given and what works.
+    """
+    return describe_config(model.config)
+
+
+def __getattr__(name: str) -> Any:
+    """Import the parts that need torch when they are first asked for."""
+    if name in _NEEDS_TORCH:
+        return getattr(import_module(_NEEDS_TORCH[name]), name)
+    raise AttributeError(f"module 'routing' has no attribute {name!r}")

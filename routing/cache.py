@@ -1,0 +1,130 @@
+"""The KV-cache layer whose logical length exceeds its stored length.
+
+It stores the keys and values of kept tokens only, and tells the framework the length of the whole prompt, so
+that positions, masks and slicing stay those of the unreduced sequence. Knows nothing of scores or schedules.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from routing.errors import UnsupportedInputError
+from routing.select import Rows
+
+_WHAT_WORKS = "use a fresh DynamicCache (the default) without offloading or quantisation"
+
+
+class RoutedLayer(DynamicLayer):
+    """Keys and values of one decoder layer after a reduced prefill.
+
+    keys, values: (B, H_kv, S, D) with S = kept prompt tokens (right-aligned over the batch) + tokens since.
+    columns: (B, W) prompt column of each stored prompt entry, -1 for filler.
+    dropped: prompt columns that are not stored; get_seq_length() = S + dropped.
+    removable: trailing prompt entries that may be cropped again (guesses of assisted decoding).
+    """
+
+    def __init__(self, rows: Rows, removable: int) -> None:
+        super().__init__()
+        self.columns = rows.index
+        self.ragged = rows.valid is not None
+        self.dropped = rows.length - rows.width
+        self.removable = removable
+        self.window: int | None = None
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Append keys and values (B, H_kv, n, D); returns all stored ones.
+
+        Raises UnsupportedInputError when the sequence outgrows the layer's sliding window.
+        """
+        keys, values = super().update(key_states, value_states, *args, **kwargs)
+        if self.window is not None and self.get_seq_length() > self.window:
+            raise UnsupportedInputError(
+                f"the sequence has outgrown the layer's sliding window of {self.window} tokens, "
+                "which a routed cache cannot follow; ask for fewer new tokens"
+            )
+        return keys, values
+
+    def get_seq_length(self) -> int:
+        """Logical length: every column seen so far, stored or not."""
+        stored = super().get_seq_length()
+        return int(stored) + self.dropped if stored else 0
+
+    def stored_columns(self, new: int) -> Tensor:
+        """(B, S + new) sequence column of each stored key once `new` tokens are appended; -1 for filler."""
+        prompt = self.columns.shape[1]
+        later = int(DynamicLayer.get_seq_length(self)) + new - prompt
+        start = prompt + self.dropped
+        tail = torch.arange(start, start + later, device=self.columns.device).expand(len(self.columns), -1)
+        return torch.cat([self.columns, tail], dim=1)
+
+    def crop(self, length: int) -> None:
+        """Remove -length trailing tokens (or, as older releases call it, keep `length` logical ones).
+
+        Raises UnsupportedInputError when that reaches into the prompt, whose tokens were chosen together.
+        """
+        remove = -length if length <= 0 else max(0, self.get_seq_length() - length)
+        if not remove or not self.is_initialized or self.keys is None or self.values is None:
+            return
+        left = int(DynamicLayer.get_seq_length(self)) - remove
+        if left < self.columns.shape[1] - self.removable:
+            raise UnsupportedInputError(
+                f"cropping {remove} tokens reaches into the routed prompt, whose tokens were chosen together; "
+                "start the prompt anew on a fresh cache"
+            )
+        self.keys, self.values = self.keys[..., :left, :], self.values[..., :left, :]
+        lost = max(0, self.columns.shape[1] - left)
+        self.columns, self.removable = self.columns[:, : self.columns.shape[1] - lost], self.removable - lost
+
+    def reset(self) -> None:
+        """Forget everything; the layer is then a plain empty one."""
+        super().reset()
+        self.keys = self.values = None
+        self.is_initialized = False
+        self.columns, self.dropped, self.removable, self.ragged = self.columns[:, :0], 0, 0, False
+
+    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
+        """Follow beam search: row b becomes row beam_idx[b]."""
+        super().reorder_cache(beam_idx)
+        self.columns = self.columns.index_select(0, beam_idx.to(self.columns.device))
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat every sample `repeats` times."""
+        super().batch_repeat_interleave(repeats)
+        self.columns = self.columns.repeat_interleave(repeats, dim=0)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep the samples `indices`."""
+        super().batch_select_indices(indices)
+        self.columns = self.columns[indices, ...]
+
+
+def check_cache(cache: Any) -> None:
+    """Raise UnsupportedInputError unless a prefill into `cache` can be routed (None: no cache)."""
+    if cache is None:
+        return
+    if not isinstance(cache, DynamicCache):
+        raise UnsupportedInputError(f"a {type(cache).__name__} cannot be routed; {_WHAT_WORKS}")
+    if getattr(cache, "offloading", False):
+        raise UnsupportedInputError(f"an offloaded cache cannot be routed; {_WHAT_WORKS}")
+    for layer in cache.layers:
+        if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer, RoutedLayer):
+            raise UnsupportedInputError(f"a cache of {type(layer).__name__} cannot be routed; {_WHAT_WORKS}")
+
+
+def install(cache: DynamicCache, index: int, layer: RoutedLayer) -> None:
+    """Put `layer` in place of layer `index` of a cache in which that layer is still empty.
+
+    A sliding-window layer is replaced too: as long as the sequence fits its window it is an ordinary one, and
+    `update` refuses what does not fit.
+    """
+    while len(cache.layers) <= index:
+        cache.layers.append(DynamicLayer())
+    layer.window = getattr(cache.layers[index], "sliding_window", None)
+    layer.is_sliding = layer.window is not None
+    cache.layers[index] = layer

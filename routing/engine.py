@@ -1,0 +1,231 @@
+"""route(model, schedule): run a stock Hugging Face vision-language model under a schedule.
+
+The only file besides vision.py that registers hooks: a pre-hook on the base model starts a prefill, a pre-hook
+on every decoder layer narrows its input, a hook on the last layer restores the full length. All of it is
+undone when the `with` ends. Knows hooks and caches; what a layer sees is decided in prefill.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from routing import vision
+from routing.cache import RoutedLayer, check_cache, install
+from routing.errors import RoutingError, ScheduleError, UnsupportedInputError
+from routing.families import Location, locate
+from routing.layout import VisualLayout, build_layout
+from routing.prefill import Decision, Prefill
+from routing.schedule import Schedule, VisionStage
+from routing.scoring import SCORERS
+from routing.select import column_mask
+from routing.trace import RouteTrace
+
+_PICTURES = ("pixel_values", "pixel_values_videos", "mm_encoder_outputs")
+
+
+@contextmanager
+def route(model: Any, schedule: Schedule) -> Iterator[RouteTrace]:
+    """Route every prefill of `model` inside the `with`; yields the trace of what happened.
+
+    model: a loaded Hugging Face vision-language model of a supported family; it is not modified, and is as
+    before when the block ends, also by an exception. Keep decoding on a routed cache inside the block.
+    The ranking token is each sample's last prompt token; with an int `logits_to_keep` of n > 1, as assisted
+    decoding passes, it is the token n from the end.
+
+    Raises UnsupportedModelError, ScheduleError (schedule and model do not fit) or RoutingError (already
+    routed) on entry; calls inside raise UnsupportedInputError for caches, masks and modes that cannot be routed.
+    """
+    location = locate(model)
+    _check_fit(schedule, location)
+    session = _Session(location, schedule)
+    with ExitStack() as hooks:
+        session.attach(model, hooks)
+        yield session.trace
+
+
+class _Session:
+    """What one `route` shares between its hooks: at most one prefill is under way at a time."""
+
+    def __init__(self, location: Location, schedule: Schedule) -> None:
+        self.location, self.schedule = location, schedule
+        self.trace = RouteTrace()
+        self.anchors: vision.VisionCollector | None = None
+        self.prefill: Prefill | None = None
+        self.speculated = 0
+
+    def attach(self, model: Any, hooks: ExitStack) -> None:
+        """Register every hook; `hooks` removes them."""
+        base, layers = self.location.base, self.location.layers
+        if any(
+            isinstance(getattr(hook, "__self__", None), _Session) for hook in base._forward_pre_hooks.values()
+        ):
+            raise RoutingError("this model is being routed already; leave the outer `with` first")
+        add = partial(_add, hooks)
+        if model is not base:
+            add(model.register_forward_pre_hook(self._note_logits, with_kwargs=True))
+        add(base.register_forward_pre_hook(self._begin, with_kwargs=True))
+        add(base.register_forward_hook(self._end, always_call=True))
+        for index, layer in enumerate(layers):
+            add(layer.register_forward_pre_hook(self._layer_hook(index), with_kwargs=True))
+        add(layers[-1].register_forward_hook(self._leave))
+        if self.schedule.vision is not None:
+            self.anchors = vision.attach(
+                model, self.location.info.family, self.schedule.vision, self._anchor_count, hooks
+            )
+
+    def _note_logits(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        wanted = kwargs.get("logits_to_keep", 0)
+        self.speculated = max(0, wanted - 1) if isinstance(wanted, int) else 0
+
+    def _begin(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Base model about to run: start a prefill if these are a prompt's tokens."""
+        self.prefill = None
+        speculated, self.speculated = self.speculated, 0
+        cache, input_ids = kwargs.get("past_key_values"), args[0] if args else kwargs.get("input_ids")
+        check_cache(cache)
+        if cache is not None and cache.get_seq_length() > 0:
+            self._check_continuation(kwargs)
+            return
+        if input_ids is None:
+            raise UnsupportedInputError(
+                "inputs_embeds without input_ids hides where the visual tokens are; pass input_ids"
+            )
+        layout = build_layout(
+            input_ids, kwargs.get("attention_mask"), self.location.info.image_token_ids, speculated
+        )
+        self._check_prompt(layout, kwargs)
+        if any(layout.visual_counts):
+            self.prefill = Prefill(
+                self.schedule, self._decisions(layout), layout, _prompts(input_ids, layout)
+            )
+
+    def _check_continuation(self, kwargs: dict[str, Any]) -> None:
+        if any(kwargs.get(name) for name in _PICTURES if not isinstance(kwargs.get(name), Tensor)) or any(
+            isinstance(kwargs.get(name), Tensor) for name in _PICTURES
+        ):
+            raise UnsupportedInputError(
+                "new pictures on a used cache (a later turn, or prefill_chunk_size) cannot be routed; "
+                "give the whole conversation as one prompt on a fresh cache"
+            )
+
+    def _check_prompt(self, layout: VisualLayout, kwargs: dict[str, Any]) -> None:
+        """Refuse the first piece of a chunked prefill."""
+        for columns, last in zip(layout.positions, layout.query.tolist(), strict=True):
+            if len(columns) and int(columns[-1]) > last:
+                raise UnsupportedInputError(
+                    "a prompt must end in text after its last picture (chunked prefill cannot be routed); "
+                    "set prefill_chunk_size to None"
+                )
+
+    def _decisions(self, layout: VisualLayout) -> tuple[Decision, ...]:
+        """The schedule in token counts for these samples."""
+        counts = [self.schedule.counts(v, self.location.info.layers) for v in layout.visual_counts]
+        per_entry = list(zip(*counts, strict=True))
+        decisions = []
+        if self.schedule.vision is not None:
+            decisions.append(self._vision_decision(self.schedule.vision, layout))
+            per_entry = per_entry[1:]
+        for stage, kept in zip(self.schedule.stages, per_entry, strict=True):
+            scored_by = stage.layer if stage.scored_by is None else stage.scored_by
+            decisions.append(Decision(stage.layer, scored_by, kept))
+        return tuple(decisions)
+
+    def _vision_decision(self, stage: VisionStage, layout: VisualLayout) -> Decision:
+        assert self.anchors is not None
+        anchors = self.anchors.take(layout.visual_counts)
+        chosen = torch.zeros_like(layout.visual)
+        for row, (columns, kept) in enumerate(zip(layout.positions, anchors, strict=True)):
+            chosen[row, columns.to(chosen.device)[kept.to(chosen.device)]] = True
+        return Decision(stage.layer, stage.layer, tuple(len(kept) for kept in anchors), chosen)
+
+    def _anchor_count(self, visual: int) -> int:
+        """Anchors of a picture of `visual` tokens."""
+        return self.schedule.counts(visual, self.location.info.layers)[0]
+
+    def _layer_hook(self, index: int) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]] | None]:
+        return partial(self._enter, index)
+
+    def _enter(
+        self, index: int, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """A decoder layer is about to run."""
+        cache = kwargs.get("past_key_values")
+        if self.prefill is None:
+            return self._continue(index, args, kwargs, cache)
+        hidden, rest = (args[0], args[1:]) if args else (kwargs["hidden_states"], ())
+        kwargs = {name: value for name, value in kwargs.items() if name != "hidden_states"}
+        hidden, kwargs = self.prefill.enter(index, layer, hidden, kwargs)
+        rows = self.prefill.rows
+        if rows is not None:
+            if self.location.attention.startswith("flash"):
+                kwargs["position_ids"] = None  # ids with gaps would be read as packed sequences
+            if cache is not None:
+                check_cache(cache)
+                install(cache, index, RoutedLayer(rows, self.prefill.layout.speculated))
+        return (hidden, *rest), kwargs
+
+    def _continue(
+        self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any], cache: Any
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Decoding, or a later turn: give a layer the mask of what it has stored."""
+        if cache is None or index >= len(cache.layers) or not isinstance(cache.layers[index], RoutedLayer):
+            return None
+        stored, mask = cache.layers[index], kwargs.get("attention_mask")
+        if not stored.get_seq_length() or (mask is None and not stored.ragged):
+            return None
+        new = (args[0] if args else kwargs["hidden_states"]).shape[1]
+        columns = stored.stored_columns(new)
+        if mask is None and self.location.attention.startswith("flash"):
+            mask = (columns >= 0).long()
+        else:
+            mask = column_mask(mask, columns, new)
+        return args, {**kwargs, "attention_mask": mask}
+
+    def _leave(self, layer: Any, args: tuple[Any, ...], output: Any) -> Any:
+        """The last decoder layer has run: back to full length."""
+        if self.prefill is None:
+            return output
+        if isinstance(output, tuple):
+            return (self.prefill.leave(output[0]), *output[1:])
+        return self.prefill.leave(output)
+
+    def _end(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
+        """The base model has run, or raised: record the prefill and forget its state."""
+        prefill, self.prefill = self.prefill, None
+        if prefill is None or output is None:
+            return
+        if not prefill.finished:
+            raise RoutingError("the model ran without passing through the layers of its schedule")
+        self.trace._add(prefill.trace())
+
+
+def _add(hooks: ExitStack, handle: Any) -> None:
+    hooks.callback(handle.remove)
+
+
+def _prompts(input_ids: Tensor, layout: VisualLayout) -> list[list[int]]:
+    """The real tokens of each sample."""
+    real = (layout.visual | layout.text).cpu()
+    return [row[mask].tolist() for row, mask in zip(input_ids.cpu(), real, strict=True)]
+
+
+def _check_fit(schedule: Schedule, location: Location) -> None:
+    """Raise ScheduleError unless the schedule fits the model's depth and first routable layer."""
+    info = location.info
+    if schedule.scorer not in SCORERS:
+        raise ScheduleError(f"scorer must be one of {', '.join(SCORERS)}, got {schedule.scorer!r}")
+    schedule.counts(1, info.layers)
+    asked = [layer for layer, _ in schedule.entries] + [
+        stage.scored_by for stage in schedule.stages if stage.scored_by is not None
+    ]
+    if asked and min(asked) < info.first_layer:
+        raise ScheduleError(
+            f"layer {min(asked)} cannot decide: {info.family} adds vision features after layers "
+            f"0..{info.first_layer - 1}, so the first decision is at layer {info.first_layer} or later"
+        )

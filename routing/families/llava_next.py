@@ -1,0 +1,7 @@
+"""LLaVA-NeXT: several tiles a picture; newline features stand at image token ids and count as visual tokens."""
+
+from __future__ import annotations
+
+from routing.families.family import Family
+
+FAMILY = Family(model_types=("llava_next",), title="LLaVA-NeXT")

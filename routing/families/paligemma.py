@@ -1,0 +1,7 @@
+"""PaliGemma: image and prompt attend to each other in both directions, so masks are gathered, never dropped."""
+
+from __future__ import annotations
+
+from routing.families.family import Family
+
+FAMILY = Family(model_types=("paligemma",), title="PaliGemma", bidirectional=True)

@@ -1,0 +1,20 @@
+"""Qwen3-VL: deepstack adds vision features after the first decoder layers, so decisions start behind them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from routing.families.family import Family, image_and_video_tokens
+
+
+def after_deepstack(config: Any) -> int:
+    """First decoder layer whose input has received every deepstack feature."""
+    return len(config.vision_config.deepstack_visual_indexes)
+
+
+FAMILY = Family(
+    model_types=("qwen3_vl", "qwen3_vl_moe"),
+    title="Qwen3-VL",
+    visual_tokens=image_and_video_tokens,
+    first_layer=after_deepstack,
+)

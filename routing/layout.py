@@ -1,0 +1,87 @@
+"""Where the visual tokens of each sample stand in one prefill.
+
+Built once per prefill from input_ids and the 2-D attention mask, on the host, so that every later count is a
+plain int and nothing waits for the device. Knows no model, no schedule and no scores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from routing.errors import UnsupportedInputError
+
+
+@dataclass(frozen=True)
+class VisualLayout:
+    """Positions of text and visual tokens in a batch of B prompts, L columns wide.
+
+    visual, text: (B, L) bool, on the device of the prompt; padding is in neither.
+    positions: for each sample, (V_b,) LongTensor on the CPU: columns of its visual tokens, ascending.
+    text_counts: real text tokens of each sample.
+    query: (B,) LongTensor on the device: column of the token whose attention ranks the others.
+    length: L. speculated: trailing columns that are guesses beyond the prompt (assisted decoding).
+    padded: some column of some sample is padding.
+    """
+
+    visual: Tensor
+    text: Tensor
+    positions: tuple[Tensor, ...]
+    text_counts: tuple[int, ...]
+    query: Tensor
+    length: int
+    speculated: int
+    padded: bool
+
+    @property
+    def visual_counts(self) -> tuple[int, ...]:
+        """Visual tokens of each sample."""
+        return tuple(len(columns) for columns in self.positions)
+
+    @property
+    def prompt_counts(self) -> tuple[int, ...]:
+        """Real tokens of each sample, text and visual."""
+        return tuple(t + v for t, v in zip(self.text_counts, self.visual_counts, strict=True))
+
+
+def build_layout(
+    input_ids: Tensor, attention_mask: Tensor | None, visual_ids: tuple[int, ...], speculated: int = 0
+) -> VisualLayout:
+    """The layout of one prefill.
+
+    input_ids: (B, L). attention_mask: (B, L) of 0/1, or None for no padding. visual_ids: token ids of visual
+    tokens. Raises UnsupportedInputError for masks that are not 2-D or do not match.
+    """
+    ids = input_ids.cpu()
+    real = _real_tokens(ids, attention_mask)
+    visual = torch.isin(ids, torch.tensor(visual_ids)) & real
+    text = real & ~visual
+    device, length = input_ids.device, ids.shape[1]
+    last = length - 1 - real.flip(1).int().argmax(dim=1)
+    return VisualLayout(
+        visual=visual.to(device),
+        text=text.to(device),
+        positions=tuple(row.nonzero().flatten() for row in visual),
+        text_counts=tuple(text.sum(dim=1).tolist()),
+        query=(last - speculated).to(device),
+        length=length,
+        speculated=speculated,
+        padded=not bool(real.all()),
+    )
+
+
+def _real_tokens(ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+    if attention_mask is None:
+        return torch.ones_like(ids, dtype=torch.bool)
+    if not isinstance(attention_mask, Tensor) or attention_mask.shape != ids.shape:
+        given = (
+            tuple(attention_mask.shape)
+            if isinstance(attention_mask, Tensor)
+            else type(attention_mask).__name__
+        )
+        raise UnsupportedInputError(
+            f"a routed prefill needs a 2-D attention mask of shape {tuple(ids.shape)} like input_ids, got {given}"
+        )
+    return attention_mask.cpu().bool()

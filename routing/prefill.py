@@ -1,0 +1,202 @@
+"""One prefill under one schedule: which tokens each decoder layer sees.
+
+The state of a prefill lives in this object and dies with it. Between decisions the sequence stays compact;
+at a decision the full sequence is put together again (reroute) or the survivors are thinned (prune). Knows
+tensors and decoder layers, but registers no hooks and touches no cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from routing.layout import VisualLayout
+from routing.schedule import Action, Pool, Schedule
+from routing.scoring import SCORERS, Scoring, random_scores
+from routing.select import Rows, gather, pack, scatter, spread, square_mask, top_k, within
+from routing.trace import PrefillTrace, StageTrace
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A stage with its token counts: after it, sample b keeps counts[b] visual tokens.
+
+    chosen: (B, L) bool when the choice was made outside the decoder (the vision stage), else None.
+    """
+
+    layer: int
+    scored_by: int
+    counts: tuple[int, ...]
+    chosen: Tensor | None = None
+
+
+class Prefill:
+    """Follows one prefill through the decoder layers, in order.
+
+    prompts: real token ids of each sample, used by the random scorer only.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        decisions: tuple[Decision, ...],
+        layout: VisualLayout,
+        prompts: list[list[int]],
+    ) -> None:
+        self._schedule, self._decisions, self.layout, self._prompts = schedule, decisions, layout, prompts
+        self._rows: Rows | None = None  # None: the sequence is full
+        self._full: Tensor | None = None  # (B, L, d) as of the last decision; deferred tokens live here
+        self._kept = layout.visual
+        self._counts = layout.visual_counts
+        self._ranked: dict[int, Tensor] = {}
+        self._compact: dict[int, tuple[Any, Any]] = {}
+        self._stages: list[StageTrace] = []
+        scorer = SCORERS[schedule.scorer]
+        self._scoring = None if scorer is None else Scoring(scorer)
+
+    @property
+    def finished(self) -> bool:
+        """Every decision has been taken."""
+        return len(self._stages) == len(self._decisions)
+
+    @property
+    def rows(self) -> Rows | None:
+        """What the sequence consists of now; None while it is full."""
+        return self._rows
+
+    def trace(self) -> PrefillTrace:
+        """What has happened so far."""
+        return PrefillTrace(tuple(self._stages), self.layout.visual_counts, self.layout.prompt_counts)
+
+    def enter(
+        self, index: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """The input of decoder layer `index`: hidden (B, W, d), and its keyword arguments for those rows.
+
+        kwargs are the framework's own, for the full sequence, at every layer.
+        """
+        for number, decision in enumerate(self._decisions):
+            if decision.scored_by == index and decision.layer > index:
+                self._ranked[number] = self._score(number, layer, hidden, kwargs)
+            if decision.layer == index:
+                hidden = self._decide(number, layer, hidden, kwargs)
+        return hidden, kwargs if self._rows is None else self._narrow(kwargs)
+
+    def leave(self, hidden: Tensor) -> Tensor:
+        """The decoder's output at full length (B, L, d): deferred tokens as they were last, removed ones zero."""
+        if self._rows is None:
+            return hidden
+        if self._full is None:
+            shape = (hidden.shape[0], self.layout.length, hidden.shape[2])
+            return scatter(hidden.new_zeros(shape), self._rows, hidden)
+        return scatter(self._full, self._rows, hidden)
+
+    def _decide(self, number: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
+        decision = self._decisions[number]
+        keep, ranked = self._choose(number, layer, hidden, kwargs)
+        before = self._kept if self._stages else None
+        self._stages.append(StageTrace(decision.layer, keep, before, ranked, self.layout))
+        if keep is not self._kept:
+            hidden = self._move(hidden, keep, decision.counts)
+            self._kept, self._counts = keep, decision.counts
+        return hidden
+
+    def _choose(
+        self, number: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]
+    ) -> tuple[Tensor, Tensor | None]:
+        """The kept columns (B, L) of a decision, and the scores (B, L) if any were needed.
+
+        Nothing is scored where the count leaves no choice; where nothing changes, the answer is `_kept` itself.
+        """
+        decision, ranked = self._decisions[number], self._ranked.pop(number, None)
+        candidates = self._candidates()
+        if decision.counts == self.layout.visual_counts:
+            return (self._kept if self._rows is None else self.layout.visual), None
+        if candidates is self._kept and decision.counts == self._counts:
+            return self._kept, None
+        if decision.chosen is not None:
+            return decision.chosen, None
+        ranked = self._score(number, layer, hidden, kwargs) if ranked is None else ranked
+        ranked = ranked.masked_fill(~candidates, -torch.inf)
+        return top_k(ranked, candidates, decision.counts), ranked
+
+    def _candidates(self) -> Tensor:
+        if self._schedule.action is Action.PRUNE:
+            return self._kept
+        first = self._decisions[0].chosen
+        return self.layout.visual if first is None or self._schedule.pool is Pool.ALL else first
+
+    def _move(self, hidden: Tensor, keep: Tensor, counts: tuple[int, ...]) -> Tensor:
+        """From the rows of now to those of text plus `keep`."""
+        sizes = tuple(t + k for t, k in zip(self.layout.text_counts, counts, strict=True))
+        new = pack(self.layout.text | keep, sizes)
+        self._compact = {}
+        if self._schedule.action is Action.REROUTE:
+            self._full = self._restored(hidden)
+            hidden = gather(self._full, new.safe)
+        elif self._rows is None:
+            hidden = gather(hidden, new.safe)
+        else:
+            hidden = gather(hidden, pack(within(self._rows, self.layout.text | keep), sizes).safe)
+        self._rows = None if counts == self.layout.visual_counts and not self.layout.padded else new
+        return hidden
+
+    def _restored(self, hidden: Tensor) -> Tensor:
+        """The sequence at full length (B, L, d)."""
+        if self._rows is None or self._full is None:
+            return hidden
+        return scatter(self._full, self._rows, hidden)
+
+    def _score(self, number: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
+        """(B, L) float32 scores of decision `number`, by `layer` on its input."""
+        if self._scoring is None:
+            return self._random(number, hidden.device)
+        rows = self._rows
+        if rows is None or self._schedule.action is Action.REROUTE:
+            return self._ask(layer, self._restored(hidden), self.layout.query, kwargs)
+        query = torch.full_like(self.layout.query, rows.width - 1 - self.layout.speculated)
+        return spread(rows, self._ask(layer, hidden, query, self._narrow(kwargs)), -torch.inf)
+
+    def _ask(self, layer: Any, hidden: Tensor, query: Tensor, kwargs: dict[str, Any]) -> Tensor:
+        assert self._scoring is not None
+        scores: Tensor = self._scoring(
+            layer,
+            hidden,
+            query,
+            kwargs["position_embeddings"],
+            kwargs.get("position_ids"),
+            kwargs.get("attention_mask"),
+        )
+        return scores
+
+    def _random(self, number: int, device: torch.device) -> Tensor:
+        scores = torch.zeros(self.layout.visual.shape)
+        for row, (columns, prompt) in enumerate(zip(self.layout.positions, self._prompts, strict=True)):
+            scores[row, columns] = random_scores(self._schedule.seed, number, prompt, len(columns))
+        return scores.to(device)
+
+    def _narrow(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The framework's full-length arguments, for the rows of now; gathered once a stage."""
+        assert self._rows is not None
+        rows, narrowed = self._rows, dict(kwargs)
+        cos, sin = kwargs["position_embeddings"]
+        narrowed["position_embeddings"] = (self._once(cos, self._gathered), self._once(sin, self._gathered))
+        if kwargs.get("position_ids") is not None:
+            narrowed["position_ids"] = self._once(kwargs["position_ids"], self._gathered)
+        mask = kwargs.get("attention_mask")
+        narrowed["attention_mask"] = self._once(mask, lambda full: square_mask(full, rows))
+        return narrowed
+
+    def _gathered(self, full: Tensor) -> Tensor:
+        assert self._rows is not None
+        return gather(full, self._rows.safe)
+
+    def _once(self, original: Any, make: Callable[[Any], Any]) -> Any:
+        """make(original), remembered while the rows stay the same."""
+        if id(original) not in self._compact:
+            self._compact[id(original)] = (original, make(original))
+        return self._compact[id(original)][1]

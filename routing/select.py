@@ -1,0 +1,156 @@
+"""Choosing tokens and moving them: top-k, gather, scatter, compact masks.
+
+Tensors only: knows no model, no schedule, no method. Nothing here waits for the device: every count that
+shapes a tensor is a plain int.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which columns of an (B, L) batch stand in the W rows of a compact one, right-aligned, in order.
+
+    index: (B, W) LongTensor, columns of the full batch; -1 in filler rows.
+    valid: (B, W) bool, False in filler rows; None when there is no filler.
+    source: (n,) LongTensor, the valid rows in the flattened compact batch; target: their flattened columns.
+    length: L.
+    """
+
+    index: Tensor
+    valid: Tensor | None
+    source: Tensor
+    target: Tensor
+    length: int
+
+    @property
+    def width(self) -> int:
+        """W, the rows of the compact batch."""
+        return self.index.shape[1]
+
+    @property
+    def safe(self) -> Tensor:
+        """`index` with filler rows pointing at column 0, so that it can be used for reading."""
+        return self.index if self.valid is None else self.index.clamp(min=0)
+
+
+def top_k(scores: Tensor, candidates: Tensor, counts: tuple[int, ...]) -> Tensor:
+    """The `counts[b]` best candidates of each sample, ties to the lower column.
+
+    scores: (B, L) float. candidates: (B, L) bool. Returns (B, L) bool.
+    """
+    order = scores.masked_fill(~candidates, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    columns = torch.arange(scores.shape[1], device=scores.device).expand_as(order)
+    rank = torch.empty_like(order).scatter_(1, order, columns)
+    return (rank < torch.tensor(counts, device=scores.device)[:, None]) & candidates
+
+
+def pack(keep: Tensor, sizes: tuple[int, ...]) -> Rows:
+    """The rows of a compact batch that holds exactly the kept columns.
+
+    keep: (B, L) bool with sizes[b] columns set in sample b.
+    """
+    batch, length = keep.shape
+    width = max(sizes)
+    columns = torch.arange(length, device=keep.device).expand_as(keep)
+    index = torch.where(keep, columns, -1).sort(dim=1).values[:, length - width :]
+    ragged = min(sizes) < width
+    valid = index >= 0 if ragged else None
+    source = _valid_rows(sizes, width, keep.device)
+    offset = torch.arange(batch, device=keep.device)[:, None] * length
+    target = (index + offset).flatten()[source]
+    return Rows(index, valid, source, target, length)
+
+
+def _valid_rows(sizes: tuple[int, ...], width: int, device: torch.device) -> Tensor:
+    rows = [torch.arange((b + 1) * width - size, (b + 1) * width) for b, size in enumerate(sizes)]
+    return torch.cat(rows).to(device)
+
+
+def gather(full: Tensor, index: Tensor) -> Tensor:
+    """Rows `index` (B, W) of `full` (B | 1, L, ...) -> (B, W, ...)."""
+    batch, width = index.shape
+    if full.shape[0] == 1:
+        return full[0].index_select(0, index.flatten()).view(batch, width, *full.shape[2:])
+    offset = torch.arange(batch, device=index.device)[:, None] * full.shape[1]
+    return full.flatten(0, 1).index_select(0, (index + offset).flatten()).view(batch, width, *full.shape[2:])
+
+
+def scatter(full: Tensor, rows: Rows, compact: Tensor) -> Tensor:
+    """A copy of `full` (B, L, d) in which the valid rows of `compact` (B, W, d) stand at their columns."""
+    values = compact.flatten(0, 1)
+    if rows.valid is not None:
+        values = values.index_select(0, rows.source)
+    return full.flatten(0, 1).index_copy(0, rows.target, values).view_as(full)
+
+
+def within(outer: Rows, keep: Tensor) -> Tensor:
+    """A (B, L) choice seen from the rows of a compact batch: (B, W) bool, False in filler rows."""
+    inner = keep.gather(1, outer.safe)
+    return inner if outer.valid is None else inner & outer.valid
+
+
+def spread(outer: Rows, values: Tensor, fill: float) -> Tensor:
+    """(B, W) values of compact rows -> (B, L), `fill` elsewhere."""
+    full = values.new_full((values.shape[0], outer.length), fill)
+    return scatter(full[..., None], outer, values[..., None])[..., 0]
+
+
+def block(mask: Tensor, allowed: Tensor) -> Tensor:
+    """`mask` (bool, or additive float) with everything outside `allowed` blocked."""
+    if mask.dtype == torch.bool:
+        return mask & allowed
+    return mask.masked_fill(~allowed, torch.finfo(mask.dtype).min)
+
+
+def square_mask(mask: Tensor | None, rows: Rows) -> Tensor | None:
+    """The mask of the compact batch among itself.
+
+    mask: None (causal), (B, L) padding mask, or (B | 1, 1, L, L) bool or additive. Filler rows see themselves
+    alone, so that no row is empty; no other row sees a filler.
+    """
+    if mask is None:
+        return None if rows.valid is None else _causal(rows)[:, None]
+    if mask.ndim == 2:
+        return within(rows, mask.bool()).to(mask.dtype)
+    batch, safe = torch.arange(rows.index.shape[0], device=mask.device)[:, None, None], rows.safe
+    compact = mask[:, 0].expand(rows.index.shape[0], -1, -1)[batch, safe[:, :, None], safe[:, None, :]]
+    if rows.valid is not None:
+        compact = block(compact, rows.valid[:, None, :])
+        compact = compact.masked_fill(_filler_self(rows.valid), True if mask.dtype == torch.bool else 0.0)
+    return compact[:, None]
+
+
+def column_mask(mask: Tensor | None, columns: Tensor, queries: int) -> Tensor | None:
+    """The mask of new queries over stored keys.
+
+    mask: None, (B, T) padding mask or (B | 1, 1, q, T) over all T columns. columns: (B, S) column of each
+    stored key, -1 for filler. Without a mask the last `queries` keys are the queries' own, causally visible.
+    """
+    valid, safe = columns >= 0, columns.clamp(min=0)
+    if mask is None:
+        stored = columns.shape[1]
+        order = torch.arange(stored, device=columns.device)
+        causal = order[None, :] <= order[stored - queries :, None]
+        return (valid[:, None, :] & causal)[:, None]
+    if mask.ndim == 2:
+        return (mask.bool().gather(1, safe) & valid).to(mask.dtype)
+    full = mask.expand(columns.shape[0], -1, -1, -1)
+    picked = full.gather(3, safe[:, None, None, :].expand(-1, full.shape[1], full.shape[2], -1))
+    return block(picked, valid[:, None, None, :])
+
+
+def _causal(rows: Rows) -> Tensor:
+    assert rows.valid is not None
+    causal = rows.index[:, :, None] >= rows.index[:, None, :]
+    return (causal & rows.valid[:, None, :]) | _filler_self(rows.valid)
+
+
+def _filler_self(valid: Tensor) -> Tensor:
+    itself = torch.eye(valid.shape[1], dtype=torch.bool, device=valid.device)
+    return itself & ~valid[:, :, None]
