@@ -25,7 +25,12 @@ class RoutedLayer(DynamicLayer):
     columns: (B, W) prompt column of each stored prompt entry, -1 for filler.
     dropped: prompt columns that are not stored; get_seq_length() = S + dropped.
     removable: trailing prompt entries that may be cropped again (guesses of assisted decoding).
+    window: tokens the layer may hold where it replaces a sliding-window one, else None.
     """
+
+    keys: Tensor | None
+    values: Tensor | None
+    is_initialized: bool
 
     def __init__(self, rows: Rows, removable: int) -> None:
         super().__init__()
@@ -74,8 +79,8 @@ class RoutedLayer(DynamicLayer):
         left = int(DynamicLayer.get_seq_length(self)) - remove
         if left < self.columns.shape[1] - self.removable:
             raise UnsupportedInputError(
-                f"cropping {remove} tokens reaches into the routed prompt, whose tokens were chosen together; "
-                "start the prompt anew on a fresh cache"
+                f"cropping {remove} tokens reaches into the routed prompt, whose tokens were chosen "
+                "together; start the prompt anew on a fresh cache"
             )
         self.keys, self.values = self.keys[..., :left, :], self.values[..., :left, :]
         lost = max(0, self.columns.shape[1] - left)

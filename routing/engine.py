@@ -1,8 +1,8 @@
 """route(model, schedule): run a stock Hugging Face vision-language model under a schedule.
 
-The only file besides vision.py that registers hooks: a pre-hook on the base model starts a prefill, a pre-hook
-on every decoder layer narrows its input, a hook on the last layer restores the full length. All of it is
-undone when the `with` ends. Knows hooks and caches; what a layer sees is decided in prefill.py.
+The only file besides vision.py that registers hooks: a pre-hook on the base model starts a prefill, a
+pre-hook on every decoder layer narrows its input, a hook on the last layer restores the full length. All of
+it is undone when the `with` ends. Knows hooks and caches; what a layer sees is decided in prefill.py.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def route(model: Any, schedule: Schedule) -> Iterator[RouteTrace]:
     decoding passes, it is the token n from the end.
 
     Raises UnsupportedModelError, ScheduleError (schedule and model do not fit) or RoutingError (already
-    routed) on entry; calls inside raise UnsupportedInputError for caches, masks and modes that cannot be routed.
+    routed) on entry; calls inside raise UnsupportedInputError for caches, masks and modes that cannot be
+    routed.
     """
     location = locate(model)
     _check_fit(schedule, location)
@@ -56,6 +57,7 @@ class _Session:
         self.location, self.schedule = location, schedule
         self.trace = RouteTrace()
         self.anchors: vision.VisionCollector | None = None
+        self.prompt: tuple[VisualLayout, list[list[int]]] | None = None
         self.prefill: Prefill | None = None
         self.speculated = 0
 
@@ -79,13 +81,13 @@ class _Session:
                 model, self.location.info.family, self.schedule.vision, self._anchor_count, hooks
             )
 
-    def _note_logits(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _note_logits(self, _module: Any, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         wanted = kwargs.get("logits_to_keep", 0)
         self.speculated = max(0, wanted - 1) if isinstance(wanted, int) else 0
 
-    def _begin(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Base model about to run: start a prefill if these are a prompt's tokens."""
-        self.prefill = None
+    def _begin(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Base model about to run: note the prompt if this is a prefill with visual tokens."""
+        self.prompt = self.prefill = None
         speculated, self.speculated = self.speculated, 0
         cache, input_ids = kwargs.get("past_key_values"), args[0] if args else kwargs.get("input_ids")
         check_cache(cache)
@@ -99,22 +101,20 @@ class _Session:
         layout = build_layout(
             input_ids, kwargs.get("attention_mask"), self.location.info.image_token_ids, speculated
         )
-        self._check_prompt(layout, kwargs)
+        self._check_prompt(layout)
         if any(layout.visual_counts):
-            self.prefill = Prefill(
-                self.schedule, self._decisions(layout), layout, _prompts(input_ids, layout)
-            )
+            self.prompt = layout, _prompts(input_ids, layout)
 
     def _check_continuation(self, kwargs: dict[str, Any]) -> None:
-        if any(kwargs.get(name) for name in _PICTURES if not isinstance(kwargs.get(name), Tensor)) or any(
-            isinstance(kwargs.get(name), Tensor) for name in _PICTURES
-        ):
+        """Refuse pictures that arrive on a used cache."""
+        given = [kwargs.get(name) for name in _PICTURES]
+        if any(isinstance(value, Tensor) or value for value in given):
             raise UnsupportedInputError(
                 "new pictures on a used cache (a later turn, or prefill_chunk_size) cannot be routed; "
                 "give the whole conversation as one prompt on a fresh cache"
             )
 
-    def _check_prompt(self, layout: VisualLayout, kwargs: dict[str, Any]) -> None:
+    def _check_prompt(self, layout: VisualLayout) -> None:
         """Refuse the first piece of a chunked prefill."""
         for columns, last in zip(layout.positions, layout.query.tolist(), strict=True):
             if len(columns) and int(columns[-1]) > last:
@@ -139,10 +139,16 @@ class _Session:
     def _vision_decision(self, stage: VisionStage, layout: VisualLayout) -> Decision:
         assert self.anchors is not None
         anchors = self.anchors.take(layout.visual_counts)
+        device = layout.visual.device
         chosen = torch.zeros_like(layout.visual)
-        for row, (columns, kept) in enumerate(zip(layout.positions, anchors, strict=True)):
-            chosen[row, columns.to(chosen.device)[kept.to(chosen.device)]] = True
-        return Decision(stage.layer, stage.layer, tuple(len(kept) for kept in anchors), chosen)
+        scores = torch.full(chosen.shape, -torch.inf, device=device)
+        for row, (columns, found) in enumerate(zip(layout.positions, anchors, strict=True)):
+            at = columns.to(device)
+            chosen[row, at[found.kept.to(device)]] = True
+            if found.scores is not None:
+                scores[row, at] = found.scores.to(device)
+        counts = tuple(len(found.kept) for found in anchors)
+        return Decision(stage.layer, stage.layer, counts, chosen, scores)
 
     def _anchor_count(self, visual: int) -> int:
         """Anchors of a picture of `visual` tokens."""
@@ -156,8 +162,11 @@ class _Session:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """A decoder layer is about to run."""
         cache = kwargs.get("past_key_values")
-        if self.prefill is None:
+        if self.prompt is None:
             return self._continue(index, args, kwargs, cache)
+        if self.prefill is None:  # only now have the pictures been encoded
+            layout, prompts = self.prompt
+            self.prefill = Prefill(self.schedule, self._decisions(layout), layout, prompts)
         hidden, rest = (args[0], args[1:]) if args else (kwargs["hidden_states"], ())
         kwargs = {name: value for name, value in kwargs.items() if name != "hidden_states"}
         hidden, kwargs = self.prefill.enter(index, layer, hidden, kwargs)
@@ -187,7 +196,7 @@ class _Session:
             mask = column_mask(mask, columns, new)
         return args, {**kwargs, "attention_mask": mask}
 
-    def _leave(self, layer: Any, args: tuple[Any, ...], output: Any) -> Any:
+    def _leave(self, _layer: Any, _args: tuple[Any, ...], output: Any) -> Any:
         """The last decoder layer has run: back to full length."""
         if self.prefill is None:
             return output
@@ -195,12 +204,13 @@ class _Session:
             return (self.prefill.leave(output[0]), *output[1:])
         return self.prefill.leave(output)
 
-    def _end(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
+    def _end(self, _module: Any, _args: tuple[Any, ...], output: Any) -> None:
         """The base model has run, or raised: record the prefill and forget its state."""
-        prefill, self.prefill = self.prefill, None
-        if prefill is None or output is None:
+        prompt, prefill = self.prompt, self.prefill
+        self.prompt = self.prefill = None
+        if prompt is None or output is None:
             return
-        if not prefill.finished:
+        if prefill is None or not prefill.finished:
             raise RoutingError("the model ran without passing through the layers of its schedule")
         self.trace._add(prefill.trace())
 

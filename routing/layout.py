@@ -76,12 +76,8 @@ def _real_tokens(ids: Tensor, attention_mask: Tensor | None) -> Tensor:
     if attention_mask is None:
         return torch.ones_like(ids, dtype=torch.bool)
     if not isinstance(attention_mask, Tensor) or attention_mask.shape != ids.shape:
-        given = (
-            tuple(attention_mask.shape)
-            if isinstance(attention_mask, Tensor)
-            else type(attention_mask).__name__
-        )
+        given = getattr(attention_mask, "shape", type(attention_mask).__name__)
         raise UnsupportedInputError(
-            f"a routed prefill needs a 2-D attention mask of shape {tuple(ids.shape)} like input_ids, got {given}"
+            f"a routed prefill needs a 2-D attention mask of the shape of input_ids, {ids.shape}; got {given}"
         )
     return attention_mask.cpu().bool()

@@ -25,13 +25,14 @@ from routing.trace import PrefillTrace, StageTrace
 class Decision:
     """A stage with its token counts: after it, sample b keeps counts[b] visual tokens.
 
-    chosen: (B, L) bool when the choice was made outside the decoder (the vision stage), else None.
+    chosen, scores: (B, L) bool and float32 when the choice was made outside the decoder (the vision stage).
     """
 
     layer: int
     scored_by: int
     counts: tuple[int, ...]
     chosen: Tensor | None = None
+    scores: Tensor | None = None
 
 
 class Prefill:
@@ -87,7 +88,7 @@ class Prefill:
         return hidden, kwargs if self._rows is None else self._narrow(kwargs)
 
     def leave(self, hidden: Tensor) -> Tensor:
-        """The decoder's output at full length (B, L, d): deferred tokens as they were last, removed ones zero."""
+        """The decoder's output at full length (B, L, d): deferred tokens as they were, removed ones zero."""
         if self._rows is None:
             return hidden
         if self._full is None:
@@ -110,7 +111,7 @@ class Prefill:
     ) -> tuple[Tensor, Tensor | None]:
         """The kept columns (B, L) of a decision, and the scores (B, L) if any were needed.
 
-        Nothing is scored where the count leaves no choice; where nothing changes, the answer is `_kept` itself.
+        Nothing is scored where the count leaves no choice; where nothing changes, `_kept` itself returns.
         """
         decision, ranked = self._decisions[number], self._ranked.pop(number, None)
         candidates = self._candidates()
@@ -119,7 +120,7 @@ class Prefill:
         if candidates is self._kept and decision.counts == self._counts:
             return self._kept, None
         if decision.chosen is not None:
-            return decision.chosen, None
+            return decision.chosen, decision.scores
         ranked = self._score(number, layer, hidden, kwargs) if ranked is None else ranked
         ranked = ranked.masked_fill(~candidates, -torch.inf)
         return top_k(ranked, candidates, decision.counts), ranked

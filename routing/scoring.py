@@ -56,7 +56,7 @@ class Scoring(nn.Module):
 
     def forward(
         self,
-        layer: nn.Module,
+        layer: Any,
         hidden: Tensor,
         query: Tensor,
         rotary: tuple[Tensor, Tensor],
@@ -101,14 +101,15 @@ def _heads(attention: Any, hidden: Tensor, which: str) -> Tensor:
     """The q or k projection of (B, S, d), normed per head where the model does so: (B, heads, S, D)."""
     projected = getattr(attention, f"{which}_proj")(hidden).unflatten(-1, (-1, attention.head_dim))
     norm = getattr(attention, f"{which}_norm", None)
-    return (projected if norm is None else norm(projected)).transpose(1, 2)
+    heads: Tensor = projected if norm is None else norm(projected)
+    return heads.transpose(1, 2)
 
 
 def _length_scale(attention: Any, positions: Tensor) -> Tensor:
     """Ministral 3 sharpens queries by position (B, 1, R, 1); 1 for every other decoder."""
     scale = getattr(sys.modules[type(attention).__module__], "get_llama_4_attn_scale", None)
     if scale is None:
-        return positions.new_ones(())
+        return torch.ones((), device=positions.device)
     rope = attention.config.rope_parameters
     found: Tensor = scale(
         positions, rope.get("llama_4_scaling_beta"), rope.get("original_max_position_embeddings")
@@ -123,7 +124,7 @@ def _pick(full: Tensor, rows: Tensor) -> Tensor:
 
 
 def _row_bias(mask: Tensor | None, rows: Tensor, length: int) -> Tensor:
-    """What each asking row may see, as float32 (B, R, S) of 0 and -inf (or the additive mask's own values)."""
+    """What each asking row may see: (B, R, S) float32 of 0 and -inf, or the additive mask's own values."""
     columns = torch.arange(length, device=rows.device)
     visible = columns <= rows[..., None]
     if mask is not None and mask.ndim == 2:

@@ -19,7 +19,7 @@ class StageTrace:
     """One decision of one prefill.
 
     layer: decoder layer at whose input the tokens were chosen.
-    keep: (B, L) bool on the device, the kept visual columns. before: the same of the decision before, or None.
+    keep: (B, L) bool on the device, the kept visual columns. before: those of the decision before.
     ranked: (B, L) float32 scores on the device, or None where nothing was scored.
     """
 
@@ -31,7 +31,7 @@ class StageTrace:
 
     @cached_property
     def kept(self) -> tuple[Tensor, ...]:
-        """For each sample, (K_b,) LongTensor on the CPU: indices 0..V_b-1 among its visual tokens, ascending."""
+        """For each sample, (K_b,) LongTensor on the CPU: indices among its visual tokens, ascending."""
         return _indices(self.keep, self.layout)
 
     @cached_property
@@ -43,7 +43,7 @@ class StageTrace:
 
     @cached_property
     def scores(self) -> tuple[Tensor | None, ...]:
-        """For each sample, (V_b,) float32 on the CPU, -inf where a token was no candidate; None if unscored."""
+        """For each sample, (V_b,) float32 on the CPU, -inf for what was no candidate; None if unscored."""
         if self.ranked is None:
             return tuple(None for _ in self.layout.positions)
         ranked = self.ranked.cpu()

@@ -56,7 +56,7 @@ REFUSED: dict[str, str] = {
     "mllama": "it reads the picture by cross-attention: there are no visual tokens in the sequence",
 }
 
-# Language models whose layer is norm -> attention(q_proj, k_proj, rotary) -> norm -> MLP on a residual stream.
+# Language models whose layer is norm, attention (q_proj, k_proj, rotary), norm, MLP on a residual stream.
 DECODERS: tuple[str, ...] = (
     "llama",
     "mistral",
@@ -132,7 +132,7 @@ def locate(model: Any) -> Location:
         raise UnsupportedModelError("flex_attention cannot be routed; load the model with sdpa or eager")
     if attention.startswith("flash") and decoder.config.model_type == "ministral3":
         raise UnsupportedModelError(
-            f"Ministral 3 under {attention} reads gaps in its positions as packed sequences; use sdpa or eager"
+            f"Ministral 3 under {attention} takes gaps in positions for packed sequences; use sdpa or eager"
         )
     return Location(info, family, base, tuple(decoder.layers[: info.layers]), attention)
 

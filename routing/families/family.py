@@ -21,7 +21,7 @@ def image_and_video_tokens(config: Any) -> tuple[int, ...]:
     return (int(config.image_token_id), int(config.video_token_id))
 
 
-def any_layer(config: Any) -> int:
+def any_layer(_config: Any) -> int:
     """Visual tokens enter once, before layer 0: every decoder layer may decide."""
     return 0
 

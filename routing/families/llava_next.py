@@ -1,4 +1,4 @@
-"""LLaVA-NeXT: several tiles a picture; newline features stand at image token ids and count as visual tokens."""
+"""LLaVA-NeXT: several tiles a picture; newline features stand at image token ids: visual tokens too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PaliGemma: image and prompt attend to each other in both directions, so masks are gathered, never dropped."""
+"""PaliGemma: image and prompt attend to each other both ways, so masks are gathered, never dropped."""
 
 from __future__ import annotations
 
