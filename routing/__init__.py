@@ -10,6 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from routing.budget import ratio_for_budget, solve
 from routing.errors import (
     BudgetError,
     RoutingError,
@@ -17,8 +18,8 @@ from routing.errors import (
     UnsupportedInputError,
     UnsupportedModelError,
 )
-from routing.families import FAMILIES, REFUSED, ModelInfo
-from routing.families import describe_config as describe_config
+from routing.families import FAMILIES, REFUSED, ModelInfo, describe_config
+from routing.methods import METHODS, Method
 from routing.schedule import Action, Pool, Rounding, Schedule, Stage, VisionStage
 
 if TYPE_CHECKING:
@@ -34,9 +35,11 @@ _NEEDS_TORCH = {
 
 __all__ = [
     "FAMILIES",
+    "METHODS",
     "REFUSED",
     "Action",
     "BudgetError",
+    "Method",
     "ModelInfo",
     "Pool",
     "PrefillTrace",
@@ -52,7 +55,9 @@ __all__ = [
     "VisionStage",
     "describe",
     "describe_config",
+    "ratio_for_budget",
     "route",
+    "solve",
 ]
 
 
