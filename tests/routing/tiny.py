@@ -1,0 +1,169 @@
+"""Tiny seeded vision-language models and hand-made inputs for them, without any processor.
+
+A sample is a tuple of segments: an int is that many text tokens, a pair (h, w) is a picture of h×w cells, for example
+`(4, (2, 3), 5)`. Families whose pictures all have one size read h as the number of pictures in a row (idefics3 and
+smolvlm: tiles between text tokens) or ignore the size.
+"""
+
+import functools
+import zlib
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+
+from tests.routing.tiny_models import BREAK, END, IMAGE, LAYERS, REFUSED, START, SUPPORTED, VARIANTS, build
+
+Picture = tuple[int, int]
+Sample = tuple[int | Picture, ...]
+
+FAMILIES = tuple(SUPPORTED)
+ALL = (*FAMILIES, *VARIANTS)
+REFUSED_FAMILIES = tuple(REFUSED)
+MODEL_TYPE = {name: VARIANTS[name][0] if name in VARIANTS else name for name in ALL}
+FIRST_LAYER = {"qwen3_vl": 2}  # deepstack adds visual features after layers 0 and 1
+
+ONE: Sample = (4, (3, 4), 7)
+TEXT_ONLY: Sample = (9,)
+RAGGED: tuple[Sample, ...] = ((3, (2, 3), 5), (2, (4, 4), 3, (2, 2), 6), TEXT_ONLY, (5, (3, 2), 8))
+_PATCH = {"llava": 20, "internvl": 32, "paligemma": 16}
+_TILE = {"idefics3": 24, "smolvlm": 24}
+_ANYRES = ("llava_next", "llava_onevision")
+_GRID = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v")
+_FIXED_TOKENS = {"llava": 25, "internvl": 16, "paligemma": 16}
+
+
+def _noise(seed: object, *shape: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(zlib.crc32(repr(seed).encode()))
+    return torch.randn(*shape, generator=generator)
+
+
+def _words(seed: object, count: int) -> list[int]:
+    return [int(value) for value in (_noise(seed, count).abs() * 1000 % 170).long() + 10]
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A tiny model with the inputs it understands."""
+
+    name: str
+    model: torch.nn.Module
+
+    @property
+    def family(self) -> str:
+        """The model_type the engine sees."""
+        return MODEL_TYPE[self.name]
+
+    @property
+    def layers(self) -> int:
+        """Number of decoder layers."""
+        return LAYERS
+
+    @property
+    def first_layer(self) -> int:
+        """First decoder layer that a schedule may name."""
+        return FIRST_LAYER.get(self.name, 0)
+
+    def ids(self, sample: Sample) -> list[int]:
+        """Token ids of one sample, with the right number of image tokens for every picture."""
+        parts = [
+            _words((sample, place), segment) if isinstance(segment, int) else self._picture_ids(sample, place)
+            for place, segment in enumerate(sample)
+        ]
+        return list(chain.from_iterable(parts))
+
+    def visual(self, sample: Sample) -> int:
+        """Number of visual tokens of one sample."""
+        return self.ids(sample).count(IMAGE)
+
+    def inputs(self, *samples: Sample) -> dict[str, torch.Tensor]:
+        """Keyword arguments of forward and generate for these samples, left-padded."""
+        rows = [self.ids(sample) for sample in samples]
+        width = max(map(len, rows))
+        ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+        inputs = {"input_ids": ids, "attention_mask": mask, **self.pictures(*samples)}
+        if self.family in _GRID:
+            inputs["mm_token_type_ids"] = (ids == IMAGE).int()
+        if self.family == "paligemma":
+            inputs["token_type_ids"] = torch.zeros_like(ids)
+        return inputs
+
+    def pictures(self, *samples: Sample) -> dict[str, torch.Tensor]:
+        """The picture part of the inputs: pixels and whatever says their size; empty for text alone."""
+        seeds = [[(sample, place) for place, s in enumerate(sample) if isinstance(s, tuple)] for sample in samples]
+        flat = list(chain.from_iterable(seeds))
+        if not flat:
+            return {}
+        if self.family in _TILE:
+            return _tiles(self, seeds)
+        if self.family in _PATCH:
+            side = _PATCH[self.family]
+            return {"pixel_values": torch.stack([_noise(seed, 3, side, side) for seed in flat])}
+        if self.family in _ANYRES:
+            return _anyres(flat)
+        return _grids(flat) if self.family in _GRID else _pixtral(flat)
+
+    def _picture_ids(self, sample: Sample, place: int) -> list[int]:
+        high, wide = sample[place]
+        if self.family in _FIXED_TOKENS:
+            return [IMAGE] * _FIXED_TOKENS[self.family]
+        if self.family in _TILE:
+            return list(chain.from_iterable([START, *[IMAGE] * 9] for _ in range(high))) + [END]
+        if self.family in _ANYRES:
+            return [IMAGE] * _anyres_tokens(self.model, (sample, place))
+        if self.family == "mistral3":
+            return list(chain.from_iterable([*[IMAGE] * wide, BREAK] for _ in range(high)))[:-1] + [END]
+        return [START, *[IMAGE] * (high * wide), END]
+
+
+def _segment(seed: tuple[Sample, int]) -> Picture:
+    return seed[0][seed[1]]
+
+
+def _anyres(seeds: list) -> dict[str, torch.Tensor]:
+    """Pictures of 12×12 pixels a tile: the whole, then the tiles of the best-fitting of three layouts."""
+    sizes = torch.tensor([[6 * high, 6 * wide] for high, wide in map(_segment, seeds)])
+    return {"pixel_values": torch.stack([_noise(seed, 5, 3, 12, 12) for seed in seeds]), "image_sizes": sizes}
+
+
+@functools.cache
+def _anyres_tokens(model: torch.nn.Module, seed: tuple[Sample, int]) -> int:
+    with torch.no_grad():
+        features = model.model.get_image_features(**_anyres([seed]), return_dict=True).pooler_output
+    return sum(len(feature) for feature in features)
+
+
+def _grids(seeds: list) -> dict[str, torch.Tensor]:
+    """Flattened patches, four to a visual token, with their grid (1, 2h, 2w)."""
+    grids = torch.tensor([[1, 2 * high, 2 * wide] for high, wide in map(_segment, seeds)])
+    patches = [_noise(seed, int(grid.prod()), 3 * 2 * 4 * 4) for seed, grid in zip(seeds, grids, strict=True)]
+    return {"pixel_values": torch.cat(patches), "image_grid_thw": grids}
+
+
+def _pixtral(seeds: list) -> dict[str, torch.Tensor]:
+    """Pictures of 8×8 pixels a cell, zero-padded to the largest."""
+    sizes = torch.tensor([[8 * high, 8 * wide] for high, wide in map(_segment, seeds)])
+    pixels = torch.zeros(len(seeds), 3, *sizes.amax(0).tolist())
+    for row, (seed, (high, wide)) in enumerate(zip(seeds, sizes.tolist(), strict=True)):
+        pixels[row, :, :high, :wide] = _noise(seed, 3, high, wide)
+    return {"pixel_values": pixels, "image_sizes": sizes}
+
+
+def _tiles(tiny: Tiny, seeds: list) -> dict[str, torch.Tensor]:
+    """(B, most tiles, 3, 24, 24), where samples with fewer tiles are filled with empty ones."""
+    rows = [[_noise((seed, tile), 3, 24, 24) for seed in row for tile in range(_segment(seed)[0])] for row in seeds]
+    most = max(map(len, rows))
+    empty = torch.zeros(3, 24, 24)
+    return {"pixel_values": torch.stack([torch.stack(row + [empty] * (most - len(row))) for row in rows])}
+
+
+@functools.cache
+def tiny(name: str, attention: str = "sdpa") -> Tiny:
+    """The shared model of that family; tests must leave it as they found it."""
+    return Tiny(name, build(name, attention))
+
+
+def fresh(name: str, attention: str = "sdpa") -> Tiny:
+    """A model of its own, for tests that may leave something behind."""
+    return Tiny(name, build(name, attention))

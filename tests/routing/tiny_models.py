@@ -1,0 +1,275 @@
+"""Configurations of tiny random models, one per family of vision-language model.
+
+Knows the configuration classes of transformers and how to fill weights so that attention is far from uniform. Does not
+know how inputs are made (tiny.py) and nothing of the engine under test.
+"""
+
+import torch
+from transformers import AutoModelForImageTextToText, CONFIG_MAPPING
+
+VOCABULARY = 200
+IMAGE, VIDEO, START, END, BREAK = 190, 191, 192, 193, 194
+LAYERS = 6
+
+_TEXT = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 1024,
+    "rms_norm_eps": 1e-6,
+    "bos_token_id": 1,
+    "eos_token_id": None,
+    "pad_token_id": 0,
+    "tie_word_embeddings": False,
+}
+_MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
+_TOWER = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+_QWEN_IDS = {
+    "image_token_id": IMAGE,
+    "video_token_id": VIDEO,
+    "vision_start_token_id": START,
+    "vision_end_token_id": END,
+    "tie_word_embeddings": False,
+}
+_PINPOINTS = [[12, 24], [24, 12], [24, 24]]
+
+
+def _clip(size: int) -> dict:
+    return {"model_type": "clip_vision_model", "image_size": size, "patch_size": 4, "projection_dim": 32, **_TOWER}
+
+
+def _siglip(size: int) -> dict:
+    return {
+        "model_type": "siglip_vision_model",
+        "image_size": size,
+        "patch_size": 4,
+        "vision_use_head": False,
+        **_TOWER,
+    }
+
+
+def _text(model_type: str, **more: object) -> dict:
+    return {"model_type": model_type, **_TEXT, **more}
+
+
+def _grid_tower(**more: object) -> dict:
+    return {
+        "depth": 2,
+        "hidden_size": 32,
+        "num_heads": 2,
+        "in_channels": 3,
+        "patch_size": 4,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        **more,
+    }
+
+
+def _llava() -> dict:
+    return {
+        "text_config": _text("llama", head_dim=16),
+        "vision_config": _clip(20),
+        "image_token_index": IMAGE,
+        "image_seq_length": 25,
+    }
+
+
+def _llava_next() -> dict:
+    return {
+        "text_config": _text("llama", head_dim=16),
+        "vision_config": _clip(12),
+        "image_token_index": IMAGE,
+        "image_grid_pinpoints": _PINPOINTS,
+    }
+
+
+def _llava_onevision() -> dict:
+    return {
+        "text_config": _text("qwen2"),
+        "vision_config": _siglip(12),
+        "image_token_index": IMAGE,
+        "video_token_index": VIDEO,
+        "image_grid_pinpoints": _PINPOINTS,
+    }
+
+
+def _qwen2_vl() -> dict:
+    tower = _grid_tower(embed_dim=32, mlp_ratio=2)
+    tower["hidden_size"] = 64  # the name of the output width in this family
+    return {"text_config": _text("qwen2_vl_text", rope_parameters=_MROPE), "vision_config": tower, **_QWEN_IDS}
+
+
+def _qwen2_5_vl() -> dict:
+    tower = _grid_tower(intermediate_size=48, out_hidden_size=64, window_size=16, fullatt_block_indexes=[1])
+    return {"text_config": _text("qwen2_5_vl_text", rope_parameters=_MROPE), "vision_config": tower, **_QWEN_IDS}
+
+
+def _qwen3_vl() -> dict:
+    rope = {**_MROPE, "mrope_interleaved": True}
+    tower = _grid_tower(
+        depth=3,
+        intermediate_size=48,
+        out_hidden_size=64,
+        num_position_embeddings=64,
+        deepstack_visual_indexes=[0, 1],
+    )
+    text = _text("qwen3_vl_text", head_dim=16, rope_parameters=rope)
+    return {"text_config": text, "vision_config": tower, **_QWEN_IDS}
+
+
+def _internvl() -> dict:
+    tower = {"image_size": [32, 32], "patch_size": [4, 4], "model_type": "internvl_vision", **_TOWER}
+    return {
+        "text_config": _text("qwen2"),
+        "vision_config": tower,
+        "image_token_id": IMAGE,
+        "image_seq_length": 16,
+        "tie_word_embeddings": False,
+    }
+
+
+def _idefics(name: str) -> dict:
+    tower = {"model_type": f"{name}_vision", "image_size": 24, "patch_size": 4, **_TOWER}
+    return {
+        "text_config": _text("llama", head_dim=16),
+        "vision_config": tower,
+        "image_token_id": IMAGE,
+        "scale_factor": 2,
+        "pad_token_id": 0,
+    }
+
+
+def _mistral3() -> dict:
+    return {
+        "text_config": _text("mistral", head_dim=16, sliding_window=None),
+        "vision_config": {"model_type": "pixtral", "image_size": 64, "patch_size": 4, **_TOWER},
+        "image_token_index": IMAGE,
+        "spatial_merge_size": 2,
+        "tie_word_embeddings": False,
+    }
+
+
+def _ministral3() -> dict:
+    rope = {
+        "rope_type": "yarn",
+        "rope_theta": 10000.0,
+        "factor": 4.0,
+        "original_max_position_embeddings": 16,
+        "llama_4_scaling_beta": 0.1,
+        "mscale": 1.0,
+        "mscale_all_dim": 1.0,
+    }
+    return _mistral3() | {"text_config": _text("ministral3", head_dim=16, rope_parameters=rope)}
+
+
+def _glm4v() -> dict:
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2], "partial_rotary_factor": 0.5}
+    tower = _grid_tower(intermediate_size=48, out_hidden_size=64, image_size=32)
+    ids = {"image_token_id": IMAGE, "video_token_id": VIDEO, "image_start_token_id": START}
+    ids |= {"image_end_token_id": END, "video_start_token_id": 195, "video_end_token_id": 196}
+    return {"text_config": _text("glm4v_text", rope_parameters=rope), "vision_config": tower, **ids}
+
+
+def _paligemma() -> dict:
+    return {
+        "text_config": _text("gemma", head_dim=16, num_key_value_heads=1),
+        "vision_config": _siglip(16),
+        "image_token_index": IMAGE,
+        "vocab_size": VOCABULARY,
+        "projection_dim": 64,
+        "hidden_size": 64,
+        "tie_word_embeddings": False,
+    }
+
+
+def _gemma3() -> dict:
+    return {
+        "text_config": _text("gemma3_text", head_dim=16, sliding_window=8, query_pre_attn_scalar=16),
+        "vision_config": _siglip(16),
+        "image_token_index": IMAGE,
+        "boi_token_index": START,
+        "eoi_token_index": END,
+        "mm_tokens_per_image": 4,
+    }
+
+
+def _qwen3_5() -> dict:
+    linear = {"linear_num_key_heads": 2, "linear_num_value_heads": 4}
+    linear |= {"linear_key_head_dim": 16, "linear_value_head_dim": 16}
+    tower = _grid_tower(intermediate_size=48, out_hidden_size=64, num_position_embeddings=64)
+    return {"text_config": _text("qwen3_5_text", head_dim=16, **linear), "vision_config": tower, **_QWEN_IDS}
+
+
+def _lfm2_vl() -> dict:
+    tower = {"model_type": "siglip2_vision_model", "patch_size": 4, "num_patches": 64, **_TOWER}
+    text = _text("lfm2", block_multiple_of=16, full_attn_idxs=[1, 3, 5])
+    return {"text_config": text, "vision_config": tower, "image_token_id": IMAGE, "projector_hidden_size": 64}
+
+
+def _mllama() -> dict:
+    tower = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_global_layers": 1,
+        "attention_heads": 2,
+        "image_size": 16,
+        "patch_size": 4,
+        "vision_output_dim": 64,
+        "intermediate_layers_indices": [0],
+        "supported_aspect_ratios": [[1, 1]],
+        "max_num_tiles": 1,
+    }
+    rope = {"rope_type": "default", "rope_theta": 10000.0}
+    text = _text("mllama_text_model", cross_attention_layers=[1, 3], rope_parameters=rope)
+    return {"text_config": text, "vision_config": tower, "image_token_index": IMAGE}
+
+
+SUPPORTED = {
+    "llava": _llava,
+    "llava_next": _llava_next,
+    "llava_onevision": _llava_onevision,
+    "qwen2_vl": _qwen2_vl,
+    "qwen2_5_vl": _qwen2_5_vl,
+    "qwen3_vl": _qwen3_vl,
+    "internvl": _internvl,
+    "idefics3": lambda: _idefics("idefics3"),
+    "smolvlm": lambda: _idefics("smolvlm"),
+    "mistral3": _mistral3,
+    "glm4v": _glm4v,
+    "paligemma": _paligemma,
+}
+VARIANTS = {"ministral3": ("mistral3", _ministral3)}  # the same family with another language model
+REFUSED = {"gemma3": _gemma3, "qwen3_5": _qwen3_5, "lfm2_vl": _lfm2_vl, "mllama": _mllama}
+
+
+def _fill(name: str, weight: torch.Tensor) -> None:
+    """Weights whose attention is peaked and whose greedy tokens vary, unlike the default 0.02 initialisation."""
+    if weight.dim() < 2:
+        noise = torch.randn_like(weight) * 0.1
+        weight.add_(noise)
+        return
+    fan_in = weight[0].numel()
+    gain = 1.6 if ".q_proj" in name or ".k_proj" in name else 0.9
+    weight.normal_(0.0, 1.0 if "embed" in name else gain / fan_in**0.5)
+
+
+def build(family: str, attention: str) -> torch.nn.Module:
+    """A seeded float32 model on the CPU in evaluation mode; `attention` is "sdpa" or "eager"."""
+    model_type, make = VARIANTS.get(family) or (family, (SUPPORTED | REFUSED)[family])
+    config = CONFIG_MAPPING[model_type](**make())
+    torch.manual_seed(0)
+    model = AutoModelForImageTextToText.from_config(config, attn_implementation=attention).eval()
+    generator_state = torch.get_rng_state()
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            _fill(name, weight)
+        model.lm_head.weight[IMAGE:] = 0.0  # no marker is ever generated: it would stand for a picture
+    torch.set_rng_state(generator_state)
+    model.generation_config.eos_token_id = None
+    model.generation_config.pad_token_id = 0
+    return model
