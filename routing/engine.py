@@ -34,7 +34,8 @@ def route(model: Any, schedule: Schedule) -> Iterator[RouteTrace]:
     """Route every prefill of `model` inside the `with`; yields the trace of what happened.
 
     model: a loaded Hugging Face vision-language model of a supported family; it is not modified, and is as
-    before when the block ends, also by an exception. Keep decoding on a routed cache inside the block.
+    before when the block ends, also by an exception. Keep decoding on a routed cache inside the block. A
+    dense schedule hooks and traces nothing.
     The ranking token is each sample's last prompt token; with an int `logits_to_keep` of n > 1, as assisted
     decoding passes, it is the token n from the end.
 
@@ -46,7 +47,8 @@ def route(model: Any, schedule: Schedule) -> Iterator[RouteTrace]:
     _check_fit(schedule, location)
     session = _Session(location, schedule)
     with ExitStack() as hooks:
-        session.attach(model, hooks)
+        if schedule.entries:
+            session.attach(model, hooks)
         yield session.trace
 
 
@@ -90,38 +92,19 @@ class _Session:
         self.prompt = self.prefill = None
         speculated, self.speculated = self.speculated, 0
         cache, input_ids = kwargs.get("past_key_values"), args[0] if args else kwargs.get("input_ids")
-        check_cache(cache)
         if cache is not None and cache.get_seq_length() > 0:
-            self._check_continuation(kwargs)
+            _refuse_pictures(kwargs)
             return
         if input_ids is None:
             raise UnsupportedInputError(
                 "inputs_embeds without input_ids hides where the visual tokens are; pass input_ids"
             )
-        layout = build_layout(
-            input_ids, kwargs.get("attention_mask"), self.location.info.image_token_ids, speculated
-        )
-        self._check_prompt(layout)
+        visual_ids = self.location.info.image_token_ids
+        layout = build_layout(input_ids, kwargs.get("attention_mask"), visual_ids, speculated)
         if any(layout.visual_counts):
+            check_cache(cache)
+            _refuse_open_end(layout)
             self.prompt = layout, _prompts(input_ids, layout)
-
-    def _check_continuation(self, kwargs: dict[str, Any]) -> None:
-        """Refuse pictures that arrive on a used cache."""
-        given = [kwargs.get(name) for name in _PICTURES]
-        if any(isinstance(value, Tensor) or value for value in given):
-            raise UnsupportedInputError(
-                "new pictures on a used cache (a later turn, or prefill_chunk_size) cannot be routed; "
-                "give the whole conversation as one prompt on a fresh cache"
-            )
-
-    def _check_prompt(self, layout: VisualLayout) -> None:
-        """Refuse the first piece of a chunked prefill."""
-        for columns, last in zip(layout.positions, layout.query.tolist(), strict=True):
-            if len(columns) and int(columns[-1]) > last:
-                raise UnsupportedInputError(
-                    "a prompt must end in text after its last picture (chunked prefill cannot be routed); "
-                    "set prefill_chunk_size to None"
-                )
 
     def _decisions(self, layout: VisualLayout) -> tuple[Decision, ...]:
         """The schedule in token counts for these samples."""
@@ -223,6 +206,26 @@ def _prompts(input_ids: Tensor, layout: VisualLayout) -> list[list[int]]:
     """The real tokens of each sample."""
     real = (layout.visual | layout.text).cpu()
     return [row[mask].tolist() for row, mask in zip(input_ids.cpu(), real, strict=True)]
+
+
+def _refuse_pictures(kwargs: dict[str, Any]) -> None:
+    """Refuse pictures that arrive on a used cache."""
+    given = [kwargs.get(name) for name in _PICTURES]
+    if any(isinstance(value, Tensor) or value for value in given):
+        raise UnsupportedInputError(
+            "new pictures on a used cache (a later turn, or prefill_chunk_size) cannot be routed; "
+            "give the whole conversation as one prompt on a fresh cache"
+        )
+
+
+def _refuse_open_end(layout: VisualLayout) -> None:
+    """Refuse a prompt that stops within its pictures, such as the first piece of a chunked prefill."""
+    for columns, query in zip(layout.positions, layout.query.tolist(), strict=True):
+        if len(columns) and int(columns[-1]) > query:
+            raise UnsupportedInputError(
+                "a prompt must end in text after its last picture (chunked prefill cannot be routed); "
+                "set prefill_chunk_size to None"
+            )
 
 
 def _check_fit(schedule: Schedule, location: Location) -> None:
