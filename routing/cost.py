@@ -1,0 +1,191 @@
+"""What a prompt costs, dense or routed: FLOPs and KV-cache bytes as integers, by arithmetic from shapes.
+
+2 FLOPs per multiply-add; attention counts the full L x L, no causal halving; norms, softmax, rotary
+embeddings and
+elementwise work are not counted: the conventions of torch's FLOP counter, which the tests hold this file to,
+integer for integer. Scoring is a line of its own. Knows no torch and no model weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from routing.model_shape import ModelShape
+from routing.schedule import Action, Pool, Schedule
+from routing.towers import Grid
+
+__all__ = [
+    "Cost",
+    "ModelShape",
+    "PlanCost",
+    "Prompt",
+    "cost",
+    "decode_flops",
+    "kv_bytes",
+    "layer_flops",
+    "layer_widths",
+    "lm_head_flops",
+    "plan",
+    "schedule_scoring_flops",
+    "scoring_flops",
+]
+
+QUERY_ROWS = {"last_query": 1, "last_queries_max": 3, "random": 0}  # rows of attention each scorer computes
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One sample of a batch: text tokens (markers and template included) and visual tokens."""
+
+    text: int
+    visual: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one batch of prompts costs. FLOPs and bytes are of the whole batch.
+
+    vision_flops: None where the tower is not modelled or no grids were given. prefill_flops: decoder
+    layers and one lm_head position a sample, scoring not included. kv_bytes: keys and values stored per
+    layer after the prefill.
+    widths: sequence positions each layer processes (the longest sample; shorter ones are padded to it).
+    """
+
+    vision_flops: int | None
+    prefill_flops: int
+    scoring_flops: int
+    decode_flops: int
+    kv_bytes: tuple[int, ...]
+    widths: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PlanCost:
+    """A schedule's cost beside the dense model's."""
+
+    dense: Cost
+    routed: Cost
+
+    @property
+    def prefill_ratio(self) -> float:
+        """Routed prefill FLOPs, scoring included, over dense ones; the vision tower is in neither."""
+        return (self.routed.prefill_flops + self.routed.scoring_flops) / self.dense.prefill_flops
+
+    @property
+    def kv_ratio(self) -> float:
+        """Routed KV bytes over dense ones, after the prefill."""
+        return sum(self.routed.kv_bytes) / sum(self.dense.kv_bytes)
+
+
+def plan(
+    shape: ModelShape,
+    schedule: Schedule,
+    prompts: Sequence[Prompt],
+    *,
+    new_tokens: int = 1,
+    element_bytes: int = 2,
+    grids: Sequence[Grid] | None = None,
+) -> PlanCost:
+    """The cost of a batch of prompts under a schedule, beside the same batch dense.
+
+    new_tokens: answer length of each sample; the first new token comes out of the prefill. element_bytes:
+    of the KV cache (2 for float16 and bfloat16). grids: patch grids of every picture of the batch, for the
+    vision line.
+    """
+    return PlanCost(
+        cost(shape, Schedule(), prompts, new_tokens, element_bytes, grids),
+        cost(shape, schedule, prompts, new_tokens, element_bytes, grids),
+    )
+
+
+def cost(
+    shape: ModelShape,
+    schedule: Schedule,
+    prompts: Sequence[Prompt],
+    new_tokens: int = 1,
+    element_bytes: int = 2,
+    grids: Sequence[Grid] | None = None,
+) -> Cost:
+    """The cost of a batch of prompts under one schedule; `Schedule()` is dense. Arguments as for `plan`."""
+    batch, widths = len(prompts), layer_widths(schedule, prompts, shape.layers)
+    layers = sum(layer_flops(shape, width, width) for width in widths)
+    return Cost(
+        vision_flops=None if shape.tower is None or grids is None else shape.tower.flops(grids),
+        prefill_flops=batch * (layers + lm_head_flops(shape)),
+        scoring_flops=batch * schedule_scoring_flops(shape, schedule, prompts),
+        decode_flops=batch * decode_flops(shape, widths, new_tokens),
+        kv_bytes=tuple(batch * kv_bytes(shape, width, element_bytes) for width in widths),
+        widths=widths,
+    )
+
+
+def layer_widths(schedule: Schedule, prompts: Sequence[Prompt], layers: int) -> tuple[int, ...]:
+    """Sequence positions each decoder layer processes: the longest sample's text and kept visual tokens."""
+    each = [
+        [prompt.text + kept for kept in schedule.tokens_per_layer(prompt.visual, layers)]
+        for prompt in prompts
+    ]
+    return tuple(max(widths) for widths in zip(*each, strict=True))
+
+
+def layer_flops(shape: ModelShape, queries: int, keys: int) -> int:
+    """One decoder layer on `queries` new positions that attend to `keys` positions, for one sample."""
+    wide, narrow = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    linear = shape.hidden * (2 * wide + 2 * narrow + 3 * shape.intermediate)
+    return 2 * queries * linear + 4 * queries * keys * wide
+
+
+def lm_head_flops(shape: ModelShape, positions: int = 1) -> int:
+    """The vocabulary projection; generation asks for the last position only."""
+    return 2 * positions * shape.hidden * shape.vocab
+
+
+def decode_flops(shape: ModelShape, stored: Sequence[int], new_tokens: int) -> int:
+    """All decode steps after the prefill, for one sample: new_tokens - 1 of them.
+
+    stored: positions each layer's cache holds after the prefill.
+    """
+    steps = range(1, new_tokens)
+    layers = sum(layer_flops(shape, 1, length + step) for step in steps for length in stored)
+    return layers + len(steps) * lm_head_flops(shape)
+
+
+def scoring_flops(shape: ModelShape, length: int, rows: int = 1) -> int:
+    """One decision, for one sample: keys of `length` positions, `rows` queries, their products."""
+    wide, narrow = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    return 2 * length * shape.hidden * narrow + 2 * rows * shape.hidden * wide + 2 * rows * length * wide
+
+
+def schedule_scoring_flops(shape: ModelShape, schedule: Schedule, prompts: Sequence[Prompt]) -> int:
+    """All decisions of a schedule, per sample. A stage that leaves no choice is not scored.
+
+    Rerouting scores the full sequence, pruning what is left of it.
+    """
+    rows, total = QUERY_ROWS[schedule.scorer], 0
+    everything = [prompt.visual for prompt in prompts]
+    entries = [everything, *_counts(schedule, prompts, shape.layers)]
+    for number, stage in enumerate(schedule.stages, len(entries) - 1 - len(schedule.stages)):
+        before, after = entries[number], entries[number + 1]
+        anchors_only = number == 1 and schedule.vision is not None and schedule.pool is Pool.ANCHORS
+        candidates = before if schedule.action is Action.PRUNE or anchors_only else everything
+        early = stage.scored_by is not None and stage.scored_by != stage.layer
+        if rows and (early or after not in (everything, candidates)):
+            scored = before if schedule.action is Action.PRUNE else everything
+            total += scoring_flops(shape, _width(prompts, scored), rows)
+    return total
+
+
+def _width(prompts: Sequence[Prompt], kept: Sequence[int]) -> int:
+    return max(prompt.text + count for prompt, count in zip(prompts, kept, strict=True))
+
+
+def _counts(schedule: Schedule, prompts: Sequence[Prompt], layers: int) -> list[list[int]]:
+    """Kept tokens per entry, then per sample."""
+    per_sample = [schedule.counts(prompt.visual, layers) for prompt in prompts]
+    return [list(entry) for entry in zip(*per_sample, strict=True)]
+
+
+def kv_bytes(shape: ModelShape, positions: int, element_bytes: int = 2) -> int:
+    """Keys and values of one layer for `positions` stored positions of one sample."""
+    return 2 * positions * shape.kv_heads * shape.head_dim * element_bytes
