@@ -177,7 +177,7 @@ _GRID = {"in_channels": 3, "patch_size": 14, "temporal_patch_size": 2, "spatial_
 _QWEN2 = {"depth": 32, "embed_dim": 1280, "mlp_ratio": 4, "hidden_size": 3584, **_GRID}
 _QWEN2_5 = {
     "depth": 32,
-    "hidden_size": 1280,
+    "hidden_size": 3584,
     "intermediate_size": 3420,
     "out_hidden_size": 3584,
     "window_size": 112,

@@ -1,0 +1,359 @@
+"""Cost arithmetic against torch's own FLOP counter on tiny models, to the last FLOP, and published totals."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from transformers import CONFIG_MAPPING
+
+from routing.budget import solve
+from routing.cost import (
+    ModelShape,
+    Prompt,
+    cost,
+    decode_flops,
+    kv_bytes,
+    layer_flops,
+    layer_widths,
+    lm_head_flops,
+    plan,
+    scoring_flops,
+)
+from routing.engine import route
+from routing.errors import UnsupportedModelError
+from routing.model_shape import _DEFAULTS, _HEAD_DIM, _KV_HEADS, _NAMES
+from routing.schedule import Schedule, Stage, VisionStage
+from routing.towers import Tower
+from tests.routing.tiny import ALL, ONE, Sample, Tiny, fresh, tiny
+
+LLAVA_7B = {"model_type": "llava", "text_config": {"model_type": "llama", "vocab_size": 32064}}
+QWEN25_7B = {
+    "model_type": "qwen2_5_vl",
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "vocab_size": 152064,
+}
+BATCH: tuple[Sample, ...] = ((3, (2, 3), 5), (2, (4, 6), 3, (2, 2), 6), (5, (3, 2), 8))
+ROUTED = ("llava", "qwen2_5_vl", "qwen3_vl", "smolvlm", "paligemma")
+
+
+def _cpu_attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+COUNTED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention}
+
+
+class Counted:
+    """FLOPs of a forward pass by the part of the model they were spent in, as torch counts them."""
+
+    def __init__(self, model: Tiny, inputs: dict[str, torch.Tensor]) -> None:
+        with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter, torch.no_grad():
+            self.output = model.model(**inputs, logits_to_keep=1)
+        self._parts = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
+
+    def sum(self, *endings: str) -> int:
+        """FLOPs of the outermost modules whose name ends in one of these."""
+        return sum(
+            flops
+            for name, flops in self._parts.items()
+            if name.endswith(endings) and not any(f"{ending}." in name for ending in endings)
+        )
+
+    @property
+    def prefill(self) -> int:
+        """Decoder layers and lm_head, without scoring and without the rotary embedding's own products."""
+        return self.sum("language_model", "text_model", "lm_head") - self.sum("rotary_emb") - self.scoring
+
+    @property
+    def scoring(self) -> int:
+        """What the engine spent on ranking."""
+        return self.sum("Scoring")
+
+    @property
+    def vision(self) -> int:
+        """Tower and projector; a tower that is called `visual` holds both."""
+        rotary = sum(f for n, f in self._parts.items() if n.endswith("rotary_pos_emb"))
+        return self.sum("vision_tower", "visual", "vision_model", "projector", "connector") - rotary
+
+
+def shape_of(model: Tiny) -> ModelShape:
+    """The shape of a tiny model, read from its config."""
+    return ModelShape.from_config(model.model.config.to_dict())
+
+
+def prompts_of(model: Tiny, *samples: Sample) -> list[Prompt]:
+    """Token counts of these samples."""
+    return [Prompt(len(model.ids(s)) - model.visual(s), model.visual(s)) for s in samples]
+
+
+def grids_of(model: Tiny, inputs: dict[str, torch.Tensor]) -> list[tuple[int, int, int]]:
+    """Patch grids of the pictures in the inputs, read from the pixels themselves."""
+    if "image_grid_thw" in inputs:
+        return [(t, h, w) for t, h, w in inputs["image_grid_thw"].tolist()]
+    if model.family == "mistral3":
+        return [(1, h // 4, w // 4) for h, w in inputs["image_sizes"].tolist()]
+    pixels = inputs["pixel_values"].flatten(0, -4)
+    tiles = sum(bool(tile.any()) for tile in pixels)
+    return [(1, pixels.shape[-2] // 4, pixels.shape[-1] // 4)] * tiles
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", ALL)
+def test_a_dense_prefill_costs_what_torch_counts(name: str, attention: str) -> None:
+    """Decoder, lm_head, vision tower and projector of every family, to the last FLOP."""
+    model = tiny(name, attention)
+    sample: Sample = (4, (4, 6), 7)
+    inputs = model.inputs(sample)
+    counted = Counted(model, inputs)
+    ours = cost(shape_of(model), Schedule(), prompts_of(model, sample), grids=grids_of(model, inputs))
+    assert counted.prefill == ours.prefill_flops
+    assert counted.vision == ours.vision_flops
+    assert counted.scoring == ours.scoring_flops == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["llava", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v", "smolvlm", "mistral3"]
+)
+def test_pictures_of_different_sizes_cost_what_torch_counts(name: str) -> None:
+    """Several pictures a prompt and several prompts a batch: windows, tiles and padding included."""
+    model = tiny(name)
+    inputs = model.inputs(*BATCH)
+    counted = Counted(model, inputs)
+    ours = cost(shape_of(model), Schedule(), prompts_of(model, *BATCH), grids=grids_of(model, inputs))
+    assert counted.prefill == ours.prefill_flops
+    assert counted.vision == ours.vision_flops
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("action", ["prune", "reroute"])
+@pytest.mark.parametrize("samples", [(ONE,), BATCH], ids=["single", "batch"])
+@pytest.mark.parametrize("name", ROUTED)
+def test_a_routed_prefill_costs_what_torch_counts(
+    name: str, samples: tuple[Sample, ...], action: str, attention: str
+) -> None:
+    """Routed layers and scoring, each on its own line, for pruning and rerouting."""
+    model = tiny(name, attention)
+    schedule = Schedule((Stage(2, 0.6), Stage(4, 0.3)), action=action)  # type: ignore[arg-type]
+    with route(model.model, schedule):
+        counted = Counted(model, model.inputs(*samples))
+    ours = cost(shape_of(model), schedule, prompts_of(model, *samples))
+    assert counted.scoring == ours.scoring_flops > 0
+    assert counted.prefill == ours.prefill_flops
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Schedule((Stage(2, 1.0), Stage(4, 0.5))),
+        Schedule((Stage(2, 0.5), Stage(4, 0.5))),
+        Schedule((Stage(2, 0.5), Stage(4, 0.5)), action="reroute"),  # type: ignore[arg-type]
+        Schedule((Stage(2, 0.5), Stage(4, 0.3, scored_by=3))),
+        Schedule((Stage(2, 0.5), Stage(4, 0.3, scored_by=2)), action="reroute"),  # type: ignore[arg-type]
+        Schedule((Stage(2, 0.5),), scorer="last_queries_max"),
+        Schedule((Stage(2, 0.5),), scorer="random"),
+    ],
+    ids=["keep-all", "no-choice", "re-chosen", "earlier", "as-early-as-can-be", "three-rows", "random"],
+)
+def test_stages_are_scored_only_where_they_rank_something(schedule: Schedule) -> None:
+    """A stage that keeps everything, or all that is left, is free; a random one always is."""
+    model = tiny("qwen2_5_vl")
+    with route(model.model, schedule):
+        counted = Counted(model, model.inputs(ONE))
+    ours = cost(shape_of(model), schedule, prompts_of(model, ONE))
+    assert (counted.scoring, counted.prefill) == (ours.scoring_flops, ours.prefill_flops)
+
+
+@pytest.mark.parametrize("action", ["prune", "reroute"])
+def test_decoding_and_the_cache_cost_what_is_really_held(action: str) -> None:
+    """Each new token attends to what every layer stored; bytes are those of the cache's own tensors."""
+    model = fresh("qwen2_5_vl")
+    schedule = Schedule((Stage(1, 0.5), Stage(3, 0.25)), action=action)  # type: ignore[arg-type]
+    with route(model.model, schedule), torch.no_grad():
+        first = Counted(model, model.inputs(ONE))
+        cache = first.output.past_key_values
+        held = tuple(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+        steps = [
+            Counted(model, {"input_ids": torch.tensor([[5]]), "past_key_values": cache}) for _ in range(2)
+        ]
+    ours = cost(shape_of(model), schedule, prompts_of(model, ONE), new_tokens=3, element_bytes=4)
+    assert ours.kv_bytes == held
+    assert ours.decode_flops == sum(step.prefill for step in steps)
+
+
+def test_llava_7b_decoder_on_640_tokens_is_8_5040_tflops() -> None:
+    """The known total of the 32 decoder layers without the lm_head; with its one position it is 8.5043."""
+    shape = ModelShape.from_config(LLAVA_7B)
+    layers = shape.layers * layer_flops(shape, 640, 640)
+    assert layers == 8_504_035_246_080
+    assert f"{layers / 1e12:.4f}" == "8.5040"
+    assert f"{(layers + lm_head_flops(shape)) / 1e12:.4f}" == "8.5043"
+
+
+def test_576_visual_tokens_alone_are_the_3_82_tmacs_that_papers_quote() -> None:
+    """Multiply-adds of LLaVA-1.5-7B (3.817) and Qwen2.5-VL-7B (3.825) on 576 tokens."""
+    for config, total in ((LLAVA_7B, 3.817), (QWEN25_7B, 3.825)):
+        shape = ModelShape.from_config(config)
+        assert shape.layers * layer_flops(shape, 576, 576) / 2e12 == pytest.approx(total, abs=5e-4)
+
+
+def test_kv_bytes_of_a_token_are_the_known_ones() -> None:
+    """0.5 MiB for LLaVA-1.5-7B and 56 KiB for Qwen2.5-VL-7B, over all layers in float16."""
+    llava, qwen = ModelShape.from_config(LLAVA_7B), ModelShape.from_config(QWEN25_7B)
+    assert llava.layers * kv_bytes(llava, 1) == 512 * 1024
+    assert qwen.layers * kv_bytes(qwen, 1) == 56 * 1024
+
+
+@pytest.mark.parametrize(
+    ("method", "action", "tokens", "tmacs"),
+    [("fastv", "prune", 192, 1.255), ("fastv", "reroute", 128, 0.835), ("fastv", "prune", 64, 0.422)],
+)
+def test_visual_only_cost_of_the_published_budgets(
+    method: str, action: str, tokens: int, tmacs: float
+) -> None:
+    """FastV at 192, 128 and 64 of 576 tokens on LLaVA-1.5-7B, visual tokens only, without scoring."""
+    shape = ModelShape.from_config(LLAVA_7B)
+    schedule = solve(method, action=action, ratio=1 - tokens / 576, layers=32)
+    widths = layer_widths(schedule, [Prompt(0, 576)], 32)
+    assert sum(layer_flops(shape, width, width) for width in widths) / 2e12 == pytest.approx(tmacs, abs=1e-3)
+
+
+def test_a_plan_compares_with_the_dense_model() -> None:
+    """Ratios are routed over dense, scoring included, and a dense schedule costs exactly the dense model."""
+    shape = ModelShape.from_config(LLAVA_7B)
+    prompts = [Prompt(64, 576)]
+    dense = plan(shape, Schedule(), prompts, new_tokens=32)
+    assert (dense.prefill_ratio, dense.kv_ratio) == (1.0, 1.0)
+    routed = plan(shape, solve("pdrop", action="reroute", ratio=2 / 3, layers=32), prompts, new_tokens=32)
+    assert routed.dense == dense.dense
+    assert routed.routed.scoring_flops == 4 * scoring_flops(shape, 640)
+    assert (
+        sum(routed.routed.kv_bytes)
+        == 512 * 1024 * 64 + sum((576,) * 2 + (259,) * 13 + (129,) * 8 + (64,) * 9) * 16384
+    )
+    assert 0 < routed.prefill_ratio < 1
+    assert routed.routed.decode_flops < dense.dense.decode_flops
+    assert routed.routed.vision_flops is None
+
+
+def test_a_batch_costs_each_of_its_samples_padded_to_the_longest() -> None:
+    """Three equal prompts cost three times one; a shorter one beside a longer costs as much as the longer."""
+    shape = ModelShape.from_config(LLAVA_7B)
+    schedule = Schedule((Stage(3, 0.25),))
+    one = cost(shape, schedule, [Prompt(64, 576)], new_tokens=4)
+    three = cost(shape, schedule, [Prompt(64, 576), Prompt(60, 576), Prompt(64, 200)], new_tokens=4)
+    assert three.prefill_flops == 3 * one.prefill_flops
+    assert three.decode_flops == 3 * one.decode_flops
+    assert three.kv_bytes == tuple(3 * held for held in one.kv_bytes)
+
+
+def test_anchors_alone_are_free_to_choose_among_themselves() -> None:
+    """A rerouting stage that may keep nothing but all anchors ranks nothing; among all tokens it does."""
+    shape = ModelShape.from_config(LLAVA_7B)
+    stages, vision = (Stage(16, 0.5),), VisionStage(0.5)
+    ranked = [
+        cost(shape, Schedule(stages, "reroute", vision=vision, pool=pool), [Prompt(64, 576)])  # type: ignore[arg-type]
+        for pool in ("anchors", "all")
+    ]
+    assert [entry.scoring_flops for entry in ranked] == [0, scoring_flops(shape, 640)]
+
+
+def test_one_new_token_needs_no_decode_step() -> None:
+    """The first new token comes out of the prefill."""
+    shape = ModelShape.from_config(LLAVA_7B)
+    assert decode_flops(shape, [640] * 32, 1) == 0
+    assert decode_flops(shape, [640] * 32, 2) == 32 * layer_flops(shape, 1, 641) + lm_head_flops(shape)
+
+
+@pytest.mark.parametrize("kind", _DEFAULTS)
+def test_numbers_a_config_leaves_out_are_the_librarys_own(kind: str) -> None:
+    """What a hub config.json omits is filled with what transformers itself would fill in."""
+    defaults = CONFIG_MAPPING[kind]()
+    assert _DEFAULTS[kind] == tuple(getattr(defaults, name) for name in _NAMES)
+    heads = _KV_HEADS.get(kind, defaults.num_attention_heads)
+    assert heads == defaults.num_key_value_heads
+    head_dim = getattr(defaults, "head_dim", None) or defaults.hidden_size // defaults.num_attention_heads
+    assert _HEAD_DIM.get(kind, defaults.hidden_size // defaults.num_attention_heads) == head_dim
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_tower_whose_numbers_are_left_out_is_the_librarys_own(name: str) -> None:
+    """A config that names only the tower's type reads like what transformers makes of the same config."""
+    family = tiny(name).family
+    kind = tiny(name).model.config.vision_config.model_type
+    text = "gemma" if family == "paligemma" else "llama"
+    bare = {"model_type": family, "text_config": {"model_type": text}}
+    bare["vision_config"] = {"model_type": kind, "vision_use_head": False}
+    if family in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v"):
+        del bare["text_config"]
+    full = CONFIG_MAPPING[family](**bare).to_dict()
+    ours = ModelShape.from_config({"vision_feature_layer": -2, **bare})
+    assert ours.tower == ModelShape.from_config(full).tower
+
+
+def test_head_dim_need_not_be_hidden_over_heads() -> None:
+    """A given head_dim counts, and null means it is derived."""
+    text = {"model_type": "qwen3", "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
+    wide = ModelShape.from_config({"model_type": "internvl", "text_config": {**text, "head_dim": 128}})
+    derived = ModelShape.from_config(
+        {"model_type": "llava", "text_config": {**text, "model_type": "llama", "head_dim": None}}
+    )
+    assert (wide.head_dim, derived.head_dim) == (128, 16)
+
+
+def test_a_deepstack_model_says_where_reduction_may_start() -> None:
+    """Qwen3-VL's first layer is the number of deepstack features."""
+    config = {"model_type": "qwen3_vl", "vision_config": {"deepstack_visual_indexes": [5, 11, 17]}}
+    assert ModelShape.from_config(config).first_layer == 3
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"model_type": "llava", "text_config": {"model_type": "phi"}}, "hidden_size is missing"),
+        ({"model_type": "qwen3_vl_moe", "text_config": {"num_experts": 8}}, "mixture of experts"),
+        (
+            {"model_type": "llava", "text_config": {"model_type": "llama", "hidden_size": "4096"}},
+            "hidden_size",
+        ),
+        (
+            {"model_type": "llava", "text_config": {"model_type": "llama", "num_hidden_layers": 0}},
+            "num_hidden_layers",
+        ),
+    ],
+)
+def test_a_config_that_cannot_be_costed_is_refused(config: dict[str, object], says: str) -> None:
+    """Missing numbers, wrong types and unmodelled decoders raise instead of guessing."""
+    with pytest.raises(UnsupportedModelError, match=says):
+        ModelShape.from_config(config)
+
+
+@pytest.mark.parametrize(
+    ("vision", "says"),
+    [
+        ({"model_type": "dinov2"}, "dinov2 tower"),
+        ({"model_type": "siglip_vision_model"}, "pooling head"),
+        (None, "no vision_config"),
+    ],
+)
+def test_an_unmodelled_tower_is_unknown_with_a_reason(vision: object, says: str) -> None:
+    """The decoder is still costed; the vision line is None and says why, never 0."""
+    shape = ModelShape.from_config({**LLAVA_7B, "vision_config": vision})
+    assert shape.tower is None
+    assert says in (shape.tower_reason or "")
+    assert cost(shape, Schedule(), [Prompt(1, 1)], grids=[(1, 24, 24)]).vision_flops is None
+
+
+def test_windows_at_the_border_are_smaller() -> None:
+    """A 6x10 grid in windows of 4x4 has windows of 16, 8 and 4 tokens, two full ones among them."""
+    tower = Tower(layers=1, hidden=1, intermediate=0, patch=0, merge=4, projector=(), window=4)
+    lengths = [16, 16, 8, 8, 8, 4]
+    assert sum(lengths) == 60
+    assert tower.flops([(1, 6, 10)]) == 2 * 60 * 4 + 4 * sum(length**2 for length in lengths)
+    assert math.isclose(tower.visual_tokens([(1, 6, 10)]), 15)
