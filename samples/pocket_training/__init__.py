@@ -1,0 +1,1 @@
+"""Rendered scenes, questions about them, and the training of the embedded model `pocket`."""
