@@ -1,0 +1,62 @@
+"""README.md tells the truth: its commands run, its output is real, its tables are the code's."""
+
+import re
+
+import pytest
+
+from tests import readme
+from tests.readme_blocks import GENERATED
+
+MARKED = re.compile(r"<!-- generated: ([\w-]+) -->")
+RUN_TO_RUN = re.compile(r"\d+(?:\.\d+)? ?(?:ms|s|MiB|GiB|MB|GB)\b")
+
+
+def _steady(body: str) -> str:
+    """A block without what differs from run to run and machine to machine: times and memory."""
+    return RUN_TO_RUN.sub("(varies)", body)
+
+
+def test_every_generated_block_is_closed_and_known() -> None:
+    """Each marker in the README opens a block that some code writes, and none is missing."""
+    opened = MARKED.findall(readme.text())
+    assert sorted(opened) == sorted(readme.blocks()) == sorted(GENERATED)
+
+
+@pytest.mark.parametrize("name", sorted(GENERATED))
+def test_generated_blocks_are_what_the_code_says(name: str) -> None:
+    """Tables and console output in the README equal what the code makes now (python -m tests.readme update)."""
+    assert _steady(readme.blocks()[name]) == _steady(GENERATED[name]())
+
+
+def test_quick_command_asks_about_a_picture_that_is_there() -> None:
+    """The README's first command names a picture of the repository."""
+    picture, question = readme.question()
+    assert (readme.ROOT / picture).is_file()
+    assert question == "where is the cup?"
+
+
+def test_answer_is_a_box() -> None:
+    """The README's first answer is a box in the picture, corners in order."""
+    numbers = [float(number) for number in re.findall(r"[\d.]+", readme.answer())]
+    assert len(numbers) == 4
+    left, top, right, bottom = numbers
+    assert 0 <= left < right <= 1
+    assert 0 <= top < bottom <= 1
+
+
+def test_links_lead_somewhere() -> None:
+    """Every relative link of the project's documents names a file or folder that exists."""
+    documents = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+    links = {
+        link
+        for name in documents
+        for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", (readme.ROOT / name).read_text(encoding="utf-8"))
+    }
+    assert [link for link in sorted(links) if not (readme.ROOT / link).exists()] == []
+
+
+def test_gate_runs_the_readmes_own_command() -> None:
+    """The gate takes its test command from the README instead of repeating it."""
+    gate = (readme.ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert readme.test_command() == "pip install '.[test]' && pytest"
+    assert 'bash -euo pipefail -c "$(readme test-command)"' in gate
