@@ -114,7 +114,7 @@ def _share(pictures: list[_Picture], samples: list[int]) -> list[list[_Picture]]
         if sum(picture.tokens for picture in group) != size:
             return None
         groups.append(group)
-    return None if rest else [group for group in groups for _ in range(copies)]
+    return [group for group in groups for _ in range(copies)]
 
 
 def _selection(pictures: list[_Picture]) -> VisionSelection:

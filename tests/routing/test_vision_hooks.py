@@ -9,7 +9,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from routing import ScheduleError, UnsupportedInputError, UnsupportedModelError, VisionStage
 from routing.vision import TOWERS
-from tests.routing.tiny_vision import GRIDS, HALF, IMAGE, QWENS, encode, hooked, llava, noise, pixels_of, qwen
+from tests.routing.tiny_vision import (
+    GRIDS,
+    HALF,
+    IMAGE,
+    QWENS,
+    START,
+    encode,
+    hooked,
+    llava,
+    noise,
+    pixels_of,
+    qwen,
+)
 
 
 def _insides(model: Any) -> list[tuple[str, list[int], set[str]]]:
@@ -58,6 +70,36 @@ def test_encoding_again_forgets_the_pictures_before() -> None:
 
 
 @pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
+def test_an_interrupted_encoding_leaves_no_trace_in_the_next(family: str) -> None:
+    """Encoding after one that broke off inside the tower gives what it gives on its own."""
+    model = llava() if family == "llava" else qwen(family)
+    inputs = (noise(1, 3, 24, 24),) if family == "llava" else (pixels_of(GRIDS), GRIDS)
+    stage = VisionStage(0.5) if family == "llava" else HALF
+    last = model.model.vision_tower.encoder.layers[-1] if family == "llava" else model.model.visual.blocks[-1]
+    expected, _ = encode(model, family, stage, *inputs)
+
+    def stop(*_: object) -> None:
+        raise InterruptedError
+
+    with hooked(model, family, stage):
+        handle = last.register_forward_hook(stop)
+        with pytest.raises(InterruptedError):
+            model.model.get_image_features(*inputs)
+        handle.remove()
+        features = model.model.get_image_features(*inputs, return_dict=True).pooler_output
+    assert all(map(torch.equal, features, expected))
+
+
+def test_a_projector_called_on_its_own_is_left_alone() -> None:
+    """After an encoding nothing is held back that could change other features."""
+    model, patches = llava(), noise(1, 36, 16)
+    plain = model.model.multi_modal_projector(patches)
+    with hooked(model, "llava", VisionStage(0.5)):
+        model.model.get_image_features(noise(1, 3, 24, 24))
+        assert torch.equal(model.model.multi_modal_projector(patches), plain)
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
 def test_beam_search_encodes_pictures_that_fit_its_repeated_samples(family: str) -> None:
     """After generate() with three beams on two samples, the selections come out for all six rows."""
     model = llava() if family == "llava" else qwen(family)
@@ -65,6 +107,7 @@ def test_beam_search_encodes_pictures_that_fit_its_repeated_samples(family: str)
     ids = torch.full((2, 50), 5)
     mask = torch.ones_like(ids)
     for row, size in enumerate(sizes):
+        ids[row, -size - 4] = START
         ids[row, -size - 3 : -3] = IMAGE
         mask[row, : 50 - size - 5] = 0
     inputs = {"input_ids": ids, "attention_mask": mask}

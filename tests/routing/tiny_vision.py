@@ -23,7 +23,7 @@ from routing import VisionStage
 from routing.anchors import VisionCollector, VisionSelection
 from routing.vision import attach
 
-IMAGE = 90
+IMAGE, START = 90, 92
 TEXT = {
     "vocab_size": 100,
     "hidden_size": 32,
@@ -102,7 +102,7 @@ def qwen(family: str, attention: str = "sdpa", **vision: Any) -> Any:
         vision_config={**more, **tower, **vision},
         image_token_id=IMAGE,
         video_token_id=91,
-        vision_start_token_id=92,
+        vision_start_token_id=START,
         vision_end_token_id=93,
         attn_implementation=attention,
     )
