@@ -71,7 +71,7 @@ class Solved:
     made_for: int | None = None
 
     def schedule(self, layers: int, visual: int | None, first_layer: int) -> Schedule:
-        """The solved schedule, dense for a prompt without pictures; at another depth with the method's own cuts."""
+        """The solved schedule; at another depth with the method's own cuts, dense without pictures."""
         options = dict(self.options)
         if self.made_for not in (None, layers):
             options.pop("cuts", None)

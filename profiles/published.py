@@ -62,7 +62,7 @@ def _named(
     arm = f"{METHODS[variant.text('method')].title}, {variant.text('action')}"
     return Profile(
         name=name,
-        title=f"{arm}, {collection.text('title')}: named for {tier} visual tokens a layer, averages {average:.1f}",
+        title=f"{arm}, {collection.text('title')}: named for {tier} tokens a layer, averages {average:.1f}",
         recipe=recipe,
         origin=origin,
         model_family=collection.text("model_family"),

@@ -25,14 +25,14 @@ class _StrictLoader(yaml.SafeLoader):
     """SafeLoader without tags, anchors, merge keys and repeated keys."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         if getattr(event, "anchor", None) is not None:
             raise yaml.constructor.ConstructorError(
                 None, None, "anchors and aliases are not read", event.start_mark
             )
         if getattr(event, "tag", None) is not None:
             raise yaml.constructor.ConstructorError(None, None, "tags are not read", event.start_mark)
-        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[object] = set()
@@ -79,9 +79,7 @@ def parse(data: bytes, file: str) -> Section:
     except RecursionError as error:
         raise ProfileError(file, "", "is nested too deeply") from error
     except (yaml.YAMLError, ValueError) as error:
-        raise ProfileError(
-            file, _line(error), getattr(error, "problem", None) or "is not valid YAML"
-        ) from error
+        raise ProfileError(file, _line(error), _problem(error)) from error
     if not isinstance(loaded, dict):
         raise ProfileError(file, "", f"must hold keys and values, got {_shown(loaded)}")
     return Section(file, "", loaded)
@@ -195,6 +193,11 @@ def _shown(value: object) -> str:
 
 def _key(key: str) -> str:
     return key if key.isidentifier() else _shown(key)
+
+
+def _problem(error: Exception) -> str:
+    said = [getattr(error, part, None) for part in ("context", "problem")]
+    return ", ".join(part for part in said if part) or "is not valid YAML"
 
 
 def _line(error: Exception) -> str:

@@ -1,0 +1,322 @@
+"""Published configurations by name, with their true averages, and profiles of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import profiles
+from profiles import ProfileError
+from routing.errors import BudgetError, ScheduleError
+from routing.schedule import Action, Rounding, Schedule, Stage, VisionStage
+
+TIERS = (192, 128, 64)
+VARIANTS = ("fastv", "fastv-reroute", "pdrop", "pdrop-reroute", "nuwa", "nuwa-reroute")
+LLAVA_COUNTS = {
+    "llava15-avg192-fastv": (152,),
+    "llava15-avg128-fastv-reroute": (81, 81, 81, 81),
+    "llava15-avg64-fastv": (11,),
+    "llava15-avg192-pdrop": (343, 204, 122, 72),
+    "llava15-avg128-pdrop": (263, 120, 54, 25),
+    "llava15-avg64-pdrop": (160, 53, 18, 6),
+    "llava15-avg192-pdrop-reroute": (259, 259, 129, 64),
+    "llava15-avg128-pdrop-reroute": (152, 152, 76, 38),
+    "llava15-avg64-pdrop-reroute": (80, 80, 40, 20),
+    "llava15-avg192-nuwa": (336, 48),
+    "llava15-avg128-nuwa": (224, 32),
+    "llava15-avg64-nuwa": (112, 16),
+    "llava15-avg64-pdrop-exact": (124, 27, 6, 1),
+}
+TRUE_AVERAGES = {  # worked out from the published numbers, at 576 visual tokens
+    "llava15-avg192-fastv": 191.75,
+    "llava15-avg128-fastv": 127.41,
+    "llava15-avg64-fastv": 63.97,
+    "llava15-avg192-pdrop": 191.34,
+    "llava15-avg128-pdrop": 127.62,
+    "llava15-avg64-pdrop": 80.44,
+    "llava15-avg192-pdrop-reroute": 191.47,
+    "llava15-avg128-pdrop-reroute": 127.44,
+    "llava15-avg64-pdrop-reroute": 84.12,
+    "qwen25vl-avg192-fastv": 197.43,
+    "qwen25vl-avg128-fastv": 134.04,
+    "qwen25vl-avg64-fastv": 71.54,
+    "qwen25vl-avg192-pdrop": 192.21,
+    "qwen25vl-avg128-pdrop": 129.36,
+    "qwen25vl-avg64-pdrop": 83.46,
+    "qwen25vl-avg192-pdrop-reroute": 193.43,
+    "qwen25vl-avg128-pdrop-reroute": 130.71,
+    "qwen25vl-avg64-pdrop-reroute": 88.29,
+}
+STAGED = """
+title: three decisions
+model_family: llava
+source: measured here
+action: reroute
+layers: 12
+visual: 256
+rounding: budget
+seed: 3
+scorer: random
+pool: anchors
+vision: {keep_ratio: 0.9, layer: 1, scorer: column_mean, tau: 3.5, protect: 0.2}
+stages:
+  - {layer: 3, keep_ratio: 0.27}
+  - {layer: 5, keep_ratio: 0.39, scored_by: 4}
+"""
+
+
+def written(folder: Path, text: str, name: str = "mine.yaml") -> Path:
+    """A profile file with this text."""
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("model", ["llava15", "qwen25vl"])
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_published_configuration_has_a_name_and_an_exact_one_beside_it(
+    model: str, tier: int, variant: str
+) -> None:
+    """Two models, three tiers, six variants; the exact one is under its tier by less than a token."""
+    verbatim = profiles.load(f"{model}-avg{tier}-{variant}")
+    exact = profiles.load(f"{model}-avg{tier}-{variant}-exact")
+    assert verbatim.origin in ("release", "solved")
+    assert (exact.origin, exact.rounding) == ("exact", Rounding.BUDGET)
+    assert exact.average is not None
+    assert tier - 1 < exact.average <= tier
+    assert (
+        verbatim.schedule(verbatim.layers or 0, 576).action == exact.schedule(exact.layers or 0, 576).action
+    )
+    assert verbatim.source
+
+
+@pytest.mark.parametrize("name", TRUE_AVERAGES)
+def test_a_release_profile_states_its_true_average(name: str) -> None:
+    """An avg64 that averages 84.1 tokens says so, in its number and in its title."""
+    profile = profiles.load(name)
+    assert profile.average == pytest.approx(TRUE_AVERAGES[name], abs=0.0051)
+    assert f"averages {TRUE_AVERAGES[name]:.1f}" in profile.title
+    assert profile.origin == "release"
+
+
+@pytest.mark.parametrize("name", LLAVA_COUNTS)
+def test_llava_profiles_keep_the_published_counts(name: str) -> None:
+    """Integer counts at 576 visual tokens, as the released code computes them."""
+    assert profiles.load(name).schedule(32, 576).counts(576, 32) == LLAVA_COUNTS[name]
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_every_listed_profile_resolves_for_its_model(name: str) -> None:
+    """Whatever is listed loads, fits the depth it was made for, and keeps the action it is named for."""
+    profile = profiles.load(name)
+    assert profile.name == name
+    assert profile.layers
+    schedule = profile.schedule(profile.layers, profile.visual)
+    assert len(schedule.counts(profile.visual or 0, profile.layers)) == len(schedule.entries) > 0
+    assert (schedule.action is Action.REROUTE) == ("reroute" in name)
+
+
+def test_nuwa_scores_the_decoder_stage_one_layer_early_as_published() -> None:
+    """Nuwa ranks with layer 15 and removes at the input of 16; its Qwen variant with 14 for 15."""
+    (stage,) = profiles.load("llava15-avg64-nuwa").schedule(32, 576).stages
+    assert (stage.layer, stage.scored_by) == (16, 15)
+    qwen = profiles.load("qwen25vl-avg64-nuwa").schedule(28, 576)
+    assert (qwen.stages[0].layer, qwen.stages[0].scored_by) == (15, 14)
+    assert qwen.vision is not None
+    assert (qwen.vision.scorer, qwen.scorer) == ("column_mean", "last_queries_max")
+
+
+def test_an_exact_profile_fits_a_model_of_another_depth() -> None:
+    """At 40 layers the method's own cuts are used and the average is still a third of the tokens."""
+    schedule = profiles.load("llava15-avg192-pdrop-exact").schedule(40, 576)
+    assert [stage.layer for stage in schedule.stages] == [2, 9, 19, 29]
+    assert schedule.average_tokens(576, 40) == pytest.approx(192, abs=1)
+
+
+def test_a_release_profile_refuses_a_model_without_its_layers() -> None:
+    """Verbatim means verbatim: layer 23 does not exist in 12 layers."""
+    with pytest.raises(ScheduleError, match="23"):
+        profiles.load("llava15-avg192-pdrop").schedule(12, 576).counts(576, 12)
+
+
+def test_a_file_of_ones_own_may_list_its_stages(tmp_path: Path) -> None:
+    """Every field of a schedule can be written down."""
+    profile = profiles.load(written(tmp_path, STAGED))
+    assert (profile.name, profile.title, profile.origin) == ("mine", "three decisions", "user")
+    assert (profile.model_family, profile.source) == ("llava", "measured here")
+    assert profile.schedule(12) == Schedule(
+        (Stage(3, 0.27), Stage(5, 0.39, scored_by=4)),
+        action=Action.REROUTE,
+        scorer="random",
+        vision=VisionStage(0.9, layer=1, scorer="column_mean", tau=3.5, protect=0.2),
+        pool="anchors",  # type: ignore[arg-type]
+        rounding=Rounding.BUDGET,
+        seed=3,
+    )
+
+
+def test_a_file_of_ones_own_may_name_a_method_and_an_amount(tmp_path: Path) -> None:
+    """A ratio is solved for the model at hand; a budget in tokens needs the prompt's visual tokens too."""
+    text = "method: pdrop\naction: reroute\nratio: 0.6\noptions: {cuts: [2, 4]}\n"
+    by_ratio = profiles.load(written(tmp_path, text))
+    assert [stage.layer for stage in by_ratio.schedule(12).stages] == [2, 4]
+    assert [stage.layer for stage in by_ratio.schedule(24).stages] == [2, 4]
+    by_budget = profiles.load(written(tmp_path, "method: fastv\nbudget: 64\n", "budget.yaml"))
+    assert by_budget.schedule(32, 576).average_tokens(576, 32) == pytest.approx(64, abs=1)
+    assert by_budget.schedule(32, 0) == Schedule()
+    with pytest.raises(ScheduleError, match="number of visual tokens"):
+        by_budget.schedule(32)
+
+
+def test_an_amount_out_of_reach_is_the_solvers_own_error(tmp_path: Path) -> None:
+    """The nearest reachable ratio is named when the profile meets the model."""
+    profile = profiles.load(written(tmp_path, "method: fastv\nratio: 0.95\noptions: {cuts: [3]}\n"))
+    with pytest.raises(BudgetError, match="nearest"):
+        profile.schedule(32)
+
+
+def test_deepstack_models_are_respected(tmp_path: Path) -> None:
+    """A method profile starts no earlier than the first layer it is given."""
+    profile = profiles.load(written(tmp_path, "method: nuwa\nratio: 0.8\n"))
+    assert profile.schedule(36, 576, first_layer=3).entries[0][0] == 3
+
+
+ratios = st.floats(0.001, 1.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    cuts=st.sets(st.integers(1, 40), max_size=5),
+    keeps=st.lists(ratios, min_size=5, max_size=5),
+    vision=st.none()
+    | st.builds(VisionStage, ratios, tau=st.none() | st.floats(0.1, 9), protect=st.none() | ratios),
+    rounding=st.sampled_from(Rounding),
+    seed=st.integers(0, 9),
+)
+def test_a_dumped_schedule_loads_as_itself(
+    tmp_path_factory: pytest.TempPathFactory,
+    cuts: set[int],
+    keeps: list[float],
+    vision: VisionStage | None,
+    rounding: Rounding,
+    seed: int,
+) -> None:
+    """Writing a schedule and reading it gives an equal one."""
+    stages = tuple(map(Stage, sorted(cuts), keeps))
+    schedule = Schedule(stages, action=Action.REROUTE, vision=vision, rounding=rounding, seed=seed)
+    text = profiles.dump(schedule, title="tuned: for [this] model", layers=48, visual=100)
+    profile = profiles.load(written(tmp_path_factory.mktemp("dump"), text))
+    assert profile.schedule(48) == schedule
+    assert profile.title == "tuned: for [this] model"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "says"),
+    [
+        ("", "", "keys and values"),
+        ("- 1\n- 2\n", "", "keys and values"),
+        ("title: x\n", "", "exactly one"),
+        ("method: fastv\nratio: 0.5\nstages: []\n", "", "exactly one"),
+        ("method: fastv\n", "", "ratio or a budget"),
+        ("method: fastv\nratio: 0.5\nbudget: 3\n", "", "ratio or a budget"),
+        ("method: fastw\nratio: 0.5\n", "method", "none, random, fastv"),
+        ("method: fastv\nratio: 1.0\n", "ratio", "below 1"),
+        ("method: fastv\nratio: .nan\n", "ratio", "finite"),
+        ("method: fastv\nratio: .inf\n", "ratio", "finite"),
+        ("method: fastv\nratio: '0.5'\n", "ratio", "finite number"),
+        ("method: fastv\nratio: yes\n", "ratio", "finite number"),
+        ("method: fastv\nratio:\n", "ratio", "empty"),
+        ("method: fastv\nbudget: -1\n", "budget", "above 0"),
+        ("method: fastv\nratio: 0.5\noptions: {rho: 1}\n", "options.rho", "unknown key"),
+        ("method: fastv\nratio: 0.5\noptions: [1]\n", "options", "keys and values"),
+        ("method: fastv\nratio: 0.5\nlayer: 3\n", "layer", "did you mean layers"),
+        ("method: fastv\nratio: 0.5\nlayers: 0\n", "layers", "at least 1"),
+        ("method: fastv\nratio: 0.95\nlayers: 32\noptions: {cuts: [3]}\n", "", "nearest"),
+        ("method: fastv\naction: drop\nratio: 0.5\n", "action", "prune, reroute"),
+        ("method: fastv\nratio: 0.5\ntitle: [a]\n", "title", "line of text"),
+        ('method: fastv\nratio: 0.5\ntitle: "a\\e[31mb"\n', "title", "line of text"),
+        ("stages: 3\n", "stages", "a list"),
+        ("stages: [3]\n", "stages[0]", "keys and values"),
+        ("stages: [{layer: 3}]\n", "stages[0].keep_ratio", "missing"),
+        ("stages: [{layer: 3, keep_ratio: 2}]\n", "stages[0]", "at most 1"),
+        ("stages: [{layer: -3, keep_ratio: 1}]\n", "stages[0].layer", "whole number"),
+        ("stages: [{layer: 3.0, keep_ratio: 1}]\n", "stages[0].layer", "whole number"),
+        (
+            "stages: [{layer: 3, keep_ratio: 1, keep: 1}]\n",
+            "stages[0].keep",
+            "allowed are layer, keep_ratio, scored_by",
+        ),
+        ("stages: [{layer: 3, keep_ratio: 1}, {layer: 3, keep_ratio: 1}]\n", "stages", "increasing"),
+        ("stages: []\nvision: {keep_ratio: 0.5, scorer: magic}\n", "vision.scorer", "cls, column_mean"),
+        ("stages: [{layer: 30, keep_ratio: 0.5}]\nlayers: 12\n", "", "does not exist"),
+        ("stages: []\nrounding: up\n", "rounding", "floor, budget"),
+        ("stages: []\nseed: 1.5\n", "seed", "whole number"),
+    ],
+)
+def test_a_file_that_is_no_profile_is_one_sentence_with_file_and_key(
+    tmp_path: Path, text: str, key: str, says: str
+) -> None:
+    """Unknown keys, wrong types, missing and contradicting values: file, dotted key, what is allowed."""
+    path = written(tmp_path, text)
+    with pytest.raises(ProfileError, match=says) as caught:
+        profiles.load(path)
+    assert (caught.value.file, caught.value.key) == (str(path), key)
+    assert str(caught.value).startswith(f"{path}: {key}: " if key else f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("title: !!python/object/apply:os.system [echo]\nstages: []\n", "tags"),
+        ("title: !!str x\nstages: []\n", "tags"),
+        ("title: &a x\nsource: *a\nstages: []\n", "anchors"),
+        ("base: {}\n<<: {title: x}\nstages: []\n", "merge"),
+        ("title: a\ntitle: b\nstages: []\n", "twice"),
+        ("stages: [{layer: 1, layer: 2, keep_ratio: 1}]\n", "twice"),
+        ("1: a\nstages: []\n", "words"),
+        ("title: [unclosed\n", "expected"),
+        ("title: a\n---\ntitle: b\n", "expected a single document"),
+        ("[" * 5000, "deep"),
+        ("title: \x00\n", "not allowed|valid YAML"),
+    ],
+)
+def test_yaml_beyond_plain_data_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    """Tags, anchors, merges, repeated keys, several documents and broken text never reach a profile."""
+    with pytest.raises(ProfileError, match=says):
+        profiles.load(written(tmp_path, text))
+
+
+def test_files_that_cannot_be_profiles_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    """A missing file, a folder, bytes that are not text, and a file of a megabyte."""
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "huge.yaml").write_bytes(b"# " + b"x" * 2**20)
+    for name, says in (
+        ("missing.yaml", "cannot be read"),
+        (".", "cannot be read"),
+        ("bytes.yaml", "UTF-8"),
+        ("huge.yaml", "larger"),
+    ):
+        with pytest.raises(ProfileError, match=says):
+            profiles.load(tmp_path / name)
+
+
+def test_an_unknown_name_suggests_the_nearest_ones() -> None:
+    """A slip in a long name is answered with what is close to it."""
+    with pytest.raises(ProfileError, match="llava15-avg192-fastv"):
+        profiles.load("llava15-avg192-fastw")
+    with pytest.raises(ProfileError, match=r"\.yaml"):
+        profiles.load("")
+
+
+@pytest.mark.parametrize("line", range(3))
+def test_a_syntax_error_names_its_line(tmp_path: Path, line: int) -> None:
+    """The key of a file that is not YAML is the line where reading stopped."""
+    text = "".join(f"key{number}: 1\n" for number in range(line)) + "a: b: c\n"
+    with pytest.raises(ProfileError) as caught:
+        profiles.load(written(tmp_path, text))
+    assert caught.value.key == f"line {line + 1}"
