@@ -83,7 +83,7 @@ class Trainer:
         self,
         model: LlavaForConditionalGeneration,
         tokenizer: PreTrainedTokenizerFast,
-        rate: float,
+        course: Course,
         compiled: bool,
     ) -> None:
         core = model.model
@@ -188,9 +188,8 @@ def train_decoder(
 ) -> None:
     """Train `model` and export to `out`; one JSON line every 25 steps, an export every 100."""
     trainer = Trainer(model, tokenizer, course, compiled)
-    batches = DataLoader(
-        PackedScenes(font, first_scene, BLIND), batch_size=BATCH, num_workers=1, prefetch_factor=6
-    )
+    scenes = PackedScenes(font, course.first_scene, BLIND)
+    batches = DataLoader(scenes, batch_size=BATCH, num_workers=1, prefetch_factor=6)
     clock, averages = Clock(steps, minutes), dict[str, float]()
     for example in batches:
         if clock.progress >= 1:

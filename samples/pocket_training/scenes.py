@@ -5,6 +5,7 @@ function of its seed and its split. The splits share neither seeds nor backgroun
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -113,14 +114,14 @@ class Painter:
         self._glyph = cache(self._draw_glyph)
         self._sprite = cache(self._draw_sprite)
 
-    def paint(self, index: int, *, least: int = 2, most: int = 7) -> Scene:
-        """Scene number `index` of the split, with `least` to `most` things (fewer where they don't fit)."""
+    def paint(self, index: int, names: Sequence[str] = ()) -> Scene:
+        """Scene number `index` of the split: 2 to 7 things at random, or those named (fewer where they don't fit)."""
         seed = self._first_seed + index
         chance = random.Random(seed)
         canvas = self._backdrop(chance)
         owner = np.full((IMAGE_SIZE, IMAGE_SIZE), -1, np.int8)
         things: list[Thing] = []
-        for kind in _kinds(chance, chance.randint(least, most)):
+        for kind in [NAMES.index(name) for name in names] or _kinds(chance, chance.randint(2, 7)):
             self._add(chance, kind, canvas, owner, things)
         lit = canvas * chance.uniform(0.8, 1.15) + chance.uniform(-12, 12)
         return Scene(seed, np.clip(lit, 0, 255).astype(np.uint8), tuple(things), owner)

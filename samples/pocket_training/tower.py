@@ -188,7 +188,7 @@ def is_hidden(name: str, parameter: nn.Parameter) -> bool:
 def train_tower(
     out: Path, *, minutes: float, steps: int, font: Path | None = None, compiled: bool = True
 ) -> None:
-    """Train the tower and write `out`/tower.safetensors; prints one JSON line every 50 steps."""
+    """Train the tower and write its weights to the file `out`; prints one JSON line every 50 steps."""
     torch.manual_seed(0)
     tower, heads = new_tower(), Heads()
     named = [*tower.named_parameters(), *((f"heads.{name}", p) for name, p in heads.named_parameters())]
@@ -216,8 +216,8 @@ def train_tower(
         )
         if clock.step == 3 or clock.step % 50 == 0:
             report("tower", clock, BATCH, averages)
-            save_file(tower.state_dict(), out / "tower.safetensors")
-    save_file(tower.state_dict(), out / "tower.safetensors")
+            save_file(tower.state_dict(), out)
+    save_file(tower.state_dict(), out)
 
 
 def watch(averages: dict[str, float], values: dict[str, float], keep: float = 0.9) -> None:
