@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -119,9 +120,8 @@ def _share(pictures: list[_Picture], samples: list[int]) -> list[list[_Picture]]
 
 def _selection(pictures: list[_Picture]) -> VisionSelection:
     """The pictures of one sample as one selection among all its visual tokens."""
-    kept, scores, start = [torch.arange(0)], [torch.zeros(0)], 0
-    for picture in pictures:
-        kept.append(picture.anchors + start)
-        scores.append(picture.scores)
-        start += picture.tokens
-    return VisionSelection(torch.cat(kept), torch.cat(scores))
+    if not pictures:
+        return VisionSelection(torch.arange(0), torch.zeros(0))
+    starts = accumulate((picture.tokens for picture in pictures[:-1]), initial=0)
+    kept = [picture.anchors + start for picture, start in zip(pictures, starts, strict=True)]
+    return VisionSelection(torch.cat(kept), torch.cat([picture.scores for picture in pictures]))

@@ -21,7 +21,7 @@ from routing.errors import RoutingError, ScheduleError, UnsupportedInputError
 from routing.families import Location, locate
 from routing.layout import VisualLayout, build_layout
 from routing.prefill import Decision, Prefill
-from routing.schedule import Schedule, VisionStage
+from routing.schedule import Action, Pool, Schedule, VisionStage
 from routing.scoring import SCORERS
 from routing.select import column_mask
 from routing.trace import RouteTrace
@@ -110,13 +110,15 @@ class _Session:
         """The schedule in token counts for these samples."""
         counts = [self.schedule.counts(v, self.location.info.layers) for v in layout.visual_counts]
         per_entry = list(zip(*counts, strict=True))
-        decisions = []
+        decisions, limit = [], layout.visual_counts
         if self.schedule.vision is not None:
             decisions.append(self._vision_decision(self.schedule.vision, layout))
             per_entry = per_entry[1:]
+            if self.schedule.action is Action.PRUNE or self.schedule.pool is Pool.ANCHORS:
+                limit = decisions[0].counts  # every picture rounds by itself: maybe fewer than the ratio's
         for stage, kept in zip(self.schedule.stages, per_entry, strict=True):
             scored_by = stage.layer if stage.scored_by is None else stage.scored_by
-            decisions.append(Decision(stage.layer, scored_by, kept))
+            decisions.append(Decision(stage.layer, scored_by, tuple(map(min, kept, limit))))
         return tuple(decisions)
 
     def _vision_decision(self, stage: VisionStage, layout: VisualLayout) -> Decision:
