@@ -1,0 +1,243 @@
+"""One question about pictures, answered under one schedule, as a complete record.
+
+The order of things: prompt, schedule, passes, record. Knows every part by its interface and none of their
+insides; prints nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from reroute_cli import run
+from reroute_cli.boxes import CONVENTIONS, Box, decode_boxes, view_of
+from reroute_cli.images import Picture
+from reroute_cli.measure.flops import Flops
+from reroute_cli.measure.kv import KvUse
+from reroute_cli.measure.memory import weights_bytes
+from reroute_cli.models import Loaded
+from reroute_cli.prompts import Prompt, build_prompt
+from reroute_cli.report import (
+    AnswerRecord,
+    FlopsPart,
+    KvPart,
+    LatencyPart,
+    MemoryPart,
+    ModelPart,
+    SchedulePart,
+    StagePart,
+    TokensPart,
+)
+from reroute_cli.schedules import DENSE, ScheduleChoice, Target
+from routing import Schedule
+
+_COUNTED = ("sdpa", "eager")  # attention whose operators the FLOP counter can see
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked: pictures in prompt order, a question, and how long the answer may get."""
+
+    pictures: Sequence[Picture]
+    question: str
+    max_new_tokens: int
+
+
+def answer(loaded: Loaded, asked: Asked, choice: ScheduleChoice) -> AnswerRecord:
+    """Answer, measure, and say what it cost; raises what the parts raise."""
+    prompt = build_prompt(loaded.processor, asked.pictures, asked.question)
+    visual = prompt.count(loaded.image_token_ids)
+    schedule = choice.build(target_of(loaded, visual))
+    job = run.make_job(loaded, prompt, schedule, asked.max_new_tokens)
+    timed = run.timed_pass(job, asked.max_new_tokens)
+    memory = run.memory_pass(job, len(timed.new))
+    text = loaded.processor.tokenizer.decode(timed.new, skip_special_tokens=True).strip()
+    boxes, reasons = _boxes(loaded, asked, prompt, text)
+    return AnswerRecord(
+        id=_identity(loaded, asked, schedule),
+        image=asked.pictures[0].path,
+        images=[picture.path for picture in asked.pictures],
+        question=asked.question,
+        answer=text,
+        boxes=boxes,
+        model=_model_part(loaded),
+        schedule=_schedule_part(choice, schedule, timed, visual, loaded.layers),
+        tokens=TokensPart(
+            visual=visual,
+            prompt=prompt.tokens,
+            new=len(timed.new),
+            average_visual=average_visual(timed.stages, visual, loaded.layers),
+            finish="length" if timed.cut else "stop",
+        ),
+        flops=_flops_part(job, len(timed.new)),
+        kv_cache=_kv_part(timed.kv),
+        latency=_latency_part(prompt, timed),
+        memory=_memory_part(loaded, memory),
+        reasons=reasons,
+    )
+
+
+def target_of(loaded: Loaded, visual: int) -> Target:
+    """What a schedule must fit: this model and this many visual tokens."""
+    tower = getattr(loaded.model.config, "vision_config", None)
+    kind = str(getattr(tower, "model_type", ""))
+    return Target(loaded.layers, loaded.first_layer, visual, kind)
+
+
+def average_visual(stages: Sequence[run.Stage], visual: int, layers: int) -> float:
+    """Mean visual tokens per decoder layer, from what the trace says was kept at each stage."""
+    edges = [stage.layer for stage in stages] + [layers]
+    spans = [end - start for start, end in pairwise(edges)]
+    kept = sum(span * stage.kept for span, stage in zip(spans, stages, strict=True))
+    return (edges[0] * visual + kept) / layers
+
+
+def _boxes(
+    loaded: Loaded, asked: Asked, prompt: Prompt, text: str
+) -> tuple[list[Box] | None, dict[str, str]]:
+    """The boxes in the answer, or None and why they can't be read."""
+    if loaded.family not in CONVENTIONS:
+        return None, {"boxes": f"{loaded.family} models have no published way to write a box"}
+    if len(asked.pictures) > 1:
+        return None, {"boxes": "with several pictures an answer does not say which one a box is in"}
+    size = asked.pictures[0].size
+    view = view_of(loaded.family, loaded.processor.image_processor, prompt.inputs, size)
+    return decode_boxes(text, loaded.family, view, size), {}
+
+
+def _identity(loaded: Loaded, asked: Asked, schedule: Schedule) -> str:
+    """SHA-256 over what determines the answer: pictures, question, model, schedule, generation settings."""
+    parts = {
+        "pictures": [picture.digest for picture in asked.pictures],
+        "question": asked.question,
+        "model": [loaded.name, loaded.revision, loaded.dtype, loaded.attention, loaded.random],
+        "schedule": schedule.digest(),
+        "generation": {"greedy": True, "max_new_tokens": asked.max_new_tokens},
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _model_part(loaded: Loaded) -> ModelPart:
+    local = {} if loaded.revision else {"revision": "a local folder records no revision"}
+    return ModelPart(
+        id=loaded.name,
+        revision=loaded.revision,
+        family=loaded.family,
+        dtype=loaded.dtype,
+        attention=loaded.attention,
+        device=loaded.device,
+        weights="random" if loaded.random else "loaded",
+        reasons=local,
+    )
+
+
+def _schedule_part(
+    choice: ScheduleChoice, schedule: Schedule, timed: run.TimedPass, visual: int, layers: int
+) -> SchedulePart:
+    asked = choice.asked_ratio(visual)
+    reasons = {}
+    if choice.profile is not None:
+        reasons = {
+            "method": "the schedule comes from a profile",
+            "ratio": "a profile gives keep ratios, not a ratio",
+        }
+    average = average_visual(timed.stages, visual, layers)
+    return SchedulePart(
+        method=None if choice.profile else choice.method or DENSE,
+        action=str(schedule.action),
+        profile=choice.profile,
+        ratio=asked,
+        achieved_ratio=1 - average / visual if visual else 0.0,
+        digest=schedule.digest(),
+        stages=[_stage_part(schedule, index, stage) for index, stage in enumerate(timed.stages)],
+        reasons=reasons,
+    )
+
+
+def _stage_part(schedule: Schedule, index: int, stage: run.Stage) -> StagePart:
+    at_tower = schedule.vision is not None and index == 0
+    return StagePart(
+        where="vision" if at_tower else "decoder",
+        layer=stage.layer,
+        keep_ratio=dict(schedule.entries)[stage.layer],
+        kept=stage.kept,
+        reentered=stage.reentered,
+    )
+
+
+def _flops_part(job: run.Job, new_tokens: int) -> FlopsPart:
+    """Counted FLOPs of this run and of the dense prefill; None where the counter can't see the kernels."""
+    names = ("vision", "prefill", "scoring", "decode", "dense_vision", "dense_prefill")
+    values: dict[str, Any] = dict.fromkeys(names)
+    attention = job.loaded.attention
+    if attention not in _COUNTED:
+        return FlopsPart(**values, **_MEASURED, reasons=_uncounted(names, attention))
+    flops = run.count_flops(job, new_tokens)
+    dense = run.count_dense_prefill(job) if job.schedule.entries else flops
+    if unknown := flops.unknown | dense.unknown:
+        return FlopsPart(**values, **_MEASURED, reasons=_uncounted(names, ", ".join(sorted(unknown))))
+    return FlopsPart(**_by_name(flops, dense))
+
+
+_MEASURED: dict[str, Any] = {"source": "measured", "dense_source": "measured"}
+
+
+def _by_name(flops: Flops, dense: Flops) -> dict[str, Any]:
+    return _MEASURED | {
+        "vision": flops.vision,
+        "prefill": flops.prefill,
+        "scoring": flops.scoring,
+        "decode": flops.decode,
+        "dense_vision": dense.vision,
+        "dense_prefill": dense.prefill,
+    }
+
+
+def _uncounted(names: Sequence[str], kernels: str) -> dict[str, str]:
+    return dict.fromkeys(names, f"the FLOP counter has no formula for {kernels}; use --attn sdpa")
+
+
+def _kv_part(kv: KvUse) -> KvPart:
+    return KvPart(
+        bytes=kv.total_bytes,
+        source="measured",
+        dense_bytes=kv.dense_bytes,
+        dense_source="estimated",
+        logical_tokens=kv.logical,
+        per_layer_tokens=list(kv.tokens),
+    )
+
+
+def _latency_part(prompt: Prompt, timed: run.TimedPass) -> LatencyPart:
+    tpot = timed.clock.tpot
+    return LatencyPart(
+        preprocess_s=prompt.seconds,
+        ttft_s=timed.clock.ttft,
+        tpot_s=tpot,
+        e2e_s=timed.clock.end_to_end,
+        warmup=0,
+        runs=1,
+        reasons={} if tpot is not None else {"tpot_s": "one new token: there is no token after the first"},
+    )
+
+
+def _memory_part(loaded: Loaded, memory: run.MemoryPass) -> MemoryPart:
+    fields = {
+        "allocated": "torch_peak_allocated_bytes",
+        "reserved": "torch_peak_reserved_bytes",
+        "process": "nvml_process_peak_bytes",
+        "device": "nvml_device_peak_bytes",
+    }
+    reasons = {fields[name]: reason for name, reason in memory.reasons.items()}
+    if memory.host is None:
+        reasons["host_peak_rss_bytes"] = "this system does not report a process's peak"
+    return MemoryPart(
+        weights_bytes=weights_bytes(loaded.model),
+        host_peak_rss_bytes=memory.host,
+        reasons=reasons,
+        **{field: memory.peaks[name] for name, field in fields.items()},
+    )

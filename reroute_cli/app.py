@@ -1,0 +1,53 @@
+"""The entry of the command line: it registers the commands and does nothing else."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from reroute_cli.commands import ask, env, methods, models, plan, profiles
+from reroute_cli.errors import BoundedGroup
+from reroute_cli.output import Sink
+
+app = typer.Typer(
+    name="reroute",
+    cls=BoundedGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="The measuring instrument for visual-token reduction: ask a picture a question under any pruning "
+    "or rerouting schedule, and see what it really cost.",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        Sink().result(f"reroute {version('reroute')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Options that stand before a command."""
+
+
+app.command("ask")(ask.ask)
+app.command("plan")(plan.plan)
+app.command("methods")(methods.methods)
+app.command("models")(models.models)
+app.add_typer(profiles.app, name="profiles")
+app.command("env")(env.env)
+
+
+def main() -> None:
+    """Run the command line; the console script `reroute` and `python -m reroute_cli` call this."""
+    app()

@@ -1,0 +1,92 @@
+"""`reroute ask IMAGE... QUESTION`: one answer on stdout, what it cost on stderr."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reroute_cli import options
+from reroute_cli.errors import Failure, UsageError
+from reroute_cli.models import LoadOptions
+from reroute_cli.output import Sink, check_writable, to_json, write_file
+from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.sources import POCKET
+
+if TYPE_CHECKING:
+    from reroute_cli.report import AnswerRecord
+
+
+def ask(
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE", help="One or more picture files.", show_default=False)
+    ],
+    question: Annotated[
+        str, typer.Argument(metavar="QUESTION", help="The question, last and in quotes.", show_default=False)
+    ],
+    model: options.Model = POCKET,
+    method: options.Method = None,
+    action: options.Action = None,
+    ratio: options.Ratio = None,
+    budget: options.Budget = None,
+    profile: options.Profile = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = options.DtypeName.AUTO,
+    attn: options.Attn = options.AttnName.SDPA,
+    load_format: options.Load = options.LoadFormat.AUTO,
+    max_new_tokens: options.MaxNewTokens = 64,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+    output: options.Output = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Ask a question about pictures: the answer on stdout, what it cost on stderr."""
+    sink = Sink(quiet=quiet, verbose=verbose)
+    choice = ScheduleChoice(method, action, ratio, budget, profile, seed)
+    if _is_file(question):
+        raise UsageError(f"the last word, '{question}', is a file: the question comes last, in quotes")
+    if problem := check_writable(output):
+        raise Failure(f"--output: {problem}")
+    load_options = LoadOptions(model, device, dtype, attn, load_format, seed)
+    record = _answered(images, question, choice, load_options, max_new_tokens)
+    if caveat := choice.caveat(record.model.family, len(record.kv_cache.per_layer_tokens)):
+        sink.talk(caveat)
+    if output is not None:
+        write_file(output, to_json(record.as_dict()) + "\n")
+    _show(sink, record, as_json=json)
+
+
+def _is_file(word: str) -> bool:
+    try:
+        return Path(word).is_file()
+    except OSError:  # too long for a file name: surely a question
+        return False
+
+
+def _answered(
+    paths: list[str], question: str, choice: ScheduleChoice, load_options: LoadOptions, max_new_tokens: int
+) -> AnswerRecord:
+    """Cheap checks first, then torch, then the model."""
+    from reroute_cli.images import open_picture
+    from reroute_cli.prompts import check_question
+
+    check_question(question)
+    choice.check_profile()
+    pictures = [open_picture(path) for path in paths]
+
+    from reroute_cli.answer import Asked, answer
+    from reroute_cli.models import load
+
+    return answer(load(load_options), Asked(pictures, question, max_new_tokens), choice)
+
+
+def _show(sink: Sink, record: AnswerRecord, *, as_json: bool) -> None:
+    from reroute_cli.render import cost_card
+
+    if as_json:
+        sink.json(record.as_dict())
+    else:
+        sink.result(record.answer)
+    sink.card(*cost_card(record, verbose=sink.verbose))

@@ -1,0 +1,40 @@
+"""`reroute methods`: the reduction methods there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reroute_cli import options
+from reroute_cli.output import Sink
+
+
+def methods(json: options.Json = False) -> None:
+    """List the reduction methods: what they can do and where they were published."""
+    from routing.methods import METHODS
+
+    rows = [_row(method) for method in METHODS.values()]
+    if json:
+        Sink().json({"schema": "reroute.methods/1", "methods": rows})
+        return
+    from reroute_cli.render import lines, table
+
+    shown = [(row["name"], ", ".join(row["actions"]), lines(row["summary"], *_source(row))) for row in rows]
+    Sink().table(table(("method", "actions", "what it does"), shown))
+
+
+def _source(row: dict[str, Any]) -> list[str]:
+    return [f"{row['title']} {row['year']}, {row['paper']}"] if row["paper"] else []
+
+
+def _row(method: Any) -> dict[str, Any]:
+    """One method as plain values; year and paper are null for what was never published."""
+    return {
+        "name": method.name,
+        "title": method.title,
+        "actions": [str(action) for action in method.actions],
+        "scored": method.scored,
+        "year": method.year or None,
+        "paper": method.paper or None,
+        "summary": method.summary,
+        "options": dict(method.options),
+    }

@@ -1,0 +1,61 @@
+"""`reroute models`: what can be run, what can be planned, and what can't be routed and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reroute_cli import options
+from reroute_cli.output import Sink
+
+
+def models(json: options.Json = False) -> None:
+    """List the model families that can be routed, those that can't, and the models 'plan' knows by name."""
+    found = _found()
+    if json:
+        Sink().json({"schema": "reroute.models/1", **found})
+        return
+    from reroute_cli.render import STRONG, plain, table
+
+    families = [(row["model_type"], row["title"], row["boxes"] or "–") for row in found["families"]]
+    refused = [(row["model_type"], row["reason"]) for row in found["refused"]]
+    known = [(row["name"], row["hub"], row["layers"], row["visual_tokens"]) for row in found["known"]]
+    Sink().table(
+        plain("Families that can be routed: any checkpoint of theirs, by hub id or folder", STRONG),
+        table(("model_type", "models", "boxes"), families),
+        plain(""),
+        plain("Models that 'reroute plan -m' knows by name, without a download", STRONG),
+        table(("name", "hub id", "layers", "visual"), known, right=(2, 3)),
+        plain(""),
+        plain("Families that are refused", STRONG),
+        table(("model_type", "because"), refused),
+    )
+
+
+def _found() -> dict[str, list[dict[str, Any]]]:
+    import profiles
+    from reroute_cli.boxes import CONVENTIONS
+    from routing import FAMILIES, REFUSED
+    from routing.model_shape import ModelShape
+
+    def units_of(family: str) -> str | None:
+        return CONVENTIONS[family].title if family in CONVENTIONS else None
+
+    entries = [profiles.model(name) for name in profiles.model_names()]
+    return {
+        "families": [
+            {"model_type": kind, "title": family.title, "boxes": units_of(kind)}
+            for kind, family in FAMILIES.items()
+        ],
+        "known": [
+            {
+                "name": entry.name,
+                "hub": entry.hub,
+                "source": entry.source,
+                "layers": ModelShape.from_config(entry.config).layers,
+                "visual_tokens": entry.visual_tokens,
+                "picture": entry.picture,
+            }
+            for entry in entries
+        ],
+        "refused": [{"model_type": kind, "reason": reason} for kind, reason in REFUSED.items()],
+    }

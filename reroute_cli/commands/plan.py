@@ -1,0 +1,82 @@
+"""`reroute plan`: a schedule and its cost by arithmetic, from a model's config alone."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from reroute_cli import options
+from reroute_cli.errors import Failure
+from reroute_cli.output import Sink, check_writable, to_json, write_file
+from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.sources import POCKET
+
+TEXT_TOKENS = 64
+
+VisualTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--visual-tokens",
+        metavar="N",
+        min=1,
+        max=1_000_000,
+        help="Visual tokens of the prompt; by default those of one picture, where the model fixes them.",
+        show_default=False,
+        rich_help_panel="Prompt",
+    ),
+]
+TextTokens = Annotated[
+    int,
+    typer.Option(
+        "--text-tokens",
+        metavar="N",
+        min=1,
+        max=1_000_000,
+        help="Text tokens of the prompt, template included.",
+        rich_help_panel="Prompt",
+    ),
+]
+Dtype = Annotated[
+    options.DtypeName,
+    typer.Option("--dtype", help="Of the KV cache; auto is what the config names.", rich_help_panel="Model"),
+]
+
+
+def plan(
+    model: options.Model = POCKET,
+    method: options.Method = None,
+    action: options.Action = None,
+    ratio: options.Ratio = None,
+    budget: options.Budget = None,
+    profile: options.Profile = None,
+    visual_tokens: VisualTokens = None,
+    text_tokens: TextTokens = TEXT_TOKENS,
+    dtype: Dtype = options.DtypeName.AUTO,
+    json: options.Json = False,
+    output: options.Output = None,
+) -> None:
+    """Show a schedule's stages, FLOPs and KV bytes beside dense, by arithmetic: no weights are loaded."""
+    choice = ScheduleChoice(method, action, ratio, budget, profile)
+    if problem := check_writable(output):
+        raise Failure(f"--output: {problem}")
+    choice.check_profile()
+    planned = _planned(choice, model, visual_tokens, text_tokens, dtype.value)
+    if output is not None:
+        write_file(output, to_json(planned) + "\n")
+    if json:
+        Sink().json(planned)
+        return
+    from reroute_cli.render_plan import plan_page
+
+    Sink().table(*plan_page(planned))
+
+
+def _planned(
+    choice: ScheduleChoice, model: str, visual_tokens: int | None, text_tokens: int, dtype: str
+) -> dict[str, Any]:
+    from reroute_cli.planning import make_plan
+    from reroute_cli.shapes import read_shape
+
+    shaped = read_shape(model).with_visual(visual_tokens)
+    return make_plan(shaped, choice, text_tokens, shaped.dtype if dtype == "auto" else dtype)

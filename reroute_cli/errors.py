@@ -1,0 +1,160 @@
+"""What may go wrong, and how it leaves the program: one sentence on stderr and an exit code.
+
+CliError
+├── UsageError      2    what was typed makes no sense; nothing was run
+├── Regression      3    a measurement is worse than its gate allows
+├── Failure         4    a known failure: unreadable picture, missing model, out of memory
+└── NotComparable   5    two reports that may not be compared, or no baseline
+
+Anything else is a bug: exit 1 (with REROUTE_DEBUG=1 the traceback is shown too); Ctrl-C is 130.
+Does not know any command. Errors of the engine and of profiles are recognised here, once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from reroute_cli.output import clean, write
+
+EXIT_BUG, EXIT_USAGE, EXIT_REGRESSION, EXIT_FAILURE, EXIT_NOT_COMPARABLE, EXIT_INTERRUPTED = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    130,
+)
+
+
+class CliError(Exception):
+    """An expected end of a command; its text is one sentence: what was given, what is allowed, the remedy."""
+
+    exit_code = EXIT_BUG
+
+
+class UsageError(CliError):
+    """What was typed makes no sense."""
+
+    exit_code = EXIT_USAGE
+
+
+class Regression(CliError):
+    """A measurement is worse than its gate allows."""
+
+    exit_code = EXIT_REGRESSION
+
+
+class Failure(CliError):
+    """A known failure of something outside: a file, a model, a device."""
+
+    exit_code = EXIT_FAILURE
+
+
+class NotComparable(CliError):
+    """Two reports that may not be compared, or no baseline."""
+
+    exit_code = EXIT_NOT_COMPARABLE
+
+
+class BoundedGroup(TyperGroup):
+    """The root command group; every error of every command passes through its boundary."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the chosen command inside the error boundary."""
+        with error_boundary():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def error_boundary() -> Iterator[None]:
+    """Turn every exception into one sentence on stderr and an exit code (raises typer.Exit)."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except KeyboardInterrupt:
+        _leave("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        _reader_went_away()
+    except typer.TyperException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # it carries the help, which Typer has yet to show
+            raise
+        _leave(_usage_sentence(error), error.exit_code)
+    except Exception as error:  # noqa: BLE001  the one boundary: nothing else ends in a traceback
+        _leave(*_verdict(error))
+
+
+def _verdict(error: Exception) -> tuple[str, int]:
+    """The sentence and the exit code of any exception that a command let through."""
+    if isinstance(error, CliError):
+        return str(error), error.exit_code
+    if known := _engine_verdict(error):
+        return known
+    if _is_out_of_memory(error):
+        remedy = "use a smaller model, a smaller picture, --dtype bfloat16 or another --device"
+        return f"out of memory: {_first_line(error)}; {remedy}", EXIT_FAILURE
+    if isinstance(error, OSError):
+        return f"the system refused: {error}", EXIT_FAILURE
+    where = "" if _debug() else "; set REROUTE_DEBUG=1 to see where"
+    return f"this is a bug in reroute: {type(error).__name__}: {_first_line(error)}{where}", EXIT_BUG
+
+
+def _engine_verdict(error: Exception) -> tuple[str, int] | None:
+    """Errors that the engine and the profile reader raise on purpose."""
+    from profiles import ProfileError
+    from routing.errors import BudgetError, RoutingError, ScheduleError
+
+    if isinstance(error, (ScheduleError, BudgetError, ProfileError)):
+        return str(error), EXIT_USAGE
+    if isinstance(error, RoutingError):
+        return str(error), EXIT_FAILURE
+    return None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """True for Python's, CUDA's and the CPU allocator's ways to say it; torch is not loaded to ask."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def _usage_sentence(error: typer.TyperException) -> str:
+    """What Typer found wrong with the arguments, with the help that says what is allowed."""
+    context, sentence = getattr(error, "ctx", None), error.format_message().rstrip(".")
+    if context is None:
+        return sentence
+    if sentence.startswith("Missing argument"):
+        form = " ".join([context.command_path, *context.command.collect_usage_pieces(context)])
+        sentence += f": the form is '{form.replace('{', '').replace('}', '')}'"
+    return f"{sentence}; see '{context.command_path} --help'"
+
+
+def _leave(sentence: str, code: int) -> NoReturn:
+    if _debug():
+        write(sys.stderr, clean(traceback.format_exc()))
+    write(sys.stderr, f"error: {clean(sentence, one_line=True)}\n")
+    raise typer.Exit(code)
+
+
+def _reader_went_away() -> NoReturn:
+    """`reroute methods | head -1` is no failure: say nothing more, to nobody."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise typer.Exit(0)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else "no message"
+
+
+def _debug() -> bool:
+    return os.environ.get("REROUTE_DEBUG", "") not in ("", "0")

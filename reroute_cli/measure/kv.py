@@ -1,0 +1,53 @@
+"""What the KV cache really holds, layer by layer.
+
+Bytes are those of the storages behind the tensors: a view that keeps a full tensor alive is counted in full.
+Knows the layout of transformers caches, (B, heads, tokens, dim); not models or schedules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class KvUse:
+    """A cache as it is. tokens, bytes: per layer, stored. logical: positions the cache stands for."""
+
+    tokens: tuple[int, ...]
+    bytes: tuple[int, ...]
+    logical: int
+    dense_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all layers."""
+        return sum(self.bytes)
+
+
+def measure_kv(cache: Any) -> KvUse:
+    """Measure a transformers cache; `dense_bytes` is arithmetic: every layer at its full logical length."""
+    layers = [layer for layer in cache.layers if getattr(layer, "keys", None) is not None]
+    return KvUse(
+        tokens=tuple(int(layer.keys.shape[-2]) for layer in layers),
+        bytes=tuple(_storage_bytes(layer.keys, layer.values) for layer in layers),
+        logical=max((int(layer.get_seq_length()) for layer in layers), default=0),
+        dense_bytes=sum(_dense_bytes(layer) for layer in layers),
+    )
+
+
+def _storage_bytes(*tensors: Any) -> int:
+    """Bytes of the distinct storages behind these tensors."""
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in tensors}
+    return sum(int(storage.nbytes()) for storage in storages.values())
+
+
+def _dense_bytes(layer: Any) -> int:
+    """Bytes of this layer with nothing removed; a sliding layer holds no more than its window even then."""
+    length = int(layer.get_seq_length())
+    window = getattr(layer, "sliding_window", None)
+    held = length if window is None else min(length, int(window) - 1)
+    return sum(
+        tensor.shape[0] * tensor.shape[1] * held * tensor.shape[3] * tensor.element_size()
+        for tensor in (layer.keys, layer.values)
+    )

@@ -1,0 +1,175 @@
+"""Loading a model and its processor for answering.
+
+Weights are safetensors only and a model's own code is never run. Knows torch and transformers (loaded when a
+function needs them) and sources; not schedules, pictures or measurements.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from reroute_cli.errors import Failure, UsageError
+from reroute_cli.sources import POCKET, Source, explained, find, refuse_pickles
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How to load: every field as the option of the same name says."""
+
+    model: str = POCKET
+    device: str = "auto"
+    dtype: str = "auto"
+    attn: str = "sdpa"
+    load_format: str = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to answer. revision: the hub commit, None for local folders. random: dummy weights."""
+
+    name: str
+    model: Any
+    processor: Any
+    family: str
+    layers: int
+    first_layer: int
+    image_token_ids: tuple[int, ...]
+    revision: str | None
+    device: str
+    dtype: str
+    attention: str
+    random: bool = False
+
+
+def load(options: LoadOptions) -> Loaded:
+    """Load model and processor; raises Failure, UsageError or UnsupportedModelError with one sentence."""
+    from transformers import AutoConfig
+
+    from routing.families import describe_config
+
+    source = find(options.model)
+    device = choose_device(options.device)
+    with _quiet_libraries(), explained(options.model):
+        config = AutoConfig.from_pretrained(source.location, **source.arguments)
+        info = describe_config(config)  # refuses what can't be routed before anything large is fetched
+        processor = load_processor(source, info.family)
+        model = _load_model(source, config, options, device)
+    return Loaded(
+        name=options.model,
+        model=model,
+        processor=processor,
+        family=info.family,
+        layers=info.layers,
+        first_layer=info.first_layer,
+        image_token_ids=info.image_token_ids,
+        revision=source.revision or getattr(model.config, "_commit_hash", None),
+        device=device,
+        dtype=str(model.dtype).removeprefix("torch."),
+        attention=str(model.config._attn_implementation),
+        random=options.load_format == "dummy",
+    )
+
+
+def choose_device(name: str) -> str:
+    """A torch device string; 'auto' is the first GPU or the CPU (raises Failure when it is not there)."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
+        raise UsageError(f"--device '{name}' is none of auto, cpu, cuda, cuda:N, mps: choose one")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise Failure(f"--device '{name}': torch {torch.__version__} sees no CUDA GPU; use --device cpu")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise Failure(f"--device '{name}': there are {torch.cuda.device_count()} GPUs, numbered from 0")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise Failure(f"--device '{name}': torch sees no Apple GPU; use --device cpu")
+    return name
+
+
+def choose_dtype(name: str, device: str) -> Any:
+    """A torch dtype; 'auto' is float32 on the CPU and bfloat16 (old cards: float16) on a GPU."""
+    import torch
+
+    if name != "auto":
+        return getattr(torch, name)
+    if device == "cpu":
+        return torch.float32
+    return torch.bfloat16 if device == "mps" or torch.cuda.is_bf16_supported() else torch.float16
+
+
+def _load_model(source: Source, config: Any, options: LoadOptions, device: str) -> Any:
+    """The model in eval mode on its device; random weights of the config's shapes for load_format dummy."""
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    settings = {"dtype": choose_dtype(options.dtype, device), "attn_implementation": options.attn}
+    if options.load_format == "dummy":
+        torch.manual_seed(options.seed)
+        with torch.device(device):
+            return AutoModelForImageTextToText.from_config(config, **settings).eval()
+    refuse_pickles(options.model, source)
+    model, report = AutoModelForImageTextToText.from_pretrained(
+        source.location,
+        config=config,
+        **source.arguments,
+        **settings,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    lacking = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    if lacking:
+        raise Failure(
+            f"the weights of '{options.model}' lack {len(lacking)} tensors that its config.json asks for "
+            f"('{lacking[0]}' first): fetch the model anew, or use --load-format dummy for random weights"
+        )
+    return model.eval().to(device)
+
+
+def load_processor(source: Source, family: str) -> Any:
+    """The model's processor; without torchvision, those that carry a video processor are built without it."""
+    from transformers import AutoProcessor
+
+    try:
+        return AutoProcessor.from_pretrained(source.location, **source.arguments)
+    except ImportError:
+        return _image_only(family).from_pretrained(source.location, **source.arguments)
+
+
+def _image_only(family: str) -> Any:
+    """The family's processor class without its video processor, whose code needs torchvision."""
+    import transformers
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+
+    whole = getattr(transformers, PROCESSOR_MAPPING_NAMES[family])
+
+    class ImageOnly(whole):  # type: ignore[misc, valid-type]
+        @classmethod
+        def get_attributes(cls) -> list[str]:
+            return [name for name in super().get_attributes() if name != "video_processor"]
+
+    ImageOnly.__name__ = whole.__name__
+    return ImageOnly
+
+
+@contextlib.contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keep transformers from talking while it loads; its level is put back afterwards."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

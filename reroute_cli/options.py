@@ -1,0 +1,166 @@
+"""The options that commands share, each spelled once. A command takes only those that do something in it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_MODEL, _SCHEDULE, _RUN, _OUTPUT = "Model", "Schedule", "Run", "Output"
+
+
+class ActionName(StrEnum):
+    """What becomes of visual tokens that a stage does not keep."""
+
+    PRUNE = "prune"
+    REROUTE = "reroute"
+
+
+class DtypeName(StrEnum):
+    """Number formats a model can be loaded in."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+class AttnName(StrEnum):
+    """Attention implementations of transformers."""
+
+    SDPA = "sdpa"
+    EAGER = "eager"
+    FLASH = "flash_attention_2"
+
+
+class LoadFormat(StrEnum):
+    """Where weights come from."""
+
+    AUTO = "auto"
+    DUMMY = "dummy"
+
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "-m",
+        "--model",
+        envvar="REROUTE_MODEL",
+        metavar="MODEL",
+        help="A hub id, a local folder, or 'pocket', the embedded model.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        envvar="REROUTE_DEVICE",
+        metavar="DEVICE",
+        help="auto (a GPU if there is one), cpu, cuda, cuda:N or mps.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Dtype = Annotated[
+    DtypeName,
+    typer.Option("--dtype", help="auto is float32 on a CPU, bfloat16 on a GPU.", rich_help_panel=_MODEL),
+]
+Attn = Annotated[
+    AttnName, typer.Option("--attn", help="The attention implementation.", rich_help_panel=_MODEL)
+]
+Load = Annotated[
+    LoadFormat,
+    typer.Option(
+        "--load-format",
+        help="dummy: random weights of the right shapes; the config and the processor are still needed.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        metavar="METHOD",
+        help="A reduction method; 'reroute methods' lists them. Without one the model runs dense.",
+        show_default=False,
+        rich_help_panel=_SCHEDULE,
+    ),
+]
+Action = Annotated[
+    ActionName | None,
+    typer.Option(
+        "--action",
+        help="What becomes of the other visual tokens: prune removes them for good (the default), "
+        "reroute lets them bypass the stage and come back.",
+        show_default=False,
+        rich_help_panel=_SCHEDULE,
+    ),
+]
+Ratio = Annotated[
+    float | None,
+    typer.Option(
+        "--ratio",
+        metavar="RATIO",
+        help="Reduction ratio: 1 - average visual tokens per layer / original, from 0 to below 1.",
+        show_default=False,
+        rich_help_panel=_SCHEDULE,
+    ),
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(
+        "--budget",
+        metavar="TOKENS",
+        help="The same as an average number of visual tokens per decoder layer.",
+        show_default=False,
+        rich_help_panel=_SCHEDULE,
+    ),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        "-p",
+        "--profile",
+        metavar="NAME|FILE",
+        help="A whole schedule by name or YAML file, in place of the four above; see 'reroute profiles'.",
+        show_default=False,
+        rich_help_panel=_SCHEDULE,
+    ),
+]
+MaxNewTokens = Annotated[
+    int,
+    typer.Option(
+        "--max-new-tokens", metavar="N", min=1, max=4096, help="Longest answer.", rich_help_panel=_RUN
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        metavar="N",
+        min=0,
+        max=2**31 - 1,
+        help="For --method random and for dummy weights; everything else is deterministic.",
+        rich_help_panel=_RUN,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Everything as JSON on stdout.", rich_help_panel=_OUTPUT)]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Write the JSON to this file too.",
+        show_default=False,
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", help="Only the result and errors.", rich_help_panel=_OUTPUT)
+]
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Every number there is.", rich_help_panel=_OUTPUT)
+]

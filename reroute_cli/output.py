@@ -1,0 +1,129 @@
+"""The one sink: results to stdout, talk to stderr.
+
+Text from models, files and users is untrusted: escape sequences and control characters never reach a
+terminal, and nothing is ever interpreted as markup. Does not know what it prints.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+WIDEST = 100  # columns of a card or table; wider terminals get margins, not longer lines
+
+_ESCAPES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor movement
+    r"|\x1b[\]PX^_][^\x1b\x07]*(?:\x1b\\|\x07)?"  # OSC, DCS, SOS, PM, APC: titles, links, payloads
+    r"|\x1b[ -/]*[0-~]"  # every other escape sequence
+)
+_COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")  # the only sequence that we ourselves send to a terminal
+_CONTROLS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
+)
+
+
+def clean(text: str, *, one_line: bool = False) -> str:
+    """Text without escape sequences, control, bidi-override or surrogate characters; tabs and newlines stay.
+
+    one_line: newlines and tabs become single spaces too, for names and sentences.
+    """
+    kept = _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
+    return " ".join(kept.split()) if one_line else kept
+
+
+def to_json(value: Any) -> str:
+    """Strict JSON (no NaN) that is safe to show: what `clean` would drop is written as an escape instead."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2)
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def write(stream: TextIO, text: str) -> None:
+    """Write text to a stream; characters that its encoding lacks become '?'."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(text.encode(encoding, "replace").decode(encoding))
+    stream.flush()
+
+
+def check_writable(path: Path | None) -> str | None:
+    """Why nothing can be written to `path` later, found before the long work; None when it can."""
+    if path is None:
+        return None
+    if path.is_dir():
+        return f"'{path}' is a folder: name a file"
+    if not path.parent.is_dir():
+        return f"the folder '{path.parent}' does not exist: create it first"
+    return None if os.access(path.parent, os.W_OK) else f"'{path.parent}' can't be written to: choose another"
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a whole file or nothing: a reader never sees half of it."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Sink:
+    """Where a command's words go. quiet: only the result and errors. verbose: everything there is to say."""
+
+    quiet: bool = False
+    verbose: bool = False
+
+    def result(self, text: str) -> None:
+        """What the command was asked for, on stdout."""
+        write(sys.stdout, clean(text).rstrip("\n") + "\n")
+
+    def json(self, value: Any) -> None:
+        """A result as JSON, on stdout."""
+        write(sys.stdout, to_json(value) + "\n")
+
+    def table(self, *parts: RenderableType) -> None:
+        """A result to look at, on stdout."""
+        write(sys.stdout, draw(parts, sys.stdout))
+
+    def talk(self, sentence: str) -> None:
+        """A remark, on stderr."""
+        if not self.quiet:
+            write(sys.stderr, clean(sentence, one_line=True) + "\n")
+
+    def card(self, *parts: RenderableType) -> None:
+        """Something to look at beside the result, on stderr."""
+        if not self.quiet:
+            write(sys.stderr, draw(parts, sys.stderr))
+
+
+def draw(parts: tuple[RenderableType, ...], stream: TextIO) -> str:
+    """Rich renderables as text for this stream: colours only where a terminal reads them."""
+    from rich.console import Console
+
+    terminal = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    page, width = StringIO(), Console(file=stream).width
+    console = Console(
+        file=page,
+        width=min(width, WIDEST),
+        force_terminal=terminal,
+        color_system="standard" if terminal else None,
+        markup=False,
+        highlight=False,
+        emoji=False,
+    )
+    console.print(*parts, sep="\n")
+    return "".join(_safe(line).rstrip() + "\n" for line in page.getvalue().rstrip("\n").split("\n"))
+
+
+def _safe(line: str) -> str:
+    """A drawn line with our colours and nothing else that a terminal would obey."""
+    parts = _COLOUR.split(line)
+    return "".join(part if index % 2 else clean(part) for index, part in enumerate(parts))

@@ -1,0 +1,80 @@
+"""A plan (`reroute.plan/1`): what a schedule does to one prompt of a model and what that costs.
+
+Everything here is estimated: by arithmetic from shapes, not from a run. Base units: FLOPs and bytes are int.
+Knows shapes and schedules; no torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reroute_cli.schedules import DENSE, ScheduleChoice
+from reroute_cli.shapes import ELEMENT_BYTES, Shaped
+from routing import Schedule
+from routing.cost import Cost, Prompt
+from routing.cost import plan as plan_cost
+
+SCHEMA = "reroute.plan/1"
+
+
+def make_plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> dict[str, Any]:
+    """The plan as plain JSON values; unknown numbers are null with a reason."""
+    target = shaped.target
+    schedule = choice.build(target)
+    costs = plan_cost(
+        shaped.shape,
+        schedule,
+        [Prompt(text, target.visual)],
+        element_bytes=ELEMENT_BYTES[dtype],
+        grids=shaped.grids,
+    )
+    no_vision = _why_no_vision(shaped) if costs.dense.vision_flops is None else None
+    return {
+        "schema": SCHEMA,
+        "source": "estimated",
+        "model": {"id": shaped.name, "family": shaped.shape.family, "layers": target.layers, "dtype": dtype},
+        "tokens": {"visual": target.visual, "text": text, "picture": shaped.picture},
+        "schedule": _schedule(choice, schedule, target.visual, target.layers),
+        "dense": _cost(costs.dense, no_vision),
+        "routed": _cost(costs.routed, no_vision) if schedule.entries else None,
+        "caveat": choice.caveat(shaped.shape.family, target.layers),
+        "ratios": {"prefill": costs.prefill_ratio, "kv_cache": costs.kv_ratio},
+    }
+
+
+def _why_no_vision(shaped: Shaped) -> str:
+    return shaped.shape.tower_reason or "the picture's patch grid is not known from its token count"
+
+
+def _schedule(choice: ScheduleChoice, schedule: Schedule, visual: int, layers: int) -> dict[str, Any]:
+    counts = schedule.counts(visual, layers)
+    decoder_from = 0 if schedule.vision is None else 1
+    return {
+        "method": None if choice.profile else choice.method or DENSE,
+        "profile": choice.profile,
+        "action": str(schedule.action),
+        "ratio": choice.asked_ratio(visual),
+        "achieved_ratio": schedule.achieved_ratio(visual, layers),
+        "average_visual": schedule.average_tokens(visual, layers),
+        "digest": schedule.digest(),
+        "stages": [
+            {
+                "where": "vision" if index < decoder_from else "decoder",
+                "layer": layer,
+                "keep_ratio": keep_ratio,
+                "kept": kept,
+            }
+            for index, ((layer, keep_ratio), kept) in enumerate(zip(schedule.entries, counts, strict=True))
+        ],
+        "visual_per_layer": list(schedule.tokens_per_layer(visual, layers)),
+    }
+
+
+def _cost(cost: Cost, no_vision: str | None) -> dict[str, Any]:
+    return {
+        "vision_flops": cost.vision_flops,
+        "prefill_flops": cost.prefill_flops,
+        "scoring_flops": cost.scoring_flops,
+        "kv_cache_bytes": sum(cost.kv_bytes),
+        "reasons": {"vision_flops": no_vision} if no_vision else {},
+    }

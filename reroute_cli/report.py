@@ -1,0 +1,174 @@
+"""The record of one answer, `reroute.answer/1`: what `ask --json` prints and what a line of `batch` will be.
+
+Base units only: FLOPs and bytes are int, times are seconds, boxes are pixels of the original picture. A
+number that is not known is null, and its section's `reasons` says why: a record without the reason can't be
+built.
+Does not know how anything was measured.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA = "reroute.answer/1"
+Source = Literal["measured", "estimated"]
+
+
+class Section(BaseModel):
+    """A part of a record; every null in it needs a reason, but for fields whose null says it all."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    plain_nulls: ClassVar[frozenset[str]] = frozenset()
+
+    reasons: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _explains_nulls(self) -> Section:
+        fields = set(type(self).model_fields) - self.plain_nulls
+        nulls = {name for name in fields if getattr(self, name) is None}
+        if missing := nulls - set(self.reasons):
+            raise ValueError(f"null without a reason: {', '.join(sorted(missing))}")
+        if stale := set(self.reasons) - nulls:
+            raise ValueError(f"a reason for what is known: {', '.join(sorted(stale))}")
+        return self
+
+
+class ModelPart(Section):
+    """Which model answered, and how it was run. weights: random ones (--load-format dummy) know nothing."""
+
+    id: str
+    revision: str | None
+    family: str
+    dtype: str
+    attention: str
+    device: str
+    weights: Literal["loaded", "random"]
+
+
+class StagePart(BaseModel):
+    """One reduction as it happened. kept, reentered: visual tokens of this sample."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    where: Literal["vision", "decoder"]
+    layer: int
+    keep_ratio: float
+    kept: int
+    reentered: int
+
+
+class SchedulePart(Section):
+    """What was asked for and what was reached; ratios are reduction ratios (1 - average / original)."""
+
+    plain_nulls = frozenset({"profile"})
+
+    method: str | None
+    action: str
+    profile: str | None
+    ratio: float | None
+    achieved_ratio: float
+    digest: str
+    stages: list[StagePart]
+
+
+class TokensPart(BaseModel):
+    """Token counts. prompt includes visual; average_visual is the mean per decoder layer.
+
+    finish: "stop" when the model ended its answer, "length" when --max-new-tokens did.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    visual: int
+    prompt: int
+    new: int
+    average_visual: float
+    finish: Literal["stop", "length"]
+
+
+class FlopsPart(Section):
+    """FLOPs, 2 per multiply-add, attention as the full rectangle.
+
+    vision: tower and projector; prefill: decoder and head without scoring; decode: tokens after the first.
+    dense_vision, dense_prefill: the same model on the same prompt with no schedule.
+    """
+
+    vision: int | None
+    prefill: int | None
+    scoring: int | None
+    decode: int | None
+    source: Source
+    dense_vision: int | None
+    dense_prefill: int | None
+    dense_source: Source
+
+
+class KvPart(BaseModel):
+    """The KV cache at the end of the answer: `per_layer_tokens` stored, `logical_tokens` stood for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bytes: int
+    source: Source
+    dense_bytes: int
+    dense_source: Source
+    logical_tokens: int
+    per_layer_tokens: list[int]
+
+
+class LatencyPart(Section):
+    """Seconds. preprocess_s is not part of the others; they are one run without warm-up."""
+
+    preprocess_s: float
+    ttft_s: float
+    tpot_s: float | None
+    e2e_s: float
+    warmup: int
+    runs: int
+
+
+class MemoryPart(Section):
+    """Bytes, under five names that are never added up."""
+
+    weights_bytes: int
+    torch_peak_allocated_bytes: int | None
+    torch_peak_reserved_bytes: int | None
+    nvml_process_peak_bytes: int | None
+    nvml_device_peak_bytes: int | None
+    host_peak_rss_bytes: int | None
+
+
+class AnswerRecord(Section):
+    """One answer and what it cost. error: null when all went well."""
+
+    plain_nulls = frozenset({"error"})
+
+    schema_: Literal["reroute.answer/1"] = Field(default="reroute.answer/1", alias="schema")
+    id: str
+    image: str
+    images: list[str]
+    question: str
+    answer: str
+    boxes: list[tuple[float, float, float, float]] | None
+    model: ModelPart
+    schedule: SchedulePart
+    tokens: TokensPart
+    flops: FlopsPart
+    kv_cache: KvPart
+    latency: LatencyPart
+    memory: MemoryPart
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, `schema` first and `reasons` last in each section."""
+        plain: dict[str, Any] = _reasons_last(self.model_dump(mode="json", by_alias=True))
+        return plain
+
+
+def _reasons_last(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ordered = {name: _reasons_last(part) for name, part in value.items() if name != "reasons"}
+    return ordered | ({"reasons": value["reasons"]} if "reasons" in value else {})

@@ -1,0 +1,129 @@
+"""Where a model's files are: a hub id, a local folder, or `pocket`, the embedded one.
+
+Knows folders and the hub (huggingface_hub is loaded when a function needs it); no torch, no transformers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reroute_cli.errors import Failure
+
+POCKET = "pocket"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_REMEDY = "give a hub id that exists, a local model folder, or 'pocket'"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model's files are: a local folder, or a hub repository at one revision."""
+
+    location: str
+    revision: str | None = None
+    offline: bool = True
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What every from_pretrained call is given beside the location."""
+        where: dict[str, Any] = {"local_files_only": self.offline, "trust_remote_code": False}
+        return where | ({"revision": self.revision} if self.revision else {})
+
+
+def find(name: str) -> Source:
+    """Where the model called `name` is; checks a folder's contents, asks the hub once, without retries."""
+    if name == POCKET:
+        from reroute_cli.pocket import WEIGHTS
+
+        return Source(str(WEIGHTS))
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _folder(name, folder)
+    if folder.exists():
+        raise Failure(f"the model '{name}' is a file, not a folder: {_REMEDY}")
+    if name.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(name):
+        raise Failure(f"there is no model folder '{name}': {_REMEDY}")
+    return _on_hub(name)
+
+
+def read_config(name: str) -> dict[str, Any]:
+    """The config.json of a model as a dict; neither weights nor torch are touched."""
+    source = find(name)
+    if Path(source.location).is_dir():
+        path = Path(source.location) / "config.json"
+    else:
+        from huggingface_hub import hf_hub_download
+
+        with explained(name):
+            path = Path(
+                hf_hub_download(
+                    name, "config.json", revision=source.revision, local_files_only=source.offline
+                )
+            )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Failure(f"the config.json of '{name}' can't be read ({error}): fetch the model anew") from error
+    if not isinstance(config, dict):
+        raise Failure(f"the config.json of '{name}' holds no JSON object: fetch the model anew")
+    return config
+
+
+def _folder(name: str, folder: Path) -> Source:
+    if not (folder / "config.json").is_file():
+        raise Failure(f"the folder '{name}' holds no config.json: {_REMEDY}")
+    return Source(str(folder))
+
+
+def _on_hub(name: str) -> Source:
+    """Ask the hub for the repository's commit; unreachable, use what the cache holds or say so."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+    try:
+        return Source(name, revision=HfApi().model_info(name, timeout=10).sha, offline=False)
+    except GatedRepoError as error:
+        raise Failure(f"the model '{name}' is gated: accept its licence and run 'hf auth login'") from error
+    except RepositoryNotFoundError as error:
+        raise Failure(f"the hub has no model '{name}': {_REMEDY}") from error
+    except Exception as error:
+        # No network, offline mode, proxies, outages: each HTTP stack has its own exceptions for these.
+        if isinstance(try_to_load_from_cache(name, "config.json"), str):
+            return Source(name)
+        status = "answered with an error" if isinstance(error, HfHubHTTPError) else "can't be reached"
+        raise Failure(f"the model '{name}' is not on this machine and the hub {status}: {_REMEDY}") from error
+
+
+def refuse_pickles(name: str, source: Source) -> None:
+    """A folder whose only weights are pickles is refused by name: opening a pickle runs code."""
+    folder = Path(source.location)
+    if not folder.is_dir() or any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    if pickles:
+        raise Failure(f"'{name}' holds '{pickles[0]}', a pickle that can run code: convert it to safetensors")
+    raise Failure(f"the folder '{name}' holds no .safetensors weights: add them, or use --load-format dummy")
+
+
+@contextlib.contextmanager
+def explained(name: str) -> Iterator[None]:
+    """Turn what the libraries raise about a model's files into one sentence."""
+    from huggingface_hub.errors import HfHubHTTPError
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise Failure(f"the weights of '{name}' are damaged ({error}): fetch the model anew") from error
+    except ImportError as error:
+        needed = str(error).strip().splitlines()[0]
+        raise Failure(f"'{name}' can't be loaded here: {needed}") from error
+    except (OSError, ValueError, KeyError, HfHubHTTPError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise Failure(f"the model '{name}' can't be loaded: {reason}") from error
