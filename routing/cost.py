@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from routing.model_shape import ModelShape
 from routing.schedule import Action, Pool, Schedule
-from routing.towers import Grid
+from routing.vision_cost import Grid
 
 __all__ = [
     "Cost",
@@ -47,14 +47,16 @@ class Cost:
     """What one batch of prompts costs. FLOPs and bytes are of the whole batch.
 
     vision_flops: None where the tower is not modelled or no grids were given. prefill_flops: decoder
-    layers and one lm_head position a sample, scoring not included. kv_bytes: keys and values stored per
-    layer after the prefill.
+    layers and one lm_head position a sample, scoring not included. scoring_flops: ranking in the decoder.
+    anchor_flops: what a vision stage itself computes, for one picture a prompt exactly; 0 without one, None
+    where it cannot be told. kv_bytes: keys and values stored per layer after the prefill.
     widths: sequence positions each layer processes (the longest sample; shorter ones are padded to it).
     """
 
     vision_flops: int | None
     prefill_flops: int
     scoring_flops: int
+    anchor_flops: int | None
     decode_flops: int
     kv_bytes: tuple[int, ...]
     widths: tuple[int, ...]
@@ -69,8 +71,9 @@ class PlanCost:
 
     @property
     def prefill_ratio(self) -> float:
-        """Routed prefill FLOPs, scoring included, over dense ones; the vision tower is in neither."""
-        return (self.routed.prefill_flops + self.routed.scoring_flops) / self.dense.prefill_flops
+        """Routed prefill FLOPs, ranking included as far as it is known, over dense ones; no vision tower."""
+        ranking = self.routed.scoring_flops + (self.routed.anchor_flops or 0)
+        return (self.routed.prefill_flops + ranking) / self.dense.prefill_flops
 
     @property
     def kv_ratio(self) -> float:
@@ -114,10 +117,22 @@ def cost(
         vision_flops=None if shape.tower is None or grids is None else shape.tower.flops(grids),
         prefill_flops=batch * (layers + lm_head_flops(shape)),
         scoring_flops=batch * schedule_scoring_flops(shape, schedule, prompts),
+        anchor_flops=_anchor_flops(shape, schedule, grids),
         decode_flops=batch * decode_flops(shape, widths, new_tokens),
         kv_bytes=tuple(batch * kv_bytes(shape, width, element_bytes) for width in widths),
         widths=widths,
     )
+
+
+def _anchor_flops(shape: ModelShape, schedule: Schedule, grids: Sequence[Grid] | None) -> int | None:
+    """Of all pictures of the batch, each of them reduced by itself."""
+    stage = schedule.vision
+    if stage is None or stage.keep_ratio == 1.0:
+        return 0
+    if shape.tower is None or grids is None:
+        return None
+    kept = [schedule.counts(shape.tower.visual_tokens([grid]), shape.layers)[0] for grid in grids]
+    return shape.tower.anchor_flops(grids, kept, stage.scorer)
 
 
 def layer_widths(schedule: Schedule, prompts: Sequence[Prompt], layers: int) -> tuple[int, ...]:

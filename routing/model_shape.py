@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from routing.errors import UnsupportedModelError
-from routing.towers import TOWERS, Config, Tower
+from routing.towers import TOWERS, Config
+from routing.vision_cost import Tower
 
 _NAMES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 _QWEN2_VL = (8192, 29568, 80, 64, 152064)

@@ -1,83 +1,16 @@
-"""FLOPs of a vision tower and its projector, by arithmetic from a config.
+"""Reads the vision tower of each family out of a config, as numbers; the arithmetic is in vision_cost.py.
 
-A picture is a grid (frames, rows, columns) of patches. Where nothing in the model mixes pictures, each
-grid (for
-tiled models: each tile) is its own attention; 2 FLOPs per multiply-add, softmax and norms not counted, as
-torch's FLOP counter does. Knows no decoder and no torch.
+Takes plain dicts and fills in what a config.json leaves out with the library's own defaults. Knows no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
-Grid = tuple[int, int, int]  # frames, rows, columns, in patches
+from routing.vision_cost import Tower
+
 Config = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Tower:
-    """A vision transformer followed by linear maps into the decoder's width.
-
-    patch: numbers in one patch (channels * frames * height * width). extra: tokens besides the patches (CLS).
-    matrices: linear maps in an MLP, 3 where it is gated. window: side of an attention window in patches,
-    used by every block but the `full` ones; None means full attention. merge: patches that become one
-    visual token.
-    projector: (in, out) of each linear map on merged tokens. joint: all pictures of a prompt share one
-    attention.
-    native: the grid of one picture or tile where its size is fixed.
-    """
-
-    layers: int
-    hidden: int
-    intermediate: int
-    patch: int
-    merge: int
-    projector: tuple[tuple[int, int], ...]
-    extra: int = 0
-    matrices: int = 2
-    window: int | None = None
-    full: tuple[int, ...] = ()
-    joint: bool = False
-    native: Grid | None = None
-
-    def flops(self, grids: Sequence[Grid]) -> int:
-        """FLOPs for these pictures, projector included."""
-        patches = sum(frames * rows * columns for frames, rows, columns in grids)
-        rows = patches + self.extra * len(grids)
-        linear = rows * self.hidden * (4 * self.hidden + self.matrices * self.intermediate)
-        embed = self._embedded(grids) * self.patch * self.hidden
-        project = patches // self.merge * sum(wide * narrow for wide, narrow in self.projector)
-        return 2 * (embed + self.layers * linear + project) + self._attention(grids)
-
-    def _embedded(self, grids: Sequence[Grid]) -> int:
-        """Patches that are embedded: pictures that share one attention are first padded to one size."""
-        if not self.joint:
-            return sum(frames * rows * columns for frames, rows, columns in grids)
-        return len(grids) * max(grid[1] for grid in grids) * max(grid[2] for grid in grids)
-
-    def visual_tokens(self, grids: Sequence[Grid]) -> int:
-        """Visual tokens of these pictures before any newline or row token a family may add."""
-        return sum(frames * rows * columns for frames, rows, columns in grids) // self.merge
-
-    def _attention(self, grids: Sequence[Grid]) -> int:
-        lengths = [rows * columns + self.extra for frames, rows, columns in grids for _ in range(frames)]
-        dense = sum(lengths) ** 2 if self.joint else sum(length**2 for length in lengths)
-        if self.window is None:
-            return self.layers * 4 * self.hidden * dense
-        windowed = sum(_windowed(grid, self.window) for grid in grids)
-        return 4 * self.hidden * (len(self.full) * dense + (self.layers - len(self.full)) * windowed)
-
-
-def _windowed(grid: Grid, side: int) -> int:
-    """Sum of squared token counts over the windows of a grid; windows at the border are smaller."""
-    frames, rows, columns = grid
-
-    def squares(length: int) -> int:
-        return (length // side) * side**2 + (length % side) ** 2
-
-    return frames * squares(rows) * squares(columns)
 
 
 def _numbers(config: Config, defaults: Mapping[str, int]) -> dict[str, int]:
@@ -209,7 +142,7 @@ def _qwen2(config: Config, _text: int) -> Tower:
     numbers = _numbers(config["vision_config"], _QWEN2)
     hidden = numbers["embed_dim"]
     projector = _merger(hidden, numbers, numbers["hidden_size"])
-    return _on_grid(numbers, hidden, hidden * numbers["mlp_ratio"], projector=projector)
+    return _on_grid(numbers, hidden, hidden * numbers["mlp_ratio"], projector=projector, merger=2)
 
 
 def _qwen2_5(config: Config, _text: int) -> Tower:
@@ -222,6 +155,7 @@ def _qwen2_5(config: Config, _text: int) -> Tower:
         numbers["intermediate_size"],
         matrices=3,
         projector=_merger(hidden, numbers, numbers["out_hidden_size"]),
+        merger=2,
         window=numbers["window_size"] // cell * numbers["spatial_merge_size"],
         full=tuple(config["vision_config"].get("fullatt_block_indexes", (7, 15, 23, 31))),
     )
@@ -232,7 +166,8 @@ def _qwen3(config: Config, _text: int) -> Tower:
     hidden = numbers["hidden_size"]
     merger = _merger(hidden, numbers, numbers["out_hidden_size"])
     deepstack = len(config["vision_config"].get("deepstack_visual_indexes", (8, 16, 24)))
-    return _on_grid(numbers, hidden, numbers["intermediate_size"], projector=merger * (1 + deepstack))
+    projector = merger * (1 + deepstack)
+    return _on_grid(numbers, hidden, numbers["intermediate_size"], projector=projector, merger=2)
 
 
 def _glm4v(config: Config, _text: int) -> Tower:

@@ -8,11 +8,21 @@ same. The authors score with the attention of layer K-1 and remove at the input 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from routing.errors import ScheduleError
 from routing.methods.closed_forms import Weighted
 from routing.methods.fit import feasible_cuts, fit
 from routing.methods.method import Method, Request
 from routing.schedule import Action, Schedule, Stage
+
+
+SCORED_BY = ("own", "previous")
+
+
+def scored_earlier(request: Request) -> bool:
+    """Whether each stage is ranked by the layer before its cut (option `scored_by`)."""
+    return request.choice("scored_by", SCORED_BY) == "previous"
 
 
 def uniform_stages(request: Request) -> tuple[Stage, ...]:
@@ -29,14 +39,14 @@ def uniform_stages(request: Request) -> tuple[Stage, ...]:
 
 def scored_stages(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     """The stages ranked as option `scored_by` says: by the cut layer itself, or by the layer before it."""
-    if request.choice("scored_by", ("own", "previous")) == "own":
+    if not scored_earlier(request):
         return stages
-    if stages[0].layer == 0:
-        raise ScheduleError(f"{request.method}: layer 0 has no previous layer to score it; cut later")
     return tuple(Stage(stage.layer, stage.keep_ratio, stage.layer - 1) for stage in stages)
 
 
 def _solve(request: Request) -> Schedule:
+    if scored_earlier(request):  # the ranking layer too must be one that may decide
+        request = replace(request, first_layer=request.first_layer + 1)
     stages = scored_stages(request, uniform_stages(request))
     return Schedule(stages, action=request.action, rounding=request.rounding)
 

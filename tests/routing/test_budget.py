@@ -144,7 +144,7 @@ def test_a_ratio_outside_zero_to_one_is_refused(ratio: object) -> None:
         ("fastv", {"cuts": ()}, "increasing"),
         ("fastv", {"cuts": "3"}, "layer numbers"),
         ("fastv", {"scored_by": "next"}, "own, previous"),
-        ("fastv", {"scored_by": "previous", "cuts": (0,)}, "layer 0"),
+        ("fastv", {"scored_by": "previous", "cuts": (0,)}, r"1\.\.31"),
         ("pdrop", {"cuts": (7, 2)}, "increasing"),
         ("pdrop", {"cuts": (1, 7), "first_layer": 2}, r"2\.\.31"),
         ("nuwa", {"rho": 0}, "rho"),

@@ -25,8 +25,8 @@ from routing.cost import (
 from routing.engine import route
 from routing.errors import UnsupportedModelError
 from routing.model_shape import _DEFAULTS, _HEAD_DIM, _KV_HEADS, _NAMES
-from routing.schedule import Schedule, Stage, VisionStage
-from routing.towers import Tower
+from routing.schedule import Action, Schedule, Stage, VisionStage
+from routing.vision_cost import Tower
 from tests.routing.tiny import ALL, ONE, Sample, Tiny, fresh, tiny
 
 LLAVA_7B = {"model_type": "llava", "text_config": {"model_type": "llama", "vocab_size": 32064}}
@@ -65,6 +65,11 @@ class Counted:
             for name, flops in self._parts.items()
             if name.endswith(endings) and not any(f"{ending}." in name for ending in endings)
         )
+
+    @property
+    def total(self) -> int:
+        """Everything, without the rotary embeddings' own products."""
+        return self._parts["Global"] - self.sum("rotary_emb", "rotary_pos_emb")
 
     @property
     def prefill(self) -> int:
@@ -251,6 +256,36 @@ def test_a_batch_costs_each_of_its_samples_padded_to_the_longest() -> None:
     assert three.prefill_flops == 3 * one.prefill_flops
     assert three.decode_flops == 3 * one.decode_flops
     assert three.kv_bytes == tuple(3 * held for held in one.kv_bytes)
+
+
+@pytest.mark.parametrize(
+    ("name", "scorer", "layer"),
+    [
+        ("llava", "cls", 0),
+        ("llava", "column_mean", 0),
+        ("qwen2_5_vl", "column_mean", 0),
+        ("qwen3_vl", "column_mean", 2),
+    ],
+)
+def test_a_vision_stage_costs_what_torch_counts(name: str, scorer: str, layer: int) -> None:
+    """Ranking at the tower and folding tokens into anchors are a line of their own."""
+    model = tiny(name)
+    vision = VisionStage(0.5, layer=layer, scorer=scorer)
+    schedule = Schedule((Stage(4, 0.25),), action=Action.REROUTE, vision=vision)
+    inputs = model.inputs(ONE)
+    with route(model.model, schedule):
+        counted = Counted(model, inputs)
+    ours = cost(shape_of(model), schedule, prompts_of(model, ONE), grids=grids_of(model, inputs))
+    assert ours.anchor_flops
+    assert counted.scoring == ours.scoring_flops + ours.anchor_flops
+    assert counted.total == ours.prefill_flops + ours.vision_flops + counted.scoring  # type: ignore[operator]
+
+
+def test_anchors_whose_picture_is_unknown_have_an_unknown_cost() -> None:
+    """Without grids the vision stage's own work is None, and 0 where there is no vision stage."""
+    shape = ModelShape.from_config(LLAVA_7B)
+    staged = cost(shape, Schedule(vision=VisionStage(0.5)), [Prompt(64, 576)])
+    assert (staged.anchor_flops, cost(shape, Schedule(), [Prompt(64, 576)]).anchor_flops) == (None, 0)
 
 
 def test_anchors_alone_are_free_to_choose_among_themselves() -> None:

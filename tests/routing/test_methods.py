@@ -106,6 +106,12 @@ def test_fastv_as_its_authors_run_it_scores_one_layer_earlier() -> None:
     assert (stage.layer, stage.scored_by) == (3, None)
 
 
+def test_a_ranking_layer_comes_after_deepstack_too() -> None:
+    """Ranked by the layer before, a deepstack model is cut one layer later, so that layer 3 can rank."""
+    (stage,) = solve("fastv", ratio=0.8, layers=36, first_layer=3, scored_by="previous").stages
+    assert (stage.layer, stage.scored_by) == (4, 3)
+
+
 def test_pdrop_as_its_authors_run_it_halves_at_each_cut() -> None:
     """Cuts after 8, 16 and 24 layers at an average of 0.46875 keep 1/2, 1/4, 1/8 (288, 144, 72 tokens)."""
     schedule = solve("pdrop", ratio=0.53125, layers=32, cuts=(8, 16, 24))

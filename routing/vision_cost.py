@@ -1,0 +1,102 @@
+"""FLOPs of a vision tower and its projector, and of choosing anchors there, by arithmetic from shapes.
+
+A picture is a grid (frames, rows, columns) of patches; for tiled models, each tile is one. 2 FLOPs per
+multiply-add; softmax and norms are not counted, as torch's FLOP counter does not. Knows no config, no decoder
+and no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Grid = tuple[int, int, int]  # frames, rows, columns, in patches
+
+
+@dataclass(frozen=True)
+class Tower:
+    """A vision transformer followed by linear maps into the decoder's width.
+
+    patch: numbers in one patch (channels * frames * height * width). extra: tokens besides the patches (CLS).
+    matrices: linear maps in an MLP, 3 where it is gated. window: side of an attention window in patches,
+    used by every block but the `full` ones; None means full attention.
+    merge: patches that become one visual token. projector: (in, out) of each linear map on merged tokens.
+    merger: how many of these maps a tower applies itself, so that its features are in the decoder's space.
+    joint: all pictures of a prompt share one attention. native: the grid of one picture where it is fixed.
+    """
+
+    layers: int
+    hidden: int
+    intermediate: int
+    patch: int
+    merge: int
+    projector: tuple[tuple[int, int], ...]
+    merger: int = 0
+    extra: int = 0
+    matrices: int = 2
+    window: int | None = None
+    full: tuple[int, ...] = ()
+    joint: bool = False
+    native: Grid | None = None
+
+    def flops(self, grids: Sequence[Grid]) -> int:
+        """FLOPs for these pictures, projector included."""
+        patches = sum(map(_patches, grids))
+        rows = patches + self.extra * len(grids)
+        linear = rows * self.hidden * (4 * self.hidden + self.matrices * self.intermediate)
+        embed = self._embedded(grids) * self.patch * self.hidden
+        project = patches // self.merge * _weights(self.projector)
+        blocks = sum(self._squares(grids, index) for index in range(self.layers))
+        return 2 * (embed + self.layers * linear + project) + 4 * self.hidden * blocks
+
+    def anchor_flops(self, grids: Sequence[Grid], kept: Sequence[int], scorer: str) -> int:
+        """FLOPs of Nuwa's first stage: ranking each picture's tokens and folding them into its anchors.
+
+        kept: anchors of each picture. scorer: "cls" (one attention row) or "column_mean" (the whole
+        attention of one block). The weights of K anchors over V tokens, then their sum, are two products
+        of K x V x width.
+        """
+        return sum(self._anchors(grid, count, scorer) for grid, count in zip(grids, kept, strict=True))
+
+    def visual_tokens(self, grids: Sequence[Grid]) -> int:
+        """Visual tokens of these pictures before any newline or row token a family may add."""
+        return sum(map(_patches, grids)) // self.merge
+
+    def _anchors(self, grid: Grid, kept: int, scorer: str) -> int:
+        tokens = _patches(grid) // self.merge
+        rows = _patches(grid) + self.extra if scorer == "cls" else self._squares([grid], self.layers - 1)
+        width = self.projector[self.merger - 1][1] if self.merger else self.hidden
+        folded = 0 if kept == tokens else 2 * kept * tokens * width
+        return 2 * (rows * self.hidden + tokens * _weights(self.projector[: self.merger]) + folded)
+
+    def _embedded(self, grids: Sequence[Grid]) -> int:
+        """Patches that are embedded: pictures that share one attention are first padded to one size."""
+        if not self.joint:
+            return sum(map(_patches, grids))
+        return len(grids) * max(grid[1] for grid in grids) * max(grid[2] for grid in grids)
+
+    def _squares(self, grids: Sequence[Grid], block: int) -> int:
+        """Sum of squared lengths over the attentions of one block."""
+        if self.window is not None and block not in self.full:
+            return sum(_windowed(grid, self.window) for grid in grids)
+        lengths = [rows * columns + self.extra for frames, rows, columns in grids for _ in range(frames)]
+        return sum(lengths) ** 2 if self.joint else sum(length**2 for length in lengths)
+
+
+def _patches(grid: Grid) -> int:
+    frames, rows, columns = grid
+    return frames * rows * columns
+
+
+def _weights(maps: Sequence[tuple[int, int]]) -> int:
+    return sum(wide * narrow for wide, narrow in maps)
+
+
+def _windowed(grid: Grid, side: int) -> int:
+    """Sum of squared token counts over the windows of a grid; windows at the border are smaller."""
+    frames, rows, columns = grid
+
+    def squares(length: int) -> int:
+        return (length // side) * side**2 + (length % side) ** 2
+
+    return frames * squares(rows) * squares(columns)
