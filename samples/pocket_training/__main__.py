@@ -2,8 +2,8 @@
 
     python -m samples.pocket_training --out FOLDER [--minutes 80] [--start MODEL_FOLDER]
 
-Without --start: the vision tower first, then projector and decoder on it. With --start: the decoder of a model trained
-before learns on. Progress is one JSON line at a time on stdout.
+Without --start: the vision tower first, then projector and decoder on it. With --start: the decoder of a
+model trained before learns on. Progress is one JSON line at a time on stdout.
 """
 
 import argparse
@@ -42,8 +42,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Train the embedded model on rendered scenes.")
     parser.add_argument("--out", type=Path, required=True, help="folder to write the model to")
     parser.add_argument("--minutes", type=float, default=80, help="most minutes to train (default: 80)")
-    parser.add_argument("--start", type=Path, help="folder of a model trained before, whose decoder learns on")
-    parser.add_argument("--font", type=Path, help="NotoColorEmoji.ttf, where it is not in a usual font folder")
+    parser.add_argument("--start", type=Path, help="folder of a trained model, whose decoder learns on")
+    parser.add_argument("--font", type=Path, help="NotoColorEmoji.ttf, if not in a usual font folder")
     return parser
 
 

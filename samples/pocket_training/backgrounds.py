@@ -1,7 +1,7 @@
 """Synthetic backgrounds: gradients, soft noise, stripes, chequers and discs.
 
-Knows nothing of objects or questions. Every background is an array (320, 320, 3) of uint8, made from one NumPy
-generator, so a seed names a whole set.
+Knows nothing of objects or questions. Every background is an array (320, 320, 3) of uint8, made from one
+NumPy generator, so a seed names a whole set.
 """
 
 import math
@@ -40,7 +40,7 @@ def _ramp(generator: np.random.Generator) -> Plane:
     rows, columns = _axes()
     angle = generator.uniform(0, 2 * math.pi)
     ramp = (columns - 0.5) * math.cos(angle) + (rows - 0.5) * math.sin(angle) + 0.5
-    return np.clip(ramp, 0, 1)[..., None]
+    return np.asarray(np.clip(ramp, 0, 1)[..., None], dtype=np.float32)
 
 
 def _mix(colours: Plane, weight: Plane) -> Plane:

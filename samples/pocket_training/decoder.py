@@ -1,8 +1,8 @@
 """Stage 2: projector and decoder learn to answer packed questions; late on the tower learns along, slowly.
 
-The loss is cross-entropy on the answers, with coordinates as soft labels; beside it the projected patches are drawn to
-their names' embeddings, and one head in each of layers 5 to 8 is taught where to look, a lesson that fades to nothing
-before the end. Knows nothing of files but the folder it writes to.
+The loss is cross-entropy on the answers, with coordinates as soft labels; beside it the projected patches
+are drawn to their names' embeddings, and one head in each of layers 5 to 8 is taught where to look, a
+lesson that fades to nothing before the end. Knows nothing of files but the folder it writes to.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ LOOKUPS = tuple((layer, lookup_head(layer)) for layer in LOOKUP_LAYERS)
 
 @dataclass(frozen=True)
 class Course:
-    """How to train: peak rate, where in 0..1 it begins to fall, when the tower joins (1: never), the first scene."""
+    """Peak rate, where in 0..1 it begins to fall, when the tower joins (1: never), and the first scene."""
 
     rate: float
     decay_from: float
@@ -52,7 +52,7 @@ CONTINUED = Course(rate=6e-4, decay_from=0.25, tower_joins=1.0, first_scene=200_
 
 @dataclass(frozen=True)
 class Parts:
-    """What one pass gives: logits (B, T, vocabulary), masses (pairs, B, R), patch-name scores (B, V, kinds)."""
+    """What one pass gives: logits (B, T, words), masses (pairs, B, R), patch-name scores (B, V, kinds)."""
 
     logits: Tensor
     masses: Tensor
@@ -60,7 +60,7 @@ class Parts:
 
 
 def soft_labels(tokenizer: PreTrainedTokenizerFast) -> Tensor:
-    """(vocabulary, vocabulary): the target distribution of each label; a coordinate spreads over its neighbours."""
+    """(words, words): the target distribution of each label; a coordinate spreads over its neighbours."""
     targets = torch.eye(len(tokenizer))
     first = tokenizer.convert_tokens_to_ids(COORDINATES[0])
     places = torch.arange(len(COORDINATES)).float()
@@ -112,9 +112,8 @@ class Trainer:
         fields = (example[name] for name in ("tokens", "position", "rows", "targets"))
         parts = Parts(*self._answer(features, bias, *fields))
         losses = self.losses(parts, example)
-        (
-            losses["answer"] + ALIGNMENT * losses["align"] + lesson_weight(clock.progress) * losses["lesson"]
-        ).backward()
+        lesson = lesson_weight(clock.progress) * losses["lesson"]
+        torch.autograd.backward(losses["answer"] + ALIGNMENT * losses["align"] + lesson)
         factor = rate_factor(clock.step, clock.progress, warmup=40, decay_from=self._course.decay_from)
         norm = self._optimiser.step(factor)
         if joins:
@@ -153,7 +152,7 @@ class Trainer:
 
     @torch.no_grad()
     def readings(self, parts: Parts, example: Example) -> dict[str, float]:
-        """Per kind: coordinates within 3 hundredths, or words right; and the share of attention on the targets."""
+        """Per kind: coordinates within 3 hundredths, or words right; and the attention on the targets."""
         labels, kinds = example["labels"], example["kind"]
         best = parts.logits.argmax(-1)
         coordinate = labels >= self._first

@@ -26,7 +26,7 @@ BOX_PATTERN = re.compile(r"\s*\[(\d\.\d\d),(\d\.\d\d),(\d\.\d\d),(\d\.\d\d)\]\s*
 
 @dataclass(frozen=True)
 class Item:
-    """One question: kind as in questions.KINDS, path of the picture, box in the picture's pixels where there is one."""
+    """One question: kind as in questions.KINDS, the picture's path, the box in its pixels or None."""
 
     id: str
     kind: str
@@ -38,7 +38,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Result:
-    """The model's words; `right` is Acc@0.5 for boxes and equality otherwise; `iou` is None where no box is asked."""
+    """The model's words; `right` means IoU >= 0.5 for boxes, else equality; `iou` is None without a box."""
 
     item: Item
     answer: str

@@ -1,8 +1,8 @@
 """The decoder's forward pass for packed training, with the weights of transformers' LlamaModel.
 
-The picture's tokens attend causally among themselves, once for all questions; the text rows attend to the picture and to
-their own block. That equals running every question alone, and costs a fraction. Knows nothing of data or losses but
-the attention it is asked to report.
+The picture's tokens attend causally among themselves, once for all questions; the text rows attend to the
+picture and to their own block. That equals running every question alone, and costs a fraction. Knows
+nothing of data or losses but the attention it is asked to report.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class Watched:
 
 
 def text_bias(block: Tensor, blind: Tensor) -> Tensor:
-    """Additive mask of the text rows, (B, 1, T, PREFIX + T): own block, causal; blind rows do not see the picture."""
+    """Additive mask of the text rows, (B, 1, T, PREFIX + T): own block, causal; blind rows see no picture."""
     batch, length = block.shape
     causal = torch.ones(length, length, dtype=torch.bool).tril()
     own = (block[:, :, None] == block[:, None, :]) & causal
@@ -97,14 +97,17 @@ def _mass(query: Tensor, key: Tensor, watched: Watched) -> Tensor:
     """Share of one head's attention to the picture that falls on the targets: (B, R)."""
     rows = (PREFIX + watched.rows)[..., None].expand(-1, -1, query.shape[-1])
     scores = query.gather(1, rows) @ key[:, 2:PREFIX].mT * query.shape[-1] ** -0.5
-    return (scores.softmax(-1) * watched.targets).sum(-1)
+    shares: Tensor = (scores.softmax(-1) * watched.targets).sum(-1)
+    return shares
 
 
 def _finish(layer: LlamaDecoderLayer, states: Tensor, attended: Tensor) -> Tensor:
     states = states + layer.self_attn.o_proj(attended.transpose(1, 2).flatten(2))
     hidden, mlp = _norm(layer.post_attention_layernorm, states), layer.mlp
-    return states + mlp.down_proj(F.silu(mlp.gate_proj(hidden)) * mlp.up_proj(hidden))
+    changed: Tensor = states + mlp.down_proj(F.silu(mlp.gate_proj(hidden)) * mlp.up_proj(hidden))
+    return changed
 
 
 def _norm(norm: LlamaRMSNorm, x: Tensor) -> Tensor:
-    return norm.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon))
+    scaled: Tensor = norm.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon))
+    return scaled

@@ -11,7 +11,7 @@ LAYERS = 12
 HEADS = 3
 HEAD = WIDTH // HEADS
 MATCHED_LAYERS = range(4, 9)
-"""Layers one head of which starts with equal query and key matrices: it attends to what resembles the query."""
+"""Layers one head of which starts with equal query and key matrices, so it attends to what is alike."""
 LOOKUP_LAYERS = range(5, 9)
 """Layers one head of which is taught to look at what the answer is about."""
 SPREAD = 0.07
@@ -23,12 +23,12 @@ def lookup_head(layer: int) -> int:
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
-    """A LLaVA with 12 decoder layers of width 192 and random weights (7.8 million parameters, tied embeddings)."""
+    """A LLaVA with 12 decoder layers of width 192 and random weights (7.8 million, tied embeddings)."""
     text = LlamaConfig(
         hidden_size=WIDTH, intermediate_size=512, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
-        num_key_value_heads=HEADS, vocab_size=len(tokenizer), max_position_embeddings=1024, tie_word_embeddings=True,
-        rope_theta=10000.0, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        num_key_value_heads=HEADS, vocab_size=len(tokenizer), max_position_embeddings=1024,
+        tie_word_embeddings=True, rope_theta=10000.0, pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
     config = LlavaConfig(
         vision_config=vision_config(), text_config=text, vision_feature_layer=-1,

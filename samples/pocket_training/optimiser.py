@@ -1,8 +1,8 @@
 """Optimiser and learning-rate schedule of both training stages.
 
-Muon (K. Jordan et al., 2024, https://kellerjordan.github.io/posts/muon) for the matrices inside the blocks, AdamW for
-everything else. Kept in float32, unlike torch.optim.Muon, whose bfloat16 iterations are slow on CPUs without bfloat16
-arithmetic. Knows nothing of the models.
+Muon (K. Jordan et al., 2024, https://kellerjordan.github.io/posts/muon) for the matrices inside the blocks,
+AdamW for everything else. Kept in float32, unlike torch.optim.Muon, whose bfloat16 iterations are slow on
+CPUs without bfloat16 arithmetic. Knows nothing of the models.
 """
 
 import time
@@ -117,4 +117,5 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+    result: Tensor = x.mT if tall else x
+    return result

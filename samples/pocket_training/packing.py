@@ -1,8 +1,9 @@
 """Training examples of the decoder: one picture, about ten questions packed behind it.
 
-Each question is a block that sees the picture and itself only. Most blocks are blind: until ASSISTANT: their tokens do
-not see the picture, so what the picture shows must be looked up late, at the last prompt token, as in large models,
-and not while the question is read. Knows scenes, questions and tokens; knows nothing of models.
+Each question is a block that sees the picture and itself only. Most blocks are blind: until ASSISTANT:
+their tokens do not see the picture, so what the picture shows must be looked up late, at the last prompt
+token, as in large models, and not while the question is read. Knows scenes, questions and tokens; knows
+nothing of models.
 """
 
 import random
@@ -105,13 +106,13 @@ def _write(
 
 
 def target_patches(question: Question, counts: NDArray[np.int64], scene: Scene) -> Tensor:
-    """Patches the answer is read from (256,): those of the things asked for; for counting, one in each thing."""
+    """Patches the answer is read from (256,): all of the things asked for; for counting, one in each."""
     masks = centre_patches(counts, scene) if question.kind == "count" else counts >= SEEN_PIXELS
     return torch.from_numpy(masks[list(question.targets)].any(0).astype(np.float32))
 
 
 def _supervise(example: Example, row: int, last: int, question: Question, patches: Tensor) -> int:
-    """Note the rows to supervise: ASSISTANT: and, for a box, the four that predict a coordinate. Returns the next row."""
+    """Note the rows to teach: ASSISTANT: and those that predict a coordinate. Returns the next free row."""
     steps = (0, 1, 3, 5, 7) if question.kind in BOX_KINDS else (0,)
     if not patches.any():
         return row

@@ -2,7 +2,8 @@
 
     python -m samples.pocket_training.pictures [--font FILE]
 
-Both are pure functions of the font file and this program. Knows scenes and questions; knows nothing of models.
+Both are pure functions of the font file and this program. Knows scenes and questions; knows nothing of
+models.
 """
 
 import argparse
@@ -33,20 +34,48 @@ class Example:
 
 
 SAMPLES = (
-    Example("desk", ("cup", "book", "phone", "clock", "key"), ("where is the cup?", "is there a cup in the image?")),
+    Example(
+        "desk",
+        ("cup", "book", "phone", "clock", "key"),
+        ("where is the cup?", "is there a cup in the image?"),
+    ),
     Example("street", ("house", "car", "bike", "tree"), ("where is the car?", "how many objects are there?")),
-    Example("pets", ("dog", "cat", "ball"), ("is there a dog in the image?", "is there a train in the image?")),
-    Example("garden", ("tree", "flower", "bird", "apple"), ("how many objects are there?", "where is the bird?")),
-    Example("kitchen", ("cup", "cup", "cake", "banana"), ("where is the smaller cup?", "where is the larger cup?")),
-    Example("harbour", ("boat", "fish", "plane"), ("where is the boat?", "is there an umbrella in the image?")),
-    Example("party", ("gift", "gift", "cake", "heart"), ("where is the gift on the left?", "where is the cake?")),
-    Example("station", ("car", "car", "train"), ("where is the car left of the train?", "where is the train?")),
+    Example(
+        "pets", ("dog", "cat", "ball"), ("is there a dog in the image?", "is there a train in the image?")
+    ),
+    Example(
+        "garden", ("tree", "flower", "bird", "apple"), ("how many objects are there?", "where is the bird?")
+    ),
+    Example(
+        "kitchen", ("cup", "cup", "cake", "banana"), ("where is the smaller cup?", "where is the larger cup?")
+    ),
+    Example(
+        "harbour", ("boat", "fish", "plane"), ("where is the boat?", "is there an umbrella in the image?")
+    ),
+    Example(
+        "party", ("gift", "gift", "cake", "heart"), ("where is the gift on the left?", "where is the cake?")
+    ),
+    Example(
+        "station", ("car", "car", "train"), ("where is the car left of the train?", "where is the train?")
+    ),
     Example("wardrobe", ("hat", "shoe", "umbrella"), ("what is left of the shoe?", "where is the hat?")),
     Example("music", ("guitar", "bell", "phone"), ("where is the guitar?", "what is right of the bell?")),
-    Example("sky", ("plane", "star", "star", "bird"), ("where is the star on the right?", "how many objects are there?")),
-    Example("picnic", ("pizza", "apple", "banana", "ball", "dog"), ("where is the pizza?", "where is the apple?")),
-    Example("library", ("book", "book", "chair", "clock"), ("where is the larger book?", "where is the clock?")),
-    Example("beach", ("umbrella", "ball", "fish", "boat"), ("where is the umbrella?", "is there a cake in the image?")),
+    Example(
+        "sky",
+        ("plane", "star", "star", "bird"),
+        ("where is the star on the right?", "how many objects are there?"),
+    ),
+    Example(
+        "picnic", ("pizza", "apple", "banana", "ball", "dog"), ("where is the pizza?", "where is the apple?")
+    ),
+    Example(
+        "library", ("book", "book", "chair", "clock"), ("where is the larger book?", "where is the clock?")
+    ),
+    Example(
+        "beach",
+        ("umbrella", "ball", "fish", "boat"),
+        ("where is the umbrella?", "is there a cake in the image?"),
+    ),
 )
 
 
@@ -62,7 +91,7 @@ def example_scene(painter: Painter, example: Example, first: int) -> tuple[Scene
 
 
 def _region(asked: dict[str, Question]) -> list[Question]:
-    """One question of the kind `region`, whose wording holds coordinates and so can't be written down above."""
+    """One question of the kind `region`: its wording holds coordinates, so it can't be written down above."""
     return [question for question in asked.values() if question.kind == "region"][:1]
 
 
@@ -118,7 +147,7 @@ def _write_lines(path: Path, lines: list[str]) -> None:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description="Write the sample pictures and the held-out set.")
-    parser.add_argument("--font", type=Path, help="NotoColorEmoji.ttf, where it is not in a usual font folder")
+    parser.add_argument("--font", type=Path, help="NotoColorEmoji.ttf, if not in a usual font folder")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write to (default: samples/)")
     options = parser.parse_args()
     try:

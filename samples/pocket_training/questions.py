@@ -1,6 +1,7 @@
 """Questions about a scene, with the right answer and the things the answer looks at.
 
-Knows scenes; knows nothing of tokens, models or training. Every wording is fixed: the embedded model knows no other.
+Knows scenes; knows nothing of tokens, models or training. Every wording is fixed: the embedded model knows
+no other.
 """
 
 import random
@@ -31,11 +32,10 @@ def box_text(box: Box) -> str:
 
 
 def all_questions(scene: Scene, chance: random.Random) -> list[Question]:
-    """Every question of the scene, in random order within each kind; as many absent as present kinds are asked for."""
+    """Every question of the scene in random order; as many absent as present kinds are asked for."""
     asked = [
         *_where(scene), *_twins(scene), *_relations(scene), *_existence(scene, chance),
-        Question("count", "how many objects are there?", str(len(scene.things)), tuple(range(len(scene.things)))),
-        *_regions(scene), *_beside(scene),
+        _count(scene), *_regions(scene), *_beside(scene),
     ]  # fmt: skip
     chance.shuffle(asked)
     return asked
@@ -119,6 +119,11 @@ def _existence(scene: Scene, chance: random.Random) -> list[Question]:
     absent = chance.sample([kind for kind in range(len(NAMES)) if kind not in groups], len(present))
     asked = [Question("exists", _is_there(kind), "yes", tuple(groups[kind])) for kind in present]
     return asked + [Question("exists", _is_there(kind), "no") for kind in absent]
+
+
+def _count(scene: Scene) -> Question:
+    number = len(scene.things)
+    return Question("count", "how many objects are there?", str(number), tuple(range(number)))
 
 
 def _is_there(kind: int) -> str:

@@ -1,7 +1,7 @@
 """Scenes: 2 to 7 emoji on a synthetic background, with the exact box of each.
 
-Knows the font, the pictures and where things stand; knows nothing of questions, models or tensors. A scene is a pure
-function of its seed and its split. The splits share neither seeds nor backgrounds.
+Knows the font, the pictures and where things stand; knows nothing of questions, models or tensors. A scene
+is a pure function of its seed and its split. The splits share neither seeds nor backgrounds.
 """
 
 import random
@@ -17,10 +17,12 @@ from PIL import Image, ImageDraw, ImageFont
 from samples.pocket_training.backgrounds import SIDE, Pixels, make_backgrounds
 
 GLYPHS = {
-    "cup": "☕", "car": "🚗", "dog": "🐶", "cat": "🐱", "ball": "⚽", "clock": "⏰", "key": "🔑", "umbrella": "☔",
-    "book": "📕", "apple": "🍎", "banana": "🍌", "tree": "🌳", "house": "🏠", "star": "⭐", "heart": "❤", "fish": "🐟",
-    "bird": "🐦", "flower": "🌻", "pizza": "🍕", "boat": "⛵", "train": "🚂", "plane": "✈", "bike": "🚲", "chair": "🪑",
-    "phone": "📱", "camera": "📷", "guitar": "🎸", "hat": "🎩", "shoe": "👟", "bell": "🔔", "gift": "🎁", "cake": "🎂",
+    "cup": "☕", "car": "🚗", "dog": "🐶", "cat": "🐱", "ball": "⚽", "clock": "⏰",
+    "key": "🔑", "umbrella": "☔", "book": "📕", "apple": "🍎", "banana": "🍌", "tree": "🌳",
+    "house": "🏠", "star": "⭐", "heart": "❤", "fish": "🐟", "bird": "🐦", "flower": "🌻",
+    "pizza": "🍕", "boat": "⛵", "train": "🚂", "plane": "✈", "bike": "🚲", "chair": "🪑",
+    "phone": "📱", "camera": "📷", "guitar": "🎸", "hat": "🎩", "shoe": "👟", "bell": "🔔",
+    "gift": "🎁", "cake": "🎂",
 }  # fmt: skip
 NAMES = tuple(GLYPHS)
 IMAGE_SIZE = 224
@@ -34,7 +36,7 @@ FONT_PIXELS = 109
 MAX_OVERLAP = 0.08
 """Largest shared area of two things, as a fraction of the smaller box."""
 TWIN_RATIO = 1.35
-"""Two things of one kind differ in size by more than this factor, so that `smaller` and `larger` are plain."""
+"""Two things of one kind differ in size by more than this factor: `smaller` and `larger` are plain."""
 
 Box = tuple[int, int, int, int]
 
@@ -74,7 +76,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """pixels (224, 224, 3) uint8; owner (224, 224) int8: index of the thing seen at a pixel, -1 for background."""
+    """pixels (224, 224, 3) uint8; owner (224, 224) int8: index of the thing at a pixel, -1 for none."""
 
     seed: int
     pixels: Pixels
@@ -115,7 +117,7 @@ class Painter:
         self._sprite = cache(self._draw_sprite)
 
     def paint(self, index: int, names: Sequence[str] = ()) -> Scene:
-        """Scene number `index` of the split: 2 to 7 things at random, or those named (fewer where they don't fit)."""
+        """Scene number `index`: 2 to 7 things at random, or those named (fewer where they don't fit)."""
         seed = self._first_seed + index
         chance = random.Random(seed)
         canvas = self._backdrop(chance)

@@ -10,36 +10,10 @@ from samples.pocket_training.scenes import NAMES
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>", "USER:", "ASSISTANT:")
 SYMBOLS = ("\n", "?", ".", ",", "[", "]", "▁[", "▁")
-WORDS = tuple(
-    [
-        "where",
-        "is",
-        "the",
-        "there",
-        "a",
-        "an",
-        "in",
-        "image",
-        "how",
-        "many",
-        "objects",
-        "are",
-        "what",
-        "at",
-        "smaller",
-        "larger",
-        "on",
-        "left",
-        "right",
-        "of",
-        "yes",
-        "no",
-        "object",
-        "it",
-        "to",
-        "and",
-    ]
-)
+WORDS = (
+    "where", "is", "the", "there", "a", "an", "in", "image", "how", "many", "objects", "are", "what",
+    "at", "smaller", "larger", "on", "left", "right", "of", "yes", "no", "object", "it", "to", "and",
+)  # fmt: skip
 COORDINATES = tuple(f"{hundredth / 100:.2f}" for hundredth in range(101))
 PIECES = Regex(r"▁?\d\.\d\d|▁?[A-Za-z]+|▁?\d|\n|▁?\[|[^A-Za-z\d\s▁]|▁")
 CHAT_TEMPLATE = (

@@ -1,8 +1,8 @@
 """Stage 1: the vision tower learns what each patch shows and where that thing ends.
 
-Trains a CLIPVisionModel on dense labels: per patch the kind, the box (as a distribution over 56 bins a side) and
-whether it is the patch nearest to the middle of its thing; per picture the kinds present and their number. The heads are
-thrown away. Knows nothing of language or of the decoder.
+Trains a CLIPVisionModel on dense labels: per patch the kind, the box (as a distribution over 56 bins a
+side) and whether it is the patch nearest to the middle of its thing; per picture the kinds present and
+their number. The heads are thrown away. Knows nothing of language or of the decoder.
 """
 
 import json
@@ -50,7 +50,8 @@ def normalise(pixels: NDArray[np.uint8]) -> Tensor:
 def patch_counts(scene: Scene) -> NDArray[np.int64]:
     """Pixels of each thing in each patch: (things, 256)."""
     masks = np.stack([scene.owner == index for index in range(len(scene.things))])
-    return masks.reshape(-1, GRID, PATCH, GRID, PATCH).sum((2, 4)).reshape(len(scene.things), -1)
+    patches = masks.reshape(len(masks), GRID, PATCH, GRID, PATCH)
+    return np.asarray(patches.sum((2, 4)).reshape(len(masks), -1), dtype=np.int64)
 
 
 def patch_kinds(counts: NDArray[np.int64], scene: Scene) -> NDArray[np.int64]:
@@ -74,7 +75,7 @@ def centre_patches(counts: NDArray[np.int64], scene: Scene) -> NDArray[np.bool_]
 
 
 def labelled(scene: Scene) -> Batch:
-    """Picture, patch kinds (256,), patch boxes (256, 4) in 0..1, centres (256,), kinds present (32,), number."""
+    """Picture, patch kinds (256,), patch boxes (256, 4) in 0..1, centres (256,), kinds present, number."""
     counts = patch_counts(scene)
     boxes = np.array([thing.box for thing in scene.things], np.float32)[counts.argmax(0)] / IMAGE_SIZE
     present = torch.zeros(len(NAMES))
@@ -166,7 +167,7 @@ def _two_hot(logits: Tensor, target: Tensor) -> Tensor:
 
 @torch.no_grad()
 def readings(outputs: tuple[Tensor, ...], batch: Batch) -> dict[str, float]:
-    """What to watch: accuracy of the kinds on owned patches, box error in pixels, centre and presence accuracy."""
+    """What to watch: share of kinds right on owned patches, box error in pixels, and the other shares."""
     kind, box, centre, present, number = outputs
     owned = batch[1] > 0
     middle = (box[owned].softmax(-1) * ((torch.arange(BINS) + 0.5) / BINS)).sum(-1)
@@ -207,7 +208,7 @@ def train_tower(
             break
         outputs = run(batch[0])
         parts = losses(outputs, batch)
-        torch.stack(list(parts.values())).sum().backward()
+        torch.autograd.backward(torch.stack(list(parts.values())).sum())
         optimiser.step(rate_factor(clock.step, clock.progress, warmup=100, final=0.05))
         clock.step += 1
         watch(
