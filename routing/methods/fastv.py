@@ -16,7 +16,6 @@ from routing.methods.fit import feasible_cuts, fit
 from routing.methods.method import Method, Request
 from routing.schedule import Action, Schedule, Stage
 
-
 SCORED_BY = ("own", "previous")
 
 

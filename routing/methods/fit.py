@@ -78,7 +78,7 @@ def _reach_higher(request: Request, cuts: Sequence[int], curve: Curve) -> str:
     if moved[0] < cuts[0]:
         return f"a first cut at layer {moved[0]} or earlier reaches {request.ratio:g}"
     if request.first_layer:
-        return f"the first {request.first_layer} layers of this model must stay dense"
+        return f"no cut before layer {request.first_layer} is possible here"
     return "beyond it not one token in each stage would be left"
 
 

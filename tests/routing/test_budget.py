@@ -92,8 +92,8 @@ def test_explicit_cuts_are_never_moved() -> None:
 
 
 def test_a_deepstack_model_says_why_a_ratio_is_out_of_reach() -> None:
-    """The error names the layers that have to stay dense."""
-    with pytest.raises(BudgetError, match="first 3 layers"):
+    """The error names the layer before which nothing may be cut."""
+    with pytest.raises(BudgetError, match="before layer 3"):
         solve("fastv", ratio=0.95, layers=36, first_layer=3)
 
 
