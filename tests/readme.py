@@ -3,8 +3,8 @@
     python -m tests.readme update         rewrites every generated block
     python -m tests.readme show WHAT      prints test-command, quick-command, picture, question or answer
 
-A generated block stands between `<!-- generated: NAME -->` and `<!-- /generated -->`. `show` needs no package at
-all, so that the gate can ask for the test command before anything is installed.
+A generated block stands between `<!-- generated: NAME -->` and `<!-- /generated -->`. `show` needs no
+package, so that the gate can ask for the test command before anything is installed.
 """
 
 from __future__ import annotations

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import Enum
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from typer.main import get_command
+from typer.models import OptionInfo
+from typer.testing import CliRunner
 
 from tests import readme
 
@@ -16,6 +20,7 @@ QUIET = {
     "NO_COLOR": "1",
     "COLUMNS": "100",
     "OMP_NUM_THREADS": "1",
+    "REROUTE_DEVICE": "cpu",
     "_TYPER_FORCE_DISABLE_TERMINAL": "1",
 }
 
@@ -38,10 +43,12 @@ def _spelled(command: Sequence[str]) -> str:
 
 
 def _printed(command: Sequence[str]) -> str:
-    program = [sys.executable, "-m", "reroute_cli", *command[1:]]
-    done = subprocess.run(program, cwd=readme.ROOT, env=os.environ | QUIET, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{_spelled(command)} exited {done.returncode}: {done.stderr}")
+    from reroute_cli.app import app
+
+    with contextlib.chdir(readme.ROOT):
+        done = CliRunner().invoke(app, command[1:], env=QUIET, prog_name=command[0])
+    if done.exit_code:
+        raise RuntimeError(f"{_spelled(command)} exited {done.exit_code}: {done.stderr}")
     return done.stdout + done.stderr
 
 
@@ -56,6 +63,76 @@ def routed() -> str:
     return _session(
         *(("reroute", "ask", *readme.question(), *options, action) for action in ("prune", "reroute"))
     )
+
+
+def plan() -> str:
+    """A full-size model's schedule and cost, from a config alone."""
+    choice = ("--method", "pdrop", "--action", "reroute", "--budget", "64")
+    return _session(("reroute", "plan", "-m", "llava-1.5-7b", *choice))
+
+
+def commands() -> str:
+    """Every command with the first line of its help."""
+    from reroute_cli.app import app
+
+    rows = (
+        (f"`reroute {name}`", command.get_short_help_str(200)) for name, command in _leaves(get_command(app))
+    )
+    return _table(("command", "does"), rows)
+
+
+def _leaves(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _leaves(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
+
+
+def options() -> str:
+    """The options of `reroute ask`, which other commands share, as its signature declares them."""
+    from reroute_cli.commands.ask import ask as command
+
+    defaults = inspect.signature(command).parameters
+    rows = (
+        (_names(kind, option), option.help, _default(defaults[name].default, option))
+        for name, (kind, option) in _annotated(command)
+        if isinstance(option, OptionInfo)
+    )
+    return _table(("option", "what it does", "default"), rows)
+
+
+def _annotated(command: Callable[..., None]) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    for name, hint in get_type_hints(command, include_extras=True).items():
+        if get_origin(hint) is Annotated:
+            yield name, get_args(hint)[:2]
+
+
+def _names(kind: Any, option: OptionInfo) -> str:
+    kinds = [member for member in (*get_args(kind), kind) if isinstance(member, type)]
+    choices = [choice.value for member in kinds if issubclass(member, Enum) for choice in member]
+    value = "|".join(choices) or option.metavar or ""
+    *short, long = (option.default, *(option.param_decls or ()))  # in Annotated the first name is `default`
+    return ", ".join(f"`{name}`" for name in (*short, f"{long} {value}".strip()))
+
+
+def _default(default: Any, option: OptionInfo) -> str:
+    shown = "" if default is None or default is False else f"`{getattr(default, 'value', default)}`"
+    return f"`${option.envvar}` or {shown}" if option.envvar else shown
+
+
+def exit_codes() -> str:
+    """What the process returns, from the exceptions that carry the codes."""
+    from reroute_cli import errors
+
+    kinds = (errors.UsageError, errors.Regression, errors.Failure, errors.NotComparable)
+    rows = [
+        (0, "It worked."),
+        (errors.EXIT_BUG, "A bug in reroute; `REROUTE_DEBUG=1` shows where."),
+        *((kind.exit_code, (kind.__doc__ or "").splitlines()[0]) for kind in kinds),
+        (errors.EXIT_INTERRUPTED, "Interrupted by Ctrl-C."),
+    ]
+    return _table(("code", "meaning"), rows)
 
 
 def methods() -> str:
@@ -104,6 +181,26 @@ def refused() -> str:
     )
 
 
+def profiles() -> str:
+    """True averages of the published profiles, released and exact, from their own counts."""
+    import profiles as library
+
+    averages = {profile.name: (profile.average or 0.0, profile.origin) for profile in library.published()}
+    stems = [name for name in averages if f"{name}-exact" in averages]
+    tiers = list(dict.fromkeys("-".join(name.split("-")[:2]) for name in stems))
+    variants = list(dict.fromkeys("-".join(name.split("-")[2:]) for name in stems))
+    rows = (
+        (f"`{tier}-`", *(_averages(averages, f"{tier}-{variant}") for variant in variants)) for tier in tiers
+    )
+    return _table(("profile", *(f"`{variant}`" for variant in variants)), rows)
+
+
+def _averages(averages: dict[str, tuple[float, str]], stem: str) -> str:
+    average, origin = averages[stem]
+    released = f"{average:.1f}" if origin == "release" else "–"
+    return f"{released} / {averages[f'{stem}-exact'][0]:.1f}"
+
+
 def python() -> str:
     """The README's Python example and what it prints."""
     printed = io.StringIO()
@@ -115,8 +212,13 @@ def python() -> str:
 GENERATED: dict[str, Callable[[], str]] = {
     "ask": ask,
     "routed": routed,
+    "plan": plan,
+    "commands": commands,
+    "options": options,
+    "exit-codes": exit_codes,
     "methods": methods,
     "models": models,
     "refused": refused,
+    "profiles": profiles,
     "python": python,
 }

@@ -111,13 +111,30 @@ def test_nobody_imports_click_or_unpickles() -> None:
     assert {name: modules & banned for name, modules in imported.items() if modules & banned} == {}
 
 
+def _bases(tree: ast.AST) -> dict[str, set[str]]:
+    """Name of each class of a file -> its bases as written."""
+    classes = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    return {node.name: {ast.unparse(base) for base in node.bases} for node in classes}
+
+
 def test_nothing_runs_foreign_code() -> None:
-    """No trust_remote_code, no torch.load, no unsafe YAML, no eval."""
-    banned = {"torch.load", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "eval", "exec"}
+    """No trust_remote_code, no torch.load, no eval."""
+    banned = {"torch.load", "yaml.unsafe_load", "yaml.full_load", "eval", "exec"}
     found = {
         name: _called(tree) & banned | _keywords(tree) & {"trust_remote_code"} for name, tree in TREES.items()
     }
     assert {name: what for name, what in found.items() if what} == {}
+
+
+def test_yaml_is_loaded_safely_and_in_profiles() -> None:
+    """yaml.load is called in profiles only, and with a loader derived from yaml.SafeLoader."""
+    for name, tree in TREES.items():
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        loads = [call for call in calls if ast.unparse(call.func) == "yaml.load"]
+        assert not loads or name.startswith("profiles/"), name
+        for call in loads:
+            loaders = [ast.unparse(word.value) for word in call.keywords if word.arg == "Loader"]
+            assert [_bases(tree)[loader] for loader in loaders] == [{"yaml.SafeLoader"}], name
 
 
 def test_hooks_are_registered_in_one_place() -> None:
