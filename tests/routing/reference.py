@@ -1,9 +1,9 @@
 """Two slow references for a routed prefill and what follows it, for one unpadded sample.
 
-`by_gathering` runs every decoder layer by hand on the tokens it processes; `by_masking` runs every layer at full length,
-hides the other tokens as keys and puts their hidden states back. Scores are read off the layer's own eager attention.
-Decoding is recomputed from the first token, without any cache. Written from the specification; imports nothing of the
-engine and knows nothing of caches, batches or hooks that outlive a call.
+`by_gathering` runs every decoder layer by hand on the tokens it processes; `by_masking` runs every layer at
+full length, hides the other tokens as keys and puts their hidden states back. Scores are read off the layer's
+own eager attention. Decoding is recomputed from the first token, without any cache. Written from the
+specification; imports nothing of the engine and knows nothing of caches, batches or lasting hooks.
 """
 
 import contextlib
@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import torch
 
 NEVER = -1e30
+Kept = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Cut:
-    """One stage: at the input of `layer`, keep the best `keep_ratio` of the visual tokens by layer `scored_by`."""
+    """One stage: at the input of `layer`, keep `keep_ratio` of the visual tokens, ranked by `scored_by`."""
 
     layer: int
     keep_ratio: float
@@ -26,17 +27,18 @@ class Cut:
 
 @dataclass(frozen=True)
 class Expected:
-    """Kept visual indices per stage, tokens processed per layer, logits of the last token, scores per stage."""
+    """Kept visual indices per stage, tokens processed per layer, last logits, scores per stage."""
 
     kept: tuple[tuple[int, ...], ...]
     lengths: tuple[int, ...]
     logits: torch.Tensor
     scores: tuple[torch.Tensor, ...] = ()
+    every: torch.Tensor | None = None  # (L, vocabulary), from stale states where left out
 
 
 @dataclass(frozen=True)
 class Dense:
-    """What the unhooked model hands its decoder layers: per layer the input (L, d), the mask (L, L) and the rest."""
+    """What the unhooked model hands its layers: per layer the input (L, d), the mask (L, L), the rest."""
 
     hidden: tuple[torch.Tensor, ...]
     masks: tuple[torch.Tensor, ...]
@@ -138,7 +140,9 @@ class _Run:
         spread = torch.zeros(len(self.everything)).index_put((torch.tensor(rows),), found)
         return spread[self.visual]
 
-    def cut(self, scores: torch.Tensor | None, keep_ratio: float, kept: tuple[int, ...] | None) -> tuple[int, ...]:
+    def cut(
+        self, scores: torch.Tensor | None, keep_ratio: float, kept: tuple[int, ...] | None
+    ) -> tuple[int, ...]:
         """Choose (or take) the kept visual tokens and leave the others out from here on."""
         if kept is None:
             kept = _choose(scores, self.candidates, len(self.visual), keep_ratio)
@@ -190,8 +194,8 @@ def _run(
                 pending[stage] = run.scores(number, hidden)
         lengths.append(len(run.alive))
         hidden = run.layer(number, hidden)
-    logits = model.lm_head(decoder(model).norm(hidden[-1]))
-    return Expected(tuple(kept), tuple(lengths), logits, tuple(used))
+    logits = model.lm_head(decoder(model).norm(hidden))
+    return Expected(tuple(kept), tuple(lengths), logits[-1], tuple(used), logits)
 
 
 def by_gathering(model, inputs, cuts, reroute, fixed=None) -> Expected:
@@ -217,7 +221,7 @@ def extended(inputs: dict, tokens: list[int]) -> dict:
 
 
 def greedy(model, inputs, cuts, reroute, new: int, method=by_gathering) -> tuple[Expected, list[int]]:
-    """The routed prefill, and `new` greedy tokens each found by recomputing everything with the prompt's kept sets."""
+    """The routed prefill and `new` greedy tokens, each by recomputing all with the prompt's kept sets."""
     prefill = method(model, inputs, cuts, reroute)
     tokens = [int(prefill.logits.argmax())]
     while len(tokens) < new:
@@ -226,5 +230,5 @@ def greedy(model, inputs, cuts, reroute, new: int, method=by_gathering) -> tuple
 
 
 def after(model, inputs, cuts, reroute, kept, tokens: list[int], method=by_gathering) -> torch.Tensor:
-    """Logits of the last of `tokens` when they follow the routed prompt; text after the prompt is always kept."""
+    """Logits of the last of `tokens` after the routed prompt; text after the prompt is always kept."""
     return method(model, extended(inputs, tokens), cuts, reroute, kept).logits

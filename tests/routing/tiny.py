@@ -1,8 +1,8 @@
 """Tiny seeded vision-language models and hand-made inputs for them, without any processor.
 
-A sample is a tuple of segments: an int is that many text tokens, a pair (h, w) is a picture of h×w cells, for example
-`(4, (2, 3), 5)`. Families whose pictures all have one size read h as the number of pictures in a row (idefics3 and
-smolvlm: tiles between text tokens) or ignore the size.
+A sample is a tuple of segments: an int is that many text tokens, a pair (h, w) is a picture of h×w cells, for
+example `(4, (2, 3), 5)`. Families whose pictures all have one size ignore it; idefics3 and smolvlm, whose
+pictures are tiles between text tokens, make h tiles.
 """
 
 import functools
@@ -91,7 +91,9 @@ class Tiny:
 
     def pictures(self, *samples: Sample) -> dict[str, torch.Tensor]:
         """The picture part of the inputs: pixels and whatever says their size; empty for text alone."""
-        seeds = [[(sample, place) for place, s in enumerate(sample) if isinstance(s, tuple)] for sample in samples]
+        seeds = [
+            [(sample, place) for place, s in enumerate(sample) if isinstance(s, tuple)] for sample in samples
+        ]
         flat = list(chain.from_iterable(seeds))
         if not flat:
             return {}
@@ -109,11 +111,11 @@ class Tiny:
         if self.family in _FIXED_TOKENS:
             return [IMAGE] * _FIXED_TOKENS[self.family]
         if self.family in _TILE:
-            return list(chain.from_iterable([START, *[IMAGE] * 9] for _ in range(high))) + [END]
+            return [*([START, *([IMAGE] * 9)] * high), END]
         if self.family in _ANYRES:
             return [IMAGE] * _anyres_tokens(self.model, (sample, place))
         if self.family == "mistral3":
-            return list(chain.from_iterable([*[IMAGE] * wide, BREAK] for _ in range(high)))[:-1] + [END]
+            return [*([*([IMAGE] * wide), BREAK] * high)[:-1], END]
         return [START, *[IMAGE] * (high * wide), END]
 
 
@@ -152,7 +154,10 @@ def _pixtral(seeds: list) -> dict[str, torch.Tensor]:
 
 def _tiles(tiny: Tiny, seeds: list) -> dict[str, torch.Tensor]:
     """(B, most tiles, 3, 24, 24), where samples with fewer tiles are filled with empty ones."""
-    rows = [[_noise((seed, tile), 3, 24, 24) for seed in row for tile in range(_segment(seed)[0])] for row in seeds]
+    rows = [
+        [_noise((seed, tile), 3, 24, 24) for seed in row for tile in range(_segment(seed)[0])]
+        for row in seeds
+    ]
     most = max(map(len, rows))
     empty = torch.zeros(3, 24, 24)
     return {"pixel_values": torch.stack([torch.stack(row + [empty] * (most - len(row))) for row in rows])}

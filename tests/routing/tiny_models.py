@@ -1,11 +1,11 @@
 """Configurations of tiny random models, one per family of vision-language model.
 
-Knows the configuration classes of transformers and how to fill weights so that attention is far from uniform. Does not
-know how inputs are made (tiny.py) and nothing of the engine under test.
+Knows the configurations of transformers and how to fill weights so that attention is far from uniform. Does
+not know how inputs are made (tiny.py), and nothing of the engine under test.
 """
 
 import torch
-from transformers import AutoModelForImageTextToText, CONFIG_MAPPING
+from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
 
 VOCABULARY = 200
 IMAGE, VIDEO, START, END, BREAK = 190, 191, 192, 193, 194
@@ -38,7 +38,13 @@ _PINPOINTS = [[12, 24], [24, 12], [24, 24]]
 
 
 def _clip(size: int) -> dict:
-    return {"model_type": "clip_vision_model", "image_size": size, "patch_size": 4, "projection_dim": 32, **_TOWER}
+    return {
+        "model_type": "clip_vision_model",
+        "image_size": size,
+        "patch_size": 4,
+        "projection_dim": 32,
+        **_TOWER,
+    }
 
 
 def _siglip(size: int) -> dict:
@@ -99,12 +105,20 @@ def _llava_onevision() -> dict:
 def _qwen2_vl() -> dict:
     tower = _grid_tower(embed_dim=32, mlp_ratio=2)
     tower["hidden_size"] = 64  # the name of the output width in this family
-    return {"text_config": _text("qwen2_vl_text", rope_parameters=_MROPE), "vision_config": tower, **_QWEN_IDS}
+    return {
+        "text_config": _text("qwen2_vl_text", rope_parameters=_MROPE),
+        "vision_config": tower,
+        **_QWEN_IDS,
+    }
 
 
 def _qwen2_5_vl() -> dict:
     tower = _grid_tower(intermediate_size=48, out_hidden_size=64, window_size=16, fullatt_block_indexes=[1])
-    return {"text_config": _text("qwen2_5_vl_text", rope_parameters=_MROPE), "vision_config": tower, **_QWEN_IDS}
+    return {
+        "text_config": _text("qwen2_5_vl_text", rope_parameters=_MROPE),
+        "vision_config": tower,
+        **_QWEN_IDS,
+    }
 
 
 def _qwen3_vl() -> dict:
@@ -166,7 +180,12 @@ def _ministral3() -> dict:
 
 
 def _glm4v() -> dict:
-    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2], "partial_rotary_factor": 0.5}
+    rope = {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "mrope_section": [1, 1, 2],
+        "partial_rotary_factor": 0.5,
+    }
     tower = _grid_tower(intermediate_size=48, out_hidden_size=64, image_size=32)
     ids = {"image_token_id": IMAGE, "video_token_id": VIDEO, "image_start_token_id": START}
     ids |= {"image_end_token_id": END, "video_start_token_id": 195, "video_end_token_id": 196}
@@ -247,7 +266,7 @@ REFUSED = {"gemma3": _gemma3, "qwen3_5": _qwen3_5, "lfm2_vl": _lfm2_vl, "mllama"
 
 
 def _fill(name: str, weight: torch.Tensor) -> None:
-    """Weights whose attention is peaked and whose greedy tokens vary, unlike the default 0.02 initialisation."""
+    """Weights whose attention is peaked and whose greedy tokens vary, unlike the default initialisation."""
     if weight.dim() < 2:
         noise = torch.randn_like(weight) * 0.1
         weight.add_(noise)

@@ -1,0 +1,77 @@
+"""What the engine's tests do again and again: run a tiny model, routed or not, and note what came out.
+
+Uses the public names of `routing` only. Does not know what is expected: that is reference.py's business.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+import routing
+from tests.routing.reference import Cut
+from tests.routing.tiny import Sample, Tiny
+
+HALF_THEN_QUARTER = (Cut(2, 0.5), Cut(4, 0.25))
+ACTIONS = ("prune", "reroute")
+TOLERANCE = 1e-5
+
+
+def plan(cuts: Sequence[Cut], action: str = "prune", **more: object) -> routing.Schedule:
+    """The engine's schedule for these cuts."""
+    stages = tuple(routing.Stage(layer=c.layer, keep_ratio=c.keep_ratio, scored_by=c.scored_by) for c in cuts)
+    return routing.Schedule(stages=stages, action=action, **more)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """New tokens and first-step logits per sample, the cache, and the trace (None when not routed)."""
+
+    tokens: list[list[int]]
+    logits: torch.Tensor
+    cache: object
+    trace: routing.RouteTrace | None = None
+
+    def kept(self, sample: int = 0) -> tuple[tuple[int, ...], ...]:
+        """Kept visual indices of one sample, per stage of the last routed prefill."""
+        return tuple(tuple(stage.kept[sample].tolist()) for stage in self.trace.stages)
+
+
+def generate(model: torch.nn.Module, inputs: dict, new: int = 6, **more: object) -> Ran:
+    """Greedy generation unless told otherwise, with the logits of the first new token."""
+    more = {"do_sample": False, "max_new_tokens": new, **more}
+    with torch.no_grad():
+        output = model.generate(**inputs, **more, return_dict_in_generate=True, output_logits=True)
+    tokens = output.sequences[:, inputs["input_ids"].shape[1] :].tolist()
+    return Ran(tokens, output.logits[0], output.past_key_values)
+
+
+def generate_routed(
+    tiny: Tiny, schedule: routing.Schedule, *samples: Sample, new: int = 6, **more: object
+) -> Ran:
+    """The same under a schedule, on a batch of samples."""
+    with routing.route(tiny.model, schedule) as trace:
+        ran = generate(tiny.model, tiny.inputs(*samples), new, **more)
+    return Ran(ran.tokens, ran.logits, ran.cache, trace)
+
+
+def stored(cache: object) -> list[int]:
+    """Columns really held per layer."""
+    return [layer.keys.shape[-2] for layer in cache.layers]
+
+
+def hooks(model: torch.nn.Module) -> dict:
+    """Every hook on every module, and what instances override: to compare before and after."""
+
+    def state(module: torch.nn.Module) -> dict:
+        return {
+            key: list(value) if isinstance(value, dict) and "hook" in key else None
+            for key, value in vars(module).items()
+        }
+
+    return {name: state(module) for name, module in model.named_modules()}
+
+
+def close(left: torch.Tensor, right: torch.Tensor) -> bool:
+    """Within the tolerance of the contract, 1e-5 in float32."""
+    return bool((left - right).abs().max() <= TOLERANCE)

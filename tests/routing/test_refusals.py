@@ -1,0 +1,186 @@
+"""Never silently un-routed: what cannot be routed is refused, naming what was given and what works."""
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, StaticCache
+
+import routing
+from tests.routing.reference import Cut
+from tests.routing.runs import HALF_THEN_QUARTER, generate, hooks, plan
+from tests.routing.tiny import ONE, REFUSED_FAMILIES, TEXT_ONLY, fresh, tiny
+
+SCHEDULE = plan(HALF_THEN_QUARTER, "reroute")
+
+
+def _generate_routed(subject, **more):
+    with routing.route(subject.model, SCHEDULE):
+        return generate(subject.model, subject.inputs(ONE), 2, **more)
+
+
+@pytest.mark.parametrize("name", REFUSED_FAMILIES)
+def test_family_that_cannot_be_routed_is_refused(name):
+    """The message names the family and families that work; the model stays untouched."""
+    model = fresh(name).model
+    state = hooks(model)
+    with pytest.raises(routing.UnsupportedModelError) as error, routing.route(model, SCHEDULE):
+        pass
+    assert name in str(error.value)
+    assert any(family in str(error.value).replace(name, "") for family in routing.FAMILIES)
+    assert hooks(model) == state
+
+
+def test_reason_for_every_refused_family_is_stated():
+    """Each refused model type has a reason in words."""
+    assert set(REFUSED_FAMILIES) <= set(routing.REFUSED)
+    assert all(len(reason.split()) > 2 for reason in routing.REFUSED.values())
+
+
+def test_language_model_without_pictures_is_refused():
+    """A text model has no visual tokens: the error names its type and what works."""
+    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(num_hidden_layers=2, **sizes))
+    with pytest.raises(routing.UnsupportedModelError, match="llama") as error, routing.route(model, SCHEDULE):
+        pass
+    assert "qwen2_5_vl" in str(error.value)
+
+
+def test_something_that_is_no_transformers_model_is_refused():
+    """Any module without a configuration is named by its class."""
+    with (
+        pytest.raises(routing.UnsupportedModelError, match="Linear"),
+        routing.route(torch.nn.Linear(2, 2), SCHEDULE),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("layer", [6, 7, 100])
+def test_stage_beyond_the_last_layer_is_refused(layer):
+    """The message names the layer given and the depth of the model."""
+    with (
+        pytest.raises(routing.ScheduleError) as error,
+        routing.route(tiny("llava").model, plan((Cut(layer, 0.5),))),
+    ):
+        pass
+    assert str(layer) in str(error.value)
+    assert "6" in str(error.value) or "5" in str(error.value)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_deepstack_layers_are_refused(layer):
+    """Qwen3-VL adds visual features after its first layers: the message names the first layer that works."""
+    with (
+        pytest.raises(routing.ScheduleError) as error,
+        routing.route(tiny("qwen3_vl").model, plan((Cut(layer, 0.5),))),
+    ):
+        pass
+    assert str(layer) in str(error.value)
+    assert "2" in str(error.value)
+
+
+def test_first_layer_after_deepstack_is_accepted():
+    """The layer that the message names does work."""
+    with routing.route(tiny("qwen3_vl").model, plan((Cut(2, 0.5),))) as trace:
+        generate(tiny("qwen3_vl").model, tiny("qwen3_vl").inputs(ONE), 1)
+    assert len(trace.stages[0].kept[0]) == 6
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
+def test_static_cache_is_refused(name):
+    """A preallocated cache cannot have layers of different lengths; the message names it and what works."""
+    subject = tiny(name)
+    with pytest.raises(routing.UnsupportedInputError, match="StaticCache") as error:
+        _generate_routed(subject, cache_implementation="static")
+    assert "DynamicCache" in str(error.value)
+
+
+def test_static_cache_passed_by_hand_is_refused():
+    """The same when the caller makes the cache."""
+    subject = tiny("llava")
+    cache = StaticCache(config=subject.model.config.get_text_config(), max_cache_len=80)
+    with (
+        pytest.raises(routing.UnsupportedInputError, match="StaticCache"),
+        routing.route(subject.model, SCHEDULE),
+        torch.no_grad(),
+    ):
+        subject.model(**subject.inputs(ONE), past_key_values=cache)
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
+def test_chunked_prefill_is_refused(name):
+    """A prompt that comes in pieces has no last prompt token to rank by."""
+    subject = tiny(name)
+    with pytest.raises(routing.UnsupportedInputError, match="chunk"):
+        _generate_routed(subject, prefill_chunk_size=8)
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
+def test_embeddings_without_token_ids_are_refused(name):
+    """Visual tokens are found by their ids: embeddings alone do not say where they are."""
+    subject = tiny(name)
+    embeddings = subject.model.get_input_embeddings()(subject.inputs(ONE)["input_ids"])
+    with (
+        pytest.raises(routing.UnsupportedInputError, match="input_ids"),
+        routing.route(subject.model, SCHEDULE),
+        torch.no_grad(),
+    ):
+        subject.model(inputs_embeds=embeddings)
+
+
+def test_cropping_into_the_routed_prompt_is_refused():
+    """Columns of a routed prompt are not in positional order of equal length: they cannot be cut off."""
+    subject = tiny("llava")
+    with routing.route(subject.model, SCHEDULE):
+        cache = generate(subject.model, subject.inputs(ONE), 4).cache
+        cache.crop(-2)  # two of the three decoded tokens: fine
+        assert cache.get_seq_length() == len(subject.ids(ONE)) + 1
+        with pytest.raises(routing.UnsupportedInputError, match="crop"):
+            cache.crop(-5)
+
+
+def test_new_picture_on_a_filled_cache_is_refused():
+    """A second turn with another picture would go un-routed: it is refused instead."""
+    subject = tiny("llava")
+    with routing.route(subject.model, SCHEDULE):
+        first = generate(subject.model, subject.inputs(ONE), 2)
+        again = subject.inputs((3, (1, 1), 4))
+        with pytest.raises(routing.UnsupportedInputError), torch.no_grad():
+            subject.model(**{**again, "attention_mask": None}, past_key_values=first.cache)
+
+
+def test_nested_routes_are_refused_and_the_outer_one_lives_on():
+    """One schedule at a time: the inner `with` raises, the outer still routes and still cleans up."""
+    subject = tiny("llava")
+    state = hooks(subject.model)
+    with routing.route(subject.model, SCHEDULE) as trace:
+        with pytest.raises(routing.RoutingError, match="already"), routing.route(subject.model, SCHEDULE):
+            pass
+        generate(subject.model, subject.inputs(ONE), 1)
+    assert len(trace.stages) == 2
+    assert hooks(subject.model) == state
+
+
+def test_refusal_inside_the_block_leaves_the_model_usable():
+    """After a refused call the same `with` routes the next prompt."""
+    subject = tiny("llava")
+    with routing.route(subject.model, SCHEDULE) as trace:
+        with pytest.raises(routing.UnsupportedInputError):
+            generate(subject.model, subject.inputs(ONE), 2, cache_implementation="static")
+        generate(subject.model, subject.inputs(ONE), 1)
+    assert len(trace.stages) == 2
+
+
+def test_text_only_prompt_on_a_static_cache_is_not_refused():
+    """Only what would have to be routed is refused: text alone runs on any cache."""
+    subject = tiny("llava")
+    expected = generate(subject.model, subject.inputs(TEXT_ONLY), 3, cache_implementation="static")
+    with routing.route(subject.model, SCHEDULE):
+        ran = generate(subject.model, subject.inputs(TEXT_ONLY), 3, cache_implementation="static")
+    assert ran.tokens == expected.tokens
+
+
+def test_all_errors_are_routing_errors():
+    """One except clause catches every refusal; schedule errors are ValueErrors as well."""
+    assert issubclass(routing.UnsupportedModelError, routing.RoutingError)
+    assert issubclass(routing.UnsupportedInputError, routing.RoutingError)
+    assert issubclass(routing.ScheduleError, routing.RoutingError)
+    assert issubclass(routing.ScheduleError, ValueError)

@@ -1,0 +1,108 @@
+"""Scorers other than the default, and what all scorers have in common."""
+
+import pytest
+import torch
+
+import routing
+from tests.routing.reference import Cut, decoder, dense
+from tests.routing.runs import ACTIONS, HALF_THEN_QUARTER, generate_routed, plan
+from tests.routing.tiny import ONE, tiny
+
+
+def _random(seed, action="reroute", name="llava", cuts=HALF_THEN_QUARTER):
+    return generate_routed(tiny(name), plan(cuts, action, scorer="random", seed=seed), ONE, new=1)
+
+
+def test_random_scorer_is_reproducible_and_follows_the_seed():
+    """The same seed keeps the same tokens twice, another seed keeps others."""
+    assert _random(1).kept() == _random(1).kept()
+    assert _random(1).kept() != _random(2).kept()
+
+
+def test_random_scorer_does_not_touch_the_global_generator():
+    """The control draws from its own generator: sampling elsewhere is not disturbed."""
+    torch.manual_seed(4)
+    state = torch.get_rng_state()
+    _random(3)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_random_scorer_keeps_the_right_number_from_the_right_candidates(action):
+    """Same counts as a scored schedule; under prune, survivors only."""
+    first, second = _random(7, action).kept()
+    assert (len(first), len(second)) == (12, 6)
+    assert action == "reroute" or set(second) <= set(first)
+
+
+def test_random_scorer_draws_anew_at_every_stage():
+    """Under reroute a later stage is a draw of its own, not a part of the earlier one."""
+    first, second = _random(7).kept()
+    assert not set(second) <= set(first)
+
+
+def test_random_scorer_is_about_uniform():
+    """Over 60 seeds every one of 25 tokens is kept about equally often (12 of 25, four standard errors)."""
+    seeds = range(60)
+    times = torch.zeros(25)
+    for seed in seeds:
+        times[list(_random(seed, cuts=(Cut(5, 0.5),)).kept()[0])] += 1
+    share, chance = times / len(seeds), 12 / 25
+    assert (share - chance).abs().max() < 4 * (chance * (1 - chance) / len(seeds)) ** 0.5
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "qwen3_vl"])
+def test_last_queries_max_is_the_mean_of_three_rows_and_the_max_of_heads(name):
+    """Nuwa's scorer for Qwen: attention of the last three rows, averaged, then the strongest head."""
+    subject = tiny(name, "eager")
+    ran = generate_routed(subject, plan((Cut(3, 0.5),), scorer="last_queries_max"), ONE, new=1)
+    inputs = subject.inputs(ONE)
+    seen = dense(subject.model, inputs)
+    layer = decoder(subject.model).layers[3]
+    with torch.no_grad():
+        normed = layer.input_layernorm(seen.hidden[3])[None]
+        given = {"position_embeddings": seen.rotary, "attention_mask": seen.masks[3][None, None]}
+        weights = layer.self_attn(normed, past_key_values=None, **given)[1][0]
+    scores = weights[:, -3:].mean(1).amax(0)[inputs["input_ids"][0] == subject.model.config.image_token_id]
+    best = scores.argsort(descending=True, stable=True)[: len(scores) // 2]
+    assert ran.kept()[0] == tuple(sorted(best.tolist()))
+
+
+def test_ties_go_to_the_earlier_token():
+    """When every key gets the same probability nothing but the order decides: the first are kept."""
+    subject = tiny("llava")
+    inputs = subject.inputs(ONE)
+    layer = decoder(subject.model).layers[2].self_attn
+    kept_weights = layer.q_proj.weight.detach().clone()
+    try:
+        with torch.no_grad():
+            layer.q_proj.weight.zero_()  # every logit is 0
+            with routing.route(subject.model, plan((Cut(2, 0.5),))) as trace:
+                subject.model(**inputs)
+    finally:
+        with torch.no_grad():
+            layer.q_proj.weight.copy_(kept_weights)
+    assert trace.stages[0].kept[0].tolist() == list(range(12))
+
+
+def test_unknown_scorer_is_refused_by_name():
+    """The message names what was given and the scorers there are."""
+    with pytest.raises(routing.RoutingError, match="nonsense") as error:
+        generate_routed(tiny("llava"), plan(HALF_THEN_QUARTER, scorer="nonsense"), ONE)
+    assert "last_query" in str(error.value)
+
+
+def test_half_precision_scores_in_single_precision():
+    """In bfloat16 the softmax is still taken in float32: the trace's scores are not rounded to bfloat16."""
+    subject = tiny("llava")
+    model = subject.model.to(torch.bfloat16)
+    try:
+        inputs = subject.inputs(ONE)
+        inputs["pixel_values"] = inputs["pixel_values"].to(torch.bfloat16)
+        with routing.route(model, plan((Cut(3, 0.5),))) as trace, torch.no_grad():
+            model(**inputs)
+    finally:
+        tiny.cache_clear()
+    scores = trace.stages[0].scores[0]
+    assert scores.dtype == torch.float32
+    assert not torch.equal(scores, scores.to(torch.bfloat16).float())
