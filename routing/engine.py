@@ -99,10 +99,10 @@ class _Session:
             raise UnsupportedInputError(
                 "inputs_embeds without input_ids hides where the visual tokens are; pass input_ids"
             )
-        visual_ids = self.location.info.image_token_ids
-        layout = build_layout(input_ids, kwargs.get("attention_mask"), visual_ids, speculated)
-        if any(layout.visual_counts):
+        visual_ids = torch.tensor(self.location.info.image_token_ids, device=input_ids.device)
+        if torch.isin(input_ids, visual_ids).any():
             check_cache(cache)
+            layout = build_layout(input_ids, kwargs.get("attention_mask"), visual_ids, speculated)
             _refuse_open_end(layout)
             self.prompt = layout, _prompts(input_ids, layout)
 

@@ -47,16 +47,16 @@ class VisualLayout:
 
 
 def build_layout(
-    input_ids: Tensor, attention_mask: Tensor | None, visual_ids: tuple[int, ...], speculated: int = 0
+    input_ids: Tensor, attention_mask: Tensor | None, visual_ids: Tensor, speculated: int = 0
 ) -> VisualLayout:
     """The layout of one prefill.
 
-    input_ids: (B, L). attention_mask: (B, L) of 0/1, or None for no padding. visual_ids: token ids of visual
-    tokens. Raises UnsupportedInputError for masks that are not 2-D or do not match.
+    input_ids: (B, L). attention_mask: (B, L) of 0/1, or None for no padding. visual_ids: 1-D, the
+    token ids of visual tokens. Raises UnsupportedInputError for masks that are not 2-D or do not match.
     """
     ids = input_ids.cpu()
     real = _real_tokens(ids, attention_mask)
-    visual = torch.isin(ids, torch.tensor(visual_ids)) & real
+    visual = torch.isin(ids, visual_ids.cpu()) & real
     text = real & ~visual
     device, length = input_ids.device, ids.shape[1]
     last = length - 1 - real.flip(1).int().argmax(dim=1)
