@@ -47,6 +47,11 @@ def _cpu_attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: ob
     return sdpa_flop_count(query, key, value)
 
 
+ROTARY = (
+    "rotary_emb",
+    "rotary_pos_emb",
+    "patch_positional_embedding",
+)  # matrix products in older transformers
 COUNTED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention}
 
 
@@ -69,12 +74,16 @@ class Counted:
     @property
     def total(self) -> int:
         """Everything, without the rotary embeddings' own products."""
-        return self._parts["Global"] - self.sum("rotary_emb", "rotary_pos_emb")
+        return self._parts["Global"] - self.sum(*ROTARY)
 
     @property
     def prefill(self) -> int:
         """Decoder layers and lm_head, without scoring and without the rotary embedding's own products."""
-        return self.sum("language_model", "text_model", "lm_head") - self.sum("rotary_emb") - self.scoring
+        return (
+            self.sum("language_model", "text_model", "lm_head")
+            - self.sum("language_model.rotary_emb", "text_model.rotary_emb")
+            - self.scoring
+        )
 
     @property
     def scoring(self) -> int:
@@ -84,7 +93,7 @@ class Counted:
     @property
     def vision(self) -> int:
         """Tower and projector; a tower that is called `visual` holds both."""
-        rotary = sum(f for n, f in self._parts.items() if n.endswith("rotary_pos_emb"))
+        rotary = self.sum(*ROTARY) - self.sum("language_model.rotary_emb", "text_model.rotary_emb")
         return self.sum("vision_tower", "visual", "vision_model", "projector", "connector") - rotary
 
 
