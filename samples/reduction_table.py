@@ -4,8 +4,8 @@
 
 Asks the box and yes/no questions of the first `--scenes` held-out pictures under every schedule and writes
 arms.jsonl (one line an arm, with every item right or wrong; a second call goes on where the first stopped),
-table.json and table.md. Intervals are 95% percentile bootstraps over pictures; differences are paired, item by
-item. Knows the engine's public names and the evaluation; knows nothing of how either works.
+table.json and table.md. Intervals are 95% percentile bootstraps over pictures; differences are paired, item
+by item. Knows the engine's public names and the evaluation; knows nothing of how either works.
 """
 
 import argparse
