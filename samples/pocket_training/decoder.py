@@ -183,10 +183,9 @@ def train_decoder(
     minutes: float,
     steps: int,
     font: Path | None = None,
-    compiled: bool = True,
 ) -> None:
     """Train `model` and export to `out`; one JSON line every 25 steps, an export every 100."""
-    trainer = Trainer(model, tokenizer, course, compiled)
+    trainer = Trainer(model, tokenizer, course, compiled=True)
     scenes = PackedScenes(font, course.first_scene, BLIND)
     batches = DataLoader(scenes, batch_size=BATCH, num_workers=1, prefetch_factor=6)
     clock, averages = Clock(steps, minutes), dict[str, float]()

@@ -186,9 +186,7 @@ def is_hidden(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim == 2 and "layers" in name
 
 
-def train_tower(
-    out: Path, *, minutes: float, steps: int, font: Path | None = None, compiled: bool = True
-) -> None:
+def train_tower(out: Path, *, minutes: float, steps: int, font: Path | None = None) -> None:
     """Train the tower and write its weights to the file `out`; prints one JSON line every 50 steps."""
     torch.manual_seed(0)
     tower, heads = new_tower(), Heads()
@@ -201,7 +199,7 @@ def train_tower(
         outputs: tuple[Tensor, ...] = heads(seen.last_hidden_state[:, 1:], seen.pooler_output)
         return outputs
 
-    run = torch.compile(forward) if compiled else forward
+    run = torch.compile(forward)
     clock, averages = Clock(steps, minutes), dict[str, float]()
     for batch in batches:
         if clock.progress >= 1:
