@@ -116,7 +116,7 @@ class Prefill:
         decision, ranked = self._decisions[number], self._ranked.pop(number, None)
         candidates = self._candidates()
         if decision.counts == self.layout.visual_counts:
-            return (self._kept if self._rows is None else self.layout.visual), None
+            return self.layout.visual, None
         if candidates is self._kept and decision.counts == self._counts:
             return self._kept, None
         if decision.chosen is not None:
