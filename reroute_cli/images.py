@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from reroute_cli.errors import Failure
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "AVIF", "JPEG2000")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "AVIF", "JPEG2000")
 MAX_FILE_BYTES = 1 << 30
 MAX_ASPECT = 200  # processors scale the shorter side up: a picture of 1 x 60000 would become gigabytes
 _SIXTEEN_BIT = 65535
@@ -71,15 +71,17 @@ def _read(path: str) -> bytes:
 
 def _decode(path: str, data: bytes) -> Image.Image:
     """The first frame, upright, as RGB."""
+    Image.init()
+    formats = [name for name in FORMATS if name in Image.OPEN]  # a lean Pillow may lack one
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=formats) as image:
                 image.load()
                 return _rgb(_upright(image))
         except UnidentifiedImageError as error:
-            allowed = ", ".join(FORMATS)
+            allowed = ", ".join(formats)
             raise Failure(f"'{path}' is not a picture in a format that is read ({allowed})") from error
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reroute_cli.errors import Failure, UsageError
-from reroute_cli.sources import POCKET, Source, explained, find, refuse_pickles
+from reroute_cli.sources import POCKET, Source, explained, find, read_config, refuse_pickles
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,9 @@ def load(options: LoadOptions) -> Loaded:
 
     from routing.families import describe_config
 
+    check_attention(options.attn)
     source = find(options.model)
+    read_config(options.model, source)  # damage is told in our words, not in those of a parser
     device = choose_device(options.device)
     with _quiet_libraries(), explained(options.model):
         config = AutoConfig.from_pretrained(source.location, **source.arguments)
@@ -102,6 +104,14 @@ def choose_dtype(name: str, device: str) -> Any:
     if device == "cpu":
         return torch.float32
     return torch.bfloat16 if device == "mps" or torch.cuda.is_bf16_supported() else torch.float16
+
+
+def check_attention(name: str) -> None:
+    """Refuse flash attention where its package or a GPU for it is missing."""
+    from transformers.utils import is_flash_attn_2_available
+
+    if name == "flash_attention_2" and not is_flash_attn_2_available():
+        raise Failure(f"--attn {name} needs a CUDA GPU and the flash-attn package: use --attn sdpa")
 
 
 def _load_model(source: Source, config: Any, options: LoadOptions, device: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,17 @@ from typing import Annotated
 import typer
 
 _MODEL, _SCHEDULE, _RUN, _OUTPUT = "Model", "Schedule", "Run", "Output"
+
+
+def within(low: int, high: int) -> Callable[[int | None], int | None]:
+    """A check for a whole number that says what was given and what is allowed."""
+
+    def check(value: int | None) -> int | None:
+        if value is not None and not low <= value <= high:
+            raise typer.BadParameter(f"{value} is not in {low}..{high}")
+        return value
+
+    return check
 
 
 class ActionName(StrEnum):
@@ -132,7 +144,11 @@ Profile = Annotated[
 MaxNewTokens = Annotated[
     int,
     typer.Option(
-        "--max-new-tokens", metavar="N", min=1, max=4096, help="Longest answer.", rich_help_panel=_RUN
+        "--max-new-tokens",
+        metavar="N",
+        callback=within(1, 4096),
+        help="Longest answer, 1 to 4096.",
+        rich_help_panel=_RUN,
     ),
 ]
 Seed = Annotated[
@@ -140,8 +156,7 @@ Seed = Annotated[
     typer.Option(
         "--seed",
         metavar="N",
-        min=0,
-        max=2**31 - 1,
+        callback=within(0, 2**31 - 1),
         help="For --method random and for dummy weights; everything else is deterministic.",
         rich_help_panel=_RUN,
     ),

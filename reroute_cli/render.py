@@ -16,7 +16,8 @@ from reroute_cli import units
 from reroute_cli.output import clean
 from reroute_cli.report import AnswerRecord, SchedulePart
 
-Page = list[RenderableType]
+Part = RenderableType
+Page = list[Part]
 DIM, STRONG = "dim", "bold"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from reroute_cli import units
-from reroute_cli.render import DIM, STRONG, Page, Table, plain, table
+from reroute_cli.render import DIM, STRONG, Page, Part, plain, table
 
 
 def plan_page(plan: dict[str, Any]) -> Page:
@@ -41,7 +41,7 @@ def _prompt(plan: dict[str, Any]) -> str:
     )
 
 
-def _stages(plan: dict[str, Any]) -> Table:
+def _stages(plan: dict[str, Any]) -> Part:
     """Runs of decoder layers with the visual tokens they process."""
     per_layer, ratios = plan["schedule"]["visual_per_layer"], plan["schedule"]["stages"]
     starts = sorted({0, *(stage["layer"] for stage in ratios)})
@@ -56,7 +56,7 @@ def _stages(plan: dict[str, Any]) -> Table:
     return table(("layers", "visual tokens", "keep ratio", ""), rows, right=(1, 2))
 
 
-def _compared(plan: dict[str, Any]) -> Table:
+def _compared(plan: dict[str, Any]) -> Part:
     routed, dense = plan["routed"], plan["dense"]
     ran = routed["prefill_flops"] + routed["scoring_flops"]
     vision, plain_vision = routed["vision_flops"], dense["vision_flops"]
@@ -75,7 +75,7 @@ def _compared(plan: dict[str, Any]) -> Table:
     return table(("estimated", "routed", "dense", "ratio"), rows, right=(1, 2, 3))
 
 
-def _alone(plan: dict[str, Any]) -> Table:
+def _alone(plan: dict[str, Any]) -> Part:
     dense = plan["dense"]
     rows = [
         ("vision", units.flops(dense["vision_flops"])),

@@ -52,9 +52,9 @@ def find(name: str) -> Source:
     return _on_hub(name)
 
 
-def read_config(name: str) -> dict[str, Any]:
+def read_config(name: str, source: Source | None = None) -> dict[str, Any]:
     """The config.json of a model as a dict; neither weights nor torch are touched."""
-    source = find(name)
+    source = source or find(name)
     if Path(source.location).is_dir():
         path = Path(source.location) / "config.json"
     else:

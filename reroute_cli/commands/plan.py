@@ -19,8 +19,7 @@ VisualTokens = Annotated[
     typer.Option(
         "--visual-tokens",
         metavar="N",
-        min=1,
-        max=1_000_000,
+        callback=options.within(1, 1_000_000),
         help="Visual tokens of the prompt; by default those of one picture, where the model fixes them.",
         show_default=False,
         rich_help_panel="Prompt",
@@ -31,8 +30,7 @@ TextTokens = Annotated[
     typer.Option(
         "--text-tokens",
         metavar="N",
-        min=1,
-        max=1_000_000,
+        callback=options.within(1, 1_000_000),
         help="Text tokens of the prompt, template included.",
         rich_help_panel="Prompt",
     ),

@@ -1,0 +1,142 @@
+"""The FLOP counter against closed forms, by part."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention as sdpa
+
+from reroute_cli.measure.flops import FlopMeter
+
+LENGTH, WIDTH, HEADS, VOCABULARY, PATCHES = 7, 16, 2, 11, 5
+
+
+class Scoring(nn.Module):
+    """Named as the engine names its own: what it computes is billed apart."""
+
+    def forward(self, x):
+        return x @ x.transpose(-1, -2)
+
+
+class Decoder(nn.Module):
+    """One linear map, one attention, one ranking."""
+
+    def __init__(self):
+        super().__init__()
+        self.qkv = nn.Linear(WIDTH, 3 * WIDTH)
+        self.outside = [Scoring()]  # like the engine's: no part of the model
+
+    def forward(self, x):
+        self.outside[0](x)
+        q, k, v = (
+            part.view(*x.shape[:2], HEADS, WIDTH // HEADS).transpose(1, 2)
+            for part in self.qkv(x).chunk(3, -1)
+        )
+        return sdpa(q, k, v, is_causal=x.shape[1] > 1).transpose(1, 2).reshape(x.shape)
+
+
+class Model(nn.Module):
+    """The least that a meter needs: a vision part, a decoder, a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.vision = nn.Conv2d(3, WIDTH, 4, stride=4)
+        self.language = Decoder()
+        self.head = nn.Linear(WIDTH, VOCABULARY)
+
+    def get_decoder(self):
+        return self.language
+
+    def get_output_embeddings(self):
+        return self.head
+
+    def forward(self, x, pixels=None):
+        if pixels is not None:
+            self.vision(pixels)
+        return self.head(self.language(x)[:, -1:])
+
+
+def linear(rows, inner, outer):
+    """2 FLOPs per multiply-add."""
+    return 2 * rows * inner * outer
+
+
+@pytest.fixture
+def counted():
+    """A prefill of LENGTH tokens and one picture, then two decode steps of one token."""
+
+    @torch.no_grad()
+    def count():
+        model = Model()
+        meter = FlopMeter(model)
+        with meter:
+            model(torch.randn(1, LENGTH, WIDTH), torch.randn(1, 3, 4, 4 * PATCHES))
+            meter.first_token(torch.zeros(1, 1, dtype=torch.long), None)
+            for _ in range(2):
+                model(torch.randn(1, 1, WIDTH))
+        return meter.flops
+
+    return count
+
+
+def test_every_part_equals_its_closed_form(counted):
+    """Convolution, linear maps, the full attention rectangle, scoring and decode: integer for integer."""
+    flops = counted()
+    attention = 2 * linear(LENGTH, WIDTH, LENGTH)
+    assert flops.vision == linear(PATCHES, 3 * 4 * 4, WIDTH)
+    assert flops.prefill == linear(LENGTH, WIDTH, 3 * WIDTH) + attention + linear(1, WIDTH, VOCABULARY)
+    step = linear(1, WIDTH, 3 * WIDTH) + 2 * linear(1, WIDTH, 1) + linear(1, WIDTH, VOCABULARY)
+    assert flops.decode == 2 * step
+    assert flops.scoring == linear(LENGTH, WIDTH, LENGTH) + 2 * linear(1, WIDTH, 1)
+    assert flops.unknown == set()
+
+
+def test_counting_twice_gives_the_same_number(counted):
+    """The second count in a process is the first one again."""
+    assert counted() == counted()
+
+
+def test_cpu_attention_is_counted_like_gpu_attention():
+    """torch alone counts the CPU's fused attention as nothing; the meter counts the rectangle."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    q = torch.randn(1, HEADS, LENGTH, 8)
+    meter = FlopMeter(Model())
+    with torch.no_grad(), FlopCounterMode(display=False) as plain:
+        sdpa(q, q, q)
+    with torch.no_grad(), meter:
+        sdpa(q, q, q)
+    assert plain.get_total_flops() == 0
+    assert meter.flops.total == 2 * linear(HEADS * LENGTH, 8, LENGTH)
+
+
+def test_an_attention_kernel_without_a_formula_is_named():
+    """A kernel that nobody can count makes the count unknown instead of too low."""
+    meter = FlopMeter(Model())
+    q = torch.randn(1, HEADS, LENGTH, 8)
+    meter.flop_registry.pop(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu)
+    with torch.no_grad(), meter:
+        sdpa(q, q, q)
+    assert meter.flops.unknown == {"aten._scaled_dot_product_flash_attention_for_cpu"}
+
+
+@pytest.mark.parametrize(
+    ("method", "action"), [(None, None), ("pdrop", "prune"), ("fastv", "reroute"), ("nuwa", "reroute")]
+)
+def test_a_real_answer_costs_what_arithmetic_says(pocket, picture, method, action):
+    """Counted while running equals routing.cost's closed forms, dense and routed, part by part."""
+    from reroute_cli import run
+    from reroute_cli.answer import target_of
+    from reroute_cli.images import open_picture
+    from reroute_cli.prompts import build_prompt
+    from reroute_cli.schedules import ScheduleChoice
+    from routing.cost import ModelShape, Prompt, cost
+
+    prompt = build_prompt(pocket.processor, [open_picture(picture)], "where is the cup?")
+    ratio = 0.667 if method else None
+    schedule = ScheduleChoice(method, action, ratio).build(target_of(pocket, 256))
+    flops = run.count_flops(run.make_job(pocket, prompt, schedule, 3), 3)
+    shape = ModelShape.from_config(pocket.model.config.to_dict())
+    expected = cost(shape, schedule, [Prompt(prompt.tokens - 256, 256)], 3, 4, [(1, 16, 16)])
+    assert (flops.prefill, flops.decode) == (expected.prefill_flops, expected.decode_flops)
+    if method != "nuwa":  # its vision stage has a scoring cost of its own
+        assert (flops.vision, flops.scoring) == (expected.vision_flops, expected.scoring_flops)

@@ -1,0 +1,96 @@
+"""The sink: what reaches a terminal, and what JSON and files hold."""
+
+import io
+import json
+import math
+
+import pytest
+
+from reroute_cli.output import Sink, clean, draw, to_json, write, write_file
+from reroute_cli.render import plain, table
+
+
+@pytest.mark.parametrize(
+    ("hostile", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b]0;new title\x07after", "after"),
+        ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("\x1bP payload \x1b\\after", "after"),
+        ("\x9b31mx", "31mx"),
+        ("a\x00b\x07c\x08d\x7fe", "abcde"),
+        ("left\u202eright", "leftright"),
+        ("line\r\nnext\tcolumn", "line\nnext\tcolumn"),
+        ("\udcff\ud800name", "name"),
+        ("[red]markup[/red] :smile:", "[red]markup[/red] :smile:"),
+        ("über 日本 🙂", "über 日本 🙂"),
+    ],
+)
+def test_control_sequences_are_removed_and_text_stays(hostile, shown):
+    """Escape sequences, control, bidi and surrogate characters go; markup and letters of any script stay."""
+    assert clean(hostile) == shown
+
+
+def test_one_line_text_has_no_newline():
+    """Names and sentences stay on their line."""
+    assert clean(" a\n\nb\tc ", one_line=True) == "a b c"
+
+
+def test_json_keeps_every_character_and_shows_none_that_acts():
+    """Decoding gives the very text back, while the bytes hold no control character."""
+    text = "\x1b[31m \x07 \x9b \u202e \ud800 日本 [red]"
+    encoded = to_json({"answer": text})
+    assert json.loads(encoded) == {"answer": text}
+    assert clean(encoded) == encoded
+    assert "日本" in encoded
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_json_refuses_what_is_no_number(number):
+    """NaN and infinity are not JSON."""
+    with pytest.raises(ValueError, match="JSON"):
+        to_json({"x": number})
+
+
+def test_a_stream_without_the_characters_gets_question_marks():
+    """An ASCII terminal never makes the program fail."""
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    write(stream, "0.41× · 日")
+    assert raw.getvalue() == b"0.41? ? ?"
+
+
+def test_quiet_says_only_the_result(capsys):
+    """-q leaves stdout and silences remarks and cards."""
+    sink = Sink(quiet=True)
+    sink.result("answer")
+    sink.talk("remark")
+    sink.card(plain("card"))
+    assert capsys.readouterr() == ("answer\n", "")
+
+
+def test_markup_in_a_table_is_text():
+    """Rich draws brackets and emoji codes as they are."""
+    page = draw((table(("name",), [("[red]x[/red] :smile: \x1b[31m",)]),), io.StringIO())
+    assert "[red]x[/red] :smile:" in page
+    assert "\x1b" not in page
+
+
+def test_a_file_is_written_whole_and_alone(tmp_path):
+    """The file holds the text, and no draft is left beside it."""
+    target = tmp_path / "out.json"
+    target.write_text("old")
+    write_file(target, "new")
+    assert target.read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    """When the disk is full the old file is still there, and no draft."""
+    target = tmp_path / "out.json"
+    target.write_text("old")
+    monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    with pytest.raises(OSError, match="full"):
+        write_file(target, "new")
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]

@@ -1,0 +1,122 @@
+"""`reroute plan`: arithmetic against published numbers, and what it refuses."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def plan(run):
+    """Run `plan --json` and give the plan back."""
+
+    def planned(*arguments):
+        result = run("plan", *arguments, "--json")
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    return planned
+
+
+def test_llava_costs_what_is_published(plan):
+    """LLaVA-1.5-7B with 640 tokens: a decoder of 8.5040 TFLOPs, 0.5 MiB of float16 KV a token."""
+    found = plan("-m", "llava-1.5-7b", "--dtype", "float16")
+    head = 2 * 4096 * 32064
+    assert (found["dense"]["prefill_flops"] - head) / 1e12 == pytest.approx(8.5040, abs=5e-5)
+    assert found["dense"]["kv_cache_bytes"] == 640 * 2**19
+    assert found["routed"] is None
+
+
+def test_a_published_schedule_has_its_published_counts(plan):
+    """The release's pyramid at 192 tokens keeps 259, 259, 129 and 64 of 576."""
+    found = plan("-m", "llava-1.5-7b", "-p", "llava15-avg192-pdrop-reroute")
+    assert [stage["kept"] for stage in found["schedule"]["stages"]] == [259, 259, 129, 64]
+    assert found["schedule"]["average_visual"] == pytest.approx(191.47, abs=0.01)
+    assert len(found["schedule"]["visual_per_layer"]) == 32
+
+
+def test_every_number_is_estimated_and_every_null_explained(plan):
+    """A picture that only has a token count has no known vision cost, and says why."""
+    found = plan("-m", "qwen2.5-vl-7b", "--visual-tokens", "100", "--method", "fastv", "--ratio", "0.5")
+    assert found["source"] == "estimated"
+    for arm in ("dense", "routed"):
+        assert found[arm]["vision_flops"] is None
+        assert "grid" in found[arm]["reasons"]["vision_flops"]
+
+
+@pytest.mark.parametrize("method", ["fastv", "pdrop", "random", "nuwa"])
+@pytest.mark.parametrize("action", ["prune", "reroute"])
+def test_every_method_meets_its_ratio_on_the_embedded_model(plan, method, action):
+    """The achieved ratio is the asked one up to rounding, and routed costs less than dense."""
+    found = plan("--method", method, "--action", action, "--ratio", "0.667")
+    assert found["schedule"]["achieved_ratio"] == pytest.approx(0.667, abs=0.01)
+    assert found["ratios"]["prefill"] < 0.6
+    assert found["ratios"]["kv_cache"] < 0.6
+
+
+def test_more_text_costs_more(plan):
+    """--text-tokens is part of the prompt."""
+    short, long = (plan("--text-tokens", count)["dense"]["prefill_flops"] for count in ("10", "500"))
+    assert long > 2 * short
+
+
+def test_the_page_shows_stages_and_both_arms(run):
+    """Layers, counts and keep ratios, then routed beside dense, within the terminal."""
+    result = run("plan", "-m", "llava-1.5-7b", "-p", "llava15-avg192-pdrop-reroute")
+    assert result.exit_code == 0
+    for word in ("23–31", "0.1126", "8.50 TFLOPs", "scoring", "estimated", "576"):
+        assert word in result.stdout
+    assert result.stderr == ""
+    assert all(len(line) <= 100 for line in result.stdout.splitlines())
+
+
+def test_a_plan_of_another_models_profile_says_so(plan):
+    """A profile for 32 layers on 28 is planned, with the difference named."""
+    found = plan("-m", "qwen2.5-vl-7b", "-p", "llava15-avg192-fastv")
+    assert "32 layers" in found["caveat"]
+
+
+def test_output_is_the_same_json(run, plan, tmp_path):
+    """-o holds what --json prints."""
+    target = tmp_path / "plan.json"
+    assert run("plan", "--method", "fastv", "--ratio", "0.5", "-o", str(target)).exit_code == 0
+    assert json.loads(target.read_text()) == plan("--method", "fastv", "--ratio", "0.5")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (("--method", "fastv", "--ratio", "2"), 2, "2"),
+        (("--method", "nuwa", "--ratio", "0.9999"), 2, "0.9"),
+        (("-p", "llava15-avg192-pdrop"), 2, "layer 23"),
+        (("--visual-tokens", "0"), 2, "0"),
+        (("--method", "fastv"), 2, "--ratio"),
+        (("-m", "./nowhere"), 4, "nowhere"),
+    ],
+)
+def test_what_cannot_be_planned_is_one_sentence(run, fails, arguments, code, word):
+    """Impossible amounts, layers and models."""
+    fails(run("plan", *arguments), code, word)
+
+
+def test_a_model_without_a_fixed_picture_asks_for_its_tokens(run, fails, tiny_qwen):
+    """How many visual tokens a Qwen picture has depends on its size."""
+    fails(run("plan", "-m", tiny_qwen), 2, "--visual-tokens")
+    assert run("plan", "-m", tiny_qwen, "--visual-tokens", "64").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "command", [("plan", "-m", "llava-1.5-7b"), ("methods",), ("models",), ("profiles", "list")]
+)
+def test_arithmetic_and_lists_load_no_torch(command):
+    """What needs no model loads neither torch nor transformers."""
+    code = (
+        f"import sys; sys.argv = ['reroute', *{command!r}]\n"
+        "from reroute_cli.app import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "print({'torch', 'transformers'} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip() == "set()"

@@ -1,0 +1,86 @@
+"""The schedule options: what they mean together, and which of them contradict each other."""
+
+import pytest
+
+from reroute_cli.errors import UsageError
+from reroute_cli.schedules import ScheduleChoice, Target
+from routing import BudgetError, Schedule
+
+POCKET = Target(layers=12, first_layer=0, visual=256, vision_tower="clip_vision_model")
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"ratio": 0.5}, "--method"),
+        ({"budget": 64.0}, "--method"),
+        ({"action": "reroute"}, "--method"),
+        ({"method": "fastv"}, "--ratio"),
+        ({"method": "fastv", "ratio": 0.5, "budget": 64.0}, "one of them"),
+        ({"method": "fast", "ratio": 0.5}, "fastv"),
+        ({"method": "none", "ratio": 0.5}, "every visual token"),
+        ({"method": "none", "budget": 5.0}, "every visual token"),
+        ({"profile": "pocket-prune", "method": "fastv"}, "--method"),
+        ({"profile": "pocket-prune", "ratio": 0.5}, "--ratio"),
+        ({"profile": "pocket-prune", "budget": 9.0}, "--budget"),
+        ({"profile": "pocket-prune", "action": "prune"}, "--action"),
+        *[({"method": "fastv", "ratio": ratio}, str(ratio)) for ratio in (1.0, 1.5, -0.1, float("nan"))],
+        *[({"method": "fastv", "budget": budget}, str(budget)) for budget in (0.0, -3.0, float("nan"))],
+    ],
+    ids=str,
+)
+def test_options_that_contradict_each_other_are_refused(options, word):
+    """Before anything is loaded, with what was given and what to do."""
+    with pytest.raises(UsageError, match=word.replace("-", r"\-")):
+        ScheduleChoice(**options)
+
+
+def test_without_options_the_model_runs_dense():
+    """No method, or the method none, is the empty schedule."""
+    assert ScheduleChoice().build(POCKET) == Schedule()
+    assert ScheduleChoice(method="none").build(POCKET) == Schedule()
+
+
+def test_a_budget_is_the_ratio_that_leaves_it():
+    """64 of 256 tokens a layer is a reduction ratio of 0.75."""
+    by_budget = ScheduleChoice(method="pdrop", action="reroute", budget=64.0)
+    by_ratio = ScheduleChoice(method="pdrop", action="reroute", ratio=0.75)
+    assert by_budget.build(POCKET) == by_ratio.build(POCKET)
+    assert by_budget.asked_ratio(256) == 0.75
+
+
+@pytest.mark.parametrize("budget", [257.0, float("inf")])
+def test_a_budget_beyond_the_tokens_is_refused(budget):
+    """More tokens than there are can't be spent."""
+    with pytest.raises(BudgetError):
+        ScheduleChoice(method="fastv", budget=budget).build(POCKET)
+
+
+def test_the_seed_reaches_the_random_method_and_no_other():
+    """--seed is the random method's option; a method that has none ignores it."""
+    assert ScheduleChoice(method="random", ratio=0.5, seed=7).build(POCKET).seed == 7
+    assert ScheduleChoice(method="fastv", ratio=0.5, seed=7).build(POCKET).seed == 0
+
+
+@pytest.mark.parametrize(
+    ("tower", "scorer"),
+    [("clip_vision_model", "cls"), ("siglip_vision_model", "column_mean"), ("", "column_mean")],
+)
+def test_nuwa_ranks_by_what_the_vision_tower_has(tower, scorer):
+    """Towers with a CLS token rank by it, the others by column means."""
+    target = Target(layers=32, first_layer=0, visual=576, vision_tower=tower)
+    assert ScheduleChoice(method="nuwa", ratio=0.889).build(target).vision.scorer == scorer
+
+
+def test_a_profile_that_does_not_fit_the_model_is_refused():
+    """A profile for 32 layers has stages that a model of 12 lacks: one sentence with both."""
+    with pytest.raises(UsageError, match=r"llava15-avg192-pdrop.*layer 23"):
+        ScheduleChoice(profile="llava15-avg192-pdrop").build(POCKET)
+
+
+def test_a_profile_made_for_another_model_is_remarked_upon():
+    """Where the stages do fit, the difference is said; where all is as made, nothing is."""
+    choice = ScheduleChoice(profile="llava15-avg192-fastv")
+    assert "32 layers" in (choice.caveat("llava", 12) or "")
+    assert choice.caveat("llava", 32) is None
+    assert ScheduleChoice(method="fastv", ratio=0.5).caveat("llava", 12) is None
