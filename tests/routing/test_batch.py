@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import routing
-from tests.routing.reference import Cut
+from tests.routing.reference import Cut, by_gathering
 from tests.routing.runs import ACTIONS, HALF_THEN_QUARTER, close, generate_routed, plan, stored
 from tests.routing.tiny import ALL, RAGGED, TEXT_ONLY, tiny
 
@@ -100,3 +100,36 @@ def test_padding_length_does_not_matter(action):
     assert tuple(tuple(stage.kept[0].tolist()) for stage in trace.stages) == tight.kept()
     assert tokens == tight.tokens[0]
     assert close(logits, tight.logits[0])
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_right_padding_is_routed_by_the_last_real_token(action):
+    """Padding on the right, as for scoring given answers: every sample's own last prompt token ranks."""
+    subject, samples = tiny("llava"), RAGGED[:2]
+    rows = [subject.ids(sample) for sample in samples]
+    width = max(map(len, rows))
+    inputs = {
+        "input_ids": torch.tensor([row + [0] * (width - len(row)) for row in rows]),
+        "attention_mask": torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows]),
+        **subject.pictures(*samples),
+    }
+    with routing.route(subject.model, plan(HALF_THEN_QUARTER, action)) as trace, torch.no_grad():
+        logits = subject.model(**inputs).logits
+    for row, sample in enumerate(samples):
+        arguments = (subject.inputs(sample), HALF_THEN_QUARTER, action == "reroute")
+        expected = by_gathering(subject.model, *arguments)
+        assert tuple(tuple(stage.kept[row].tolist()) for stage in trace.stages) == expected.kept
+        assert close(logits[row, len(rows[row]) - 1], expected.logits)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_masked_token_inside_the_prompt_stays_masked(action):
+    """A zero in the attention mask between real tokens hides that token from scores and layers alike."""
+    subject = tiny("llava")
+    inputs = subject.inputs(RAGGED[0])
+    inputs["attention_mask"][0, 1] = 0
+    expected = by_gathering(subject.model, inputs, HALF_THEN_QUARTER, action == "reroute")
+    with routing.route(subject.model, plan(HALF_THEN_QUARTER, action)) as trace, torch.no_grad():
+        logits = subject.model(**inputs).logits[0, -1]
+    assert tuple(tuple(stage.kept[0].tolist()) for stage in trace.stages) == expected.kept
+    assert close(logits, expected.logits)

@@ -6,7 +6,7 @@ import torch
 import routing
 from tests.routing.reference import Cut, after, by_gathering, extended
 from tests.routing.runs import ACTIONS, HALF_THEN_QUARTER, close, generate, generate_routed, plan
-from tests.routing.tiny import ONE, RAGGED, tiny
+from tests.routing.tiny import ONE, RAGGED, fresh, tiny
 
 FAMILIES = ("llava", "qwen2_5_vl", "qwen3_vl", "idefics3", "glm4v", "paligemma")
 WORDY = (70, (3, 4), 90)
@@ -71,6 +71,31 @@ def test_prompt_lookup_says_what_greedy_says(name, action, cuts):
     assert any(length > 1 for length in lengths[1:]), "nothing was guessed"
     assert ran.tokens == plain.tokens
     assert ran.kept() == plain.kept()
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
+def test_assistant_model_changes_no_token(name):
+    """Drafts of another model, accepted or not, end in the routed model's own greedy tokens."""
+    subject, schedule = tiny(name), plan(HALF_THEN_QUARTER, "reroute")
+    assistant = fresh(name).model
+    with torch.no_grad():
+        assistant.lm_head.weight[:100] *= 1.2  # agrees often, not always
+    ran = generate_routed(subject, schedule, ONE, new=10, assistant_model=assistant)
+    assert ran.tokens == generate_routed(subject, schedule, ONE, new=10).tokens
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
+def test_several_returned_sequences_belong_to_their_sample(name):
+    """With num_return_sequences the first sample's beams are those it has alone."""
+    subject, schedule, beams = (
+        tiny(name),
+        plan(HALF_THEN_QUARTER),
+        {"num_beams": 4, "num_return_sequences": 2},
+    )
+    batch = generate_routed(subject, schedule, *RAGGED[:2], new=4, **beams)
+    for row, sample in enumerate(RAGGED[:2]):
+        alone = generate_routed(subject, schedule, sample, new=4, **beams)
+        assert batch.tokens[2 * row : 2 * row + 2] == alone.tokens
 
 
 @pytest.mark.parametrize("action", ACTIONS)

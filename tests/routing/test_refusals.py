@@ -114,6 +114,16 @@ def test_chunked_prefill_is_refused(name):
 
 
 @pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
+def test_chunked_prefill_is_refused_also_when_the_first_piece_holds_all_pictures(name):
+    """Then the first piece looks like a whole prompt, but its last token is not the prompt's."""
+    subject = tiny(name)
+    sample = (2, (2, 2), 30)
+    size = len(subject.ids(sample)) - 20
+    with pytest.raises(routing.UnsupportedInputError, match="chunk"), routing.route(subject.model, SCHEDULE):
+        generate(subject.model, subject.inputs(sample), 2, prefill_chunk_size=size)
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
 def test_embeddings_without_token_ids_are_refused(name):
     """Visual tokens are found by their ids: embeddings alone do not say where they are."""
     subject = tiny(name)

@@ -1,0 +1,85 @@
+"""Caches in the caller's hands: given, forked, reset, filled before or used after the `with`."""
+
+import copy
+
+import pytest
+import torch
+from transformers import DynamicCache
+
+import routing
+from tests.routing.reference import after, by_gathering
+from tests.routing.runs import HALF_THEN_QUARTER, close, generate, generate_routed, plan, stored
+from tests.routing.tiny import ONE, TEXT_ONLY, tiny
+
+SCHEDULE = plan(HALF_THEN_QUARTER, "reroute")
+NAMES = ("llava", "qwen2_5_vl")
+STEP = {"input_ids": torch.tensor([[33]])}
+
+
+def _prefill(subject, sample=ONE):
+    with torch.no_grad():
+        return subject.model(**subject.inputs(sample), use_cache=True).past_key_values
+
+
+def _step(subject, cache):
+    with torch.no_grad():
+        return subject.model(**STEP, past_key_values=cache).logits[0, -1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_empty_cache_of_the_caller_is_used(name):
+    """A DynamicCache of the caller, made with or without a configuration, is filled like our own."""
+    subject = tiny(name)
+    own = generate_routed(subject, SCHEDULE, ONE)
+    for cache in (DynamicCache(), DynamicCache(config=subject.model.config.get_text_config())):
+        ran = generate_routed(subject, SCHEDULE, ONE, past_key_values=cache)
+        assert ran.tokens == own.tokens
+        assert stored(cache) == stored(own.cache)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_copied_cache_is_independent(name):
+    """A deep copy of a routed cache continues on its own: forking a conversation works."""
+    subject = tiny(name)
+    with routing.route(subject.model, SCHEDULE):
+        cache = _prefill(subject)
+        fork = copy.deepcopy(cache)
+        first = _step(subject, cache)
+        assert stored(fork) == [length - 1 for length in stored(cache)]
+        assert torch.equal(_step(subject, fork), first)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reset_cache_is_as_new(name):
+    """After reset() nothing of the routed prompt remains: the next prompts, text or picture, are right."""
+    subject = tiny(name)
+    text = generate(subject.model, subject.inputs(TEXT_ONLY), 3)
+    picture = generate_routed(subject, SCHEDULE, ONE, new=3)
+    with routing.route(subject.model, SCHEDULE):
+        cache = _prefill(subject)
+        for inputs, expected in ((subject.inputs(TEXT_ONLY), text), (subject.inputs(ONE), picture)):
+            cache.reset()
+            assert cache.get_seq_length() == 0
+            assert generate(subject.model, inputs, 3, past_key_values=cache).tokens == expected.tokens
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cache_filled_before_the_block_decodes_densely_inside_it(name):
+    """A dense prompt stays dense: entering the `with` later changes none of its bits."""
+    subject = tiny(name)
+    expected = _step(subject, _prefill(subject))
+    cache = _prefill(subject)
+    with routing.route(subject.model, SCHEDULE):
+        assert torch.equal(_step(subject, cache), expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_single_routed_cache_still_decodes_after_the_block(name):
+    """Without padding nothing but the cache itself is needed to go on at the right position."""
+    subject = tiny(name)
+    with routing.route(subject.model, SCHEDULE):
+        cache = _prefill(subject)
+    inputs = subject.inputs(ONE)
+    kept = by_gathering(subject.model, inputs, HALF_THEN_QUARTER, True).kept
+    expected = after(subject.model, inputs, HALF_THEN_QUARTER, True, kept, [33])
+    assert close(_step(subject, cache), expected)
