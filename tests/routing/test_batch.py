@@ -6,7 +6,7 @@ import torch
 import routing
 from tests.routing.reference import Cut, by_gathering
 from tests.routing.runs import ACTIONS, HALF_THEN_QUARTER, close, generate_routed, plan, stored
-from tests.routing.tiny import ALL, RAGGED, TEXT_ONLY, tiny
+from tests.routing.tiny import ALL, COUSINS, RAGGED, TEXT_ONLY, tiny
 
 LAYER_ZERO = (Cut(0, 0.5), Cut(3, 0.25))
 
@@ -23,7 +23,7 @@ def _same_alone(name, attention, cuts, action, samples=RAGGED, **more):
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [*ALL, *COUSINS])
 def test_batch_equals_single(name, action):
     """Kept sets and greedy tokens exactly, last logits within 1e-5, for every family."""
     _same_alone(name, "sdpa", HALF_THEN_QUARTER, action)

@@ -8,13 +8,13 @@ import torch
 import routing
 from tests.routing.reference import Cut, by_gathering, by_masking, decoder, dense, greedy, score
 from tests.routing.runs import ACTIONS, HALF_THEN_QUARTER, close, generate_routed, plan, stored
-from tests.routing.tiny import ALL, ONE, tiny
+from tests.routing.tiny import ALL, COUSINS, FIRST_LAYER, ONE, tiny
 
 EVERY_LAYER = tuple(Cut(layer, 0.6 - 0.1 * layer / 2) for layer in range(2, 6))
 FROM_LAYER_ZERO = (Cut(0, 0.5), Cut(3, 0.3))
 TWO_PICTURES = (2, (3, 3), 3, (2, 4), 6)
 MANY_PICTURES = ("llava", "llava_next", "qwen2_vl", "qwen2_5_vl", "idefics3", "mistral3", "internvl")
-EMBEDDED_EARLY = tuple(name for name in ALL if tiny(name).first_layer == 0)
+EMBEDDED_EARLY = tuple(name for name in ALL if name not in FIRST_LAYER)
 
 
 def _agrees(name, attention, cuts, action, sample=ONE, new=6):
@@ -34,6 +34,25 @@ def _agrees(name, attention, cuts, action, sample=ONE, new=6):
 def test_two_stages_equal_the_layer_by_layer_reference(name, attention, action):
     """Kept sets, stored lengths, last logits and greedy tokens are those of running each layer by hand."""
     _agrees(name, attention, HALF_THEN_QUARTER, action)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("name", COUSINS)
+def test_cousins_of_the_families_equal_the_reference(name, action):
+    """Near relatives under other model types, and Qwen2.5-VL with sliding layers, are routed alike."""
+    _agrees(name, "sdpa", HALF_THEN_QUARTER, action, new=4)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_sliding_layers_stay_sliding(action):
+    """Without a cache a prompt longer than the window is routed, each layer with its own gathered mask."""
+    subject = tiny("narrow_window")
+    inputs = subject.inputs(ONE)
+    expected = by_gathering(subject.model, inputs, HALF_THEN_QUARTER, action == "reroute")
+    with routing.route(subject.model, plan(HALF_THEN_QUARTER, action)) as trace, torch.no_grad():
+        logits = subject.model(**inputs, use_cache=False).logits[0, -1]
+    assert tuple(tuple(stage.kept[0].tolist()) for stage in trace.stages) == expected.kept
+    assert close(logits, expected.logits)
 
 
 @pytest.mark.parametrize("action", ACTIONS)

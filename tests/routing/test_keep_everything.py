@@ -6,7 +6,7 @@ import torch
 import routing
 from tests.routing.reference import Cut
 from tests.routing.runs import ACTIONS, generate, generate_routed, plan
-from tests.routing.tiny import ALL, ONE, RAGGED, tiny
+from tests.routing.tiny import ALL, COUSINS, ONE, RAGGED, tiny
 
 EVERYTHING = (Cut(2, 1.0), Cut(4, 1.0))
 
@@ -30,7 +30,7 @@ def test_logits_are_bit_identical(name, attention, samples):
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [*ALL, *COUSINS])
 def test_generation_is_bit_identical(name, action):
     """Greedy tokens and first-step logits of a left-padded batch."""
     subject = tiny(name)

@@ -7,7 +7,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, StaticCache
 import routing
 from tests.routing.reference import Cut
 from tests.routing.runs import HALF_THEN_QUARTER, generate, hooks, plan
-from tests.routing.tiny import ONE, REFUSED_FAMILIES, TEXT_ONLY, fresh, tiny
+from tests.routing.tiny import ONE, TEXT_ONLY, tiny
+from tests.routing.tiny_refused import REFUSED, refused
 
 SCHEDULE = plan(HALF_THEN_QUARTER, "reroute")
 
@@ -17,10 +18,10 @@ def _generate_routed(subject, **more):
         return generate(subject.model, subject.inputs(ONE), 2, **more)
 
 
-@pytest.mark.parametrize("name", REFUSED_FAMILIES)
+@pytest.mark.parametrize("name", sorted(REFUSED))
 def test_family_that_cannot_be_routed_is_refused(name):
     """The message names the family and families that work; the model stays untouched."""
-    model = fresh(name).model
+    model = refused(name)
     state = hooks(model)
     with pytest.raises(routing.UnsupportedModelError) as error, routing.route(model, SCHEDULE):
         pass
@@ -31,7 +32,7 @@ def test_family_that_cannot_be_routed_is_refused(name):
 
 def test_reason_for_every_refused_family_is_stated():
     """Each refused model type has a reason in words."""
-    assert set(REFUSED_FAMILIES) <= set(routing.REFUSED)
+    assert set(REFUSED) <= set(routing.REFUSED)
     assert all(len(reason.split()) > 2 for reason in routing.REFUSED.values())
 
 
@@ -155,6 +156,12 @@ def test_new_picture_on_a_filled_cache_is_refused():
         again = subject.inputs((3, (1, 1), 4))
         with pytest.raises(routing.UnsupportedInputError), torch.no_grad():
             subject.model(**{**again, "attention_mask": None}, past_key_values=first.cache)
+
+
+def test_sequence_beyond_a_sliding_window_is_refused():
+    """A routed cache cannot forget the oldest tokens as sliding layers do: the message names the window."""
+    with pytest.raises(routing.UnsupportedInputError, match="window of 12"):
+        _generate_routed(tiny("narrow_window"))
 
 
 def test_nested_routes_are_refused_and_the_outer_one_lives_on():

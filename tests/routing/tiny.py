@@ -12,16 +12,15 @@ from itertools import chain
 
 import torch
 
-from tests.routing.tiny_models import BREAK, END, IMAGE, LAYERS, REFUSED, START, SUPPORTED, VARIANTS, build
+from tests.routing.tiny_models import BREAK, END, IMAGE, LAYERS, START, SUPPORTED, VARIANTS, build
 
 Picture = tuple[int, int]
 Sample = tuple[int | Picture, ...]
 
 FAMILIES = tuple(SUPPORTED)
-ALL = (*FAMILIES, *VARIANTS)
-REFUSED_FAMILIES = tuple(REFUSED)
-MODEL_TYPE = {name: VARIANTS[name][0] if name in VARIANTS else name for name in ALL}
-FIRST_LAYER = {"qwen3_vl": 2}  # deepstack adds visual features after layers 0 and 1
+ALL = (*FAMILIES, "ministral3")
+COUSINS = ("vipllava", "glm46v", "qwen3_vl_moe", "wide_window")
+FIRST_LAYER = {"qwen3_vl": 2, "qwen3_vl_moe": 2}  # deepstack adds visual features after layers 0 and 1
 
 ONE: Sample = (4, (3, 4), 7)
 TEXT_ONLY: Sample = (9,)
@@ -51,8 +50,8 @@ class Tiny:
 
     @property
     def family(self) -> str:
-        """The model_type the engine sees."""
-        return MODEL_TYPE[self.name]
+        """The family whose inputs the model takes."""
+        return VARIANTS[self.name][1] if self.name in VARIANTS else self.name
 
     @property
     def layers(self) -> int:

@@ -5,7 +5,7 @@ not know how inputs are made (tiny.py), and nothing of the engine under test.
 """
 
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
+from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrainedConfig
 
 VOCABULARY = 200
 IMAGE, VIDEO, START, END, BREAK = 190, 191, 192, 193, 194
@@ -26,8 +26,8 @@ _TEXT = {
     "tie_word_embeddings": False,
 }
 _MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
-_TOWER = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-_QWEN_IDS = {
+TOWER = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+QWEN_IDS = {
     "image_token_id": IMAGE,
     "video_token_id": VIDEO,
     "vision_start_token_id": START,
@@ -43,25 +43,28 @@ def _clip(size: int) -> dict:
         "image_size": size,
         "patch_size": 4,
         "projection_dim": 32,
-        **_TOWER,
+        **TOWER,
     }
 
 
-def _siglip(size: int) -> dict:
+def siglip(size: int) -> dict:
+    """A SigLIP tower for pictures of size × size pixels, 4×4 pixels a patch."""
     return {
         "model_type": "siglip_vision_model",
         "image_size": size,
         "patch_size": 4,
         "vision_use_head": False,
-        **_TOWER,
+        **TOWER,
     }
 
 
-def _text(model_type: str, **more: object) -> dict:
+def text_part(model_type: str, **more: object) -> dict:
+    """The language model: six layers of width 64, two key heads for four query heads."""
     return {"model_type": model_type, **_TEXT, **more}
 
 
-def _grid_tower(**more: object) -> dict:
+def grid_tower(**more: object) -> dict:
+    """A tower in the manner of Qwen: patches of 4×4 pixels, 2×2 of them to a visual token."""
     return {
         "depth": 2,
         "hidden_size": 32,
@@ -76,7 +79,7 @@ def _grid_tower(**more: object) -> dict:
 
 def _llava() -> dict:
     return {
-        "text_config": _text("llama", head_dim=16),
+        "text_config": text_part("llama", head_dim=16),
         "vision_config": _clip(20),
         "image_token_index": IMAGE,
         "image_seq_length": 25,
@@ -85,7 +88,7 @@ def _llava() -> dict:
 
 def _llava_next() -> dict:
     return {
-        "text_config": _text("llama", head_dim=16),
+        "text_config": text_part("llama", head_dim=16),
         "vision_config": _clip(12),
         "image_token_index": IMAGE,
         "image_grid_pinpoints": _PINPOINTS,
@@ -94,8 +97,8 @@ def _llava_next() -> dict:
 
 def _llava_onevision() -> dict:
     return {
-        "text_config": _text("qwen2"),
-        "vision_config": _siglip(12),
+        "text_config": text_part("qwen2"),
+        "vision_config": siglip(12),
         "image_token_index": IMAGE,
         "video_token_index": VIDEO,
         "image_grid_pinpoints": _PINPOINTS,
@@ -103,41 +106,41 @@ def _llava_onevision() -> dict:
 
 
 def _qwen2_vl() -> dict:
-    tower = _grid_tower(embed_dim=32, mlp_ratio=2)
+    tower = grid_tower(embed_dim=32, mlp_ratio=2)
     tower["hidden_size"] = 64  # the name of the output width in this family
     return {
-        "text_config": _text("qwen2_vl_text", rope_parameters=_MROPE),
+        "text_config": text_part("qwen2_vl_text", rope_parameters=_MROPE),
         "vision_config": tower,
-        **_QWEN_IDS,
+        **QWEN_IDS,
     }
 
 
 def _qwen2_5_vl() -> dict:
-    tower = _grid_tower(intermediate_size=48, out_hidden_size=64, window_size=16, fullatt_block_indexes=[1])
+    tower = grid_tower(intermediate_size=48, out_hidden_size=64, window_size=16, fullatt_block_indexes=[1])
     return {
-        "text_config": _text("qwen2_5_vl_text", rope_parameters=_MROPE),
+        "text_config": text_part("qwen2_5_vl_text", rope_parameters=_MROPE),
         "vision_config": tower,
-        **_QWEN_IDS,
+        **QWEN_IDS,
     }
 
 
 def _qwen3_vl() -> dict:
     rope = {**_MROPE, "mrope_interleaved": True}
-    tower = _grid_tower(
+    tower = grid_tower(
         depth=3,
         intermediate_size=48,
         out_hidden_size=64,
         num_position_embeddings=64,
         deepstack_visual_indexes=[0, 1],
     )
-    text = _text("qwen3_vl_text", head_dim=16, rope_parameters=rope)
-    return {"text_config": text, "vision_config": tower, **_QWEN_IDS}
+    text = text_part("qwen3_vl_text", head_dim=16, rope_parameters=rope)
+    return {"text_config": text, "vision_config": tower, **QWEN_IDS}
 
 
 def _internvl() -> dict:
-    tower = {"image_size": [32, 32], "patch_size": [4, 4], "model_type": "internvl_vision", **_TOWER}
+    tower = {"image_size": [32, 32], "patch_size": [4, 4], "model_type": "internvl_vision", **TOWER}
     return {
-        "text_config": _text("qwen2"),
+        "text_config": text_part("qwen2"),
         "vision_config": tower,
         "image_token_id": IMAGE,
         "image_seq_length": 16,
@@ -146,9 +149,9 @@ def _internvl() -> dict:
 
 
 def _idefics(name: str) -> dict:
-    tower = {"model_type": f"{name}_vision", "image_size": 24, "patch_size": 4, **_TOWER}
+    tower = {"model_type": f"{name}_vision", "image_size": 24, "patch_size": 4, **TOWER}
     return {
-        "text_config": _text("llama", head_dim=16),
+        "text_config": text_part("llama", head_dim=16),
         "vision_config": tower,
         "image_token_id": IMAGE,
         "scale_factor": 2,
@@ -158,8 +161,8 @@ def _idefics(name: str) -> dict:
 
 def _mistral3() -> dict:
     return {
-        "text_config": _text("mistral", head_dim=16, sliding_window=None),
-        "vision_config": {"model_type": "pixtral", "image_size": 64, "patch_size": 4, **_TOWER},
+        "text_config": text_part("mistral", head_dim=16, sliding_window=None),
+        "vision_config": {"model_type": "pixtral", "image_size": 64, "patch_size": 4, **TOWER},
         "image_token_index": IMAGE,
         "spatial_merge_size": 2,
         "tie_word_embeddings": False,
@@ -176,7 +179,7 @@ def _ministral3() -> dict:
         "mscale": 1.0,
         "mscale_all_dim": 1.0,
     }
-    return _mistral3() | {"text_config": _text("ministral3", head_dim=16, rope_parameters=rope)}
+    return _mistral3() | {"text_config": text_part("ministral3", head_dim=16, rope_parameters=rope)}
 
 
 def _glm4v() -> dict:
@@ -186,16 +189,16 @@ def _glm4v() -> dict:
         "mrope_section": [1, 1, 2],
         "partial_rotary_factor": 0.5,
     }
-    tower = _grid_tower(intermediate_size=48, out_hidden_size=64, image_size=32)
+    tower = grid_tower(intermediate_size=48, out_hidden_size=64, image_size=32)
     ids = {"image_token_id": IMAGE, "video_token_id": VIDEO, "image_start_token_id": START}
     ids |= {"image_end_token_id": END, "video_start_token_id": 195, "video_end_token_id": 196}
-    return {"text_config": _text("glm4v_text", rope_parameters=rope), "vision_config": tower, **ids}
+    return {"text_config": text_part("glm4v_text", rope_parameters=rope), "vision_config": tower, **ids}
 
 
 def _paligemma() -> dict:
     return {
-        "text_config": _text("gemma", head_dim=16, num_key_value_heads=1),
-        "vision_config": _siglip(16),
+        "text_config": text_part("gemma", head_dim=16, num_key_value_heads=1),
+        "vision_config": siglip(16),
         "image_token_index": IMAGE,
         "vocab_size": VOCABULARY,
         "projection_dim": 64,
@@ -204,47 +207,29 @@ def _paligemma() -> dict:
     }
 
 
-def _gemma3() -> dict:
-    return {
-        "text_config": _text("gemma3_text", head_dim=16, sliding_window=8, query_pre_attn_scalar=16),
-        "vision_config": _siglip(16),
-        "image_token_index": IMAGE,
-        "boi_token_index": START,
-        "eoi_token_index": END,
-        "mm_tokens_per_image": 4,
-    }
+def _vipllava() -> dict:
+    layers = {"vision_feature_layer": [-1, -2], "vision_feature_layers": [-1, -2]}  # renamed in 5.23
+    return _llava() | layers
 
 
-def _qwen3_5() -> dict:
-    linear = {"linear_num_key_heads": 2, "linear_num_value_heads": 4}
-    linear |= {"linear_key_head_dim": 16, "linear_value_head_dim": 16}
-    tower = _grid_tower(intermediate_size=48, out_hidden_size=64, num_position_embeddings=64)
-    return {"text_config": _text("qwen3_5_text", head_dim=16, **linear), "vision_config": tower, **_QWEN_IDS}
+def _glm46v() -> dict:
+    config = _glm4v()
+    config["vision_config"]["model_type"] = "glm4v_vision"
+    return config
 
 
-def _lfm2_vl() -> dict:
-    tower = {"model_type": "siglip2_vision_model", "patch_size": 4, "num_patches": 64, **_TOWER}
-    text = _text("lfm2", block_multiple_of=16, full_attn_idxs=[1, 3, 5])
-    return {"text_config": text, "vision_config": tower, "image_token_id": IMAGE, "projector_hidden_size": 64}
+def _qwen3_vl_moe() -> dict:
+    config = _qwen3_vl()
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    config["text_config"] |= {"model_type": "qwen3_vl_moe_text", **experts}
+    config["vision_config"] |= {"model_type": "qwen3_vl_moe_vision"}
+    return config
 
 
-def _mllama() -> dict:
-    tower = {
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_global_layers": 1,
-        "attention_heads": 2,
-        "image_size": 16,
-        "patch_size": 4,
-        "vision_output_dim": 64,
-        "intermediate_layers_indices": [0],
-        "supported_aspect_ratios": [[1, 1]],
-        "max_num_tiles": 1,
-    }
-    rope = {"rope_type": "default", "rope_theta": 10000.0}
-    text = _text("mllama_text_model", cross_attention_layers=[1, 3], rope_parameters=rope)
-    return {"text_config": text, "vision_config": tower, "image_token_index": IMAGE}
+def _sliding(window: int) -> dict:
+    config = _qwen2_5_vl()
+    config["text_config"] |= {"use_sliding_window": True, "sliding_window": window, "max_window_layers": 3}
+    return config
 
 
 SUPPORTED = {
@@ -261,8 +246,14 @@ SUPPORTED = {
     "glm4v": _glm4v,
     "paligemma": _paligemma,
 }
-VARIANTS = {"ministral3": ("mistral3", _ministral3)}  # the same family with another language model
-REFUSED = {"gemma3": _gemma3, "qwen3_5": _qwen3_5, "lfm2_vl": _lfm2_vl, "mllama": _mllama}
+VARIANTS = {  # name: (model type, family whose inputs it takes, configuration)
+    "ministral3": ("mistral3", "mistral3", _ministral3),
+    "vipllava": ("vipllava", "llava", _vipllava),
+    "glm46v": ("glm46v", "glm4v", _glm46v),
+    "qwen3_vl_moe": ("qwen3_vl_moe", "qwen3_vl", _qwen3_vl_moe),
+    "wide_window": ("qwen2_5_vl", "qwen2_5_vl", lambda: _sliding(64)),
+    "narrow_window": ("qwen2_5_vl", "qwen2_5_vl", lambda: _sliding(12)),
+}
 
 
 def _fill(name: str, weight: torch.Tensor) -> None:
@@ -278,8 +269,12 @@ def _fill(name: str, weight: torch.Tensor) -> None:
 
 def build(family: str, attention: str) -> torch.nn.Module:
     """A seeded float32 model on the CPU in evaluation mode; `attention` is "sdpa" or "eager"."""
-    model_type, make = VARIANTS.get(family) or (family, (SUPPORTED | REFUSED)[family])
-    config = CONFIG_MAPPING[model_type](**make())
+    model_type, _, make = VARIANTS.get(family) or (family, family, SUPPORTED[family])
+    return from_configuration(CONFIG_MAPPING[model_type](**make()), attention)
+
+
+def from_configuration(config: PreTrainedConfig, attention: str) -> torch.nn.Module:
+    """The same for any configuration."""
     torch.manual_seed(0)
     model = AutoModelForImageTextToText.from_config(config, attn_implementation=attention).eval()
     generator_state = torch.get_rng_state()
