@@ -103,7 +103,7 @@ class _Session:
         if torch.isin(input_ids, visual_ids).any():
             check_cache(cache)
             layout = build_layout(input_ids, kwargs.get("attention_mask"), visual_ids, speculated)
-            _refuse_open_end(layout)
+            _refuse_piece(layout, kwargs)
             self.prompt = layout, _prompts(input_ids, layout)
 
     def _decisions(self, layout: VisualLayout) -> tuple[Decision, ...]:
@@ -220,14 +220,27 @@ def _refuse_pictures(kwargs: dict[str, Any]) -> None:
         )
 
 
-def _refuse_open_end(layout: VisualLayout) -> None:
-    """Refuse a prompt that stops within its pictures, such as the first piece of a chunked prefill."""
-    for columns, query in zip(layout.positions, layout.query.tolist(), strict=True):
-        if len(columns) and int(columns[-1]) > query:
-            raise UnsupportedInputError(
-                "a prompt must end in text after its last picture (chunked prefill cannot be routed); "
-                "set prefill_chunk_size to None"
-            )
+def _refuse_piece(layout: VisualLayout, kwargs: dict[str, Any]) -> None:
+    """Refuse the first piece of a chunked prefill, whose last token is not the prompt's.
+
+    It stops within the pictures, or its mask or positions are the left part of longer ones.
+    """
+    within = any(
+        len(columns) and int(columns[-1]) > query
+        for columns, query in zip(layout.positions, layout.query.tolist(), strict=True)
+    )
+    if within or _is_left_part(kwargs.get("attention_mask")) or _is_left_part(kwargs.get("position_ids")):
+        raise UnsupportedInputError(
+            "a prompt must be whole and end in text after its last picture, and this looks like a piece of a "
+            "chunked prefill: set prefill_chunk_size to None (or clone() a mask that you cut yourself)"
+        )
+
+
+def _is_left_part(columns: Tensor | None) -> bool:
+    """Whether (..., B, L) is a view of the first L columns of something longer."""
+    if columns is None or columns.ndim < 2:
+        return False
+    return columns.storage_offset() == 0 and columns.stride(-2) > columns.shape[-1]
 
 
 def _check_fit(schedule: Schedule, location: Location) -> None:
