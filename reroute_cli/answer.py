@@ -221,7 +221,7 @@ def _latency_part(prompt: Prompt, timed: run.TimedPass) -> LatencyPart:
         e2e_s=timed.clock.end_to_end,
         warmup=0,
         runs=1,
-        reasons={} if tpot is not None else {"tpot_s": "one new token: there is no token after the first"},
+        reasons={} if tpot is not None else {"tpot_s": "there is only one new token"},
     )
 
 

@@ -24,9 +24,9 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from reroute_cli.environment import installed_version
 
-        Sink().result(f"reroute {version('reroute')}")
+        Sink().result(f"reroute {installed_version('reroute')}")
         raise typer.Exit
 
 

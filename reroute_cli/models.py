@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +57,7 @@ def load(options: LoadOptions) -> Loaded:
     source = find(options.model)
     read_config(options.model, source)  # damage is told in our words, not in those of a parser
     device = choose_device(options.device)
-    with _quiet_libraries(), explained(options.model):
+    with explained(options.model):
         config = AutoConfig.from_pretrained(source.location, **source.arguments)
         info = describe_config(config)  # refuses what can't be routed before anything large is fetched
         processor = load_processor(source, info.family)
@@ -169,8 +170,8 @@ def _image_only(family: str) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Keep transformers from talking while it loads; its level is put back afterwards."""
+def quiet_libraries() -> Iterator[None]:
+    """Keep transformers and Python's warnings from talking; all is as before afterwards."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -178,7 +179,9 @@ def _quiet_libraries() -> Iterator[None]:
     logging.disable_progress_bar()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:

@@ -107,7 +107,7 @@ def memory_pass(job: Job, new_tokens: int) -> MemoryPass:
     """GPU peaks of one more answer of the same length; without a GPU there is only the host's peak."""
     device = job.loaded.device
     if not device.startswith("cuda"):
-        reason = f"no CUDA GPU in use ({device})"
+        reason = "no CUDA GPU in use"
         names = ("allocated", "reserved", "process", "device")
         return MemoryPass(dict.fromkeys(names), dict.fromkeys(names, reason), host_peak_rss())
     reset_torch_peaks(device)

@@ -77,9 +77,10 @@ def _answered(
     pictures = [open_picture(path) for path in paths]
 
     from reroute_cli.answer import Asked, answer
-    from reroute_cli.models import load
+    from reroute_cli.models import load, quiet_libraries
 
-    return answer(load(load_options), Asked(pictures, question, max_new_tokens), choice)
+    with quiet_libraries():
+        return answer(load(load_options), Asked(pictures, question, max_new_tokens), choice)
 
 
 def _show(sink: Sink, record: AnswerRecord, *, as_json: bool) -> None:

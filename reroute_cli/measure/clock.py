@@ -69,7 +69,7 @@ class TokenClock(StoppingCriteria):
         if not self._cuda:
             return perf_counter()
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record()
+        event.record(torch.cuda.current_stream(self._device))
         return event
 
     def _since_start(self, mark: Any) -> float:

@@ -6,6 +6,8 @@ from torch import nn
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 from reroute_cli.measure.flops import FlopMeter
+from routing.cost import ModelShape, Prompt, cost, layer_flops, lm_head_flops
+from tests.routing.tiny import FAMILIES, ONE, tiny
 
 LENGTH, WIDTH, HEADS, VOCABULARY, PATCHES = 7, 16, 2, 11, 5
 
@@ -129,7 +131,6 @@ def test_a_real_answer_costs_what_arithmetic_says(pocket, picture, method, actio
     from reroute_cli.images import open_picture
     from reroute_cli.prompts import build_prompt
     from reroute_cli.schedules import ScheduleChoice
-    from routing.cost import ModelShape, Prompt, cost
 
     prompt = build_prompt(pocket.processor, [open_picture(picture)], "where is the cup?")
     ratio = 0.667 if method else None
@@ -140,3 +141,17 @@ def test_a_real_answer_costs_what_arithmetic_says(pocket, picture, method, actio
     assert (flops.prefill, flops.decode) == (expected.prefill_flops, expected.decode_flops)
     if method != "nuwa":  # its vision stage has a scoring cost of its own
         assert (flops.vision, flops.scoring) == (expected.vision_flops, expected.scoring_flops)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_s_decoder_is_told_from_its_vision_part(family):
+    """Prefill is the decoder's closed form, integer for integer, and what is left is vision."""
+    model = tiny(family).model
+    inputs = tiny(family).inputs(ONE)
+    meter = FlopMeter(model)
+    with torch.no_grad(), meter:
+        model(**inputs, logits_to_keep=1)
+    shape = ModelShape.from_config(model.config.to_dict())
+    length = inputs["input_ids"].shape[1]
+    assert meter.flops.prefill == shape.layers * layer_flops(shape, length, length) + lm_head_flops(shape)
+    assert meter.flops.vision > 0

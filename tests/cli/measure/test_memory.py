@@ -18,7 +18,7 @@ def test_weights_count_every_storage_once():
     model = nn.Module()
     model.a = nn.Linear(4, 8, bias=False)
     model.b = nn.Linear(4, 8, bias=False)
-    model.b.weight = model.a.weight
+    model.b.weight = nn.Parameter(model.a.weight.data)
     model.register_buffer("table", torch.zeros(10, dtype=torch.bfloat16))
     assert weights_bytes(model) == 4 * 8 * 4 + 10 * 2
 
