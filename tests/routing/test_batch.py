@@ -55,6 +55,16 @@ def test_random_scorer_does_not_depend_on_the_batch():
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("cuts", [HALF_THEN_QUARTER, LAYER_ZERO], ids=["from-2", "from-0"])
+def test_prompts_of_equal_length_with_unequal_pictures_equal_single(cuts, action, attention):
+    """No padding, hence no mask from the framework, and yet the kept counts are ragged."""
+    samples = ((5, (2, 3), 10), (6, (2, 4), 7), (23,), (3, (3, 4), 6))
+    assert len({len(tiny("qwen2_vl").ids(sample)) for sample in samples}) == 1
+    _same_alone("qwen2_vl", attention, cuts, action, samples)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_order_of_the_batch_does_not_matter(attention):
     """Reversing the batch reverses the results."""
     subject, schedule = tiny("qwen2_5_vl", attention), plan(HALF_THEN_QUARTER, "reroute")

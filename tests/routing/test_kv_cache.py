@@ -114,6 +114,33 @@ def test_scoring_makes_no_length_by_length_matrix(action, attention):
     assert watch.largest <= len(subject.ids(sample)) * 64
 
 
+class _WaitsInDecoder(TorchDispatchMode):
+    """Notes operators that make the host wait for the device (values read, shapes from data) in decoder layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.tracker, self.found, self.layers = ModuleTracker(), [], set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        inside = {name for name in self.tracker.parents if ".layers." in f".{name}" or "Scoring" in name}
+        self.layers |= inside
+        if inside and func.name() in ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select"):
+            self.found.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
+def test_host_never_waits_for_the_device_between_layers(name, action):
+    """Unpadded: no value is read and no shape depends on data inside the decoder, so that a GPU never idles."""
+    subject = tiny(name)
+    watch = _WaitsInDecoder()
+    with routing.route(subject.model, plan(HALF_THEN_QUARTER, action)), torch.no_grad(), watch.tracker, watch:
+        subject.model(**subject.inputs(ONE))
+    assert any("layers" in name for name in watch.layers)
+    assert watch.found == []
+
+
 def _scoring_flops(subject, sample):
     counter = FlopCounterMode(display=False)
     with routing.route(subject.model, plan((Cut(3, 0.5),), "prune")), torch.no_grad(), counter:
