@@ -1,8 +1,9 @@
 """Floating-point operations of one generation, counted operator by operator while it runs.
 
 2 FLOPs per multiply-add; attention counts its full query x key rectangle, no causal halving; element-wise
-work (norms, activations, softmax) counts nothing, as everywhere in this field. Counting slows a model down
-several times: never time in the same pass. Knows modules only by name; not schedules or prompts.
+work (norms, activations, softmax) and position tables count nothing, as everywhere in this field. Counting
+slows a model down several times: never time in the same pass. Knows modules only by name; not schedules or
+prompts.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import StoppingCriteria
 
+# Older releases compute position tables by a matrix product, newer ones element by element.
+POSITIONS = ("rotary_emb", "rotary_pos_emb", "patch_positional_embedding")
 SCORING = "Scoring"  # the module inside which the engine ranks visual tokens
 _ATTENTION = ("scaled_dot_product", "flash_attention", "flash_attn", "efficient_attention")
 
@@ -65,15 +68,20 @@ class FlopMeter(FlopCounterMode):
         """Torch calls this after every operator; add what it counted to the part that is running."""
         before = self.get_total_flops()
         out = super()._count_flops(func_packet, out, args, kwargs)  # type: ignore[no-untyped-call]
-        part = self._part()
-        setattr(self.flops, part, getattr(self.flops, part) + self.get_total_flops() - before)
+        if counted := self.get_total_flops() - before:
+            self._add(counted)
         name = str(func_packet)
         if func_packet not in self.flop_registry and any(word in name for word in _ATTENTION):
             self.flops.unknown.add(name)
         return out
 
-    def _part(self) -> str:
+    def _add(self, counted: int) -> None:
         running = self.mod_tracker.parents
+        if not any(name.endswith(POSITIONS) for name in running):
+            part = self._part(running)
+            setattr(self.flops, part, getattr(self.flops, part) + counted)
+
+    def _part(self, running: set[str]) -> str:
         if SCORING in running:
             return "scoring"
         if self.first_token.seen:
