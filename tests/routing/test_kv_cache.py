@@ -115,7 +115,7 @@ def test_scoring_makes_no_length_by_length_matrix(action, attention):
 
 
 class _WaitsInDecoder(TorchDispatchMode):
-    """Notes operators that make the host wait for the device (values read, shapes from data) in decoder layers."""
+    """Notes operators in decoder layers that make the host wait: values read, shapes that depend on data."""
 
     def __init__(self):
         super().__init__()
@@ -132,7 +132,7 @@ class _WaitsInDecoder(TorchDispatchMode):
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
 def test_host_never_waits_for_the_device_between_layers(name, action):
-    """Unpadded: no value is read and no shape depends on data inside the decoder, so that a GPU never idles."""
+    """Unpadded: no value is read and no shape depends on data in the decoder, so that a GPU never idles."""
     subject = tiny(name)
     watch = _WaitsInDecoder()
     with routing.route(subject.model, plan(HALF_THEN_QUARTER, action)), torch.no_grad(), watch.tracker, watch:
