@@ -70,3 +70,30 @@ def test_a_real_generation_is_marked_once_a_token(pocket, picture, monkeypatch):
     assert timed.clock.ttft == pytest.approx(10)
     assert timed.clock.end_to_end == pytest.approx(10 * tokens)
     assert timed.clock.tpot == pytest.approx(10 if tokens > 1 else None)
+
+
+def test_on_a_gpu_the_marks_are_events_on_the_model_s_device(monkeypatch):
+    """CUDA events are recorded on the device's own stream, and read after one synchronisation at the end."""
+    now, calls = [0.0], []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self, stream):
+            self.stream, self.at = stream, now[0]
+
+        def elapsed_time(self, later):
+            assert calls[-1] == ("synchronize", "cuda:1")
+            return (later.at - self.at) * 1e3
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: ("stream", device))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: calls.append(("synchronize", device)))
+    clock = TokenClock("cuda:1")
+    with clock:
+        for step in (0.5, 0.25):
+            now[0] += step
+            clock(torch.zeros(1, 3, dtype=torch.long), None)
+    assert (clock.ttft, clock.end_to_end, clock.tpot) == pytest.approx((0.5, 0.75, 0.25))
+    assert len(calls) == 2
