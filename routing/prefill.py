@@ -51,6 +51,7 @@ class Prefill:
         self._schedule, self._decisions, self.layout, self._prompts = schedule, decisions, layout, prompts
         self._rows: Rows | None = None  # None: the sequence is full
         self._full: Tensor | None = None  # (B, L, d) as of the last decision; deferred tokens live here
+        self._merged: Tensor | None = None  # the compact hidden states that `_full` holds already
         self._kept = layout.visual
         self._counts = layout.visual_counts
         self._ranked: dict[int, Tensor] = {}
@@ -94,7 +95,7 @@ class Prefill:
         if self._full is None:
             shape = (hidden.shape[0], self.layout.length, hidden.shape[2])
             return scatter(hidden.new_zeros(shape), self._rows, hidden)
-        return scatter(self._full, self._rows, hidden)
+        return self._restored(hidden)
 
     def _decide(self, number: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
         decision = self._decisions[number]
@@ -147,10 +148,12 @@ class Prefill:
         return hidden
 
     def _restored(self, hidden: Tensor) -> Tensor:
-        """The sequence at full length (B, L, d)."""
+        """The sequence at full length (B, L, d), put together once for each `hidden`."""
         if self._rows is None or self._full is None:
             return hidden
-        return scatter(self._full, self._rows, hidden)
+        if self._merged is not hidden:
+            self._full, self._merged = scatter(self._full, self._rows, hidden), hidden
+        return self._full
 
     def _score(self, number: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
         """(B, L) float32 scores of decision `number`, by `layer` on its input."""

@@ -127,6 +127,11 @@ def locate(model: Any) -> Location:
     decoder = getattr(base, family.decoder, None)
     if decoder is None or not hasattr(decoder, "layers"):
         raise UnsupportedModelError(f"{type(model).__name__} has no {family.decoder}.layers to route")
+    devices = {str(device) for device in (getattr(model, "hf_device_map", None) or {}).values()}
+    if len(devices) > 1:
+        raise UnsupportedModelError(
+            f"the model is spread over {', '.join(sorted(devices))}; load it on one device to route it"
+        )
     attention = str(decoder.config._attn_implementation)
     if attention == "flex_attention":
         raise UnsupportedModelError("flex_attention cannot be routed; load the model with sdpa or eager")
