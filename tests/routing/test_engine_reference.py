@@ -140,7 +140,7 @@ def test_pruned_tokens_never_come_back(name):
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "glm4v", "paligemma"])
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "qwen3_vl", "glm4v", "paligemma", "ministral3"])
 def test_scores_in_the_trace_are_attention_probabilities(name, action):
     """Head mean of the last prompt token's attention over all visible keys; -inf where not a candidate."""
     ran, expected = _agrees(name, "sdpa", HALF_THEN_QUARTER, action, new=1)
