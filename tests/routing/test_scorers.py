@@ -51,11 +51,13 @@ def test_random_scorer_is_about_uniform():
     assert (share - chance).abs().max() < 4 * (chance * (1 - chance) / len(seeds)) ** 0.5
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "qwen3_vl"])
-def test_last_queries_max_is_the_mean_of_three_rows_and_the_max_of_heads(name):
+def test_last_queries_max_is_the_mean_of_three_rows_and_the_max_of_heads(name, attention):
     """Nuwa's scorer for Qwen: attention of the last three rows, averaged, then the strongest head."""
+    schedule = plan((Cut(3, 0.5),), scorer="last_queries_max")
+    ran = generate_routed(tiny(name, attention), schedule, ONE, new=1)
     subject = tiny(name, "eager")
-    ran = generate_routed(subject, plan((Cut(3, 0.5),), scorer="last_queries_max"), ONE, new=1)
     inputs = subject.inputs(ONE)
     seen = dense(subject.model, inputs)
     layer = decoder(subject.model).layers[3]
@@ -66,6 +68,7 @@ def test_last_queries_max_is_the_mean_of_three_rows_and_the_max_of_heads(name):
     scores = weights[:, -3:].mean(1).amax(0)[inputs["input_ids"][0] == subject.model.config.image_token_id]
     best = scores.argsort(descending=True, stable=True)[: len(scores) // 2]
     assert ran.kept()[0] == tuple(sorted(best.tolist()))
+    assert torch.allclose(ran.trace.stages[0].scores[0], scores, atol=1e-6)
 
 
 def test_ties_go_to_the_earlier_token():
