@@ -30,9 +30,12 @@ from typing import Any, Protocol
 
 from profiles.reader import Section
 from routing.budget import ratio_for_budget, solve
+from routing.cost import QUERY_ROWS
 from routing.errors import ScheduleError
 from routing.methods import METHODS
 from routing.schedule import Action, Pool, Rounding, Schedule, Stage, VisionStage
+
+MOST_LAYERS, MOST_VISUAL = 1000, 1_000_000  # schedules are worked out layer by layer
 
 _ABOUT = ("name", "title", "model_family", "source", "rounding", "layers", "visual")
 _STAGED = (*_ABOUT, "action", "stages", "vision", "scorer", "pool", "seed")
@@ -140,8 +143,8 @@ def from_section(section: Section, name: str) -> Profile:
         model_family=section.text("model_family") if "model_family" in section else None,
         source=section.text("source") if "source" in section else "",
         rounding=_rounding(section),
-        layers=_at_least_one(section, "layers"),
-        visual=_at_least_one(section, "visual"),
+        layers=_one_to(MOST_LAYERS, section, "layers"),
+        visual=_one_to(MOST_VISUAL, section, "visual"),
     )
     return _checked(section, profile)
 
@@ -163,7 +166,7 @@ def _fixed(section: Section) -> Fixed:
         schedule = Schedule(
             tuple(stages),
             action=Action(section.choice("action", tuple(Action), "prune")),
-            scorer=section.text("scorer", "last_query"),
+            scorer=section.choice("scorer", tuple(QUERY_ROWS), "last_query"),
             vision=_vision(section.section("vision")) if "vision" in section else None,
             pool=Pool(section.choice("pool", tuple(Pool), "all")),
             rounding=_rounding(section),
@@ -212,7 +215,7 @@ def _solved(section: Section) -> Solved:
     if isinstance(options, Section):
         options.only(*METHODS[method].options)
     action = Action(section.choice("action", tuple(Action), "prune"))
-    layers = _at_least_one(section, "layers")
+    layers = _one_to(MOST_LAYERS, section, "layers")
     return Solved(method, action, ratio, budget, _rounding(section), dict(options), layers)
 
 
@@ -220,10 +223,10 @@ def _rounding(section: Section) -> Rounding:
     return Rounding(section.choice("rounding", tuple(Rounding), "floor"))
 
 
-def _at_least_one(section: Section, key: str) -> int | None:
+def _one_to(most: int, section: Section, key: str) -> int | None:
     if key not in section:
         return None
     value = section.whole(key)
-    if value < 1:
-        raise section.error(key, "must be at least 1")
+    if not 1 <= value <= most:
+        raise section.error(key, f"must be at least 1 and at most {most}, got {value}")
     return value

@@ -18,6 +18,7 @@ import yaml
 from profiles.errors import ProfileError
 
 MOST_BYTES = 64 * 1024
+MOST_BITS = 63  # of a whole number: larger ones are no counts, and neither floats nor JSON can hold them
 _SHOWN = 40  # characters of a wrong value that a message repeats
 
 
@@ -50,7 +51,16 @@ class _StrictLoader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node: Any) -> int:
+        value: int = super().construct_yaml_int(node)
+        if value.bit_length() > MOST_BITS:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a whole number of more than {MOST_BITS} bits is not read", node.start_mark
+            )
+        return value
 
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
 _StrictLoader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":merge"))]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()

@@ -6,7 +6,7 @@ methods/fit.py.
 
 from __future__ import annotations
 
-import math
+import sys
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -68,7 +68,7 @@ def ratio_for_budget(budget_tokens: float, visual: int) -> float:
     _whole("visual", visual, 1)
     if isinstance(budget_tokens, bool) or not isinstance(budget_tokens, int | float):
         raise BudgetError(f"a budget is a number of tokens, got {budget_tokens!r}")
-    if not math.isfinite(budget_tokens) or budget_tokens <= 0:
+    if not 0 < budget_tokens <= sys.float_info.max:  # false for NaN, too
         raise BudgetError(f"a budget must be above 0 visual tokens per layer, got {budget_tokens!r}")
     if budget_tokens > visual:
         raise BudgetError(

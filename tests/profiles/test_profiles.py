@@ -235,6 +235,10 @@ def test_a_dumped_schedule_loads_as_itself(
         ("method: fastv\nratio: 0.5\noptions: [1]\n", "options", "keys and values"),
         ("method: fastv\nratio: 0.5\nlayer: 3\n", "layer", "did you mean layers"),
         ("method: fastv\nratio: 0.5\nlayers: 0\n", "layers", "at least 1"),
+        ("stages: []\nlayers: 100000000000\n", "layers", "at most 1000,"),
+        ("stages: []\nvisual: 100000000000\n", "visual", "at most 1000000,"),
+        (f"method: fastv\nbudget: 1{'0' * 400}\n", "line 2", "63 bits"),
+        (f"method: fastv\nratio: 0.5\noptions: {{cuts: [0x{'f' * 9999}]}}\n", "line 3", "63 bits"),
         ("method: fastv\nratio: 0.95\nlayers: 32\noptions: {cuts: [3]}\n", "", "nearest"),
         ("method: fastv\naction: drop\nratio: 0.5\n", "action", "prune, reroute"),
         ("method: fastv\nratio: 0.5\ntitle: [a]\n", "title", "line of text"),
@@ -254,6 +258,7 @@ def test_a_dumped_schedule_loads_as_itself(
         ("stages: []\nvision: {keep_ratio: 0.5, scorer: magic}\n", "vision.scorer", "cls, column_mean"),
         ("stages: [{layer: 30, keep_ratio: 0.5}]\nlayers: 12\n", "", "does not exist"),
         ("stages: []\nrounding: up\n", "rounding", "floor, budget"),
+        ("stages: []\nscorer: magic\n", "scorer", "last_query, last_queries_max, random"),
         ("stages: []\nseed: 1.5\n", "seed", "whole number"),
     ],
 )

@@ -139,6 +139,8 @@ def test_budget_rounding_returns_what_flooring_lost() -> None:
         (lambda: Stage(1, 0.0), "keep_ratio"),
         (lambda: Stage(1, 1.01), "keep_ratio"),
         (lambda: Stage(1, math.nan), "keep_ratio"),
+        (lambda: Stage(1, 10**400), "keep_ratio"),
+        (lambda: VisionStage(0.5, tau=10**400), "tau"),
         (lambda: Stage(1, "0.5"), "keep_ratio"),  # type: ignore[arg-type]
         (lambda: Stage(1, 0.5, scored_by=2), "scored by"),
         (lambda: VisionStage(0.5, tau=0.0), "tau"),
