@@ -7,7 +7,7 @@ import torch
 from transformers import DynamicCache
 
 import routing
-from tests.routing.reference import after, by_gathering
+from tests.routing.reference import Cut, after, by_gathering
 from tests.routing.runs import HALF_THEN_QUARTER, close, generate, generate_routed, plan, stored
 from tests.routing.tiny import ONE, TEXT_ONLY, tiny
 
@@ -56,20 +56,23 @@ def _reset_empties():
     return cache.get_seq_length() == 0
 
 
+@pytest.mark.parametrize("cuts", [HALF_THEN_QUARTER, (Cut(0, 0.5),)], ids=["from-2", "from-0"])
 @pytest.mark.parametrize("name", NAMES)
-def test_reset_cache_is_as_new(name):
+def test_reset_cache_is_as_new(name, cuts):
     """After reset() nothing of the routed prompt remains: the next prompts, text or picture, are right."""
     if not _reset_empties():
         pytest.skip("in this transformers reset() zeroes a cache and keeps its length")
-    subject = tiny(name)
+    subject, schedule = tiny(name), plan(cuts, "reroute")
     text = generate(subject.model, subject.inputs(TEXT_ONLY), 3)
-    picture = generate_routed(subject, SCHEDULE, ONE, new=3)
-    with routing.route(subject.model, SCHEDULE):
+    picture = generate_routed(subject, schedule, ONE, new=3)
+    with routing.route(subject.model, schedule):
         cache = _prefill(subject)
         for inputs, expected in ((subject.inputs(TEXT_ONLY), text), (subject.inputs(ONE), picture)):
             cache.reset()
             assert cache.get_seq_length() == 0
             assert generate(subject.model, inputs, 3, past_key_values=cache).tokens == expected.tokens
+            seen = inputs["input_ids"].shape[1] + 2
+            assert {cache.get_seq_length(layer) for layer in range(subject.layers)} == {seen}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -92,3 +95,35 @@ def test_single_routed_cache_still_decodes_after_the_block(name):
     kept = by_gathering(subject.model, inputs, HALF_THEN_QUARTER, True).kept
     expected = after(subject.model, inputs, HALF_THEN_QUARTER, True, kept, [33])
     assert close(_step(subject, cache), expected)
+
+
+def _reordered(cache):
+    cache.reorder_cache(torch.tensor([1, 0]))
+
+
+def _selected(cache):
+    cache.batch_select_indices(torch.tensor([1, 0]))
+
+
+def _repeated(cache):
+    cache.batch_repeat_interleave(2)
+
+
+@pytest.mark.parametrize(
+    ("change", "rows"), [(_reordered, [1, 0]), (_selected, [1, 0]), (_repeated, [0, 0, 1, 1])]
+)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_rows_of_a_ragged_cache_can_be_moved(change, rows, attention):
+    """Samples swapped or repeated in a routed cache take their own padding with them."""
+    subject, samples = (
+        tiny("mistral3", attention),
+        ((5, (2, 3), 10), (4, (3, 3), 7)),
+    )  # equal length, unequal V
+    step = {"input_ids": torch.tensor([[33], [44]]), "attention_mask": torch.ones(2, 24, dtype=torch.long)}
+    with routing.route(subject.model, SCHEDULE), torch.no_grad():
+        caches = [subject.model(**subject.inputs(*samples), use_cache=True).past_key_values for _ in range(2)]
+        expected = subject.model(**step, past_key_values=caches[0]).logits
+        change(caches[1])
+        moved = {name: value[rows] for name, value in step.items()}
+        logits = subject.model(**moved, past_key_values=caches[1]).logits
+    assert close(logits, expected[rows])
