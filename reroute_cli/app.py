@@ -8,7 +8,7 @@ import typer
 
 from reroute_cli.commands import ask, env, methods, models, plan, profiles
 from reroute_cli.errors import BoundedGroup
-from reroute_cli.output import Sink
+from reroute_cli.output import Sink, open_streams
 
 app = typer.Typer(
     name="reroute",
@@ -50,4 +50,5 @@ app.command("env")(env.env)
 
 def main() -> None:
     """Run the command line; the console script `reroute` and `python -m reroute_cli` call this."""
+    open_streams()
     app()

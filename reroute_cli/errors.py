@@ -67,6 +67,11 @@ class NotComparable(CliError):
 class BoundedGroup(TyperGroup):
     """The root command group; every error of every command passes through its boundary."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the root's own options (--version, --help) inside the error boundary."""
+        with error_boundary():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command inside the error boundary."""
         with error_boundary():
@@ -96,6 +101,8 @@ def _verdict(error: Exception) -> tuple[str, int]:
     """The sentence and the exit code of any exception that a command let through."""
     if isinstance(error, CliError):
         return str(error), error.exit_code
+    if _was_interrupted(error):
+        return "interrupted", EXIT_INTERRUPTED
     if known := _engine_verdict(error):
         return known
     if _is_out_of_memory(error):
@@ -117,6 +124,14 @@ def _engine_verdict(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, RoutingError):
         return str(error), EXIT_FAILURE
     return None
+
+
+def _was_interrupted(error: Exception) -> bool:
+    """Whether Ctrl-C came while Python was making a class: it then arrives as the cause of a RuntimeError."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__
+    return cause is not None
 
 
 def _is_out_of_memory(error: Exception) -> bool:

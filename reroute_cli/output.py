@@ -27,7 +27,7 @@ _ESCAPES = re.compile(
 )
 _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")  # the only sequence that we ourselves send to a terminal
 _CONTROLS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
 )
 
 
@@ -65,13 +65,28 @@ def check_writable(path: Path | None) -> str | None:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a whole file or nothing: a reader never sees half of it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write a whole file or nothing: a reader never sees half of it.
+
+    A link stays and its target is written; a device or a pipe (/dev/stdout, /dev/null) is written to, never
+    replaced.
+    """
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    target = Path(os.path.realpath(path))
+    draft = target.with_name(f".{os.getpid()}.tmp")
     try:
         draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
+        draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def open_streams() -> None:
+    """Where the caller closed stdout or stderr (`>&-`), what is written goes nowhere, as to /dev/null."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
 
 
 @dataclass(frozen=True)

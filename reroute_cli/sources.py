@@ -42,7 +42,10 @@ def find(name: str) -> Source:
         from reroute_cli.pocket import WEIGHTS
 
         return Source(str(WEIGHTS))
-    folder = Path(name).expanduser()
+    try:
+        folder = Path(name).expanduser()
+    except RuntimeError as error:  # '~name' of nobody on this machine
+        raise Failure(f"there is no model folder '{name}': {_REMEDY}") from error
     if folder.is_dir():
         return _folder(name, folder)
     if folder.exists():

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,7 @@ def test_help_holds_no_escape_sequence(run):
         (("ask", "a.png", "what?", "--max-new-tokens", "0"), ("0", "4096")),
         (("ask", "a.png", "what?", "--ratio", "much"), ("--ratio", "number")),
         (("asks",), ("asks", "Did you mean")),
+        (("--wat",), ("--wat", "--help")),
     ],
 )
 def test_usage_errors_are_one_sentence_and_exit_2(run, fails, arguments, words):
@@ -69,3 +71,22 @@ def test_help_loads_no_torch_and_the_module_runs():
         [sys.executable, "-m", "reroute_cli", "--version"], capture_output=True, text=True
     )
     assert module.stdout.startswith("reroute ")
+
+
+@pytest.mark.parametrize("arguments", ["methods", "--version", "--wat"])
+def test_closed_streams_are_no_bug(arguments):
+    """Without stdout and stderr (`>&- 2>&-`) the exit code is what it would have been."""
+    command = f"{sys.executable} -m reroute_cli {arguments}"
+    open_code = subprocess.run(command, shell=True, capture_output=True).returncode
+    assert subprocess.run(f"{command} >&- 2>&-", shell=True).returncode == open_code
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("arguments", ["methods", "--version", "--help"])
+def test_a_full_disk_under_stdout_exits_4(arguments):
+    """What can't be written is a known failure in one sentence, for the help too."""
+    command = f"{sys.executable} -m reroute_cli {arguments} > /dev/full"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.returncode == 4
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1

@@ -120,6 +120,7 @@ def test_a_hostile_file_name_reaches_no_terminal(run, fails, record, picture, tm
         (("-p", "nothing"), 2, "nothing"),
         (("-m", "nobody/nothing"), 4, "nobody/nothing"),
         (("-m", "./nowhere"), 4, "nowhere"),
+        (("-m", "~nobody-here/x"), 4, "~nobody-here"),
         (("--device", "cuda:7"), 4, "cuda:7"),
         (("--device", "abacus"), 2, "abacus"),
         (("--attn", "flash_attention_2"), 4, "--attn sdpa"),

@@ -54,6 +54,13 @@ def test_ctrl_c_exits_130(failing, fails):
     fails(failing(KeyboardInterrupt()), 130, "interrupted")
 
 
+def test_ctrl_c_that_python_wraps_exits_130(failing, fails):
+    """An interrupt while a class is made reaches us as the cause of a RuntimeError."""
+    error = RuntimeError("Error calling __set_name__ on 'Field' instance 'orgs' in 'User'")
+    error.__cause__ = KeyboardInterrupt()
+    fails(failing(error), 130, "interrupted")
+
+
 def test_a_bug_is_called_a_bug_and_says_how_to_see_where(failing, fails):
     """An unexpected exception is named, with the way to its traceback."""
     fails(failing(ZeroDivisionError("division by zero")), 1, "bug", "ZeroDivisionError", "REROUTE_DEBUG")

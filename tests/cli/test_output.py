@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 
 import pytest
 
@@ -19,7 +20,7 @@ from reroute_cli.render import plain, table
         ("\x1bP payload \x1b\\after", "after"),
         ("\x9b31mx", "31mx"),
         ("a\x00b\x07c\x08d\x7fe", "abcde"),
-        ("left\u202eright", "leftright"),
+        ("left\u202eright\u061c", "leftright"),
         ("line\r\nnext\tcolumn", "line\nnext\tcolumn"),
         ("\udcff\ud800name", "name"),
         ("[red]markup[/red] :smile:", "[red]markup[/red] :smile:"),
@@ -94,3 +95,24 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         write_file(target, "new")
     assert target.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_a_link_stays_and_its_target_is_written(tmp_path):
+    """-o LINK writes where the link points."""
+    target, link = tmp_path / "target.json", tmp_path / "link.json"
+    target.write_text("old")
+    link.symlink_to(target)
+    write_file(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+
+
+def test_a_pipe_is_written_to_and_never_replaced(tmp_path):
+    """-o FIFO, as -o /dev/null or /dev/stdout, leaves the thing what it is."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_file(pipe, "text")
+    assert os.read(reader, 10) == b"text"
+    os.close(reader)
+    assert pipe.is_fifo()
