@@ -86,7 +86,7 @@ def open_streams() -> None:
     """Where the caller closed stdout or stderr (`>&-`), what is written goes nowhere, as to /dev/null."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  for good
 
 
 @dataclass(frozen=True)
