@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -201,6 +202,42 @@ def _averages(averages: dict[str, tuple[float, str]], stem: str) -> str:
     return f"{released} / {averages[f'{stem}-exact'][0]:.1f}"
 
 
+def reduction() -> str:
+    """The committed report of samples.reduction_table: prune beside reroute, method by method."""
+    report = json.loads(
+        (readme.ROOT / "profiles" / "reports" / "pocket-reduction.json").read_text(encoding="utf-8")
+    )
+    arms = {(arm["method"], arm["action"], arm["ratio"]): arm for arm in report["arms"]}
+    dense = arms["none", "prune", 0.0]
+    said = ", ".join(
+        f"{name} {_estimate(dense[group]['right'])} (n = {dense[group]['n']})"
+        for group, name in (("boxes", "Acc@0.5"), ("yes_no", "yes/no"))
+    )
+    head = ["method", "ratio"]
+    for name in ("Acc@0.5", "yes/no"):
+        head += [f"{name} prune", "reroute", "reroute − prune"]
+    rows = [
+        [
+            f"`{method}`",
+            ratio,
+            *_compared(arms, method, ratio, "boxes"),
+            *_compared(arms, method, ratio, "yes_no"),
+        ]
+        for method, action, ratio in arms
+        if action == "reroute"
+    ]
+    return f"Dense: {said}.\n\n" + _table(head, rows)
+
+
+def _compared(arms: dict[Any, Any], method: str, ratio: float, group: str) -> list[str]:
+    pruned, rerouted = arms[method, "prune", ratio][group], arms[method, "reroute", ratio][group]
+    return [f"{a['right']['value']:.3f}" for a in (pruned, rerouted)] + [_estimate(rerouted["minus_prune"])]
+
+
+def _estimate(estimate: dict[str, float]) -> str:
+    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+
+
 def python() -> str:
     """The README's Python example and what it prints."""
     printed = io.StringIO()
@@ -221,4 +258,5 @@ GENERATED: dict[str, Callable[[], str]] = {
     "refused": refused,
     "profiles": profiles,
     "python": python,
+    "reduction": reduction,
 }

@@ -74,6 +74,25 @@ def test_prompt_after_a_failed_one_in_the_same_route_is_right():
     assert trace.prefills[-1].visual_tokens == (25,)
 
 
+def _interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_text_only_prompt_after_an_interrupted_prefill_runs_untouched():
+    """Ctrl-C skips even the hooks that always run; the next prompt must not inherit the prefill it left."""
+    subject = fresh("llava")
+    text = subject.inputs((30,))
+    expected = generate(subject.model, text, 3)
+    with routing.route(subject.model, plan(HALF_THEN_QUARTER, "reroute")) as trace:
+        handle = subject.model.model.language_model.layers[4].mlp.register_forward_hook(_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            generate(subject.model, subject.inputs(ONE), 3)
+        handle.remove()
+        ran = generate(subject.model, text, 3)
+    assert torch.equal(ran.logits, expected.logits)
+    assert trace.prefills == ()
+
+
 def test_exception_of_the_caller_undoes_everything():
     """An exception between two calls, not in the model, undoes the hooks too and passes through."""
     subject = tiny("llava")

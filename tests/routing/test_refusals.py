@@ -54,6 +54,32 @@ def test_something_that_is_no_transformers_model_is_refused():
         pass
 
 
+def test_model_spread_over_devices_is_refused(monkeypatch):
+    """Layers on several devices would each see tensors of another; the message names the devices."""
+    subject = tiny("llava")
+    spread = {"model.language_model": 0, "model.vision_tower": "cpu"}
+    monkeypatch.setattr(subject.model, "hf_device_map", spread, raising=False)
+    with pytest.raises(routing.UnsupportedModelError, match="0, cpu"), routing.route(subject.model, SCHEDULE):
+        pass
+
+
+@pytest.mark.parametrize("thing", [None, 5, torch.nn.Linear(2, 2)], ids=["none", "number", "module"])
+def test_something_that_is_no_model_is_described_by_a_refusal(thing):
+    """`describe` names the class it was given and what works."""
+    with pytest.raises(routing.UnsupportedModelError, match=type(thing).__name__):
+        routing.describe(thing)
+
+
+@pytest.mark.parametrize("schedule", [None, "fastv", ()])
+def test_something_that_is_no_schedule_is_refused(schedule):
+    """The message shows what was given in a schedule's place."""
+    with (
+        pytest.raises(routing.ScheduleError, match=r"routing\.Schedule"),
+        routing.route(tiny("llava").model, schedule),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("layer", [6, 7, 100])
 def test_stage_beyond_the_last_layer_is_refused(layer):
     """The message names the layer given and the depth of the model."""
