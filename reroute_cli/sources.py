@@ -71,10 +71,13 @@ def read_config(name: str, source: Source | None = None) -> dict[str, Any]:
             )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Failure(f"the config.json of '{name}' can't be read ({error}): fetch the model anew") from error
     if not isinstance(config, dict):
         raise Failure(f"the config.json of '{name}' holds no JSON object: fetch the model anew")
+    for key, kind in (("model_type", str), ("text_config", dict), ("vision_config", dict)):
+        if not isinstance(config.get(key), kind | None):
+            raise Failure(f"the config.json of '{name}' has a broken {key}: fetch the model anew")
     return config
 
 
@@ -117,7 +120,7 @@ def refuse_pickles(name: str, source: Source) -> None:
 @contextlib.contextmanager
 def explained(name: str) -> Iterator[None]:
     """Turn what the libraries raise about a model's files into one sentence."""
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
     from safetensors import SafetensorError
 
     try:
@@ -127,6 +130,6 @@ def explained(name: str) -> Iterator[None]:
     except ImportError as error:
         needed = str(error).strip().splitlines()[0]
         raise Failure(f"'{name}' can't be loaded here: {needed}") from error
-    except (OSError, ValueError, KeyError, HfHubHTTPError) as error:
+    except (OSError, ValueError, KeyError, HfHubHTTPError, StrictDataclassError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Failure(f"the model '{name}' can't be loaded: {reason}") from error

@@ -66,7 +66,7 @@ def describe(model: Any) -> ModelInfo:
 
     Raises UnsupportedModelError naming what was given and what works.
     """
-    return describe_config(model.config)
+    return describe_config(getattr(model, "config", model))
 
 
 def __getattr__(name: str) -> Any:

@@ -246,6 +246,8 @@ def _is_left_part(columns: Tensor | None) -> bool:
 def _check_fit(schedule: Schedule, location: Location) -> None:
     """Raise ScheduleError unless the schedule fits the model's depth and first routable layer."""
     info = location.info
+    if not isinstance(schedule, Schedule):
+        raise ScheduleError(f"the schedule must be a routing.Schedule, got {schedule!r}")
     if schedule.scorer not in SCORERS:
         raise ScheduleError(f"scorer must be one of {', '.join(SCORERS)}, got {schedule.scorer!r}")
     schedule.counts(1, info.layers)

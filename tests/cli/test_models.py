@@ -96,7 +96,20 @@ def test_code_in_a_model_folder_is_never_run(folder):
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", "null"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[1]",
+        "null",
+        "[" * 100_000,
+        '{"model_type": ["llava"]}',
+        '{"model_type": "llava", "text_config": "x"}',
+        '{"model_type": "llava", "vision_config": [1]}',
+    ],
+    ids=lambda content: content[:60],
+)
 def test_a_broken_config_is_one_sentence(folder, content):
     """A config.json that is no JSON object is refused before anything else happens."""
     (folder / "config.json").write_text(content)
