@@ -15,6 +15,7 @@ from typing import Any
 
 from reroute_cli import run
 from reroute_cli.boxes import CONVENTIONS, Box, decode_boxes, view_of
+from reroute_cli.errors import Failure
 from reroute_cli.images import Picture
 from reroute_cli.measure.flops import Flops
 from reroute_cli.measure.kv import KvUse
@@ -51,6 +52,8 @@ def answer(loaded: Loaded, asked: Asked, choice: ScheduleChoice) -> AnswerRecord
     """Answer, measure, and say what it cost; raises what the parts raise."""
     prompt = build_prompt(loaded.processor, asked.pictures, asked.question)
     visual = prompt.count(loaded.image_token_ids)
+    if not visual:
+        raise Failure(f"the processor of '{loaded.name}' made no visual tokens that its config knows of")
     schedule = choice.build(target_of(loaded, visual))
     job = run.make_job(loaded, prompt, schedule, asked.max_new_tokens)
     timed = run.timed_pass(job, asked.max_new_tokens)

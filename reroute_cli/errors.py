@@ -101,11 +101,11 @@ def _verdict(error: Exception) -> tuple[str, int]:
     """The sentence and the exit code of any exception that a command let through."""
     if isinstance(error, CliError):
         return str(error), error.exit_code
-    if _was_interrupted(error):
+    if was_interrupted(error):
         return "interrupted", EXIT_INTERRUPTED
     if known := _engine_verdict(error):
         return known
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         remedy = "use a smaller model, a smaller picture, --dtype bfloat16 or another --device"
         return f"out of memory: {_first_line(error)}; {remedy}", EXIT_FAILURE
     if isinstance(error, OSError):
@@ -126,7 +126,7 @@ def _engine_verdict(error: Exception) -> tuple[str, int] | None:
     return None
 
 
-def _was_interrupted(error: Exception) -> bool:
+def was_interrupted(error: Exception) -> bool:
     """Whether Ctrl-C came while Python was making a class: it then arrives as the cause of a RuntimeError."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, KeyboardInterrupt):
@@ -134,7 +134,7 @@ def _was_interrupted(error: Exception) -> bool:
     return cause is not None
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """True for Python's, CUDA's and the CPU allocator's ways to say it; torch is not loaded to ask."""
     names = {kind.__name__ for kind in type(error).__mro__}
     return bool(names & {"MemoryError", "OutOfMemoryError"}) or (

@@ -93,4 +93,7 @@ def render_template(processor: Any, question: str, pictures: int) -> str:
         return f"{image_token * pictures}{question}"
     content = [{"type": "image"} for _ in range(pictures)] + [{"type": "text", "text": question}]
     messages = [{"role": "user", "content": content}]
-    return str(processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+    try:
+        return str(processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+    except Exception as error:  # a template is a program of the model's, and raises what it likes
+        raise Failure(f"the model's chat template fails ({error}): fetch the model anew") from error

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reroute_cli.errors import UsageError
+from reroute_cli.errors import Failure, UsageError
 from reroute_cli.schedules import Target
 from reroute_cli.sources import POCKET, read_config
 from routing.model_shape import ModelShape
 
 Grid = tuple[int, int, int]  # frames, rows, columns of patches
 
+MOST_LAYERS = 1000  # costs are worked out layer by layer
 ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _ONE_SIZE = ("llava", "vipllava", "paligemma")  # families whose every picture is one grid
 
@@ -78,7 +79,12 @@ def _well_known(name: str) -> Any:
 
 
 def _shaped(name: str, config: Mapping[str, Any]) -> Shaped:
-    shape = ModelShape.from_config(config)
+    try:
+        shape = ModelShape.from_config(config)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise Failure(f"the config of '{name}' makes no sense ({error}): fetch the model anew") from error
+    if shape.layers > MOST_LAYERS:
+        raise Failure(f"the config of '{name}' has {shape.layers} layers, more than {MOST_LAYERS}: mend it")
     tower = config.get("vision_config") or {}
     native = shape.tower.native if shape.tower is not None and shape.family in _ONE_SIZE else None
     return Shaped(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reroute_cli.errors import Failure
+from reroute_cli.errors import CliError, Failure, is_out_of_memory, was_interrupted
 
 POCKET = "pocket"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
@@ -120,8 +120,9 @@ def refuse_pickles(name: str, source: Source) -> None:
 @contextlib.contextmanager
 def explained(name: str) -> Iterator[None]:
     """Turn what the libraries raise about a model's files into one sentence."""
-    from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
     from safetensors import SafetensorError
+
+    from routing.errors import RoutingError
 
     try:
         yield
@@ -130,6 +131,11 @@ def explained(name: str) -> Iterator[None]:
     except ImportError as error:
         needed = str(error).strip().splitlines()[0]
         raise Failure(f"'{name}' can't be loaded here: {needed}") from error
-    except (OSError, ValueError, KeyError, HfHubHTTPError, StrictDataclassError) as error:
+    except (CliError, RoutingError):
+        raise
+    except Exception as error:
+        # What makes no sense in a model's files fails wherever a library first divides by it or indexes it.
+        if is_out_of_memory(error) or was_interrupted(error):
+            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Failure(f"the model '{name}' can't be loaded: {reason}") from error

@@ -119,6 +119,28 @@ def test_a_broken_config_is_one_sentence(folder, content):
         loading(folder, load_format="dummy")
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", {"text_config": {"num_attention_heads": 0}}),
+        ("config.json", {"text_config": {"vocab_size": -5}}),
+        ("config.json", {"vision_config": {"patch_size": 0}}),
+        ("config.json", {"dtype": [1]}),
+        ("tokenizer.json", None),
+        ("processor_config.json", None),
+    ],
+    ids=str,
+)
+def test_files_that_make_no_sense_are_one_sentence(folder, file, content):
+    """Whatever a library raises about a model's files is a known failure that names the model."""
+    config = json.loads((folder / file).read_text())
+    for key, value in (content or {}).items():
+        config[key] = {**config[key], **value} if isinstance(value, dict) else value
+    (folder / file).write_text(json.dumps(config if content else None))
+    with pytest.raises(Failure, match="can't be loaded"):
+        loading(folder, load_format="dummy")
+
+
 def test_a_family_that_cannot_be_routed_is_refused_before_its_weights(folder):
     """The engine's reason is given although there are no weights to load."""
     from routing import UnsupportedModelError

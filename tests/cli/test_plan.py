@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from reroute_cli.pocket import WEIGHTS
+
 
 @pytest.fixture
 def plan(run):
@@ -120,3 +122,20 @@ def test_arithmetic_and_lists_load_no_torch(command):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stderr.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("section", "numbers", "says"),
+    [
+        ("vision_config", {"patch_size": 0}, "makes no sense"),
+        ("vision_config", {"hidden_size": "x"}, "makes no sense"),
+        ("text_config", {"num_hidden_layers": 10**9}, "1000000000 layers"),
+    ],
+    ids=str,
+)
+def test_a_config_that_makes_no_sense_exits_4(run, fails, tmp_path, section, numbers, says):
+    """Numbers that no model has are a known failure, not a bug and not a hang."""
+    config = json.loads((WEIGHTS / "config.json").read_text())
+    config[section] |= numbers
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    fails(run("plan", "-m", str(tmp_path)), 4, says)

@@ -80,3 +80,14 @@ def test_what_a_processor_refuses_is_one_sentence(picture):
 
     with pytest.raises(Failure, match=r"224 × 224.*aspect ratio"):
         build_prompt(Picky(), [open_picture(picture)], "what?")
+
+
+def test_a_template_that_fails_is_one_sentence():
+    """A chat template is a program of the model's: what it raises is a known failure."""
+
+    def fail(*_args, **_kwargs):
+        raise RuntimeError("only one system message")
+
+    processor = SimpleNamespace(chat_template="x", apply_chat_template=fail)
+    with pytest.raises(Failure, match="only one system message"):
+        render_template(processor, "what?", 1)

@@ -1,13 +1,16 @@
 """The passes of one answer: what runs in each, and what a GPU would add."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from reroute_cli import run
-from reroute_cli.answer import _memory_part
+from reroute_cli.answer import Asked, _memory_part, answer
+from reroute_cli.errors import Failure
 from reroute_cli.images import open_picture
 from reroute_cli.prompts import build_prompt
+from reroute_cli.schedules import ScheduleChoice
 from routing import Schedule, Stage
 
 
@@ -99,3 +102,10 @@ def test_an_attention_nobody_can_count_gives_unknown_flops(job, pocket):
     part = _flops_part(run.Job(flash, job.inputs, job.schedule), 4)
     assert part.prefill is None
     assert "flash_attention_2" in part.reasons["prefill"]
+
+
+def test_a_prompt_without_visual_tokens_is_refused(pocket, picture):
+    """A config whose image token is not the processor's would be measured as if it were routed."""
+    other = replace(pocket, image_token_ids=(10**9,))
+    with pytest.raises(Failure, match="no visual tokens"):
+        answer(other, Asked([open_picture(picture)], "where is the cup?", 2), ScheduleChoice())
