@@ -16,7 +16,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 import typer
@@ -154,9 +154,10 @@ def _usage_sentence(error: typer.TyperException) -> str:
 
 
 def _leave(sentence: str, code: int) -> NoReturn:
-    if _debug():
-        write(sys.stderr, clean(traceback.format_exc()))
-    write(sys.stderr, f"error: {clean(sentence, one_line=True)}\n")
+    with suppress(OSError):  # where stderr is full or gone the exit code still says what it was
+        if _debug():
+            write(sys.stderr, clean(traceback.format_exc()))
+        write(sys.stderr, f"error: {clean(sentence, one_line=True)}\n")
     raise typer.Exit(code)
 
 

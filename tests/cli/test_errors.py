@@ -88,3 +88,13 @@ def test_exit_codes_are_the_documented_ones():
     kinds = (UsageError, Regression, Failure, NotComparable)
     assert [kind.exit_code for kind in kinds] == [2, 3, 4, 5]
     assert (errors.EXIT_BUG, errors.EXIT_INTERRUPTED) == (1, 130)
+
+
+def test_a_full_stderr_does_not_change_the_exit_code(failing, monkeypatch):
+    """Where the sentence can't be shown, the code still tells what happened."""
+
+    def full(_stream, _text):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(errors, "write", full)
+    assert failing(UsageError("x")).exit_code == 2
