@@ -226,7 +226,7 @@ def _refuse_piece(layout: VisualLayout, kwargs: dict[str, Any]) -> None:
     It stops within the pictures, or its mask or positions are the left part of longer ones.
     """
     within = any(
-        len(columns) and int(columns[-1]) > query
+        len(columns) and int(columns[-1]) >= query
         for columns, query in zip(layout.positions, layout.query.tolist(), strict=True)
     )
     if within or _is_left_part(kwargs.get("attention_mask")) or _is_left_part(kwargs.get("position_ids")):

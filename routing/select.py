@@ -1,7 +1,7 @@
 """Choosing tokens and moving them: top-k, gather, scatter, compact masks.
 
-Tensors only: knows no model, no schedule, no method. Nothing here waits for the device: every count that
-shapes a tensor is a plain int.
+Tensors only: knows no model, no schedule, no method. Every count that shapes a tensor is a plain int, so that
+nothing here waits for the device; only ragged batches copy their counts to it, once a decision.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ def top_k(scores: Tensor, candidates: Tensor, counts: tuple[int, ...]) -> Tensor
     order = scores.masked_fill(~candidates, -torch.inf).argsort(dim=1, descending=True, stable=True)
     columns = torch.arange(scores.shape[1], device=scores.device).expand_as(order)
     rank = torch.empty_like(order).scatter_(1, order, columns)
+    if len(set(counts)) == 1:
+        return (rank < counts[0]) & candidates
     return (rank < torch.tensor(counts, device=scores.device)[:, None]) & candidates
 
 
@@ -59,17 +61,16 @@ def pack(keep: Tensor, sizes: tuple[int, ...]) -> Rows:
     width = max(sizes)
     columns = torch.arange(length, device=keep.device).expand_as(keep)
     index = torch.where(keep, columns, -1).sort(dim=1).values[:, length - width :]
-    ragged = min(sizes) < width
-    valid = index >= 0 if ragged else None
-    source = _valid_rows(sizes, width, keep.device)
     offset = torch.arange(batch, device=keep.device)[:, None] * length
-    target = (index + offset).flatten()[source]
-    return Rows(index, valid, source, target, length)
+    target = (index + offset).flatten()
+    if min(sizes) == width:
+        return Rows(index, None, torch.arange(batch * width, device=keep.device), target, length)
+    source = _valid_rows(sizes, width).to(keep.device)
+    return Rows(index, index >= 0, source, target[source], length)
 
 
-def _valid_rows(sizes: tuple[int, ...], width: int, device: torch.device) -> Tensor:
-    rows = [torch.arange((b + 1) * width - size, (b + 1) * width) for b, size in enumerate(sizes)]
-    return torch.cat(rows).to(device)
+def _valid_rows(sizes: tuple[int, ...], width: int) -> Tensor:
+    return torch.cat([torch.arange((b + 1) * width - size, (b + 1) * width) for b, size in enumerate(sizes)])
 
 
 def gather(full: Tensor, index: Tensor) -> Tensor:
