@@ -7,6 +7,7 @@ engine takes the selections out.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -44,8 +45,8 @@ class _Picture:
         return self.scores.numel()
 
 
-class VisionCollector:
-    """Anchors of the pictures encoded last, kept until the prompt that shows them is processed."""
+class VisionCollector(threading.local):
+    """Anchors of the pictures that this thread encoded last, kept until the prompt that shows them runs."""
 
     def __init__(self, stage: VisionStage, count: Callable[[int], int]) -> None:
         self._stage = stage

@@ -7,6 +7,7 @@ it is undone when the `with` ends. Knows hooks and caches; what a layer sees is 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -35,7 +36,7 @@ def route(model: Any, schedule: Schedule) -> Iterator[RouteTrace]:
 
     model: a loaded Hugging Face vision-language model of a supported family; it is not modified, and is as
     before when the block ends, also by an exception. Keep decoding on a routed cache inside the block. A
-    dense schedule hooks and traces nothing.
+    dense schedule hooks and traces nothing. Copies of the model made inside the block stay routed.
     The ranking token is each sample's last prompt token; with an int `logits_to_keep` of n > 1, as assisted
     decoding passes, it is the token n from the end.
 
@@ -52,16 +53,22 @@ def route(model: Any, schedule: Schedule) -> Iterator[RouteTrace]:
         yield session.trace
 
 
+class _Call(threading.local):
+    """The forward call under way, in each thread its own."""
+
+    prompt: tuple[VisualLayout, list[list[int]]] | None = None
+    prefill: Prefill | None = None
+    speculated: int = 0
+
+
 class _Session:
-    """What one `route` shares between its hooks: at most one prefill is under way at a time."""
+    """What the hooks of one `route` share."""
 
     def __init__(self, location: Location, schedule: Schedule) -> None:
         self.location, self.schedule = location, schedule
         self.trace = RouteTrace()
         self.anchors: vision.VisionCollector | None = None
-        self.prompt: tuple[VisualLayout, list[list[int]]] | None = None
-        self.prefill: Prefill | None = None
-        self.speculated = 0
+        self.call = _Call()
 
     def attach(self, model: Any, hooks: ExitStack) -> None:
         """Register every hook; `hooks` removes them."""
@@ -85,12 +92,12 @@ class _Session:
 
     def _note_logits(self, _module: Any, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         wanted = kwargs.get("logits_to_keep", 0)
-        self.speculated = max(0, wanted - 1) if isinstance(wanted, int) else 0
+        self.call.speculated = max(0, wanted - 1) if isinstance(wanted, int) else 0
 
     def _begin(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Base model about to run: note the prompt if this is a prefill with visual tokens."""
-        self.prompt = self.prefill = None
-        speculated, self.speculated = self.speculated, 0
+        self.call.prompt = self.call.prefill = None
+        speculated, self.call.speculated = self.call.speculated, 0
         cache, input_ids = kwargs.get("past_key_values"), args[0] if args else kwargs.get("input_ids")
         if cache is not None and cache.get_seq_length() > 0:
             _refuse_pictures(kwargs)
@@ -104,7 +111,7 @@ class _Session:
             check_cache(cache)
             layout = build_layout(input_ids, kwargs.get("attention_mask"), visual_ids, speculated)
             _refuse_piece(layout, kwargs)
-            self.prompt = layout, _prompts(input_ids, layout)
+            self.call.prompt = layout, _prompts(input_ids, layout)
 
     def _decisions(self, layout: VisualLayout) -> tuple[Decision, ...]:
         """The schedule in token counts for these samples."""
@@ -147,21 +154,21 @@ class _Session:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """A decoder layer is about to run."""
         cache = kwargs.get("past_key_values")
-        if self.prompt is None:
+        if self.call.prompt is None:
             return self._continue(index, args, kwargs, cache)
-        if self.prefill is None:  # only now have the pictures been encoded
-            layout, prompts = self.prompt
-            self.prefill = Prefill(self.schedule, self._decisions(layout), layout, prompts)
+        if self.call.prefill is None:  # only now have the pictures been encoded
+            layout, prompts = self.call.prompt
+            self.call.prefill = Prefill(self.schedule, self._decisions(layout), layout, prompts)
         hidden, rest = (args[0], args[1:]) if args else (kwargs["hidden_states"], ())
         kwargs = {name: value for name, value in kwargs.items() if name != "hidden_states"}
-        hidden, kwargs = self.prefill.enter(index, layer, hidden, kwargs)
-        rows = self.prefill.rows
+        hidden, kwargs = self.call.prefill.enter(index, layer, hidden, kwargs)
+        rows = self.call.prefill.rows
         if rows is not None:
             if self.location.attention.startswith("flash"):
                 kwargs["position_ids"] = None  # ids with gaps would be read as packed sequences
             if cache is not None:
                 check_cache(cache)
-                install(cache, index, RoutedLayer(rows, self.prefill.layout.speculated))
+                install(cache, index, RoutedLayer(rows, self.call.prefill.layout.speculated))
         return (hidden, *rest), kwargs
 
     def _continue(
@@ -183,16 +190,16 @@ class _Session:
 
     def _leave(self, _layer: Any, _args: tuple[Any, ...], output: Any) -> Any:
         """The last decoder layer has run: back to full length."""
-        if self.prefill is None:
+        if self.call.prefill is None:
             return output
         if isinstance(output, tuple):
-            return (self.prefill.leave(output[0]), *output[1:])
-        return self.prefill.leave(output)
+            return (self.call.prefill.leave(output[0]), *output[1:])
+        return self.call.prefill.leave(output)
 
     def _end(self, _module: Any, _args: tuple[Any, ...], output: Any) -> None:
         """The base model has run, or raised: record the prefill and forget its state."""
-        prompt, prefill = self.prompt, self.prefill
-        self.prompt = self.prefill = None
+        prompt, prefill = self.call.prompt, self.call.prefill
+        self.call.prompt = self.call.prefill = None
         if prompt is None or output is None:
             return
         if prefill is None or not prefill.finished:

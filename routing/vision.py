@@ -17,6 +17,7 @@ the first sample was reduced; every block was made to keep its whole attention (
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -69,8 +70,11 @@ class Scoring(nn.Module):
         return work()
 
 
-class _Tower:
-    """What the hooks of both kinds of tower share: tensors caught during one encoding, and who gets them."""
+class _Tower(threading.local):
+    """What the hooks of both kinds of tower share: tensors caught during one encoding, and who gets them.
+
+    Each thread has its own, so that two of them can encode with one model.
+    """
 
     def __init__(self, collector: VisionCollector) -> None:
         self.collector = collector
