@@ -71,10 +71,14 @@ def _schedule(choice: ScheduleChoice, schedule: Schedule, visual: int, layers: i
 
 
 def _cost(cost: Cost, no_vision: str | None) -> dict[str, Any]:
+    """scoring_flops: all that ranking costs, the vision stage's own work included, as `ask` counts it."""
+    unknown = {"vision_flops": no_vision} if no_vision else {}
+    if cost.anchor_flops is None:
+        unknown["scoring_flops"] = no_vision or "what the vision stage computes is not known for this tower"
     return {
         "vision_flops": cost.vision_flops,
         "prefill_flops": cost.prefill_flops,
-        "scoring_flops": cost.scoring_flops,
+        "scoring_flops": None if cost.anchor_flops is None else cost.scoring_flops + cost.anchor_flops,
         "kv_cache_bytes": sum(cost.kv_bytes),
-        "reasons": {"vision_flops": no_vision} if no_vision else {},
+        "reasons": unknown,
     }

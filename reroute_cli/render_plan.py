@@ -58,7 +58,7 @@ def _stages(plan: dict[str, Any]) -> Part:
 
 def _compared(plan: dict[str, Any]) -> Part:
     routed, dense = plan["routed"], plan["dense"]
-    ran = routed["prefill_flops"] + routed["scoring_flops"]
+    ran = routed["prefill_flops"] + (routed["scoring_flops"] or 0)
     vision, plain_vision = routed["vision_flops"], dense["vision_flops"]
     kv, dense_kv = routed["kv_cache_bytes"], dense["kv_cache_bytes"]
     rows = [
@@ -91,4 +91,6 @@ def _notes(plan: dict[str, Any]) -> list[str]:
         notes.append(plan["caveat"])
     if reason := plan["dense"]["reasons"].get("vision_flops"):
         notes.append(f"vision is unknown: {reason}")
+    if reason := (plan["routed"] or plan["dense"])["reasons"].get("scoring_flops"):
+        notes.append(f"scoring is unknown and left out of prefill: {reason}")
     return notes

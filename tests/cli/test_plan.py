@@ -3,10 +3,13 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from reroute_cli.pocket import WEIGHTS
+
+DESK = Path(__file__).resolve().parents[2] / "samples" / "desk.png"
 
 
 @pytest.fixture
@@ -139,3 +142,17 @@ def test_a_config_that_makes_no_sense_exits_4(run, fails, tmp_path, section, num
     config[section] |= numbers
     (tmp_path / "config.json").write_text(json.dumps(config))
     fails(run("plan", "-m", str(tmp_path)), 4, says)
+
+
+@pytest.mark.parametrize("method", ["fastv", "nuwa"])
+@pytest.mark.parametrize("action", ["prune", "reroute"])
+def test_plan_says_what_ask_measures(plan, run, method, action):
+    """On the embedded model arithmetic and counter agree on every FLOP, ranking at the tower included."""
+    schedule = ("--method", method, "--action", action, "--ratio", "0.778")
+    asked = json.loads(run("ask", str(DESK), "where is the cup?", *schedule, "--json").stdout)
+    text = asked["tokens"]["prompt"] - asked["tokens"]["visual"]
+    planned = plan(*schedule, "--text-tokens", str(text))["routed"]
+    measured = asked["flops"]
+    assert planned["scoring_flops"] == measured["scoring"]
+    assert planned["prefill_flops"] == measured["prefill"]
+    assert planned["vision_flops"] == measured["vision"]
