@@ -7,10 +7,12 @@ function needs them) and sources; not schedules, pictures or measurements.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from reroute_cli.errors import Failure, UsageError
@@ -59,6 +61,7 @@ def load(options: LoadOptions) -> Loaded:
     device = choose_device(options.device)
     with explained(options.model):
         config = AutoConfig.from_pretrained(source.location, **source.arguments)
+        _refuse_feature_layers(options.model, config)
         info = describe_config(config)  # refuses what can't be routed before anything large is fetched
         processor = load_processor(source, info.family)
         model = _load_model(source, config, options, device)
@@ -126,6 +129,7 @@ def _load_model(source: Source, config: Any, options: LoadOptions, device: str) 
         with torch.device(device):
             return AutoModelForImageTextToText.from_config(config, **settings).eval()
     refuse_pickles(options.model, source)
+    _refuse_overclaim(options.model, source, config)
     model, report = AutoModelForImageTextToText.from_pretrained(
         source.location,
         config=config,
@@ -141,6 +145,44 @@ def _load_model(source: Source, config: Any, options: LoadOptions, device: str) 
             f"('{lacking[0]}' first): fetch the model anew, or use --load-format dummy for random weights"
         )
     return model.eval().to(device)
+
+
+def _refuse_overclaim(name: str, source: Source, config: Any) -> None:
+    """Refuse a folder whose config asks for far more than its weights hold, before any of it is allocated.
+
+    Quantised weights are packed, so their count says nothing.
+    """
+    import torch
+    from safetensors import safe_open
+    from transformers import AutoModelForImageTextToText
+
+    files = sorted(Path(source.location).glob("*.safetensors"))
+    if not files or getattr(config, "quantization_config", None):
+        return
+    held = 0
+    for file in files:
+        with safe_open(file, "pt") as tensors:
+            held += sum(math.prod(tensors.get_slice(key).get_shape()) for key in tensors.keys())  # noqa: SIM118
+    with torch.device("meta"):
+        shell = AutoModelForImageTextToText.from_config(config)
+    asked = sum(parameter.numel() for parameter in shell.parameters())
+    if asked > 2 * held:
+        raise Failure(
+            f"the config.json of '{name}' asks for {asked} parameters and its weights hold {held}: "
+            "fetch the model anew, or use --load-format dummy for random weights"
+        )
+
+
+def _refuse_feature_layers(name: str, config: Any) -> None:
+    """Refuse a config that reads the vision tower at a layer it does not have."""
+    depth = getattr(getattr(config, "vision_config", None), "num_hidden_layers", None)
+    chosen = getattr(config, "vision_feature_layer", None)
+    for layer in chosen if isinstance(chosen, list) else [chosen]:
+        if isinstance(layer, int) and isinstance(depth, int) and not -depth - 1 <= layer <= depth:
+            raise Failure(
+                f"the config.json of '{name}' reads vision layer {layer} of a tower of {depth}: "
+                "fetch the model anew"
+            )
 
 
 def load_processor(source: Source, family: str) -> Any:

@@ -41,6 +41,30 @@ def test_pocket_is_the_embedded_llava(pocket):
     assert pocket.layers == pocket.model.config.text_config.num_hidden_layers
 
 
+def edit_config(folder, **changes):
+    """Overwrite entries of the folder's config.json."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_config_that_claims_more_than_its_weights_is_refused_before_it_is_built(
+    folder, weights, monkeypatch
+):
+    """Without a text_config the library's 7B defaults would be allocated first; nothing is allocated here."""
+    edit_config(folder, text_config=None)
+    monkeypatch.setattr("transformers.AutoModelForImageTextToText.from_pretrained", None)
+    with pytest.raises(Failure, match=r"asks for \d+ parameters and its weights hold \d+"):
+        loading(folder)
+
+
+@pytest.mark.parametrize("layer", [99, -7, [-2, 6]])
+def test_a_vision_layer_that_is_not_there_is_refused(folder, weights, layer):
+    """The tower has 5 layers: reading another one is one sentence, not an error while answering."""
+    edit_config(folder, vision_feature_layer=layer)
+    with pytest.raises(Failure, match="of a tower of 5"):
+        loading(folder)
+
+
 def test_truncated_weights_are_called_damaged(folder, weights):
     """Half a safetensors file is one sentence."""
     weights.write_bytes(weights.read_bytes()[:100_000])
