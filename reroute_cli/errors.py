@@ -158,7 +158,17 @@ def _leave(sentence: str, code: int) -> NoReturn:
         if _debug():
             write(sys.stderr, clean(traceback.format_exc()))
         write(sys.stderr, f"error: {clean(sentence, one_line=True)}\n")
+    _drop_unwritten()
     raise typer.Exit(code)
+
+
+def _drop_unwritten() -> None:
+    """Forget what a full stream did not take: Python would try again at exit and change the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _reader_went_away() -> NoReturn:

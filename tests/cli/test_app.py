@@ -1,5 +1,6 @@
 """The entry: help, version, exit codes of the parser, and what is not loaded."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -82,11 +83,13 @@ def test_closed_streams_are_no_bug(arguments):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("arguments", ["methods", "--version", "--help"])
-def test_a_full_disk_under_stdout_exits_4(arguments):
-    """What can't be written is a known failure in one sentence, for the help too."""
+def test_a_full_disk_under_stdout_exits_4(arguments, unbuffered):
+    """What can't be written is a known failure in one sentence, for the help too, however Python buffers."""
     command = f"{sys.executable} -m reroute_cli {arguments} > /dev/full"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, env=environment)
     assert done.returncode == 4
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
