@@ -71,7 +71,7 @@ def test_every_schedule_reaches_its_ratio() -> None:
     """On 12 layers and 256 visual tokens each arm averages what it says, or says why not."""
     every = list(arms(layers=12, visual=256))
     assert (every[0].ratio, every[0].schedule) == (0.0, routing.Schedule())
-    assert len(every) == 1 + 4 * 2 * 4
+    assert len(every) == 1 + 4 * 4 * 2 + 2 * 2 * 2
     for arm in every:
         if arm.schedule is None:
             assert arm.reason
