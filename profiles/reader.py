@@ -83,7 +83,7 @@ def read(path: Path, file: str | None = None) -> Section:
 def parse(data: bytes, file: str) -> Section:
     """The mapping in YAML text."""
     try:
-        loaded = yaml.load(data.decode(), Loader=_StrictLoader)  # noqa: S506, TID251  # a stricter SafeLoader
+        loaded = _StrictLoader(data.decode()).get_single_data()
     except UnicodeDecodeError as error:
         raise ProfileError(file, "", "is not UTF-8 text") from error
     except RecursionError as error:

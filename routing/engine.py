@@ -8,7 +8,7 @@ it is undone when the `with` ends. Knows hooks and caches; what a layer sees is 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -56,7 +56,7 @@ def route(model: Any, schedule: Schedule) -> Iterator[RouteTrace]:
 class _Call(threading.local):
     """The forward call under way, in each thread its own."""
 
-    prompt: tuple[VisualLayout, list[list[int]]] | None = None
+    prompt: tuple[VisualLayout, Tensor] | None = None  # with its input_ids
     prefill: Prefill | None = None
     speculated: int = 0
 
@@ -83,7 +83,7 @@ class _Session:
         add(base.register_forward_pre_hook(self._begin, with_kwargs=True))
         add(base.register_forward_hook(self._end, always_call=True))
         for index, layer in enumerate(layers):
-            add(layer.register_forward_pre_hook(self._layer_hook(index), with_kwargs=True))
+            add(layer.register_forward_pre_hook(partial(self._enter, index), with_kwargs=True))
         add(layers[-1].register_forward_hook(self._leave))
         if self.schedule.vision is not None:
             self.anchors = vision.attach(
@@ -111,7 +111,7 @@ class _Session:
             check_cache(cache)
             layout = build_layout(input_ids, kwargs.get("attention_mask"), visual_ids, speculated)
             _refuse_piece(layout, kwargs)
-            self.call.prompt = layout, _prompts(input_ids, layout)
+            self.call.prompt = layout, input_ids
 
     def _decisions(self, layout: VisualLayout) -> tuple[Decision, ...]:
         """The schedule in token counts for these samples."""
@@ -146,9 +146,6 @@ class _Session:
         """Anchors of a picture of `visual` tokens."""
         return self.schedule.counts(visual, self.location.info.layers)[0]
 
-    def _layer_hook(self, index: int) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]] | None]:
-        return partial(self._enter, index)
-
     def _enter(
         self, index: int, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -157,8 +154,8 @@ class _Session:
         if self.call.prompt is None:
             return self._continue(index, args, kwargs, cache)
         if self.call.prefill is None:  # only now have the pictures been encoded
-            layout, prompts = self.call.prompt
-            self.call.prefill = Prefill(self.schedule, self._decisions(layout), layout, prompts)
+            layout, input_ids = self.call.prompt
+            self.call.prefill = Prefill(self.schedule, self._decisions(layout), layout, input_ids)
         hidden, rest = (args[0], args[1:]) if args else (kwargs["hidden_states"], ())
         kwargs = {name: value for name, value in kwargs.items() if name != "hidden_states"}
         hidden, kwargs = self.call.prefill.enter(index, layer, hidden, kwargs)
@@ -211,12 +208,6 @@ def _add(hooks: ExitStack, handle: Any) -> None:
     hooks.callback(handle.remove)
 
 
-def _prompts(input_ids: Tensor, layout: VisualLayout) -> list[list[int]]:
-    """The real tokens of each sample."""
-    real = (layout.visual | layout.text).cpu()
-    return [row[mask].tolist() for row, mask in zip(input_ids.cpu(), real, strict=True)]
-
-
 def _refuse_pictures(kwargs: dict[str, Any]) -> None:
     """Refuse pictures that arrive on a used cache."""
     given = [kwargs.get(name) for name in _PICTURES]
@@ -230,13 +221,13 @@ def _refuse_pictures(kwargs: dict[str, Any]) -> None:
 def _refuse_piece(layout: VisualLayout, kwargs: dict[str, Any]) -> None:
     """Refuse the first piece of a chunked prefill, whose last token is not the prompt's.
 
-    It stops within the pictures, or its mask or positions are the left part of longer ones.
+    It stops within or behind the pictures, or its mask or positions are the left part of longer ones.
     """
-    within = any(
-        len(columns) and int(columns[-1]) >= query
-        for columns, query in zip(layout.positions, layout.query.tolist(), strict=True)
-    )
-    if within or _is_left_part(kwargs.get("attention_mask")) or _is_left_part(kwargs.get("position_ids")):
+    if (
+        not layout.ends_in_text
+        or _is_left_part(kwargs.get("attention_mask"))
+        or _is_left_part(kwargs.get("position_ids"))
+    ):
         raise UnsupportedInputError(
             "a prompt must be whole and end in text after its last picture, and this looks like a piece of a "
             "chunked prefill: set prefill_chunk_size to None (or clone() a mask that you cut yourself)"

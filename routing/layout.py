@@ -24,6 +24,7 @@ class VisualLayout:
     query: (B,) LongTensor on the device: column of the token whose attention ranks the others.
     length: L. speculated: trailing columns that are guesses beyond the prompt (assisted decoding).
     padded: some column of some sample is padding.
+    ends_in_text: in every sample the asking token stands behind all visual tokens.
     """
 
     visual: Tensor
@@ -34,6 +35,7 @@ class VisualLayout:
     length: int
     speculated: int
     padded: bool
+    ends_in_text: bool
 
     @property
     def visual_counts(self) -> tuple[int, ...]:
@@ -59,16 +61,18 @@ def build_layout(
     visual = torch.isin(ids, visual_ids.cpu()) & real
     text = real & ~visual
     device, length = input_ids.device, ids.shape[1]
-    last = length - 1 - real.flip(1).int().argmax(dim=1)
+    columns = torch.arange(length)
+    query = length - 1 - real.flip(1).int().argmax(dim=1) - speculated  # the last real token, unless guessed
     return VisualLayout(
         visual=visual.to(device),
         text=text.to(device),
-        positions=tuple(row.nonzero().flatten() for row in visual),
+        positions=tuple(columns[row] for row in visual),
         text_counts=tuple(text.sum(dim=1).tolist()),
-        query=(last - speculated).to(device),
+        query=query.to(device),
         length=length,
         speculated=speculated,
         padded=not bool(real.all()),
+        ends_in_text=not bool((visual & (columns >= query[:, None])).any()),
     )
 
 

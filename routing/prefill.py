@@ -38,7 +38,7 @@ class Decision:
 class Prefill:
     """Follows one prefill through the decoder layers, in order.
 
-    prompts: real token ids of each sample, used by the random scorer only.
+    input_ids: (B, L), read by the random scorer only.
     """
 
     def __init__(
@@ -46,9 +46,10 @@ class Prefill:
         schedule: Schedule,
         decisions: tuple[Decision, ...],
         layout: VisualLayout,
-        prompts: list[list[int]],
+        input_ids: Tensor,
     ) -> None:
-        self._schedule, self._decisions, self.layout, self._prompts = schedule, decisions, layout, prompts
+        self._schedule, self._decisions, self.layout = schedule, decisions, layout
+        self._input_ids = input_ids
         self._rows: Rows | None = None  # None: the sequence is full
         self._full: Tensor | None = None  # (B, L, d) as of the last decision; deferred tokens live here
         self._merged: Tensor | None = None  # the compact hidden states that `_full` holds already
@@ -178,8 +179,10 @@ class Prefill:
         return scores
 
     def _random(self, number: int, device: torch.device) -> Tensor:
-        scores = torch.zeros(self.layout.visual.shape)
-        for row, (columns, prompt) in enumerate(zip(self.layout.positions, self._prompts, strict=True)):
+        ids, real = self._input_ids.cpu(), (self.layout.visual | self.layout.text).cpu()
+        scores = torch.zeros(ids.shape)
+        for row, columns in enumerate(self.layout.positions):
+            prompt = ids[row, real[row]].tolist()
             scores[row, columns] = random_scores(self._schedule.seed, number, prompt, len(columns))
         return scores.to(device)
 

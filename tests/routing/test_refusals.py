@@ -150,6 +150,16 @@ def test_chunked_prefill_is_refused_also_when_the_first_piece_holds_all_pictures
         generate(subject.model, subject.inputs(sample), 2, prefill_chunk_size=size)
 
 
+def test_prompt_that_ends_in_a_picture_is_refused():
+    """The token that ranks the others would be a candidate itself, and could be deferred."""
+    subject = tiny("llava")
+    with (
+        pytest.raises(routing.UnsupportedInputError, match="end in text"),
+        routing.route(subject.model, SCHEDULE),
+    ):
+        generate(subject.model, subject.inputs((4, (2, 2))), 2)
+
+
 @pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
 def test_embeddings_without_token_ids_are_refused(name):
     """Visual tokens are found by their ids: embeddings alone do not say where they are."""
