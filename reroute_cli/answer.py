@@ -22,7 +22,7 @@ from reroute_cli.measure.kv import KvUse
 from reroute_cli.measure.memory import weights_bytes
 from reroute_cli.models import Loaded
 from reroute_cli.prompts import Prompt, build_prompt
-from reroute_cli.report import (
+from reroute_cli.records.answer import (
     AnswerRecord,
     FlopsPart,
     KvPart,

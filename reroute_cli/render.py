@@ -14,7 +14,7 @@ from rich.text import Text
 
 from reroute_cli import units
 from reroute_cli.output import clean
-from reroute_cli.report import AnswerRecord, SchedulePart
+from reroute_cli.records.answer import AnswerRecord, SchedulePart
 
 Part = RenderableType
 Page = list[Part]

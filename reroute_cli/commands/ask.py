@@ -15,7 +15,7 @@ from reroute_cli.schedules import ScheduleChoice
 from reroute_cli.sources import POCKET
 
 if TYPE_CHECKING:
-    from reroute_cli.report import AnswerRecord
+    from reroute_cli.records.answer import AnswerRecord
 
 
 def ask(

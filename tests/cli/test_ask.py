@@ -6,7 +6,7 @@ import jsonschema
 import pytest
 from PIL import Image
 
-from reroute_cli.report import AnswerRecord
+from reroute_cli.records.answer import AnswerRecord
 
 QUESTION = "where is the cup?"
 ROUTED = ("--method", "pdrop", "--action", "reroute", "--ratio", "0.667")

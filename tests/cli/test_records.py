@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from reroute_cli.report import LatencyPart, MemoryPart
+from reroute_cli.records.answer import LatencyPart, MemoryPart
 
 LATENCY = {"preprocess_s": 0.1, "ttft_s": 0.2, "e2e_s": 0.2, "warmup": 0, "runs": 1}
 

@@ -1,38 +1,16 @@
 """The record of one answer, `reroute.answer/1`: what `ask --json` prints and what a line of `batch` will be.
 
-Base units only: FLOPs and bytes are int, times are seconds, boxes are pixels of the original picture. A
-number that is not known is null, and its section's `reasons` says why: a record without the reason can't be
-built.
-Does not know how anything was measured.
+A number that is not known is null, and its section's `reasons` says why: a record without the reason can't
+be built. Does not know how anything was measured.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
-SCHEMA = "reroute.answer/1"
-Source = Literal["measured", "estimated"]
-
-
-class Section(BaseModel):
-    """A part of a record; every null in it needs a reason, but for fields whose null says it all."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    plain_nulls: ClassVar[frozenset[str]] = frozenset()
-
-    reasons: dict[str, str] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _explains_nulls(self) -> Section:
-        fields = set(type(self).model_fields) - self.plain_nulls
-        nulls = {name for name in fields if getattr(self, name) is None}
-        if missing := nulls - set(self.reasons):
-            raise ValueError(f"null without a reason: {', '.join(sorted(missing))}")
-        if stale := set(self.reasons) - nulls:
-            raise ValueError(f"a reason for what is known: {', '.join(sorted(stale))}")
-        return self
+from reroute_cli.records.section import Part, Section, Source, as_json
 
 
 class ModelPart(Section):
@@ -47,10 +25,8 @@ class ModelPart(Section):
     weights: Literal["loaded", "random"]
 
 
-class StagePart(BaseModel):
+class StagePart(Part):
     """One reduction as it happened. kept, reentered: visual tokens of this sample."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     where: Literal["vision", "decoder"]
     layer: int
@@ -73,13 +49,11 @@ class SchedulePart(Section):
     stages: list[StagePart]
 
 
-class TokensPart(BaseModel):
+class TokensPart(Part):
     """Token counts. prompt includes visual; average_visual is the mean per decoder layer.
 
     finish: "stop" when the model ended its answer, "length" when --max-new-tokens did.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     visual: int
     prompt: int
@@ -105,10 +79,8 @@ class FlopsPart(Section):
     dense_source: Source
 
 
-class KvPart(BaseModel):
+class KvPart(Part):
     """The KV cache at the end of the answer: `per_layer_tokens` stored, `logical_tokens` stood for."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     bytes: int
     source: Source
@@ -163,12 +135,4 @@ class AnswerRecord(Section):
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, `schema` first and `reasons` last in each section."""
-        plain: dict[str, Any] = _reasons_last(self.model_dump(mode="json", by_alias=True))
-        return plain
-
-
-def _reasons_last(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    ordered = {name: _reasons_last(part) for name, part in value.items() if name != "reasons"}
-    return ordered | ({"reasons": value["reasons"]} if "reasons" in value else {})
+        return as_json(self)

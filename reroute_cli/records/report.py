@@ -1,0 +1,224 @@
+"""The report of one measured run, `reroute.report/1`: what `profile` writes and `compare` reads.
+
+Several arms, the dense one first, over the same items; every metric of `reroute_cli.metrics` is either there
+with its raw values or unknown with a reason. What decides whether two reports may be compared, workload and
+environment, is in it. Does not know how anything was measured.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from reroute_cli.metrics import METRICS, Level
+from reroute_cli.records.answer import StagePart
+from reroute_cli.records.section import Part, Section, Source, as_json
+
+SCHEMA = "reroute.report/1"
+DENSE_ARM = "dense"
+Number = int | float
+
+
+class Series(Section):
+    """One metric of one arm. values: a list for each item, in workload order, with a value for each round.
+
+    Base units (`unit` names it); the statistics are over all values; std is the sample's, null for one value.
+    """
+
+    unit: str
+    source: Source
+    values: list[list[Number]] = Field(min_length=1)
+    n: int = Field(ge=1)
+    mean: float
+    std: float | None
+    min: Number
+    max: Number
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+
+    @model_validator(mode="after")
+    def _counts_its_values(self) -> Self:
+        if self.n != sum(len(values) for values in self.values):
+            raise ValueError(f"n is {self.n}, but there are {sum(map(len, self.values))} values")
+        return self
+
+
+class Ratio(Part):
+    """An arm's median over the dense arm's, measured in one run, with its bootstrap interval.
+
+    For exact metrics it is the quotient of the sums and low = high = value.
+    """
+
+    value: float
+    low: float
+    high: float
+    confidence: float = Field(gt=0, lt=1)
+
+
+class Measured(Part):
+    """Metrics of one level: each is in `metrics`, or in `unknown` with the reason."""
+
+    metrics: dict[str, Series]
+    unknown: dict[str, str] = Field(default_factory=dict)
+
+    def _check_names(self, level: Level) -> None:
+        expected = {name for name, metric in METRICS.items() if metric.level is level}
+        if self.metrics.keys() & self.unknown.keys() or self.metrics.keys() | self.unknown.keys() != expected:
+            given = sorted(self.metrics.keys() | self.unknown.keys())
+            raise ValueError(f"each of {sorted(expected)} must be measured or unknown, once; given {given}")
+
+
+class ProcessPart(Measured):
+    """What belongs to the process and not to one arm."""
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        self._check_names(Level.RUN)
+        return self
+
+
+class CachePart(Part):
+    """The KV cache of one item: stored tokens and bytes of each decoder layer.
+
+    logical_tokens: the positions that the cache stands for. dense_bytes: what they take without reduction.
+    """
+
+    logical_tokens: int
+    per_layer_tokens: list[int]
+    per_layer_bytes: list[int]
+    dense_bytes: int
+
+
+class ArmItem(Part):
+    """One item under one arm.
+
+    answer: greedy, of its natural length. finish: "stop" when the model ended it, "length" when the limit
+    did. agrees: it equals the dense arm's. schedule: digest of the schedule made for this item's visual tokens.
+    visual_per_layer: visual tokens of each decoder layer. kv_prefill, kv_end: at the forced length.
+    """
+
+    id: str
+    answer: str
+    finish: Literal["stop", "length"]
+    agrees: bool
+    schedule: str
+    achieved_ratio: float
+    stages: list[StagePart]
+    visual_per_layer: list[int]
+    kv_prefill: CachePart
+    kv_end: CachePart
+
+
+class ArmPart(Measured):
+    """One schedule over all items. name: "dense", or "METHOD-ACTION", or the profile's name.
+
+    ratio: the reduction ratio that was asked for, null under a profile and where a budget was asked for.
+    ratios: this arm over the dense one, for the metrics where both are known and dense is not zero; empty for
+    the dense arm.
+    """
+
+    name: str
+    method: str | None
+    action: str | None
+    profile: str | None
+    ratio: float | None
+    budget: float | None
+    items: list[ArmItem] = Field(min_length=1)
+    ratios: dict[str, Ratio]
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        self._check_names(Level.ARM)
+        return self
+
+
+class ItemPart(Part):
+    """One question about pictures. digest: SHA-256 over the pictures' bytes and the question."""
+
+    id: str
+    images: list[str]
+    question: str
+    digest: str
+    visual: int
+    prompt: int
+
+
+class WorkloadModel(Section):
+    """Which model ran, and how.
+
+    id: hub id, `pocket` or a folder's name. config_digest: SHA-256 of its config.
+    """
+
+    id: str
+    revision: str | None
+    family: str
+    config_digest: str
+    layers: int
+    dtype: str
+    attention: str
+    weights: Literal["loaded", "random"]
+
+
+class WorkloadPart(Part):
+    """What was run: two reports may be compared when these are equal, `items` and arms included.
+
+    new_tokens: the forced length of every measured answer, and the limit of the natural ones.
+    """
+
+    model: WorkloadModel
+    items: list[ItemPart] = Field(min_length=1)
+    new_tokens: int
+    batch_size: int
+    seed: int
+
+
+class Protocol(Part):
+    """How it was measured. Differences here do not forbid a comparison.
+
+    warmup, rounds: passes over all items and arms before and while timing. nvml_period_s: between samples.
+    """
+
+    warmup: int
+    rounds: int
+    device: str
+    nvml_period_s: float
+
+
+class Report(Part):
+    """One run of `profile`."""
+
+    schema_: Literal["reroute.report/1"] = Field(default="reroute.report/1", alias="schema")
+    created: str
+    workload: WorkloadPart
+    protocol: Protocol
+    environment: dict[str, Any]
+    process: ProcessPart
+    arms: list[ArmPart] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _arms_share_the_items(self) -> Self:
+        names = [arm.name for arm in self.arms]
+        if names[0] != DENSE_ARM or len(set(names)) != len(names):
+            raise ValueError(f"the first arm is '{DENSE_ARM}' and names are unique; given {names}")
+        ids = [item.id for item in self.workload.items]
+        for arm in self.arms:
+            if [item.id for item in arm.items] != ids:
+                raise ValueError(f"the arm '{arm.name}' has other items than the workload")
+            for name, series in arm.metrics.items():
+                if len(series.values) != len(ids):
+                    raise ValueError(
+                        f"{arm.name}: {name} has values of {len(series.values)} items, not {len(ids)}"
+                    )
+        return self
+
+    @property
+    def dense(self) -> ArmPart:
+        """The arm that everything else is compared with."""
+        return self.arms[0]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, `schema` first."""
+        return as_json(self)
