@@ -96,7 +96,7 @@ class ArmItem(Part):
     """One item under one arm.
 
     answer: greedy, of its natural length. finish: "stop" when the model ended it, "length" when the limit
-    did. agrees: it equals the dense arm's. schedule: digest of the schedule made for this item's visual tokens.
+    did. agrees: it equals the dense arm's. schedule: digest of the one made for this item's visual tokens.
     visual_per_layer: visual tokens of each decoder layer. kv_prefill, kv_end: at the forced length.
     """
 
