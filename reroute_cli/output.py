@@ -42,7 +42,15 @@ def clean(text: str, *, one_line: bool = False) -> str:
 
 def to_json(value: Any) -> str:
     """Strict JSON (no NaN) that is safe to show: what `clean` would drop is written as an escape instead."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2)
+    return _shown(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2))
+
+
+def to_line(value: Any) -> str:
+    """The same on one line, for files of JSON lines."""
+    return _shown(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def _shown(text: str) -> str:
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
