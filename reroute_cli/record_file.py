@@ -36,8 +36,8 @@ class RecordFile:
     """The records of one run: `with RecordFile(path) as file`, then `append`, after asking `is_done`.
 
     A record is a JSON object with a string `key`; `error`, where it is not null, means that the item failed
-    and is worth another try. Opening raises Failure when another process writes the file, when it is no file of
-    records, or when it is damaged before its last line.
+    and is worth another try. Opening raises Failure when another process writes the file, when it is no file
+    of records, or when it is damaged before its last line.
     """
 
     def __init__(self, path: Path) -> None:
@@ -131,7 +131,7 @@ class RecordFile:
             os.truncate(self.path, self._size)
 
     def _note(self, record: Mapping[str, Any], start: int, end: int) -> None:
-        """A key keeps its place in line; its later record counts, unless that failed and the earlier did not."""
+        """A key keeps its place; its later record counts, unless that failed and the earlier did not."""
         key, failed = record["key"], record.get("error") is not None
         if not (failed and self.is_done(key)):
             self._places[key] = _Place(start, end, failed)
