@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from reroute_cli.scores import iou, mcnemar, same_words, score_box, wilson
 
@@ -69,7 +70,6 @@ def test_any_true_answer_will_do():
 @given(n=st.integers(1, 400), data=st.data())
 def test_wilson_is_that_of_scipy(n: int, data: st.DataObject):
     """The interval equals scipy's independent implementation."""
-    stats = pytest.importorskip("scipy.stats")
     right = data.draw(st.integers(0, n))
     expected = stats.binomtest(right, n).proportion_ci(method="wilson")
     share = wilson(right, n)
@@ -88,6 +88,5 @@ def test_a_share_of_nothing_is_refused():
 @given(first=st.integers(0, 60), second=st.integers(0, 60))
 def test_mcnemar_is_the_exact_binomial_test(first: int, second: int):
     """The p-value equals scipy's two-sided binomial test at one half."""
-    stats = pytest.importorskip("scipy.stats")
     expected = stats.binomtest(first, first + second).pvalue if first + second else 1.0
     assert mcnemar(first, second) == pytest.approx(expected)
