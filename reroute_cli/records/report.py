@@ -46,15 +46,16 @@ class Series(Section):
         return self
 
 
-class Ratio(Part):
+class Ratio(Section):
     """An arm's median over the dense arm's, measured in one run, with its bootstrap interval.
 
-    For exact metrics it is the quotient of the sums and low = high = value.
+    For exact metrics it is the quotient of the sums and low = high = value. low, high: null, with the reason,
+    where there are too few pairs of values for an interval.
     """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     confidence: float = Field(gt=0, lt=1)
 
 
@@ -117,7 +118,7 @@ class ArmPart(Measured):
 
     ratio: the reduction ratio that was asked for, null under a profile and where a budget was asked for.
     ratios: this arm over the dense one, for the metrics where both are known and dense is not zero; empty for
-    the dense arm.
+    the dense arm, and without `preprocess`, which comes before any arm and which all of them share.
     """
 
     name: str
