@@ -22,6 +22,7 @@ _SHOWN: dict[str, Callable[[float], str]] = {
     "bytes": units.size,
     "×": lambda value: f"{value:.3f}×",
 }
+_SAID_UNITS = ("tokens/s", "J")  # the others say themselves by the metric's name
 SAID = {
     Verdict.OK: "ok",
     Verdict.REGRESSION: "REGRESSION",
@@ -36,7 +37,10 @@ def value(number: Number | None, unit: str) -> str:
     if number is None:
         return units.UNKNOWN
     shown = _SHOWN.get(unit)
-    return shown(number) if shown else f"{number:.4g}" if isinstance(number, float) else str(number)
+    if shown:
+        return shown(number)
+    plain = f"{number:.4g}" if isinstance(number, float) else str(number)
+    return f"{plain} {unit}" if unit in _SAID_UNITS else plain
 
 
 def pair(before: Number | None, after: Number | None, unit: str) -> tuple[str, str]:

@@ -50,11 +50,12 @@ def _read(path: Path, absent: type[CliError]) -> bytes:
         raise Failure(f"'{path}' can't be read: {error.strerror}") from error
     except ValueError as error:
         raise absent(f"'{path}' is no file name: {error}") from error
+    mode, size = os.fstat(handle).st_mode, os.fstat(handle).st_size
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+        raise Failure(f"'{path}' is {kind}: name a report, or {REMEDY}")
     with os.fdopen(handle, "rb") as file:
-        mode, size = os.fstat(handle).st_mode, os.fstat(handle).st_size
-        if not stat.S_ISREG(mode):
-            kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
-            raise Failure(f"'{path}' is {kind}: name a report, or {REMEDY}")
         content = file.read(LARGEST + 1) if size <= LARGEST else b""
     if max(size, len(content)) > LARGEST:
         raise Failure(f"'{path}' is too large for a report: more than {LARGEST // 1024**2} MiB")

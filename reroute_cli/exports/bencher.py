@@ -1,8 +1,8 @@
 """A report in the Bencher Metric Format: {benchmark: {measure: {value, lower_value, upper_value}}}.
 
 https://bencher.dev/docs/reference/bencher-metric-format, schema https://bencher.dev/bmf.json. A benchmark is
-an arm of a model, a measure is a metric under its own name (`ttft_ratio` for its ratio to dense). Values are in
-base units: exact metrics as means, others as medians between their smallest and largest value.
+an arm of a model, a measure is a metric under its own name (`ttft_ratio` for its ratio to dense). Values are
+in base units: exact metrics as means, others as medians between their smallest and largest value.
 """
 
 from __future__ import annotations
