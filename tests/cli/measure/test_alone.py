@@ -75,9 +75,15 @@ def test_an_exception_gives_the_turn_back():
         pass
 
 
-def test_a_tracker_that_can_t_open_gives_the_turn_back():
-    """A model without a decoder, a device that is not there: the next tracker opens."""
+def test_a_tracker_that_can_t_open_gives_the_turn_back(monkeypatch):
+    """A model without a decoder, or a GPU on a machine that has none: the next tracker opens."""
     with pytest.raises(AttributeError):
         TokenClock("cpu", torch.nn.Linear(1, 1)).__enter__()
+    model = tiny("llava").model
+    before = _left_behind()
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: (_ for _ in ()).throw(RuntimeError("no GPU")))
+    with pytest.raises(RuntimeError, match="no GPU"):
+        TokenClock("cuda", model).__enter__()
+    assert _left_behind() == before
     with alone("FLOPs"):
         pass
