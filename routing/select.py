@@ -83,11 +83,17 @@ def gather(full: Tensor, index: Tensor) -> Tensor:
 
 
 def scatter(full: Tensor, rows: Rows, compact: Tensor) -> Tensor:
-    """A copy of `full` (B, L, d) in which the valid rows of `compact` (B, W, d) stand at their columns."""
+    """`full` (B, L, d) with the valid rows of `compact` (B, W, d) at their columns.
+
+    Written into `full` itself, which must be contiguous; while gradients are recorded, into a copy instead.
+    """
     values = compact.flatten(0, 1)
     if rows.valid is not None:
         values = values.index_select(0, rows.source)
-    return full.flatten(0, 1).index_copy(0, rows.target, values).view_as(full)
+    if torch.is_grad_enabled():
+        return full.flatten(0, 1).index_copy(0, rows.target, values).view_as(full)
+    full.view(-1, *full.shape[2:]).index_copy_(0, rows.target, values)
+    return full
 
 
 def within(outer: Rows, keep: Tensor) -> Tensor:
