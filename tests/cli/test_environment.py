@@ -54,7 +54,7 @@ def test_the_machine_is_in_the_description(cards, monkeypatch):
 
 
 def test_the_processor_s_name_is_the_kernel_s(monkeypatch, tmp_path):
-    """The first model name of /proc/cpuinfo, else the architecture; without the file what the platform says."""
+    """The first model name of /proc/cpuinfo, else the architecture; without it the platform's."""
     listed = tmp_path / "cpuinfo"
     monkeypatch.setattr(module, "Path", lambda _: listed)
     monkeypatch.setattr(module.platform, "machine", lambda: "aarch64")

@@ -22,6 +22,8 @@ SCHEDULES = {
     "dense": Schedule(),
     "prune": Schedule(STAGES, Action.PRUNE),
     "reroute": Schedule(STAGES, Action.REROUTE),
+}
+VARIANTS = {
     "early": Schedule((Stage(2, 0.5), Stage(4, 0.3, scored_by=3)), Action.REROUTE),
     "three-rows": Schedule(STAGES, Action.PRUNE, scorer="last_queries_max"),
     "random": Schedule(STAGES, Action.REROUTE, scorer="random"),
@@ -69,10 +71,20 @@ def test_an_answer_costs_what_arithmetic_says(family, name, samples, attention):
     meter = FlopMeter(subject.model)
     first = counted(subject, schedule, inputs, meter)
     assert parts(first) == expected(subject, schedule, samples, inputs)
-    assert first.vision > 0
-    assert first.decode > 0
-    assert (first.scoring > 0) == bool(schedule.stages and schedule.scorer != "random")
+    assert min(first.vision, first.prefill, first.decode) > 0
+    assert (first.scoring > 0) == (name != "dense")
     assert counted(subject, schedule, inputs, meter) == first
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_way_to_rank_costs_what_arithmetic_says(family, name):
+    """Scored before the stage's own layer, by three rows, or drawn at random, which costs nothing."""
+    subject, schedule = tiny(family), VARIANTS[name]
+    inputs = subject.inputs(*BATCH)
+    flops = counted(subject, schedule, inputs)
+    assert parts(flops) == expected(subject, schedule, BATCH, inputs)
+    assert (flops.scoring > 0) == (name != "random")
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
