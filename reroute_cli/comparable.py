@@ -67,6 +67,13 @@ def check_workload(baseline: Report, current: Report, pairing: Pairing) -> None:
         )
 
 
+def check_settings(baseline: Report, new_tokens: int, seed: int) -> None:
+    """Raise NotComparable where a run with these settings will not be the baseline's work."""
+    asked = baseline.workload.model_copy(update={"new_tokens": new_tokens, "seed": seed})
+    if differences := list(_settings(baseline, baseline.model_copy(update={"workload": asked}))):
+        raise NotComparable(f"the baseline is of different work: {'; '.join(differences)}; give it the same")
+
+
 def _settings(baseline: Report, current: Report) -> Iterator[str]:
     old, new = baseline.workload, current.workload
     for name in _MODEL_FIELDS:

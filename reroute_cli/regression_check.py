@@ -6,14 +6,17 @@ Knows report files, gates and how they are judged; not who measures, nor how a v
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reroute_cli.errors import NotComparable, UsageError
+from reroute_cli.errors import NotComparable, Regression, UsageError
 from reroute_cli.gates import Gate, all_gates
 
 if TYPE_CHECKING:
+    from reroute_cli.output import Sink
     from reroute_cli.records.comparison import Comparison
     from reroute_cli.records.report import Report
 
@@ -26,6 +29,12 @@ class RegressionCheck:
     baseline: Report
     gates: tuple[Gate, ...]
     strict: bool
+
+    def expect(self, new_tokens: int, seed: int) -> None:
+        """Refuse, before it is made, a run that is no work of the baseline's (raises NotComparable)."""
+        from reroute_cli.comparable import check_settings
+
+        check_settings(self.baseline, new_tokens, seed)
 
     def judge(self, current: Report, output: Path | None = None) -> Comparison:
         """Compare what was measured with the baseline (raises NotComparable). output: where it is."""
@@ -56,6 +65,44 @@ def prepare(
 
     report = read_report(baseline, absent=NotComparable)
     return RegressionCheck(baseline, report, tuple(check_gates(report, parsed)), strict)
+
+
+@contextmanager
+def verdict(found: Comparison) -> Iterator[None]:
+    """Leave with the verdict after the block, even where whoever read it has gone (raises Regression)."""
+    from reroute_cli.comparison_words import summary
+
+    try:
+        yield
+    except BrokenPipeError:
+        if found.passed:
+            raise
+    if not found.passed:
+        raise Regression(summary(found))
+
+
+@contextmanager
+def judged(sink: Sink, check: RegressionCheck | None, report: Report, output: Path | None) -> Iterator[None]:
+    """After the block, which shows the report: the comparison on stderr, and its verdict."""
+    gone: BrokenPipeError | None = None
+    try:
+        yield
+    except BrokenPipeError as error:
+        gone = error
+    if check is not None:
+        found = check.judge(report, output)
+        with verdict(found):
+            _tell(sink, found)
+    if gone is not None:
+        raise gone
+
+
+def _tell(sink: Sink, found: Comparison) -> None:
+    from reroute_cli.render_compare import comparison_lines, comparison_page
+
+    sink.card(*comparison_page(found, verbose=sink.verbose))
+    for line in comparison_lines(found):
+        sink.talk(line)
 
 
 def refuse_same_file(output: Path | None, source: Path, label: str) -> None:

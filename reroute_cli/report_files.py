@@ -78,7 +78,8 @@ def _decode(path: Path, content: bytes) -> Any:
         raise Failure(f"'{path}' is no report: byte {error.start} is not UTF-8") from error
     except json.JSONDecodeError as error:
         where = f"{error.msg} (line {error.lineno}, column {error.colno})"
-        cut = ", the file looks truncated" if error.pos >= len(error.doc.rstrip()) else ""
+        ends = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated")
+        cut = ", the file looks truncated" if ends else ""
         raise Failure(f"'{path}' is no JSON: {where}{cut}; {REMEDY}") from error
     except ValueError as error:
         raise Failure(f"'{path}' is no report: {error}") from error

@@ -23,6 +23,9 @@ class FormatName(StrEnum):
     JSON = "json"
     MARKDOWN = "markdown"
     CSV = "csv"
+    GITHUB = "github-action-benchmark"
+    GITHUB_BIGGER = "github-action-benchmark-bigger"
+    BENCHER = "bencher"
 
 
 Arms = Annotated[

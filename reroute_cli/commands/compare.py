@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reroute_cli import options
-from reroute_cli.errors import Failure, Regression
+from reroute_cli.errors import Failure
 from reroute_cli.output import Sink, check_writable, to_json, write_file
-from reroute_cli.regression_check import accept_command, refuse_same_file
+from reroute_cli.regression_check import accept_command, refuse_same_file, verdict
 
 if TYPE_CHECKING:
     from reroute_cli.gates import Gate
@@ -76,7 +76,9 @@ def compare(
     refuse_same_file(output, baseline, "BASELINE")
     refuse_same_file(output, current, "CURRENT")
     old, new = read_report(baseline), read_report(current)
-    _finish(_compared((baseline, old), (current, new), gates, strict), new, format, output, verbose)
+    found = _compared((baseline, old), (current, new), gates, strict)
+    with verdict(found):
+        _show(found, new, format, output, verbose)
 
 
 def _compared(
@@ -89,25 +91,23 @@ def _compared(
     return judge(baseline[1], current[1], gates, strict=strict, names=names, accept=accept)
 
 
-def _finish(found: Comparison, current: Report, form: Format, output: Path | None, verbose: bool) -> None:
-    """Write what was asked for, then leave with the verdict."""
-    from reroute_cli.comparison_words import summary
+def _show(found: Comparison, current: Report, form: Format, output: Path | None, verbose: bool) -> None:
+    """What was asked for, to the file where there is one and the table to stdout, else to stdout."""
     from reroute_cli.render_compare import comparison_lines, comparison_page
 
     if output is not None:
         write_file(output, _exported(found, current, form, verbose))
-    if output is not None or form is Format.TEXT:
-        Sink().table(*comparison_page(found, verbose=verbose))
-        if lines := comparison_lines(found):
-            Sink().result("\n".join(lines))
-    else:
+    if output is None and form is not Format.TEXT:
         Sink().result(_exported(found, current, form, verbose))
-    if not found.passed:
-        raise Regression(summary(found))
+        return
+    Sink().table(*comparison_page(found, verbose=verbose))
+    if lines := comparison_lines(found):
+        Sink().result("\n".join(lines))
 
 
 def _exported(found: Comparison, current: Report, form: Format, verbose: bool) -> str:
-    from reroute_cli.exports import bencher, comparison_markdown, github_action_benchmark, junit
+    from reroute_cli.exports import comparison_markdown, junit
+    from reroute_cli.exports.numbers import NUMBERS
     from reroute_cli.render_compare import comparison_text
 
     about_both: dict[Format, Callable[[Comparison], str]] = {
@@ -116,9 +116,4 @@ def _exported(found: Comparison, current: Report, form: Format, verbose: bool) -
         Format.MARKDOWN: comparison_markdown.export,
         Format.JUNIT: junit.export,
     }
-    about_current: dict[Format, Callable[[Report], str]] = {
-        Format.GITHUB: github_action_benchmark.export,
-        Format.GITHUB_BIGGER: github_action_benchmark.export_bigger,
-        Format.BENCHER: bencher.export,
-    }
-    return about_both[form](found) if form in about_both else about_current[form](current)
+    return about_both[form](found) if form in about_both else NUMBERS[form](current)

@@ -13,6 +13,7 @@ from reroute_cli.errors import Failure, UsageError
 from reroute_cli.models import LoadOptions
 from reroute_cli.output import Sink, check_writable, to_json, write_file
 from reroute_cli.profiling.plan import Plan
+from reroute_cli.regression_check import judged, prepare
 from reroute_cli.run_options import FormatName
 from reroute_cli.sources import POCKET
 
@@ -44,6 +45,9 @@ def profile(
     warmup: run_options.Warmup = 1,
     repeat: run_options.Repeat = 3,
     seed: options.Seed = 0,
+    baseline: options.Baseline = None,
+    gate: options.Gates = None,
+    strict: options.Strict = False,
     format: run_options.Format = FormatName.TEXT,  # noqa: A002  named after its option
     json: options.Json = False,
     output: options.Output = None,
@@ -56,12 +60,16 @@ def profile(
     chosen = arms_of(ArmOptions(method, action, ratio, budget, profile, arms, seed))
     if problem := check_writable(output):
         raise Failure(f"--output: {problem}")
+    check = prepare(baseline, gate or [], strict, output)
+    if check is not None:
+        check.expect(max_new_tokens, seed)
     items = _items(sink, images or [], question, manifest, limit)
     loading = LoadOptions(model, device, dtype, attn, load_format, seed)
     report = _measured(sink, loading, items.chosen, chosen, Plan(max_new_tokens, warmup, repeat))
     if output is not None:
         write_file(output, to_json(report.as_dict()) + "\n")
-    show_report(sink, report, shown)
+    with judged(sink, check, report, output):
+        show_report(sink, report, shown)
 
 
 def show_report(sink: Sink, report: Report, shown: FormatName) -> None:
@@ -76,6 +84,10 @@ def show_report(sink: Sink, report: Report, shown: FormatName) -> None:
         from reroute_cli.exports.markdown import report_markdown
 
         sink.result(report_markdown(report, verbose=sink.verbose))
+    elif shown is not FormatName.TEXT:
+        from reroute_cli.exports.numbers import NUMBERS
+
+        sink.result(NUMBERS[shown](report))
     else:
         from reroute_cli.render_profile import report_page
 

@@ -9,6 +9,7 @@ from reroute_cli.errors import NotComparable, UsageError
 from reroute_cli.gates import all_gates
 from reroute_cli.records.comparison import Comparison, Row, Verdict
 from reroute_cli.regression import compare
+from reroute_cli.verdicts import relative_change
 from tests.cli import reports
 
 OK, WORSE, WIN, GONE, FREE = (
@@ -204,6 +205,37 @@ def test_a_gated_metric_that_is_gone_is_a_regression():
     found = judged(old, new)
     assert failed(found) == [(PRUNE, "decode_flops")]
     assert row(found, "decode_flops").reason == "unknown in the current report: the counter broke"
+
+
+def test_a_gated_statistic_that_is_gone_is_a_regression():
+    """A statistic and a ratio that can't be taken any more fail as exact metrics do."""
+    old, new = reports.make(), reports.make()
+    part = reports.arm(new, PRUNE)
+    del part["metrics"]["tpot"], part["ratios"]["tpot"]
+    part["unknown"]["tpot"] = "one token"
+    found = judged(old, new, "tpot.p90:10%", "tpot.ratio:10%")
+    assert failed(found) == [(PRUNE, "tpot.p90"), (PRUNE, "tpot.ratio")]
+    assert row(found, "tpot.p90").reason == "unknown in the current report: one token"
+
+
+def test_an_item_without_a_value_is_a_regression():
+    """A value that the baseline has for an item and the current report has not is missing, by name."""
+    old, new = reports.make(), reports.make()
+    reports.set_values(reports.arm(old, PRUNE), "kv_end", [[5], [], [7]])
+    reports.set_values(reports.arm(new, PRUNE), "kv_end", [[5], [6], []])
+    found = row(judged(old, new), "kv_end")
+    assert (found.verdict, found.reason) == (GONE, "no value for table")
+    assert found.items is not None
+    assert found.items.total == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "change"),
+    [(100, 110, 0.1), (-2.0, -1.0, 0.5), (0, 0, 0.0), (0, 1, None), (None, 1, None), (5e-324, 1e30, None)],
+)
+def test_a_change_is_relative_to_the_baselines_size(before, after, change):
+    """Up is plus whatever the sign; of nothing, of what is unknown and beyond floats there is no share."""
+    assert relative_change(before, after) == change
 
 
 def test_a_metric_without_a_gate_is_missed_on_the_same_machine_only():

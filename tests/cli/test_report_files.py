@@ -150,6 +150,13 @@ def test_size_is_bounded_before_reading(file, monkeypatch):
     _refused(file, Failure, "too large")
 
 
+def test_a_cut_file_is_called_truncated(file, text):
+    """Where the file ends too early, in a string or between two values, the sentence says so."""
+    for length in (text.index("pocket") + 3, text.index('"workload"') - 1):
+        file.write_text(text[:length])
+        _refused(file, Failure, "the file looks truncated")
+
+
 def _sentence(file: Path, content: bytes) -> str:
     """What reading these bytes says; nothing where they are a report."""
     file.write_bytes(content)
