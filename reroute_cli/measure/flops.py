@@ -32,7 +32,7 @@ def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> in
     return int(2 * batch * heads * rows * key[2] * (width + value[3]))
 
 
-# Fused kernels that torch's own table lacks (the first two), or refuses with grouped heads before torch 2.13.
+# Fused kernels that torch's own table lacks (the first two), or in older releases refuses with grouped heads.
 _FORMULAS = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
     torch.ops.aten._scaled_dot_product_fused_attention_overrideable: _attention_flops,

@@ -142,6 +142,29 @@ def test_grouped_heads_cost_as_much_as_heads_of_their_own(keys, grad):
     assert meter.flops.unknown == set()
 
 
+ATEN = torch.ops.aten
+
+
+@pytest.mark.parametrize("keys", [4, 2])
+@pytest.mark.parametrize(
+    ("kernel", "more"),
+    [
+        (ATEN._scaled_dot_product_flash_attention, ()),
+        (ATEN._scaled_dot_product_efficient_attention, (None, False)),
+        (ATEN._scaled_dot_product_cudnn_attention, (None, False)),
+        (ATEN._scaled_dot_product_fused_attention_overrideable, ()),
+        (ATEN._scaled_dot_product_flash_attention_for_cpu, ()),
+    ],
+)
+def test_every_fused_kernel_counts_the_same_rectangle(kernel, more, keys):
+    """The kernels of GPUs too, by their shapes alone: all query heads, grouped keys or not."""
+    q, k = (torch.empty(2, heads, rows, 8, device="meta") for heads, rows in ((4, 5), (keys, LENGTH)))
+    meter = FlopMeter(Model())
+    with meter:
+        kernel(q, k, k, *more)
+    assert meter.flops.total == 2 * 2 * 4 * linear(5, 8, LENGTH)
+
+
 def test_what_counts_is_left_as_it_was_also_by_an_exception():
     """After the block, and after an exception in it, no hook, no mode and no lock is left behind."""
     hooks = torch.nn.modules.module
