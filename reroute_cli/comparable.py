@@ -6,7 +6,7 @@ Pure: reports in, sentences or differences out. Knows no gates and no verdicts.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,7 @@ def _settings(baseline: Report, current: Report) -> Iterator[str]:
 def _items(current: Report, pairing: Pairing) -> Iterator[str]:
     known = {index for _, index in pairing.pairs}
     if added := [item.id for index, item in enumerate(current.workload.items) if index not in known]:
-        yield f"{len(added)} of {len(current.workload.items)} items are not the baseline's ({_some(added)})"
+        yield f"{len(added)} of {len(current.workload.items)} items are not the baseline's ({some(added)})"
 
 
 def _schedules(baseline: Report, current: Report, pairing: Pairing) -> Iterator[str]:
@@ -180,6 +180,7 @@ def _short(value: Any) -> str:
     return "unknown" if value is None else f"'{str(value)[:60]}'"
 
 
-def _some(names: list[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(f"'{name[:60]}'" for name in names[:3]) + more

@@ -130,7 +130,7 @@ def _items(items: ItemChanges, direction: str, unit: str) -> str:
         return said
     before, after = pair(items.largest.baseline, items.largest.current, unit)
     moved = relative_change(items.largest.baseline, items.largest.current)
-    return f"{said}, most of all {items.largest.id}: {before} → {after} ({change(moved)})"
+    return f"{said}, most of all {items.largest.id[:60]}: {before} → {after} ({change(moved)})"
 
 
 def summary(comparison: Comparison) -> str:

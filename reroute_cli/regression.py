@@ -15,6 +15,7 @@ from reroute_cli.comparable import (
     environment_differences,
     machine_differences,
     pair_items,
+    some,
 )
 from reroute_cli.errors import NotComparable, UsageError
 from reroute_cli.gates import ANSWERS, GATED, Gate, Stat
@@ -132,7 +133,7 @@ def _rows(baseline: Report, current: Report, gates: Sequence[Gate], pairing: Pai
     """Arms in the baseline's order, then the whole run; what is missing stands where it was."""
     if pairing.lost:
         total = len(baseline.workload.items)
-        yield _lost("items", None, total, total - len(pairing.lost), ", ".join(pairing.lost))
+        yield _lost("items", None, total, total - len(pairing.lost), some(pairing.lost))
     arms = {arm.name: arm for arm in current.arms}
     same_machine = not machine_differences(baseline, current)
     for old in baseline.arms:

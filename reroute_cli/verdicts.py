@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from reroute_cli.comparable import some
 from reroute_cli.gates import ANSWERS, EXACT, GATED, Gate, Limit, Stat
 from reroute_cli.metrics import METRICS, Better, Kind
 from reroute_cli.records.comparison import ItemChanges, LargestChange, Row, Verdict
@@ -171,7 +172,7 @@ def _compare_items(subject: Subject, gate: Gate, old: Series, new: Series) -> Ro
         current=_mean([after for _, _, after in found]),
         items=_item_changes(found, sides, better),
         verdict=verdict,
-        reason=f"no value for {', '.join(gone)}" if gone else None,
+        reason=f"no value for {some(gone)}" if gone else None,
     )
 
 

@@ -16,6 +16,7 @@ from reroute_cli import models
 from reroute_cli.commands.profile import show_report
 from reroute_cli.exports.numbers import NUMBERS
 from reroute_cli.output import Sink
+from reroute_cli.regression_check import accept_command
 from reroute_cli.run_options import FormatName
 from tests.cli import reports
 
@@ -94,6 +95,12 @@ def test_json_on_stdout_stays_json(profile, baseline):
     assert result.exit_code == 3
     assert json.loads(result.stdout)["schema"] == "reroute.report/1"
     assert result.stderr == "error: 1 of 19 gates failed: kv_end of dense\n"
+
+
+def test_the_remedy_without_an_output_is_to_measure_again():
+    """Where nothing was written the way to accept is -o in place of --baseline, quoted for a shell."""
+    command = accept_command(Path("main branch.json"), None)
+    assert command == "measure again with -o 'main branch.json' in place of --baseline"
 
 
 def _sleep_when_routed(module: Any, args: Any, kwargs: Any) -> None:

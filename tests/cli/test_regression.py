@@ -140,6 +140,7 @@ def test_the_ratio_to_dense_is_gated_on_routed_arms():
     assert failed(found) == [(PRUNE, "ttft.ratio")]
     assert row(found, "ttft.ratio").change == pytest.approx(0.12)
     assert row(found, "ttft.ratio", "nuwa-reroute").verdict is OK
+    assert row(found, "ttft.p50", gated=False).verdict is FREE
     assert not [part for part in found.rows if part.name == "ttft.ratio" and part.arm == "dense"]
 
 
@@ -193,8 +194,15 @@ def test_an_item_that_is_gone_is_a_regression():
             reports.set_values(part, name, [values[0], values[2]])
     found = judged(old, new, "ttft:10%")
     assert failed(found) == [(None, "items"), *((arm, "ttft.p50") for arm in reports.ARMS)]
-    assert row(found, "items", None).reason == "shelf"
+    assert row(found, "items", None).reason == "'shelf'"
     assert row(found, "prefill_flops").verdict is OK
+
+
+def test_many_lost_items_are_counted_and_a_few_named():
+    """A line stays a line, however many items there were."""
+    old, new = reports.make(items=[f"item {i}" for i in range(9)]), reports.make(items=("item 8",))
+    reason = row(judged(old, new), "items", None).reason
+    assert reason == "'item 0', 'item 1', 'item 2' and 5 more"
 
 
 def test_a_gated_metric_that_is_gone_is_a_regression():
@@ -224,7 +232,7 @@ def test_an_item_without_a_value_is_a_regression():
     reports.set_values(reports.arm(old, PRUNE), "kv_end", [[5], [], [7]])
     reports.set_values(reports.arm(new, PRUNE), "kv_end", [[5], [6], []])
     found = row(judged(old, new), "kv_end")
-    assert (found.verdict, found.reason) == (GONE, "no value for table")
+    assert (found.verdict, found.reason) == (GONE, "no value for 'table'")
     assert found.items is not None
     assert found.items.total == 1
 
