@@ -96,11 +96,15 @@ def read_manifest(path: Path, limit: int) -> Items:
     """At most `limit` items of a manifest, spread evenly; raises Failure that names file and line."""
     if path.exists() and not path.is_file():
         raise Failure(f"the manifest '{path}' is not an ordinary file: save it to one first")
-    available = sum(1 for _ in _entries(path))
+    available = 0
+    for number, raw in _lines(path):
+        _item(raw, path, number)
+        available += 1
     if not available:
         raise Failure(f"the manifest '{path}' has no line in it: write lines such as {_LINE}")
     wanted = set(spread(available, limit))
-    items = tuple(item for index, item in enumerate(_entries(path)) if index in wanted)
+    lines = (line for index, line in enumerate(_lines(path)) if index in wanted)
+    items = tuple(_item(raw, path, number) for number, raw in lines)
     seen: dict[str, str] = {}
     for item in items:
         if item.id in seen:
@@ -125,13 +129,13 @@ def _of_pictures(images: Sequence[str], question: str, limit: int | None) -> Ite
     return Items(tuple(items[index] for index in spread(len(items), limit or len(items))), len(items))
 
 
-def _entries(path: Path) -> Iterator[Item]:
-    """Every item of a manifest, checked; blank lines are skipped."""
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of every line that is not blank; of an endless one, as much as shows that it is."""
     try:
         with path.open("rb") as file:
             for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), 1):
                 if raw.strip():
-                    yield _item(raw, path, number)
+                    yield number, raw
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise Failure(f"the manifest '{path}' can't be read ({reason}): check the path") from error

@@ -40,14 +40,14 @@ def _one(arm: ArmPart) -> str:
 
 def _several(arms: list[ArmPart]) -> str:
     """The extremes: who has the first token soonest, and whose answers are dense's."""
-    timed = [arm for arm in arms if "ttft" in arm.ratios]
-    soonest = min(timed, key=lambda arm: arm.ratios["ttft"].value)
+    said = []
+    if timed := [arm for arm in arms if "ttft" in arm.ratios]:
+        soonest = min(timed, key=lambda arm: arm.ratios["ttft"].value)
+        ttft = quotient(soonest.ratios["ttft"])
+        said.append(f"first token soonest with {title(soonest)}, TTFT {ttft}")
     closest = max(arms, key=lambda arm: sum(item.agrees for item in arm.items))
-    ttft = quotient(soonest.ratios["ttft"])
-    return (
-        f"{len(arms)} schedules{amount(arms[0])}: first token soonest with {title(soonest)}, TTFT {ttft}; "
-        f"most answers equal with {title(closest)}, {equal_answers(closest)}"
-    )
+    said.append(f"most answers equal with {title(closest)}, {equal_answers(closest)}")
+    return f"{len(arms)} schedules{amount(arms[0])}: {'; '.join(said)}"
 
 
 def warnings(report: Report, *, verbose: bool) -> Iterator[str]:

@@ -92,7 +92,7 @@ def _costs(report: Report) -> Table:
     rows = []
     for index, arm in enumerate(report.arms):
         names = ("prefill_flops", "kv_prefill", "kv_end")
-        parts = [value(arm, name) if not index else quotient(arm.ratios.get(name)) for name in names]
+        parts = [_ratio_value(arm, name) if index else value(arm, name) for name in names]
         rows.append((title(arm), value(arm, "visual_tokens"), *parts, value(arm, "agreement")))
     headers = ("mean over items", "tokens/layer", "prefill", "KV prefill", "KV end", "equal")
     return Table(headers, tuple(rows), right=(1, 2, 3, 4, 5))
