@@ -51,6 +51,6 @@ app.command("env")(env.env)
 
 
 def main() -> None:
-    """Run the command line; the console script `reroute` and `python -m reroute_cli` call this."""
+    """Run the command line; `reroute_cli.__main__` calls this under its guard against Ctrl-C."""
     open_streams()
     app()
