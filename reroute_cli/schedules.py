@@ -95,7 +95,7 @@ class ScheduleChoice:
             ratio = ratio_for_budget(self.budget or 0.0, target.visual)
             if ratio >= 1.0:  # so small a budget that nothing is left of it beside 1
                 raise UsageError(
-                    f"--budget {self.budget} of {target.visual} visual tokens is nothing: give 1 or more per layer"
+                    f"--budget {self.budget} is nothing beside {target.visual} visual tokens: give 1 or more"
                 )
         return solve(
             self.method or DENSE,
