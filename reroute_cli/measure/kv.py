@@ -61,7 +61,7 @@ def _storage_bytes(layer: Any, seen: set[int]) -> int:
 def _dense_bytes(layer: Any) -> int:
     """Bytes of this layer with nothing removed; a sliding layer holds no more than its window even then."""
     length = int(layer.get_seq_length())
-    window = getattr(layer, "sliding_window", None)
+    window = getattr(layer, "sliding_window", getattr(layer, "window", None))  # a routed layer's is `window`
     held = length if window is None else min(length, int(window) - 1)
     return sum(
         tensor.shape[0] * tensor.shape[1] * held * tensor.shape[3] * tensor.element_size()

@@ -37,6 +37,7 @@ class Driver:
         self.uuids, self.processes, self.fails, self.lacks = uuids, list(processes), dict(fails), lacks
         self._used, self._energy = (chain(each, repeat(each[-1])) for each in (used, energy))
         self.inits = self.shutdowns = self.samples = 0
+        self.asked = set()
         self._sampled = threading.Condition()
         monkeypatch.setattr(pynvml, "nvmlLib", self)
         monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
@@ -51,6 +52,7 @@ class Driver:
 
     def _refusal(self, name):
         """The error code of this call, None where it succeeds."""
+        self.asked.add(name)
         if name in self.fails:
             return self.fails[name]
         closed = self.inits == self.shutdowns and name != "nvmlInitWithFlags"

@@ -160,6 +160,20 @@ def test_the_model_is_untouched_afterwards_also_by_an_exception():
     assert answer(subject.model, subject.inputs(ONE), clock, new=2).tokens == 2
 
 
+def test_a_clock_that_is_used_again_forgets_the_first_run(monkeypatch):
+    """The second run's parts are its own, and a third one without the decoder has no vision."""
+    subject, time = tiny("llava"), Time(monkeypatch)
+    clock = TokenClock("cpu", subject.model)
+    for seconds in (3, 5):
+        with acting((subject.model.get_input_embeddings(), lambda *_, seconds=seconds: time.sleep(seconds))):
+            answer(subject.model, subject.inputs(ONE), clock)
+        assert (clock.vision, clock.ttft, clock.decode) == pytest.approx((seconds, seconds, 2 * seconds))
+    with clock:
+        clock(torch.zeros(1, 3, dtype=torch.long), None)
+    with pytest.raises(RuntimeError, match="with the model"):
+        _ = clock.vision
+
+
 def test_what_was_not_timed_is_not_a_number():
     """Before the block, after an exception, without a token or a model, reading raises and says why."""
     clock = TokenClock("cpu")

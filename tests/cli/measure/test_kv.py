@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from reroute_cli.errors import Failure
 from reroute_cli.measure.kv import measure_kv
@@ -94,6 +95,34 @@ def test_bytes_are_those_of_arithmetic_after_the_prefill_and_at_the_end(name, ac
     assert end.tokens == tuple(width + NEW - 1 for width in ours.widths)
     assert end.bytes == tuple(per_token * tokens for tokens in end.tokens)
     assert end.dense_bytes == sum(dense.kv_bytes) + len(ours.widths) * per_token * (NEW - 1)
+
+
+@pytest.mark.parametrize("action", ["prune", "reroute"])
+@pytest.mark.parametrize(("name", "text"), [("llava", 9), ("smolvlm", 9), ("wide_window", 50)])
+def test_dense_bytes_are_those_that_the_dense_run_holds(name, text, action):
+    """Reduced from layer 0 on, no layer holds the whole prompt: dense bytes are still a dense cache's own.
+
+    The last case is a prompt of exactly its sliding window of 64, of which a dense cache holds 63.
+    """
+    subject, sample = tiny(name), (4, (2, 4), text)
+    dense = measure_kv(prefilled(subject, Schedule(), (sample,)))
+    routed = measure_kv(prefilled(subject, Schedule((Stage(0, 0.5), Stage(3, 0.25)), action), (sample,)))
+    assert routed.dense_bytes == dense.dense_bytes == sum(dense.tokens) * 2 * 2 * 16 * 4 > routed.total_bytes
+    assert (min(dense.tokens) < dense.logical) == (name == "wide_window") == (dense.logical == 64)
+    assert routed.logical == dense.logical == len(subject.ids(sample)) > max(routed.tokens)
+
+
+@pytest.mark.parametrize("tokens", [5, 8, 20])
+def test_a_sliding_layer_is_as_dense_as_it_gets(tokens):
+    """With a window of 8 a layer shows 7 tokens at most, reduced or not: dense bytes are those of 7."""
+    layer = DynamicSlidingWindowLayer(sliding_window=8)
+    states = torch.randn(1, 2, tokens, 8)
+    layer.update(states, states.clone())
+    cache = DynamicCache()
+    cache.layers.append(layer)
+    use = measure_kv(cache)
+    assert use.dense_bytes == 2 * 2 * min(tokens, 7) * 8 * 4
+    assert (use.tokens, use.logical) == ((min(tokens, 7),), tokens)
 
 
 def _answered(subject, samples):

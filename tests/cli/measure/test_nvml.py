@@ -128,7 +128,8 @@ def test_a_driver_that_refuses_to_start_is_not_shut_down(monkeypatch):
     driver = Driver(monkeypatch, fails={"nvmlInitWithFlags": pynvml.NVML_ERROR_DRIVER_NOT_LOADED})
     with sampler() as found:
         pass
-    assert (driver.inits, driver.shutdowns, found.reasons["device"]) == (0, 0, "NVML: Driver Not Loaded")
+    assert driver.asked == {"nvmlInitWithFlags"}
+    assert found.reasons["device"] == "NVML: Driver Not Loaded"
 
 
 def test_without_the_module_all_is_unknown(monkeypatch):
