@@ -66,6 +66,7 @@ def profile(
     items = _items(sink, images or [], question, manifest, limit)
     loading = LoadOptions(model, device, dtype, attn, load_format, seed)
     report = _measured(sink, loading, items.chosen, chosen, Plan(max_new_tokens, warmup, repeat))
+    _caveats(sink, chosen, report)
     if output is not None:
         write_file(output, to_json(report.as_dict()) + "\n")
     with judged(sink, check, report, output):
@@ -125,14 +126,15 @@ def _measured(
     with quiet_libraries(), sink.progress() as progress:
         progress.tell("loading the model")
         loaded = load(loading)
-        _caveats(sink, arms, loaded.family, loaded.layers)
         work = prepare(loaded, items, arms, plan.new_tokens)
         progress.expect(plan.jobs(len(items), len(arms)))
         measured = measure(work, plan, progress.tell, progress.done)
         return make_report(work, plan, measured, loading.seed)
 
 
-def _caveats(sink: Sink, arms: tuple[Arm, ...], family: str, layers: int) -> None:
+def _caveats(sink: Sink, arms: tuple[Arm, ...], report: Report) -> None:
+    """What to know of profiles that were made for another model."""
+    model = report.workload.model
     for arm in arms:
-        if caveat := arm.choice.caveat(family, layers):
+        if caveat := arm.choice.caveat(model.family, model.layers):
             sink.talk(caveat)
