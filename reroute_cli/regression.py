@@ -117,9 +117,9 @@ def _notes(baseline: Report, current: Report, asked: Sequence[Gate], held: Seque
         yield f"not gated, because the baseline lacks them: {', '.join(added)}"
     if unknown := [gate.name for gate in asked if gate not in held]:
         yield f"not gated, because the baseline does not know them: {', '.join(unknown)}"
-    standing = {(gate.metric, gate.stat) for gate in held if not gate.given}
+    standing = {gate.metric for gate in held if not gate.given}
     for gate in held:
-        if gate.given and (gate.metric, gate.stat) in standing:
+        if gate.given and gate.metric in standing:
             typed = f"{gate.name}:{gate.limit.text}"
             yield f"{gate.metric} is gated exactly by default, so {typed} adds nothing"
 

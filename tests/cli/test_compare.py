@@ -109,6 +109,20 @@ def test_the_table_shows_each_arm_with_its_verdicts(run, pair, monkeypatch):
     assert max(map(len, before_lines.splitlines())) <= 80
 
 
+def test_a_change_that_scaling_hides_is_shown_in_full(run, save):
+    """One FLOP in billions is a regression, and the line shows the digits that differ."""
+    new = reports.make()
+    reports.set_values(
+        reports.arm(new, "dense"), "prefill_flops", [[3_460_000_000], [3_494_600_001], [3_529_200_000]]
+    )
+    result = run("compare", save(reports.make(), "a.json"), save(new, "b.json"))
+    assert (
+        "REGRESSION dense prefill_flops: 1 of 3 items worse, most of all shelf: "
+        "3,494,600,000 FLOPs → 3,494,600,001 FLOPs (+3e-08%); limit 0 (exact)" in result.stdout
+    )
+    assert _table(result.stdout)["dense prefill_flops"][2] == "+1e-08%"
+
+
 def test_verbose_shows_every_metric(run, pair):
     """-v lists what nothing gates too, and unknown as unknown."""
     rows = _table(run("compare", *pair, "-v").stdout)

@@ -285,10 +285,13 @@ def test_a_gate_that_would_loosen_a_default_is_noted():
     """A default gate stays, so a wider one beside it decides nothing: the reader is told."""
     old, new = reports.make(), reports.make()
     reports.scale(reports.arm(new, PRUNE), "prefill_flops", 1.02)
-    found = judged(old, new, "prefill_flops:5%")
+    found = judged(old, new, "prefill_flops:5%", "kv_end.max:1MiB", "ttft:25%")
     verdicts = [part.verdict for part in found.rows if part.name == "prefill_flops" and part.arm == PRUNE]
     assert verdicts == [WORSE, OK]
-    assert found.notes == ["prefill_flops is gated exactly by default, so prefill_flops:5% adds nothing"]
+    assert found.notes == [
+        "prefill_flops is gated exactly by default, so prefill_flops:5% adds nothing",
+        "kv_end is gated exactly by default, so kv_end.max:1MiB adds nothing",
+    ]
 
 
 @pytest.mark.parametrize("gate", ["scoring_flops:10%", "scoring_flops.mean:10%"])
