@@ -5,7 +5,6 @@ Knows the operating system's and the driver's counters; no model. Unknown is Non
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from reroute_cli import units
@@ -44,14 +43,14 @@ def free_bytes(device: str) -> int | None:
 
 
 def _free_host() -> int | None:
-    """What the kernel thinks can be had without swapping; elsewhere the pages that nobody uses."""
+    """What the Linux kernel thinks can be had without swapping; other systems do not say."""
     try:
         for line in _MEMINFO.read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, AttributeError):
-        return None
+    except (OSError, ValueError):
+        pass
+    return None
 
 
 def _free_in_group() -> int | None:
