@@ -61,7 +61,7 @@ Model = Annotated[
         "--model",
         envvar="REROUTE_MODEL",
         metavar="MODEL",
-        help="A hub id, a local folder, or 'pocket', the embedded model.",
+        help="A hub id, a name that 'reroute models' lists, a local folder, or 'pocket', the embedded model.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -86,7 +86,7 @@ Load = Annotated[
     LoadFormat,
     typer.Option(
         "--load-format",
-        help="dummy: random weights of the right shapes; the config and the processor are still needed.",
+        help="dummy: random weights of the right shapes; models that 'reroute models' lists need no network.",
         rich_help_panel=_MODEL,
     ),
 ]
