@@ -98,10 +98,10 @@ class NvmlSampler:
         """The handle of the whole GPU or of the MIG slice with this UUID."""
         try:
             return self._nvml.nvmlDeviceGetHandleByUUID(f"GPU-{self._uuid}")
-        except self._nvml.NVMLError as error:
+        except self._nvml.NVMLError:
             with suppress(self._nvml.NVMLError):
                 return self._nvml.nvmlDeviceGetHandleByUUID(f"MIG-{self._uuid}")
-            raise error
+            raise
 
     def _unknown(self, reason: str) -> bool:
         self.reasons = dict.fromkeys(("process", "device", "energy"), reason)

@@ -1,6 +1,7 @@
 """The NVML sampler on the real pynvml over a driver that fails in each way drivers do."""
 
 import threading
+from time import sleep
 
 import pynvml
 import pytest
@@ -43,11 +44,11 @@ def test_the_peak_is_kept_over_the_whole_context(monkeypatch):
 
 @pytest.mark.parametrize("used", [[900, 100], [100, 900]], ids=["first", "last"])
 def test_the_first_and_the_last_moment_are_sampled_too(monkeypatch, used):
-    """With a period longer than the run, the peaks are those of its beginning and its end."""
+    """With a period longer than the run, the peaks are those of its beginning and its end, and of no other."""
     driver = Driver(monkeypatch, used=used)
     with NvmlSampler("abc", period=1000, pid=PID) as found:
-        pass
-    assert found.device == 900
+        sleep(5 * module.PERIOD)
+    assert (found.device, found.period, driver.samples) == (900, 1000, 2)
     assert_closed(driver)
 
 
