@@ -44,7 +44,7 @@ def test_the_peak_is_kept_over_the_whole_context(monkeypatch):
 
 @pytest.mark.parametrize("used", [[900, 100], [100, 900]], ids=["first", "last"])
 def test_the_first_and_the_last_moment_are_sampled_too(monkeypatch, used):
-    """With a period longer than the run, the peaks are those of its beginning and its end, and of no other."""
+    """With a period longer than the run, the peaks are those of its beginning and its end."""
     driver = Driver(monkeypatch, used=used)
     with NvmlSampler("abc", period=1000, pid=PID) as found:
         sleep(5 * module.PERIOD)
