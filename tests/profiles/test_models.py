@@ -11,8 +11,8 @@ from profiles import ProfileError
 from routing.cost import ModelShape, kv_bytes
 
 # Parameters of the published safetensors. Digit for digit where a public copy of the number was found: the
-# `total` of the hub's own metadata, or total_size of model.safetensors.index.json over two bytes. InternVL3-1B
-# and -38B have the layout of InternVL2.5-1B and -38B, whose metadata these are.
+# `total` of the hub's own metadata, or total_size of model.safetensors.index.json over two bytes. InternVL3
+# 1B and 38B have the layout of InternVL2.5 1B and 38B, whose metadata these are.
 EXACT = {
     "llava-1.5-7b": 7_063_427_072,
     "qwen2-vl-2b": 2_208_985_600,
