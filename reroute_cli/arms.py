@@ -9,8 +9,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from reroute_cli.errors import UsageError
+from reroute_cli.metrics import DENSE_ARM
 from reroute_cli.options import ActionName
-from reroute_cli.records.report import DENSE_ARM
 from reroute_cli.schedules import DENSE, ScheduleChoice
 
 _ACTIONS = tuple(action.value for action in ActionName)

@@ -19,9 +19,9 @@ from reroute_cli.comparable import (
 )
 from reroute_cli.errors import NotComparable, UsageError
 from reroute_cli.gates import ANSWERS, GATED, Gate, Stat
-from reroute_cli.metrics import Kind, Level
+from reroute_cli.metrics import DENSE_ARM, Kind, Level
 from reroute_cli.records.comparison import ChangedAnswer, Comparison, Row, Side, Verdict
-from reroute_cli.records.report import DENSE_ARM, ArmPart, Measured, Report
+from reroute_cli.records.report import ArmPart, Measured, Report
 from reroute_cli.verdicts import PRESENCE, Number, Subject, judge, show, statistic, worst
 
 _EXACT_FIRST = sorted(GATED, key=lambda name: GATED[name].kind is not Kind.EXACT)

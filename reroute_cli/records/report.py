@@ -11,12 +11,11 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from reroute_cli.metrics import METRICS, Level
+from reroute_cli.metrics import DENSE_ARM, METRICS, Level
 from reroute_cli.records.answer import StagePart
 from reroute_cli.records.section import Part, Section, Source, as_json
 
 SCHEMA = "reroute.report/1"
-DENSE_ARM = "dense"
 Number = int | float
 
 

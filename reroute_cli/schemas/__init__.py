@@ -15,10 +15,15 @@ from pydantic import BaseModel
 
 from reroute_cli.output import write_file
 from reroute_cli.records.answer import AnswerRecord
+from reroute_cli.records.comparison import Comparison
 from reroute_cli.records.report import Report
 
 FOLDER = Path(__file__).resolve().parent
-MODELS: dict[str, type[BaseModel]] = {"answer-1": AnswerRecord, "report-1": Report}
+MODELS: dict[str, type[BaseModel]] = {
+    "answer-1": AnswerRecord,
+    "comparison-1": Comparison,
+    "report-1": Report,
+}
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
