@@ -91,10 +91,7 @@ def notes(report: Report) -> Iterator[str]:
     """How the numbers were made, and who made them."""
     workload = report.workload
     yield _values(report)
-    yield (
-        "measured in this run, arms interleaved: times are p50 · p90, ratios are of p50 with a bootstrap 95% "
-        "interval; FLOPs, bytes and tokens are means over items"
-    )
+    yield _made(report)
     yield "2 FLOPs per multiply-add, the full attention rectangle; prefill FLOPs include scoring"
     if reason := _no_interval(report):
         yield f"no intervals: {reason}"
@@ -102,6 +99,14 @@ def notes(report: Report) -> Iterator[str]:
         yield f"{_count(cut, 'answer')} cut at --max-new-tokens {workload.new_tokens}"
     yield from _unknown(report)
     yield _who(report)
+
+
+def _made(report: Report) -> str:
+    means = "FLOPs, bytes and tokens are means over items"
+    if len(report.arms) == 1:
+        return f"measured in this run: times are p50 · p90; {means}"
+    ratios = "ratios are of p50 with a bootstrap 95% interval"
+    return f"measured in this run, arms interleaved: times are p50 · p90, {ratios}; {means}"
 
 
 def _values(report: Report) -> str:

@@ -10,7 +10,7 @@ from itertools import groupby
 
 from reroute_cli import units
 from reroute_cli.metrics import METRICS, Level
-from reroute_cli.records.report import ArmPart, Report
+from reroute_cli.records.report import ArmItem, ArmPart, Report
 from reroute_cli.reporting.blocks import Table
 from reroute_cli.reporting.words import number, quotient, short, title, typical, value
 
@@ -36,6 +36,7 @@ _INSIDE = {  # where FLOPs, bytes and seconds stand below one another
     "vision": "of it vision",
     "prefill": "of it prefill",
 }
+_COLUMN = 17  # characters of the widest cell: '84.4 ms · 91.6 ms'
 _A_TABLE = 3  # metrics beside one another, where arms go down the side
 _ITEM, _ANSWER = 18, 32  # characters of an item's id, of an answer
 _DIFFERENT = 8  # answers that differ, unless all are asked for
@@ -56,8 +57,14 @@ def _by_metric(report: Report, verbose: bool) -> Table:
     rows = [_metric_row(report, name) for name in names if _says_something(report, name)]
     if len(report.arms) == 1:
         return Table(("", "dense"), tuple((row[0], row[1]) for row in rows), right=(1,))
-    headers = ("", "dense", title(report.arms[1]), "ratio [95%]")
+    headers = ("", "dense", _heading(report.arms[1]), "ratio [95%]")
     return Table(headers, tuple(rows), right=(1, 2))
+
+
+def _heading(arm: ArmPart) -> str:
+    """The arm's name above its column; the headline has told a name that would push the numbers aside."""
+    name = title(arm)
+    return name if len(name) <= _COLUMN else "routed"
 
 
 def _all_arm_metrics() -> list[str]:
@@ -158,8 +165,7 @@ def item_table(report: Report) -> Table:
     """Every question with the dense arm's answer."""
     pairs = zip(report.workload.items, report.dense.items, strict=True)
     rows = tuple(
-        (short(asked.id, _ITEM), short(asked.question, _ANSWER), short(item.answer, _ANSWER))
-        for asked, item in pairs
+        (short(asked.id, _ITEM), short(asked.question, _ANSWER), _answer(item)) for asked, item in pairs
     )
     return Table(("item", "question", "dense answered"), rows)
 
@@ -173,12 +179,16 @@ def difference_table(report: Report, *, everything: bool) -> tuple[Table | None,
     return Table(("item", "arm", "answered", "dense answered"), shown), len(rows) - len(shown)
 
 
+def _answer(item: ArmItem) -> str:
+    return short(item.answer, _ANSWER) or "(nothing)"
+
+
 def _differences(report: Report, index: int) -> list[tuple[str, ...]]:
     """One item's, arm by arm."""
     dense = report.dense.items[index]
     pairs = ((arm, arm.items[index]) for arm in report.arms[1:])
     return [
-        (short(item.id, _ITEM), title(arm), short(item.answer, _ANSWER), short(dense.answer, _ANSWER))
+        (short(item.id, _ITEM), title(arm), _answer(item), _answer(dense))
         for arm, item in pairs
         if not item.agrees
     ]
