@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def profile(
     images: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[IMAGE]...", help="Picture files; by default samples.", show_default=False),
+        typer.Argument(metavar="IMAGE", help="Picture files; by default samples.", show_default=False),
     ] = None,
     question: run_options.Question = None,
     manifest: run_options.Manifest = None,
