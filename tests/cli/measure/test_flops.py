@@ -133,7 +133,7 @@ def test_an_attention_kernel_without_a_formula_is_named(monkeypatch, grad, named
 @pytest.mark.parametrize("grad", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 @pytest.mark.parametrize("keys", [1, 2, 4])
 def test_grouped_heads_cost_as_much_as_heads_of_their_own(keys, grad):
-    """Four query heads do the same work however many key heads they share; values may have another width."""
+    """Four query heads do the same work however many key heads they share."""
     q, k, v = (torch.randn(2, heads, n, 8) for heads, n in ((4, 5), (keys, LENGTH), (keys, LENGTH)))
     meter = FlopMeter(Model())
     with grad(), meter:
@@ -157,12 +157,14 @@ ATEN = torch.ops.aten
     ],
 )
 def test_every_fused_kernel_counts_the_same_rectangle(kernel, more, keys):
-    """The kernels of GPUs too, by their shapes alone: all query heads, grouped keys or not."""
+    """The kernels of GPUs too, by their shapes alone: all query heads, grouped keys or not, narrow values."""
     q, k = (torch.empty(2, heads, rows, 8, device="meta") for heads, rows in ((4, 5), (keys, LENGTH)))
-    meter = FlopMeter(Model())
-    with meter:
-        kernel(q, k, k, *more)
-    assert meter.flops.total == 2 * 2 * 4 * linear(5, 8, LENGTH)
+    for values in (k, k[..., :6]):
+        meter = FlopMeter(Model())
+        with meter:
+            kernel(q, k, values, *more)
+        width = values.shape[-1]
+        assert meter.flops.total == 2 * 4 * (linear(5, 8, LENGTH) + linear(5, LENGTH, width))
 
 
 def test_what_counts_is_left_as_it_was_also_by_an_exception():
