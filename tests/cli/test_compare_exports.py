@@ -79,6 +79,18 @@ def test_junit_reports_what_is_missing():
     assert [case[0].attrib["type"] for case in suite] == ["missing"]
 
 
+def test_junit_reports_a_loss_that_nothing_gates():
+    """What the same machine could measure before and not now fails as a case of its own."""
+    new = reports.make()
+    del reports.arm(new, PRUNE)["metrics"]["torch_peak_allocated"]
+    reports.arm(new, PRUNE)["unknown"]["torch_peak_allocated"] = "the allocator is silent"
+    found = compare(reports.build(reports.make()), reports.build(new), all_gates([]))
+    suite = _suites(junit.export(found))[PRUNE]
+    told = {case.attrib["name"]: case[0].attrib["message"] for case in suite if len(case)}
+    assert list(told) == ["torch_peak_allocated.p50"]
+    assert "the allocator is silent" in told["torch_peak_allocated.p50"]
+
+
 def test_xml_holds_no_forbidden_character():
     """What XML can't hold is left out, what it can is escaped and comes back."""
     suites = _suites(junit.export(_comparison()))
@@ -165,7 +177,9 @@ BENCHER = {  # https://bencher.dev/bmf.json
 
 def test_github_action_benchmark_gets_one_direction_a_file():
     """Entries have the fields of the action; what is better when bigger is in the other file only."""
-    report = reports.build(reports.make())
+    plain = reports.make()
+    reports.set_values(reports.arm(plain, "dense"), "ttft", [[0.1, 0.2, 0.9], [0.1, 0.2, 0.9], [0.2]])
+    report = reports.build(plain)
     smaller = json.loads(github_action_benchmark.export(report))
     bigger = json.loads(github_action_benchmark.export_bigger(report))
     for entries in (smaller, bigger):
@@ -178,6 +192,7 @@ def test_github_action_benchmark_gets_one_direction_a_file():
         "output_rate ratio",
     }
     by_name = {entry["name"]: entry for entry in smaller}
+    assert by_name["pocket / dense / ttft"]["value"] == 0.2  # the median; the mean is 0.37
     ttft = by_name["pocket / nuwa-prune / ttft"]
     # 0.121 × 0.5 for the first item, 1% more for each further one, 2% more for each further round
     assert ttft["value"] == pytest.approx(0.0605 * 1.03)

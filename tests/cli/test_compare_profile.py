@@ -14,9 +14,11 @@ import pytest
 
 from reroute_cli import models
 from reroute_cli.commands.profile import show_report
+from reroute_cli.errors import Regression
 from reroute_cli.exports.numbers import NUMBERS
+from reroute_cli.gates import all_gates
 from reroute_cli.output import Sink
-from reroute_cli.regression_check import accept_command
+from reroute_cli.regression_check import RegressionCheck, accept_command, judged
 from reroute_cli.run_options import FormatName
 from tests.cli import reports
 
@@ -185,6 +187,19 @@ def test_what_is_wrong_is_found_before_measuring(profile, fails, baseline, tmp_p
     }
     fails(profile(*(part.format(**names) for part in arguments)), code, *words)
     assert baseline.read_text() == text
+
+
+def test_the_comparison_is_made_where_the_result_has_no_reader():
+    """`reroute profile --baseline ... | head -1`: a regression still leaves with its code, a pass quietly."""
+    worse = reports.make()
+    reports.scale(reports.arm(worse, "dense"), "kv_end", 2)
+    gates = tuple(all_gates([]))
+    check = RegressionCheck(Path("main.json"), reports.build(reports.make()), gates, strict=False)
+    for plain, leaves in ((worse, Regression), (reports.make(), BrokenPipeError)):
+        with pytest.raises(leaves), judged(Sink(quiet=True), check, reports.build(plain), None):
+            raise BrokenPipeError
+    with pytest.raises(BrokenPipeError), judged(Sink(quiet=True), None, reports.build(worse), None):
+        raise BrokenPipeError
 
 
 def test_a_verdict_survives_a_reader_that_went_away(tmp_path):
