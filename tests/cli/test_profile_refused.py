@@ -93,7 +93,7 @@ def test_a_prompt_beyond_the_context_is_refused_before_the_run(run, fails, pictu
 @pytest.mark.usefixtures("unmeasured")
 def test_a_budget_out_of_reach_is_refused_before_the_run(run, fails):
     """Exit 2, with what can be reached."""
-    fails(run("profile", "--method", "fastv", "--ratio", "0.99"), 2, "the nearest it reaches")
+    fails(run("profile", "--method", "fastv", "--ratio", "0.999"), 2, "the nearest it reaches")
 
 
 @pytest.mark.usefixtures("unmeasured")
