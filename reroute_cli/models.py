@@ -100,8 +100,8 @@ def _from_numbers(entry: ModelEntry, options: LoadOptions, device: str) -> Loade
 
     with explained(options.model):
         config = build_config(entry.config)
-        model = build_model(options.model, config, _settings(options, device), device, options.seed)
         processor = build_processor(entry.processor, config.get_text_config().vocab_size)
+        model = build_model(options.model, config, _settings(options, device), device, options.seed)
     loaded = _loaded(entry.hub, model, processor, options, device)
     return replace(loaded, config_digest=_digest(entry.config))
 
