@@ -67,7 +67,7 @@ Limit = Annotated[
         "--limit",
         metavar="N",
         callback=within(1, 1_000_000),
-        help="Items at most, spread evenly over all; by default 14, or every picture that is named.",
+        help="Items at most, spread evenly over all; by default 12, or every picture that is named.",
         show_default=False,
         rich_help_panel=_INPUT,
     ),
