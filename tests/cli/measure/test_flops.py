@@ -184,13 +184,38 @@ def test_what_counts_is_left_as_it_was_also_by_an_exception():
     assert meter.flops.total == counted > 0
 
 
-def test_a_meter_counts_anew_after_an_exception_inside_the_model():
+@pytest.mark.parametrize("name", ["rotary_emb", "rotary_pos_emb", "patch_positional_embedding"])
+@pytest.mark.parametrize("part", ["vision", "language"])
+def test_position_tables_count_nothing_wherever_they_are_made(name, part):
+    """Older releases multiply matrices for them, newer ones do not: the count is the same."""
+    model, plain = Model(), Model()
+    table = nn.Linear(3, 3)
+    getattr(model, part).add_module(name, table)
+
+    def look_up(*_):
+        table(torch.ones(2, 3))
+
+    getattr(model, part).register_forward_pre_hook(look_up)
+    found = []
+    for each in (plain, model):
+        with torch.no_grad(), FlopMeter(each) as meter:
+            each(torch.randn(1, LENGTH, WIDTH), torch.randn(1, 3, 4, 4))
+        found.append(meter.flops)
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_a_meter_counts_anew_after_an_exception_inside_the_model(error):
     """The decoder raised half-way in the first use; the second bills every part as a new meter does."""
     model = Model()
     meter, fresh = FlopMeter(model), FlopMeter(model)
     inputs = torch.randn(1, LENGTH, WIDTH), torch.randn(1, 3, 4, 4)
-    breaking = model.language.qkv.register_forward_hook(lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError), torch.no_grad(), meter:
+
+    def fail(*_):
+        raise error
+
+    breaking = model.language.qkv.register_forward_hook(fail)
+    with pytest.raises(error), torch.no_grad(), meter:
         model(*inputs)
     breaking.remove()
     for one in (meter, fresh):
