@@ -147,21 +147,13 @@ def _splits(image: Numbers, tower: Tower, size: Size) -> Pictures:
     """Idefics3, SmolVLM: scaled to a longest side, cut into squares, and the whole beside them."""
     tile = int(image["max_image_size"]["longest_edge"])
     longest = min(int(image["size"]["longest_edge"]), _LONGEST)
-    shorter = _shorter(longest, size)
+    shorter = int(longest / (max(size) / min(size)))
     shorter = max(1, shorter + shorter % 2)
-    scaled = (longest, shorter) if size[0] >= size[1] else (shorter, longest)
     across = ceil(longest / tile)
-    down = ceil(_shorter(across * tile, scaled) / tile)
+    down = ceil(int(across * tile / (longest / shorter)) / tile)
     count = across * down if image.get("do_image_splitting", True) and across > 1 else 0
     grids = (_native(tower),) * (count + 1)
     return Pictures(tower.visual_tokens(grids), grids)
-
-
-def _shorter(longest: int, size: Size) -> int:
-    """The other side of a picture of this shape, rounded as the library rounds for wide and tall ones."""
-    width, height = size
-    aspect = width / height
-    return int(longest / aspect) if width >= height else int(longest * aspect)
 
 
 _COUNTERS: dict[str, Callable[[Numbers, Tower, Size], Pictures]] = {

@@ -1,5 +1,6 @@
 """Models without a file: weights, processors and tokens of well-known models, with no network."""
 
+import json
 import socket
 
 import pytest
@@ -140,6 +141,19 @@ def test_several_pictures_have_their_own_tokens(record, photo, picture):
     options = ("--load-format", "dummy", "--max-new-tokens", "1")
     found = record(photo, picture, "where?", "-m", "qwen2.5-vl-3b", *options)
     assert found["tokens"]["visual"] == 23 * 17 + 8 * 8
+
+
+@pytest.mark.usefixtures("offline")
+def test_profile_measures_a_model_without_a_file(run, picture):
+    """`profile --load-format dummy`: dense and routed arms of a Qwen2.5-VL, with nothing downloaded."""
+    schedule = ("--method", "fastv", "--action", "prune", "--ratio", "0.5")
+    few = ("--max-new-tokens", "2", "--warmup", "0", "--repeat", "1", "--question", "where?")
+    model = ("-m", "qwen2.5-vl-3b", "--load-format", "dummy")
+    result = run("profile", picture, *model, *schedule, *few, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["workload"]["model"]["id"] == "Qwen/Qwen2.5-VL-3B-Instruct"
+    assert [arm["name"] for arm in found["arms"]] == ["dense", "fastv-prune"]
 
 
 def test_a_model_without_room_is_refused_before_it_is_allocated(run, fails, photo, monkeypatch):
