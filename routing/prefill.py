@@ -55,6 +55,7 @@ class Prefill:
         self._input_ids, self._sharing = input_ids, sharing
         self._rows: Rows | None = None  # None: the sequence is full
         self._full: Tensor | None = None  # (B, L, d) as of the last decision; deferred tokens live here
+        self._ours = False  # nobody else holds `_full`: it may be written into
         self._merged: Tensor | None = None  # the compact hidden states that `_full` holds already
         self._keys: Tensor | None = None  # key projections of all candidates, in this layer
         self._kept = layout.visual
@@ -114,7 +115,7 @@ class Prefill:
             return hidden
         if self._full is None:
             shape = (hidden.shape[0], self.layout.length, hidden.shape[2])
-            return scatter(hidden.new_zeros(shape), self._rows, hidden)
+            return scatter(hidden.new_zeros(shape), self._rows, hidden, in_place=not torch.is_grad_enabled())
         return self._restored(hidden)
 
     def _decide(self, number: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
@@ -158,7 +159,7 @@ class Prefill:
         new = pack(self.layout.text | keep, sizes)
         self._compact = {}
         if self._schedule.action is Action.REROUTE:
-            self._full = self._buffer(hidden)
+            self._full = self._restored(hidden)
             hidden = gather(self._full, new.safe)
         else:
             whole, kept = self._rows, self.layout.text | keep
@@ -167,22 +168,20 @@ class Prefill:
             self._keys = None if self._keys is None else gather(self._keys, inner.safe)
         self._rows = new
         if counts == self.layout.visual_counts and not self.layout.padded:
-            self._rows = self._full = None
+            self._rows, self._full, self._ours = None, None, False
         return hidden
 
-    def _buffer(self, hidden: Tensor) -> Tensor:
-        """The sequence at full length, in a buffer that is ours to write into (see `scatter`)."""
-        full = self._restored(hidden)
-        if full is hidden and not torch.is_grad_enabled():
-            return full.clone(memory_format=torch.contiguous_format)
-        return full
-
     def _restored(self, hidden: Tensor) -> Tensor:
-        """The sequence at full length (B, L, d), put together once for each `hidden`."""
+        """The sequence at full length (B, L, d), put together once for each `hidden`.
+
+        The first time in a buffer of its own, since others may hold what `_full` was before, and from then
+        on in that one, unless gradients are recorded.
+        """
         if self._rows is None or self._full is None:
             return hidden
         if self._merged is not hidden:
-            self._full, self._merged = scatter(self._full, self._rows, hidden), hidden
+            self._full = scatter(self._full, self._rows, hidden, in_place=self._ours)
+            self._merged, self._ours = hidden, not torch.is_grad_enabled()
         return self._full
 
     def _score(self, number: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:

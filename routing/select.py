@@ -82,15 +82,15 @@ def gather(full: Tensor, index: Tensor) -> Tensor:
     return full.flatten(0, 1).index_select(0, (index + offset).flatten()).view(batch, width, *full.shape[2:])
 
 
-def scatter(full: Tensor, rows: Rows, compact: Tensor) -> Tensor:
+def scatter(full: Tensor, rows: Rows, compact: Tensor, *, in_place: bool = False) -> Tensor:
     """`full` (B, L, d) with the valid rows of `compact` (B, W, d) at their columns.
 
-    Written into `full` itself, which must be contiguous; while gradients are recorded, into a copy instead.
+    A copy, unless in_place: then `full` itself, which must be contiguous and needed by no gradient.
     """
     values = compact.flatten(0, 1)
     if rows.valid is not None:
         values = values.index_select(0, rows.source)
-    if torch.is_grad_enabled():
+    if not in_place:
         return full.flatten(0, 1).index_copy(0, rows.target, values).view_as(full)
     full.view(-1, *full.shape[2:]).index_copy_(0, rows.target, values)
     return full

@@ -149,7 +149,7 @@ def _scoring_flops(subject, sample):
 
 
 def test_scoring_costs_the_keys_of_what_it_removes_and_one_query_row():
-    """Counted FLOPs of a decision: keys of 13 removed tokens, one query, a row of scores; 2 a multiply-add."""
+    """Counted FLOPs of a decision: keys of 13 removed tokens, a query, a row of scores; 2 a multiply-add."""
     subject, sample = tiny("llava"), (4, (1, 1), 7)
     length, width, key_width, heads_width = len(subject.ids(sample)), 64, 32, 64
     removed = 25 - 12
