@@ -147,8 +147,7 @@ def _splits(image: Numbers, tower: Tower, size: Size) -> Pictures:
     """Idefics3, SmolVLM: scaled to a longest side, cut into squares, and the whole beside them."""
     tile = int(image["max_image_size"]["longest_edge"])
     longest = min(int(image["size"]["longest_edge"]), _LONGEST)
-    shorter = int(longest / (max(size) / min(size)))
-    shorter = max(1, shorter + shorter % 2)
+    shorter = max(1, int(longest / (max(size) / min(size))))
     across = ceil(longest / tile)
     down = ceil(int(across * tile / (longest / shorter)) / tile)
     count = across * down if image.get("do_image_splitting", True) and across > 1 else 0

@@ -124,6 +124,15 @@ def test_the_grids_hold_the_patches_that_the_processor_makes(name):
     assert grids == ((1, high // patch, wide // patch),) * tiles
 
 
+def test_of_two_canvases_that_show_all_the_smaller_is_taken():
+    """A picture of 100 x 100 fits 336 x 336 and 672 x 672: the whole and one tile, not four."""
+    entry = profiles.model("llava-next-7b")
+    image = {**entry.processor.image, "image_grid_pinpoints": [[672, 672], [336, 336]]}
+    tower = ModelShape.from_config(entry.config).tower
+    made = count_pictures("llava_next", entry.config, image, tower, [(100, 100)])
+    assert made.visual == 576 + 24 * 24 + 24
+
+
 def test_several_pictures_add_up():
     """Tokens and grids of a prompt are those of its pictures, in order."""
     both, first, second = (
