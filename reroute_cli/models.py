@@ -95,8 +95,8 @@ def _from_files(name: str, options: LoadOptions, device: str) -> Loaded:
 
 def _from_numbers(entry: ModelEntry, options: LoadOptions, device: str) -> Loaded:
     """A well-known model with random weights: nothing is read and nothing downloaded."""
-    from reroute_cli.dummy import build_config, build_model
-    from reroute_cli.dummy_processor import build_processor
+    from reroute_cli.dummy.model import build_config, build_model
+    from reroute_cli.dummy.processor import build_processor
 
     with explained(options.model):
         config = build_config(entry.config)
@@ -171,7 +171,7 @@ def _load_model(source: Source, config: Any, options: LoadOptions, device: str) 
     """The model in eval mode on its device; random weights of the config's shapes for load_format dummy."""
     from transformers import AutoModelForImageTextToText
 
-    from reroute_cli.dummy import build_model
+    from reroute_cli.dummy.model import build_model
 
     settings = _settings(options, device)
     if options.load_format == "dummy":

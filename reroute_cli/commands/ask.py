@@ -101,7 +101,7 @@ def _record(
 
 
 def _show(sink: Sink, record: AnswerRecord, *, as_json: bool) -> None:
-    from reroute_cli.render import cost_card
+    from reroute_cli.render.card import cost_card
 
     if as_json:
         sink.json(record.as_dict())

@@ -12,12 +12,12 @@ import typer
 from reroute_cli import options
 from reroute_cli.errors import Failure
 from reroute_cli.output import Sink, check_writable, to_json, write_file
-from reroute_cli.regression_check import accept_command, refuse_same_file, verdict
+from reroute_cli.regression.check import accept_command, refuse_same_file, verdict
 
 if TYPE_CHECKING:
-    from reroute_cli.gates import Gate
     from reroute_cli.records.comparison import Comparison
     from reroute_cli.records.report import Report
+    from reroute_cli.regression.gates import Gate
 
 
 class Format(StrEnum):
@@ -67,8 +67,8 @@ def compare(
     verbose: options.Verbose = False,
 ) -> None:
     """Judge a report by another one: exit 0 where every gate holds, 3 where one fails, 5 for other work."""
-    from reroute_cli.gates import all_gates
-    from reroute_cli.report_files import read_report
+    from reroute_cli.records.files import read_report
+    from reroute_cli.regression.gates import all_gates
 
     gates = all_gates(gate or [])
     if problem := check_writable(output):
@@ -84,7 +84,7 @@ def compare(
 def _compared(
     baseline: tuple[Path, Report], current: tuple[Path, Report], gates: list[Gate], strict: bool
 ) -> Comparison:
-    from reroute_cli.regression import compare as judge
+    from reroute_cli.regression.compare import compare as judge
 
     names = (str(baseline[0]), str(current[0]))
     accept = accept_command(baseline[0], current[0])
@@ -93,7 +93,7 @@ def _compared(
 
 def _show(found: Comparison, current: Report, form: Format, output: Path | None, verbose: bool) -> None:
     """What was asked for, to the file where there is one and the table to stdout, else to stdout."""
-    from reroute_cli.render_compare import comparison_lines, comparison_page
+    from reroute_cli.render.comparison import comparison_lines, comparison_page
 
     if output is not None:
         write_file(output, _exported(found, current, form, verbose))
@@ -108,7 +108,7 @@ def _show(found: Comparison, current: Report, form: Format, output: Path | None,
 def _exported(found: Comparison, current: Report, form: Format, verbose: bool) -> str:
     from reroute_cli.exports import comparison_markdown, junit
     from reroute_cli.exports.numbers import NUMBERS
-    from reroute_cli.render_compare import comparison_text
+    from reroute_cli.render.comparison import comparison_text
 
     about_both: dict[Format, Callable[[Comparison], str]] = {
         Format.TEXT: lambda comparison: comparison_text(comparison, verbose=verbose),

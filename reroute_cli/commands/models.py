@@ -14,7 +14,7 @@ def models(json: options.Json = False) -> None:
     if json:
         Sink().json({"schema": "reroute.models/1", **found})
         return
-    from reroute_cli.render import STRONG, plain, table
+    from reroute_cli.render.draw import STRONG, plain, table
 
     families = [(row["model_type"], row["title"], row["boxes"] or "–") for row in found["families"]]
     refused = [(row["model_type"], row["reason"]) for row in found["refused"]]

@@ -13,7 +13,7 @@ from reroute_cli.schedules import ScheduleChoice
 from reroute_cli.sources import POCKET
 
 if TYPE_CHECKING:
-    from reroute_cli.shapes import Shaped
+    from reroute_cli.planning.shapes import Shaped
 
 TEXT_TOKENS = 64
 
@@ -81,14 +81,14 @@ def plan(
     if json:
         Sink().json(planned)
         return
-    from reroute_cli.render_plan import plan_page
+    from reroute_cli.render.plan import plan_page
 
     Sink().table(*plan_page(planned))
 
 
 def _prompt(model: str, images: list[str], visual_tokens: int | None) -> Shaped:
     """The model and its pictures: files, a number of tokens, or one picture of the model's own size."""
-    from reroute_cli.shapes import read_shape
+    from reroute_cli.planning.shapes import read_shape
 
     shaped = read_shape(model)
     if not images:
@@ -99,6 +99,6 @@ def _prompt(model: str, images: list[str], visual_tokens: int | None) -> Shaped:
 
 
 def _planned(choice: ScheduleChoice, shaped: Shaped, text_tokens: int, dtype: str) -> dict[str, Any]:
-    from reroute_cli.planning import make_plan
+    from reroute_cli.planning.plan import make_plan
 
     return make_plan(shaped, choice, text_tokens, shaped.dtype if dtype == "auto" else dtype)

@@ -13,7 +13,7 @@ from reroute_cli.errors import Failure, UsageError
 from reroute_cli.models import LoadOptions
 from reroute_cli.output import Sink, check_writable, to_json, write_file
 from reroute_cli.profiling.plan import Plan
-from reroute_cli.regression_check import judged, prepare
+from reroute_cli.regression.check import judged, prepare
 from reroute_cli.run_options import FormatName
 from reroute_cli.sources import POCKET
 
@@ -90,7 +90,7 @@ def show_report(sink: Sink, report: Report, shown: FormatName) -> None:
 
         sink.result(NUMBERS[shown](report))
     else:
-        from reroute_cli.render_profile import report_page
+        from reroute_cli.render.report import report_page
 
         sink.table(*report_page(report, verbose=sink.verbose))
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reroute_cli import comparison_words as words
 from reroute_cli.exports.text import markdown
 from reroute_cli.records.comparison import ChangedAnswer, Comparison, Row, Verdict
-from reroute_cli.render_compare import rows_to_show
+from reroute_cli.regression import words
+from reroute_cli.render.comparison import rows_to_show
 
 _MARKS = {
     Verdict.REGRESSION: "❌",

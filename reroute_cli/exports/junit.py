@@ -9,9 +9,9 @@ from __future__ import annotations
 from itertools import groupby
 from xml.etree import ElementTree
 
-from reroute_cli import comparison_words as words
 from reroute_cli.exports.text import xml_text
 from reroute_cli.records.comparison import Comparison, Row, Verdict
+from reroute_cli.regression import words
 
 
 def export(comparison: Comparison) -> str:

@@ -5,10 +5,10 @@ import shlex
 
 import pytest
 
-from reroute_cli.gates import all_gates
+from reroute_cli.records.files import read_report
 from reroute_cli.records.report import Report
-from reroute_cli.regression import check_gates
-from reroute_cli.report_files import read_report
+from reroute_cli.regression.compare import check_gates
+from reroute_cli.regression.gates import all_gates
 from routing.methods import METHODS
 from tests import readme
 

@@ -9,9 +9,9 @@ import jsonschema
 import pytest
 
 from reroute_cli.exports import bencher, comparison_markdown, github_action_benchmark, junit
-from reroute_cli.gates import all_gates
 from reroute_cli.records.comparison import Comparison
-from reroute_cli.regression import compare
+from reroute_cli.regression.compare import compare
+from reroute_cli.regression.gates import all_gates
 from reroute_cli.schemas import published
 from tests.cli import reports
 

@@ -6,10 +6,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reroute_cli.gates import GATED, Gate, Stat, all_gates, parse_gate
 from reroute_cli.metrics import METRICS, Better, Kind, Level
 from reroute_cli.records.comparison import Comparison, Verdict
-from reroute_cli.regression import compare
+from reroute_cli.regression.compare import compare
+from reroute_cli.regression.gates import GATED, Gate, Stat, all_gates, parse_gate
 from tests.cli import reports
 
 KNOWN = [name for name in METRICS if name not in reports.UNKNOWN]

@@ -8,7 +8,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
 
 import profiles
-from reroute_cli import dummy
+from reroute_cli.dummy import model as dummy
 from tests.cli.shrunk import shrunk
 from tests.routing.tiny_models import SUPPORTED, VARIANTS
 

@@ -10,7 +10,7 @@ import pytest
 
 from reroute_cli import models
 from reroute_cli.models import LoadOptions
-from reroute_cli.shapes import read_shape
+from reroute_cli.planning.shapes import read_shape
 from routing import solve
 from routing.cost import Prompt, cost
 from tests.cli.published import checked

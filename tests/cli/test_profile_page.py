@@ -11,7 +11,7 @@ from reroute_cli.exports.csv import COLUMNS, report_csv
 from reroute_cli.exports.markdown import report_markdown
 from reroute_cli.metrics import METRICS, Kind, Level
 from reroute_cli.output import draw, to_json
-from reroute_cli.render_profile import report_page
+from reroute_cli.render.report import report_page
 from reroute_cli.reporting.sentences import headline, warnings
 from tests.cli import reports
 from tests.cli.published import checked

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reroute_cli import report_files
 from reroute_cli.errors import CliError, Failure, NotComparable
-from reroute_cli.report_files import read_report
+from reroute_cli.records import files
+from reroute_cli.records.files import read_report
 from tests.cli import reports
 
 
@@ -143,10 +143,10 @@ def test_a_file_that_may_not_be_read(file):
 def test_size_is_bounded_before_reading(file, monkeypatch):
     """A file beyond the bound is refused by its size, and so is one that grows while it is read."""
     with file.open("wb") as sparse:
-        sparse.truncate(report_files.LARGEST + 1)
+        sparse.truncate(files.LARGEST + 1)
     _refused(file, Failure, "too large", "200 MiB")
     file.write_bytes(b"x" * 100)
-    monkeypatch.setattr(report_files, "LARGEST", 99)
+    monkeypatch.setattr(files, "LARGEST", 99)
     _refused(file, Failure, "too large")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from profiles import ProcessorEntry
-from reroute_cli.dummy_tokenizer import build_tokenizer
+from reroute_cli.dummy.tokenizer import build_tokenizer
 from reroute_cli.processors import image_only
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reroute_cli.errors import NotComparable, Regression, UsageError
-from reroute_cli.gates import Gate, all_gates
+from reroute_cli.regression.gates import Gate, all_gates
 
 if TYPE_CHECKING:
     from reroute_cli.output import Sink
@@ -32,13 +32,13 @@ class RegressionCheck:
 
     def expect(self, new_tokens: int, seed: int) -> None:
         """Refuse, before it is made, a run that is no work of the baseline's (raises NotComparable)."""
-        from reroute_cli.comparable import check_settings
+        from reroute_cli.regression.comparable import check_settings
 
         check_settings(self.baseline, new_tokens, seed)
 
     def judge(self, current: Report, output: Path | None = None) -> Comparison:
         """Compare what was measured with the baseline (raises NotComparable). output: where it is."""
-        from reroute_cli.regression import compare
+        from reroute_cli.regression.compare import compare
 
         names = (str(self.path), None if output is None else str(output))
         accept = accept_command(self.path, output)
@@ -60,8 +60,8 @@ def prepare(
         return None
     parsed = all_gates(gates)
     refuse_same_file(output, baseline, "--baseline")
-    from reroute_cli.regression import check_gates
-    from reroute_cli.report_files import read_report
+    from reroute_cli.records.files import read_report
+    from reroute_cli.regression.compare import check_gates
 
     report = read_report(baseline, absent=NotComparable)
     return RegressionCheck(baseline, report, tuple(check_gates(report, parsed)), strict)
@@ -70,7 +70,7 @@ def prepare(
 @contextmanager
 def verdict(found: Comparison) -> Iterator[None]:
     """Leave with the verdict after the block, even where whoever read it has gone (raises Regression)."""
-    from reroute_cli.comparison_words import summary
+    from reroute_cli.regression.words import summary
 
     try:
         yield
@@ -98,7 +98,7 @@ def judged(sink: Sink, check: RegressionCheck | None, report: Report, output: Pa
 
 
 def _tell(sink: Sink, found: Comparison) -> None:
-    from reroute_cli.render_compare import comparison_lines, comparison_page
+    from reroute_cli.render.comparison import comparison_lines, comparison_page
 
     sink.card(*comparison_page(found, verbose=sink.verbose))
     for line in comparison_lines(found):

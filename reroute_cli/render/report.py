@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from reroute_cli.records.report import Report
-from reroute_cli.render import DIM, STRONG, Page, Part, plain, table
+from reroute_cli.render.draw import DIM, STRONG, Page, Part, plain, table
 from reroute_cli.reporting.blocks import Block, Say, Table, Tone
 from reroute_cli.reporting.page import page
 

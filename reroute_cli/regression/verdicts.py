@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from reroute_cli.comparable import some
-from reroute_cli.gates import ANSWERS, EXACT, GATED, Gate, Limit, Stat
 from reroute_cli.metrics import METRICS, Better, Kind
 from reroute_cli.records.comparison import ItemChanges, LargestChange, Row, Verdict
 from reroute_cli.records.report import ArmPart, Measured, Series
+from reroute_cli.regression.comparable import some
+from reroute_cli.regression.gates import ANSWERS, EXACT, GATED, Gate, Limit, Stat
 
 Number = int | float
 ROUNDING = Fraction(1, 10**9)

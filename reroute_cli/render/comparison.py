@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from io import StringIO
 from itertools import groupby
 
-from reroute_cli import comparison_words as words
 from reroute_cli.output import clean, draw
 from reroute_cli.records.comparison import ChangedAnswer, Comparison, Row, Verdict
-from reroute_cli.render import DIM, STRONG, Page, Part, plain, table
+from reroute_cli.regression import words
+from reroute_cli.render.draw import DIM, STRONG, Page, Part, plain, table
 
 MAIN_TIMES = ("ttft", "tpot", "e2e")
 _STYLES = {

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from reroute_cli.comparable import (
+from reroute_cli.errors import NotComparable, UsageError
+from reroute_cli.metrics import DENSE_ARM, Kind, Level
+from reroute_cli.records.comparison import ChangedAnswer, Comparison, Row, Side, Verdict
+from reroute_cli.records.report import ArmPart, Measured, Report
+from reroute_cli.regression.comparable import (
     Pairing,
     check_machine,
     check_workload,
@@ -17,12 +21,8 @@ from reroute_cli.comparable import (
     pair_items,
     some,
 )
-from reroute_cli.errors import NotComparable, UsageError
-from reroute_cli.gates import ANSWERS, GATED, Gate, Stat
-from reroute_cli.metrics import DENSE_ARM, Kind, Level
-from reroute_cli.records.comparison import ChangedAnswer, Comparison, Row, Side, Verdict
-from reroute_cli.records.report import ArmPart, Measured, Report
-from reroute_cli.verdicts import PRESENCE, Number, Subject, judge, show, statistic, worst
+from reroute_cli.regression.gates import ANSWERS, GATED, Gate, Stat
+from reroute_cli.regression.verdicts import PRESENCE, Number, Subject, judge, show, statistic, worst
 
 _EXACT_FIRST = sorted(GATED, key=lambda name: GATED[name].kind is not Kind.EXACT)
 
