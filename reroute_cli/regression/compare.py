@@ -43,12 +43,12 @@ def _holds(baseline: Report, gate: Gate) -> bool:
         if not numbers and gate.given:
             why = part.unknown.get(gate.metric, "it has no ratio to dense")
             raise NotComparable(f"the gate {gate.name} has no baseline: {_owner(part)}: {why}")
-        if gate.limit.relative and gate.limit.amount and 0 in numbers:
-            raise UsageError(
-                f"--gate {gate.name}:{gate.limit.text}: {_owner(part)} has 0 in the baseline, of which "
-                f"{gate.limit.text} is nothing: give an absolute limit"
-            )
         known += numbers
+    if gate.limit.relative and gate.limit.amount and known and not any(known):
+        raise UsageError(
+            f"--gate {gate.name}:{gate.limit.text}: the baseline has 0 everywhere, and a share of it "
+            "is nothing: give an absolute limit"
+        )
     return bool(known)
 
 
@@ -117,11 +117,6 @@ def _notes(baseline: Report, current: Report, asked: Sequence[Gate], held: Seque
         yield f"not gated, because the baseline lacks them: {', '.join(added)}"
     if unknown := [gate.name for gate in asked if gate not in held]:
         yield f"not gated, because the baseline does not know them: {', '.join(unknown)}"
-    standing = {gate.metric for gate in held if not gate.given}
-    for gate in held:
-        if gate.given and gate.metric in standing:
-            typed = f"{gate.name}:{gate.limit.text}"
-            yield f"{gate.metric} is gated exactly by default, so {typed} adds nothing"
 
 
 def _side(report: Report, path: str | None) -> Side:

@@ -110,14 +110,13 @@ def default_gates() -> list[Gate]:
 
 
 def all_gates(texts: Iterable[str]) -> list[Gate]:
-    """The default gates and those that were typed, each once (raises UsageError)."""
-    defaults = default_gates()
-    standing = {(gate.metric, gate.stat, gate.limit.amount) for gate in defaults}
+    """The gates that were typed, each once, and the default ones of all other metrics (raises UsageError).
+
+    A typed ratio is a number of its own and replaces nothing.
+    """
     given = dict.fromkeys(map(parse_gate, texts))
-    return [
-        *defaults,
-        *(gate for gate in given if (gate.metric, gate.stat, gate.limit.amount) not in standing),
-    ]
+    decided = {gate.metric for gate in given if gate.stat is not Stat.RATIO}
+    return [*(gate for gate in default_gates() if gate.metric not in decided), *given]
 
 
 def parse_gate(text: str) -> Gate:

@@ -118,12 +118,18 @@ def test_the_defaults_are_the_exact_metrics_and_the_answers():
     assert all(gate.stat is None and gate.limit.amount == 0 and not gate.given for gate in gates)
 
 
-def test_gates_are_added_to_the_defaults():
-    """A typed gate replaces none, and one that repeats a default or itself adds none."""
-    gates = all_gates(["ttft.ratio:10%", "kv_end:5%", "kv_end:0", "ttft.ratio:10%"])
-    added = [gate.name for gate in gates[len(default_gates()) :]]
-    assert gates[: len(default_gates())] == default_gates()
-    assert added == ["ttft.ratio", "kv_end"]
+def test_a_typed_gate_takes_the_place_of_its_default():
+    """Who gives kv_end room means it: its exact gate is gone, all others stand, none stands twice."""
+    gates = all_gates(["ttft.ratio:10%", "kv_end.max:5%", "ttft.ratio:10%"])
+    standing = [gate for gate in default_gates() if gate.metric != "kv_end"]
+    assert gates[:-2] == standing
+    assert [gate.name for gate in gates[-2:]] == ["ttft.ratio", "kv_end.max"]
+
+
+def test_a_gated_ratio_leaves_the_number_itself_gated():
+    """The ratio of prefill FLOPs to dense is another number than the FLOPs."""
+    gates = all_gates(["prefill_flops.ratio:10%"])
+    assert gates[:-1] == default_gates()
 
 
 @pytest.mark.parametrize(
