@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("heeded_interrupts")
 DESK = Path(__file__).resolve().parents[2] / "samples" / "desk.png"
 # Speaks, or sends itself the signal, when a module is about to be imported: always the same moment.
 WATCH = """
@@ -29,7 +30,10 @@ def started(module, action):
     """A process that runs `ask` and does something when it comes to import a module."""
     code = WATCH.format(module=module, action=action, picture=str(DESK))
     return subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 

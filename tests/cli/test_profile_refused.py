@@ -155,6 +155,7 @@ def test_flash_attention_leaves_flops_unknown(run, pocket, monkeypatch):
     assert "TTFT" in headline(report)
 
 
+@pytest.mark.usefixtures("heeded_interrupts")
 def test_ctrl_c_in_the_real_program_ends_it_at_once(tmp_path):
     """SIGINT while it measures: exit 130, one word on stderr, nothing on stdout, no report and no draft."""
     target = tmp_path / "report.json"
@@ -167,7 +168,7 @@ def test_ctrl_c_in_the_real_program_ends_it_at_once(tmp_path):
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     ) as running:
         running.stderr.readline()  # "measuring 12 of 42 items": the model is loaded next
-        time.sleep(12)
+        time.sleep(5)
         running.send_signal(signal.SIGINT)
         out, said = running.communicate(timeout=60)
     assert running.returncode == 130, said
