@@ -18,9 +18,8 @@ from reroute_cli.errors import CliError, Failure, UsageError
 from reroute_cli.prompts import check_question
 
 MANIFEST = "manifest.jsonl"
-DEFAULT_ITEMS = (
-    12  # of samples and manifests: a minute of the embedded model; 14 would hit one kind of question
-)
+# Of samples and manifests: a minute of the embedded model, and every kind of question of the samples.
+DEFAULT_ITEMS = 12
 LONGEST_LINE = 1 << 20  # bytes
 _LINE = '{"image": "desk.png", "question": "where is the cup?"}'
 

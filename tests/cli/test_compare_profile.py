@@ -168,7 +168,7 @@ def test_a_report_is_shown_in_the_formats_of_other_tools(capsys, form):
         (("--baseline", "{file}", "--gate", "speed:1%"), 2, ("no metric 'speed'",)),
         (("--baseline", "{file}", "--gate", "ttft:-1%"), 2, ("negative",)),
         (("--baseline", "{file}", "--gate", "energy:1%"), 5, ("energy.p50 has no baseline",)),
-        (("--baseline", "{file}", "--gate", "scoring_flops:1%"), 2, ("'dense' has 0",)),
+        (("--baseline", "{zero}", "--gate", "scoring_flops:1%"), 2, ("has 0 everywhere",)),
         (("--baseline", "{file}", "-o", "{file}"), 2, ("would replace --baseline",)),
         (("--baseline", "{file}", "--seed", "1"), 5, ("--seed was 0, now 1",)),
         (("--baseline", "{file}", "--max-new-tokens", "5"), 5, ("--max-new-tokens was 4, now 5",)),
@@ -178,15 +178,24 @@ def test_what_is_wrong_is_found_before_measuring(profile, fails, baseline, tmp_p
     """Bad gates and baselines, and settings that could never compare, cost no measurement and no file."""
     text = baseline.read_text()
     (tmp_path / "cut.json").write_text(text[:500])
+    (tmp_path / "zero.json").write_text(json.dumps(_never_scored(json.loads(text))))
     (tmp_path / "next.json").write_text(text.replace("reroute.report/1", "reroute.report/2", 1))
     names = {
         "folder": tmp_path,
         "file": baseline,
         "cut": tmp_path / "cut.json",
+        "zero": tmp_path / "zero.json",
         "next": tmp_path / "next.json",
     }
     fails(profile(*(part.format(**names) for part in arguments)), code, *words)
     assert baseline.read_text() == text
+
+
+def _never_scored(plain):
+    for part in plain["arms"]:
+        reports.set_values(part, "scoring_flops", [[0]] * len(part["items"]))
+        part["ratios"].pop("scoring_flops", None)
+    return plain
 
 
 def test_the_comparison_is_made_where_the_result_has_no_reader():
