@@ -10,11 +10,13 @@ from __future__ import annotations
 from profiles.errors import ProfileError
 from profiles.library import load, names, published
 from profiles.models import ModelEntry, model, model_config, model_names
+from profiles.processors import ProcessorEntry
 from profiles.profile import Profile
 from profiles.writer import dump
 
 __all__ = [
     "ModelEntry",
+    "ProcessorEntry",
     "Profile",
     "ProfileError",
     "dump",

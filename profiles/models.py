@@ -13,10 +13,11 @@ from functools import cache
 from typing import Any
 
 from profiles.errors import ProfileError
+from profiles.processors import ProcessorEntry, processor
 from profiles.reader import Section, read
 from profiles.resources import folder
 
-_KEYS = ("hub", "source", "picture", "visual_tokens", "tiles", "grid", "config")
+_KEYS = ("hub", "source", "processor", "picture", "visual_tokens", "tiles", "grid", "config")
 Grid = tuple[int, int, int]
 
 
@@ -24,13 +25,15 @@ Grid = tuple[int, int, int]
 class ModelEntry:
     """A well-known model.
 
-    hub: its id there. source: where the numbers are from. picture: the picture `visual_tokens` and `grids`
-    (frames, rows, columns of patches) are for. config: as in config.json; a copy, free to change.
+    hub: its id there. source: where the numbers are from. processor: how it reads pictures and text. picture:
+    the picture `visual_tokens` and `grids` (frames, rows, columns of patches) are for. config: as in
+    config.json; a copy, free to change.
     """
 
     name: str
     hub: str
     source: str
+    processor: ProcessorEntry
     picture: str
     visual_tokens: int
     grids: tuple[Grid, ...]
@@ -74,6 +77,7 @@ def _entry(name: str, section: Section) -> ModelEntry:
         name=name,
         hub=section.text("hub"),
         source=section.text("source"),
+        processor=processor(section.text("processor")),
         picture=section.text("picture"),
         visual_tokens=section.whole("visual_tokens"),
         grids=((frames, rows, columns),) * section.whole("tiles", 1),

@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from reroute_cli import run
@@ -21,6 +20,7 @@ from reroute_cli.measure.flops import Flops
 from reroute_cli.measure.kv import KvUse
 from reroute_cli.measure.memory import weights_bytes
 from reroute_cli.models import Loaded
+from reroute_cli.outcome import average_visual, stage_parts
 from reroute_cli.prompts import Prompt, build_prompt
 from reroute_cli.records.answer import (
     AnswerRecord,
@@ -30,13 +30,10 @@ from reroute_cli.records.answer import (
     MemoryPart,
     ModelPart,
     SchedulePart,
-    StagePart,
     TokensPart,
 )
 from reroute_cli.schedules import DENSE, ScheduleChoice, Target
 from routing import Schedule
-
-_COUNTED = ("sdpa", "eager")  # attention whose operators the FLOP counter can see
 
 
 @dataclass(frozen=True)
@@ -50,15 +47,10 @@ class Asked:
 
 def answer(loaded: Loaded, asked: Asked, choice: ScheduleChoice) -> AnswerRecord:
     """Answer, measure, and say what it cost; raises what the parts raise."""
-    prompt = build_prompt(loaded.processor, asked.pictures, asked.question)
-    visual = prompt.count(loaded.image_token_ids)
-    if not visual:
-        raise Failure(f"the processor of '{loaded.name}' made no visual tokens that its config knows of")
-    schedule = choice.build(target_of(loaded, visual))
-    job = run.make_job(loaded, prompt, schedule, asked.max_new_tokens)
-    timed = run.timed_pass(job, asked.max_new_tokens)
+    prompt, job, timed = _timed(loaded, asked, choice)
+    schedule, visual = job.schedule, prompt.count(loaded.image_token_ids)
     memory = run.memory_pass(job, len(timed.new))
-    text = loaded.processor.tokenizer.decode(timed.new, skip_special_tokens=True).strip()
+    text = text_of(loaded, timed)
     boxes, reasons = _boxes(loaded, asked, prompt, text)
     return AnswerRecord(
         id=_identity(loaded, asked, schedule),
@@ -84,19 +76,35 @@ def answer(loaded: Loaded, asked: Asked, choice: ScheduleChoice) -> AnswerRecord
     )
 
 
+def answer_only(loaded: Loaded, asked: Asked, choice: ScheduleChoice) -> str:
+    """The same answer with nothing counted: one pass, and no record."""
+    return text_of(loaded, _timed(loaded, asked, choice)[2])
+
+
+def text_of(loaded: Loaded, timed: run.TimedPass) -> str:
+    """The new tokens as text."""
+    return str(loaded.processor.tokenizer.decode(timed.new, skip_special_tokens=True)).strip()
+
+
+def count_visual(loaded: Loaded, prompt: Prompt) -> int:
+    """Visual tokens of a prompt; raises Failure where there are none to reduce."""
+    if visual := prompt.count(loaded.image_token_ids):
+        return visual
+    raise Failure(f"the processor of '{loaded.name}' made no visual tokens that its config knows of")
+
+
+def _timed(loaded: Loaded, asked: Asked, choice: ScheduleChoice) -> tuple[Prompt, run.Job, run.TimedPass]:
+    prompt = build_prompt(loaded.processor, asked.pictures, asked.question)
+    schedule = choice.build(target_of(loaded, count_visual(loaded, prompt)))
+    job = run.make_job(loaded, prompt, schedule, asked.max_new_tokens)
+    return prompt, job, run.timed_pass(job, asked.max_new_tokens)
+
+
 def target_of(loaded: Loaded, visual: int) -> Target:
     """What a schedule must fit: this model and this many visual tokens."""
     tower = getattr(loaded.model.config, "vision_config", None)
     kind = str(getattr(tower, "model_type", ""))
     return Target(loaded.layers, loaded.first_layer, visual, kind)
-
-
-def average_visual(stages: Sequence[run.Stage], visual: int, layers: int) -> float:
-    """Mean visual tokens per decoder layer, from what the trace says was kept at each stage."""
-    edges = [stage.layer for stage in stages] + [layers]
-    spans = [end - start for start, end in pairwise(edges)]
-    kept = sum(span * stage.kept for span, stage in zip(spans, stages, strict=True))
-    return (edges[0] * visual + kept) / layers
 
 
 def _boxes(
@@ -124,8 +132,15 @@ def _identity(loaded: Loaded, asked: Asked, schedule: Schedule) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def no_revision(loaded: Loaded) -> dict[str, str]:
+    """Why a model has no revision, as the reason of a record; empty where it has one."""
+    if loaded.revision:
+        return {}
+    which = "random weights have" if loaded.random else "a local folder records"
+    return {"revision": f"{which} no revision"}
+
+
 def _model_part(loaded: Loaded) -> ModelPart:
-    local = {} if loaded.revision else {"revision": "a local folder records no revision"}
     return ModelPart(
         id=loaded.name,
         revision=loaded.revision,
@@ -134,7 +149,7 @@ def _model_part(loaded: Loaded) -> ModelPart:
         attention=loaded.attention,
         device=loaded.device,
         weights="random" if loaded.random else "loaded",
-        reasons=local,
+        reasons=no_revision(loaded),
     )
 
 
@@ -156,19 +171,8 @@ def _schedule_part(
         ratio=asked,
         achieved_ratio=1 - average / visual if visual else 0.0,
         digest=schedule.digest(),
-        stages=[_stage_part(schedule, index, stage) for index, stage in enumerate(timed.stages)],
+        stages=stage_parts(schedule, timed.stages),
         reasons=reasons,
-    )
-
-
-def _stage_part(schedule: Schedule, index: int, stage: run.Stage) -> StagePart:
-    at_tower = schedule.vision is not None and index == 0
-    return StagePart(
-        where="vision" if at_tower else "decoder",
-        layer=stage.layer,
-        keep_ratio=dict(schedule.entries)[stage.layer],
-        kept=stage.kept,
-        reentered=stage.reentered,
     )
 
 
@@ -177,7 +181,7 @@ def _flops_part(job: run.Job, new_tokens: int) -> FlopsPart:
     names = ("vision", "prefill", "scoring", "decode", "dense_vision", "dense_prefill")
     values: dict[str, Any] = dict.fromkeys(names)
     attention = job.loaded.attention
-    if attention not in _COUNTED:
+    if attention not in run.COUNTED:
         return FlopsPart(**values, **_MEASURED, reasons=_uncounted(names, attention))
     flops = run.count_flops(job, new_tokens)
     dense = run.count_dense_prefill(job) if job.schedule.entries else flops
@@ -201,7 +205,7 @@ def _by_name(flops: Flops, dense: Flops) -> dict[str, Any]:
 
 
 def _uncounted(names: Sequence[str], kernels: str) -> dict[str, str]:
-    return dict.fromkeys(names, f"the FLOP counter has no formula for {kernels}; use --attn sdpa")
+    return dict.fromkeys(names, run.uncounted(kernels))
 
 
 def _kv_part(kv: KvUse) -> KvPart:
@@ -235,7 +239,7 @@ def _memory_part(loaded: Loaded, memory: run.MemoryPass) -> MemoryPart:
         "process": "nvml_process_peak_bytes",
         "device": "nvml_device_peak_bytes",
     }
-    reasons = {fields[name]: reason for name, reason in memory.reasons.items()}
+    reasons = {fields[name]: reason for name, reason in memory.reasons.items() if name in fields}
     if memory.host is None:
         reasons["host_peak_rss_bytes"] = "this system does not report a process's peak"
     return MemoryPart(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from reroute_cli.commands import ask, env, methods, models, plan, profiles
+from reroute_cli.commands import ask, compare, env, methods, models, plan, profile, profiles
 from reroute_cli.errors import BoundedGroup
 from reroute_cli.output import Sink, open_streams
 
@@ -41,7 +41,9 @@ def root(
 
 
 app.command("ask")(ask.ask)
+app.command("profile")(profile.profile)
 app.command("plan")(plan.plan)
+app.command("compare")(compare.compare)
 app.command("methods")(methods.methods)
 app.command("models")(models.models)
 app.add_typer(profiles.app, name="profiles")
@@ -49,6 +51,6 @@ app.command("env")(env.env)
 
 
 def main() -> None:
-    """Run the command line; the console script `reroute` and `python -m reroute_cli` call this."""
+    """Run the command line; `reroute_cli.__main__` calls this under its guard against Ctrl-C."""
     open_streams()
     app()

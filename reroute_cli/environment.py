@@ -1,6 +1,8 @@
 """The machine and the software that a measurement depends on, as plain values.
 
-Reads versions without importing packages; torch is imported for what only it knows. Unknown is None.
+Reads versions without importing packages; torch is imported for what only it knows: making a description
+needs it, reading one does not. Unknown is None. The machine is `cpu` (model, cores, torch_threads) and the
+names and sizes of `gpus`; the rest is software and settings.
 """
 
 from __future__ import annotations
@@ -68,7 +70,11 @@ def _commit() -> str | None:
     if git is None or not (root / ".git").exists():
         return None
     command = [git, "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty=+"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # not a hook's
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env=own)  # noqa: S603
+    except (subprocess.SubprocessError, OSError):
+        return None
     return done.stdout.strip() or None
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+DENSE_ARM = "dense"  # the name of the arm that all others are compared with
+
 
 class Better(StrEnum):
     """Which way a metric improves."""

@@ -7,16 +7,24 @@ function needs them) and sources; not schedules, pictures or measurements.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import math
 import os
+import re
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.errors import Failure, UsageError
-from reroute_cli.sources import POCKET, Source, explained, find, read_config, refuse_pickles
+from reroute_cli.sources import POCKET, Source, explained, find, known, read_config, refuse_pickles
+
+if TYPE_CHECKING:
+    from profiles import ModelEntry
+
+_DEVICE = re.compile(r"cpu|mps|cuda(:[0-9]{1,4})?")
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,12 @@ class LoadOptions:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready to answer. revision: the hub commit, None for local folders. random: dummy weights."""
+    """A model ready to answer.
+
+    name: what was asked for, the hub id of a well-known model. revision: the hub commit, None for local
+    folders and dummy weights. random: dummy weights.
+    config_digest: SHA-256 of its config.json's contents.
+    """
 
     name: str
     model: Any
@@ -47,38 +60,74 @@ class Loaded:
     dtype: str
     attention: str
     random: bool = False
+    config_digest: str = ""
 
 
 def load(options: LoadOptions) -> Loaded:
     """Load model and processor; raises Failure, UsageError or UnsupportedModelError with one sentence."""
+    check_attention(options.attn)
+    device = choose_device(options.device)
+    entry = known(options.model)
+    if entry is not None and options.load_format == "dummy":
+        return _from_numbers(entry, options, device)
+    return _from_files(entry.hub if entry else options.model, options, device)
+
+
+def _from_files(name: str, options: LoadOptions, device: str) -> Loaded:
+    """A model whose config and processor are in a folder or on the hub."""
     from transformers import AutoConfig
 
+    from reroute_cli.processors import load_processor
     from routing.families import describe_config
 
-    check_attention(options.attn)
     source = find(options.model)
-    read_config(options.model, source)  # damage is told in our words, not in those of a parser
-    device = choose_device(options.device)
+    raw = read_config(options.model, source)  # damage is told in our words, not in those of a parser
     with explained(options.model):
         config = AutoConfig.from_pretrained(source.location, **source.arguments)
         _refuse_feature_layers(options.model, config)
         info = describe_config(config)  # refuses what can't be routed before anything large is fetched
         processor = load_processor(source, info.family)
         model = _load_model(source, config, options, device)
+    loaded = _loaded(name, model, processor, options, device)
+    revision = source.revision or getattr(model.config, "_commit_hash", None)
+    return replace(loaded, revision=revision, config_digest=_digest(raw))
+
+
+def _from_numbers(entry: ModelEntry, options: LoadOptions, device: str) -> Loaded:
+    """A well-known model with random weights: nothing is read and nothing downloaded."""
+    from reroute_cli.dummy.model import build_config, build_model
+    from reroute_cli.dummy.processor import build_processor
+
+    with explained(options.model):
+        config = build_config(entry.config)
+        processor = build_processor(entry.processor, config.get_text_config().vocab_size)
+        model = build_model(options.model, config, _settings(options, device), device, options.seed)
+    loaded = _loaded(entry.hub, model, processor, options, device)
+    return replace(loaded, config_digest=_digest(entry.config))
+
+
+def _loaded(name: str, model: Any, processor: Any, options: LoadOptions, device: str) -> Loaded:
+    from routing.families import describe_config
+
+    info = describe_config(model.config)
     return Loaded(
-        name=options.model,
+        name=name,
         model=model,
         processor=processor,
         family=info.family,
         layers=info.layers,
         first_layer=info.first_layer,
         image_token_ids=info.image_token_ids,
-        revision=source.revision or getattr(model.config, "_commit_hash", None),
+        revision=None,
         device=device,
         dtype=str(model.dtype).removeprefix("torch."),
         attention=str(model.config._attn_implementation),
         random=options.load_format == "dummy",
     )
+
+
+def _digest(config: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def choose_device(name: str) -> str:
@@ -87,9 +136,9 @@ def choose_device(name: str) -> str:
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
+    if not _DEVICE.fullmatch(name):
         raise UsageError(f"--device '{name}' is none of auto, cpu, cuda, cuda:N, mps: choose one")
+    kind, _, index = name.partition(":")
     if kind == "cuda" and not torch.cuda.is_available():
         raise Failure(f"--device '{name}': torch {torch.__version__} sees no CUDA GPU; use --device cpu")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
@@ -120,14 +169,13 @@ def check_attention(name: str) -> None:
 
 def _load_model(source: Source, config: Any, options: LoadOptions, device: str) -> Any:
     """The model in eval mode on its device; random weights of the config's shapes for load_format dummy."""
-    import torch
     from transformers import AutoModelForImageTextToText
 
-    settings = {"dtype": choose_dtype(options.dtype, device), "attn_implementation": options.attn}
+    from reroute_cli.dummy.model import build_model
+
+    settings = _settings(options, device)
     if options.load_format == "dummy":
-        torch.manual_seed(options.seed)
-        with torch.device(device):
-            return AutoModelForImageTextToText.from_config(config, **settings).eval()
+        return build_model(options.model, config, settings, device, options.seed)
     refuse_pickles(options.model, source)
     _refuse_overclaim(options.model, source, config)
     model, report = AutoModelForImageTextToText.from_pretrained(
@@ -145,6 +193,11 @@ def _load_model(source: Source, config: Any, options: LoadOptions, device: str) 
             f"('{lacking[0]}' first): fetch the model anew, or use --load-format dummy for random weights"
         )
     return model.eval().to(device)
+
+
+def _settings(options: LoadOptions, device: str) -> dict[str, Any]:
+    """What from_config and from_pretrained are told alike."""
+    return {"dtype": choose_dtype(options.dtype, device), "attn_implementation": options.attn}
 
 
 def _refuse_overclaim(name: str, source: Source, config: Any) -> None:
@@ -183,32 +236,6 @@ def _refuse_feature_layers(name: str, config: Any) -> None:
                 f"the config.json of '{name}' reads vision layer {layer} of a tower of {depth}: "
                 "fetch the model anew"
             )
-
-
-def load_processor(source: Source, family: str) -> Any:
-    """The model's processor; without torchvision, those that carry a video processor are built without it."""
-    from transformers import AutoProcessor
-
-    try:
-        return AutoProcessor.from_pretrained(source.location, **source.arguments)
-    except ImportError:
-        return _image_only(family).from_pretrained(source.location, **source.arguments)
-
-
-def _image_only(family: str) -> Any:
-    """The family's processor class without its video processor, whose code needs torchvision."""
-    import transformers
-    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
-
-    whole = getattr(transformers, PROCESSOR_MAPPING_NAMES[family])
-
-    class ImageOnly(whole):  # type: ignore[misc, valid-type]
-        @classmethod
-        def get_attributes(cls) -> list[str]:
-            return [name for name in super().get_attributes() if name != "video_processor"]
-
-    ImageOnly.__name__ = whole.__name__
-    return ImageOnly
 
 
 @contextlib.contextmanager

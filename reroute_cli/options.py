@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-_MODEL, _SCHEDULE, _RUN, _OUTPUT = "Model", "Schedule", "Run", "Output"
+_MODEL, _SCHEDULE, _RUN, _VERDICT, _OUTPUT = "Model", "Schedule", "Run", "Verdict", "Output"
 
 
 def within(low: int, high: int) -> Callable[[int | None], int | None]:
@@ -61,7 +61,7 @@ Model = Annotated[
         "--model",
         envvar="REROUTE_MODEL",
         metavar="MODEL",
-        help="A hub id, a local folder, or 'pocket', the embedded model.",
+        help="A hub id, a name that 'reroute models' lists, a local folder, or 'pocket', the embedded model.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -86,7 +86,7 @@ Load = Annotated[
     LoadFormat,
     typer.Option(
         "--load-format",
-        help="dummy: random weights of the right shapes; the config and the processor are still needed.",
+        help="dummy: random weights of the right shapes; models that 'reroute models' lists need no network.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -159,6 +159,35 @@ Seed = Annotated[
         callback=within(0, 2**31 - 1),
         help="For --method random and for dummy weights; everything else is deterministic.",
         rich_help_panel=_RUN,
+    ),
+]
+Baseline = Annotated[
+    Path | None,
+    typer.Option(
+        "--baseline",
+        metavar="FILE",
+        help="A report to be judged by: exit 3 where a gate fails, 5 where the two do not compare.",
+        show_default=False,
+        rich_help_panel=_VERDICT,
+    ),
+]
+Gates = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gate",
+        metavar="METRIC[.STAT]:LIMIT",
+        help="Fail where METRIC is worse by more than LIMIT: ttft.ratio:10%, e2e.p90:50ms. Repeatable. "
+        "FLOPs, KV bytes, token counts and answers are gated exactly where no gate gives them room.",
+        show_default=False,
+        rich_help_panel=_VERDICT,
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Fail on a win beyond the limit too, so that baselines stay true.",
+        rich_help_panel=_VERDICT,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Everything as JSON on stdout.", rich_help_panel=_OUTPUT)]

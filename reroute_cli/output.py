@@ -10,6 +10,8 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.progress import Progress as Bar
 
 WIDEST = 100  # columns of a card or table; wider terminals get margins, not longer lines
 
@@ -97,6 +100,32 @@ def open_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  for good
 
 
+class Progress:
+    """How far a long command is. It is drawn when it is told something, and never by a thread of its own:
+    nothing of it happens between two calls, so that nothing of it is timed.
+    """
+
+    def __init__(self, bar: Bar | None) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=None) if bar is not None else None
+
+    def expect(self, steps: int) -> None:
+        """So many steps are to be done."""
+        self._draw(total=steps)
+
+    def tell(self, doing: str) -> None:
+        """What is going on now, in a few words."""
+        self._draw(description=doing)
+
+    def done(self) -> None:
+        """One more step is done."""
+        self._draw(advance=1)
+
+    def _draw(self, **change: Any) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, refresh=True, **change)
+
+
 @dataclass(frozen=True)
 class Sink:
     """Where a command's words go. quiet: only the result and errors. verbose: everything there is to say."""
@@ -121,6 +150,33 @@ class Sink:
         if not self.quiet:
             write(sys.stderr, clean(sentence, one_line=True) + "\n")
 
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """A bar on stderr while the block runs: on a terminal, unless quiet; elsewhere nothing is drawn."""
+        if self.quiet or not _is_terminal(sys.stderr):
+            yield Progress(None)
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        console = Console(file=sys.stderr)
+        with Bar(
+            *columns,
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        ) as bar:
+            yield Progress(bar)
+
     def card(self, *parts: RenderableType) -> None:
         """Something to look at beside the result, on stderr."""
         if not self.quiet:
@@ -131,7 +187,7 @@ def draw(parts: tuple[RenderableType, ...], stream: TextIO) -> str:
     """Rich renderables as text for this stream: colours only where a terminal reads them."""
     from rich.console import Console
 
-    terminal = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    terminal = _is_terminal(stream) and not os.environ.get("NO_COLOR")
     page, width = StringIO(), Console(file=stream).width
     console = Console(
         file=page,
@@ -144,6 +200,10 @@ def draw(parts: tuple[RenderableType, ...], stream: TextIO) -> str:
     )
     console.print(*parts, sep="\n")
     return "".join(_safe(line).rstrip() + "\n" for line in page.getvalue().rstrip("\n").split("\n"))
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def _safe(line: str) -> str:

@@ -1,14 +1,17 @@
 """Running one question under one schedule, as often as there are kinds of things to measure.
 
-A pass measures one kind: the clock runs first and alone, FLOPs are counted in a second pass of the same
-length, dense FLOPs in a third that stops at the first token, GPU memory in a fourth where there is a GPU.
-Decoding is greedy, so all passes do the same work. Does not know records, options or files.
+A pass is one answer, and measures one kind of thing: the clock, operators (FLOPs), the cache, or GPU memory
+and energy. Decoding is greedy, so all passes do the same work. Dense passes run the model without a hook of
+the engine. Does not know records, options or files, nor in which order passes run.
 """
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -24,6 +27,11 @@ from reroute_cli.measure.nvml import NvmlSampler
 from reroute_cli.models import Loaded
 from reroute_cli.prompts import Prompt
 from routing import RouteTrace, Schedule
+
+COUNTED = ("sdpa", "eager")  # attention whose operators the FLOP counter can see
+PEAKS = ("allocated", "reserved", "process", "device")  # whose bytes a memory pass tells
+ENERGY_SECONDS = 1.0  # several periods of the slowest energy counters
+NO_GPU = "no CUDA GPU in use"
 
 
 @dataclass(frozen=True)
@@ -50,17 +58,34 @@ class TimedPass:
 
 
 @dataclass(frozen=True)
+class Times:
+    """One timed answer of a forced length, in seconds, by the names of the metrics.
+
+    tpot, decode: None for one token, which nothing follows.
+    """
+
+    ttft: float
+    tpot: float | None
+    e2e: float
+    vision: float
+    prefill: float
+    decode: float | None
+    output_rate: float
+
+
+@dataclass(frozen=True)
 class MemoryPass:
-    """Peaks in bytes or None; reasons say why None. Keys: allocated, reserved, process, device."""
+    """Peaks in bytes by the names of PEAKS, and energy in joules; None where `reasons` says why."""
 
     peaks: dict[str, int | None]
+    energy: float | None
     reasons: dict[str, str]
     host: int | None
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all passes share."""
+    """What all passes share: a model, inputs on its device, a schedule."""
 
     loaded: Loaded
     inputs: dict[str, Any]
@@ -69,6 +94,12 @@ class Job:
 
 def make_job(loaded: Loaded, prompt: Prompt, schedule: Schedule, max_new_tokens: int) -> Job:
     """The prompt on the model's device; raises Failure when it is longer than the model's context."""
+    check_context(loaded, prompt, max_new_tokens)
+    return Job(loaded, on_device(prompt.inputs, loaded.model), schedule)
+
+
+def check_context(loaded: Loaded, prompt: Prompt, max_new_tokens: int) -> None:
+    """Refuse a prompt that the model's positions do not reach to the end of (raises Failure)."""
     text = loaded.model.config.get_text_config()
     limit = getattr(text, "max_position_embeddings", None)
     if limit and prompt.tokens + max_new_tokens > limit:
@@ -76,18 +107,32 @@ def make_job(loaded: Loaded, prompt: Prompt, schedule: Schedule, max_new_tokens:
             f"the prompt has {prompt.tokens} tokens and {max_new_tokens} new ones may follow, but "
             f"'{loaded.name}' reads {limit}: use fewer pictures, a shorter question or --max-new-tokens"
         )
-    return Job(loaded, _on_device(prompt.inputs, loaded.model), schedule)
 
 
 def timed_pass(job: Job, max_new_tokens: int) -> TimedPass:
-    """Answer once with nothing but the clock attached."""
+    """Answer once, as long as the model likes, with nothing but the clock attached."""
     clock = TokenClock(job.loaded.device)
-    with clock:
-        output, trace = _generate(job, max_new_tokens, [clock])
+    output, trace = _generate(job, max_new_tokens, [clock], around=clock)
     new = tuple(output.sequences[0, job.inputs["input_ids"].shape[1] :].tolist())
     stages = tuple(Stage(s.layer, len(s.kept[0]), len(s.reentered[0])) for s in trace.stages)
     cut = len(new) == max_new_tokens and new[-1] not in _end_tokens(job.loaded.model)
     return TimedPass(new, cut, stages, measure_kv(output.past_key_values), clock)
+
+
+def forced_pass(job: Job, new_tokens: int) -> Times:
+    """Answer with exactly this many tokens; only the clock, parts of the prefill apart, is attached."""
+    clock = TokenClock(job.loaded.device, job.loaded.model)
+    _generate(job, new_tokens, [clock], least=new_tokens, around=clock)
+    assert clock.tokens == new_tokens, f"{clock.tokens} tokens, not {new_tokens}"
+    return Times(
+        ttft=clock.ttft,
+        tpot=clock.tpot,
+        e2e=clock.end_to_end,
+        vision=clock.vision,
+        prefill=clock.prefill,
+        decode=clock.decode if new_tokens > 1 else None,
+        output_rate=new_tokens / clock.end_to_end,
+    )
 
 
 def count_flops(job: Job, new_tokens: int) -> Flops:
@@ -103,34 +148,54 @@ def count_dense_prefill(job: Job) -> Flops:
     return count_flops(Job(job.loaded, job.inputs, Schedule()), 1)
 
 
+def cache_pass(job: Job, new_tokens: int) -> KvUse:
+    """The cache after exactly this many new tokens; after one it holds the prompt and nothing else."""
+    output, _ = _generate(job, new_tokens, [], least=new_tokens)
+    return measure_kv(output.past_key_values)
+
+
 def memory_pass(job: Job, new_tokens: int) -> MemoryPass:
-    """GPU peaks of one more answer of the same length; without a GPU there is only the host's peak."""
+    """GPU peaks and energy of an answer of this length; without a GPU there is only the host's peak.
+
+    What earlier answers left in torch's allocator goes back to the driver first: it would count as theirs.
+    The answer is given again for about a second, because energy counters are coarse; energy is that of one.
+    """
     device = job.loaded.device
     if not device.startswith("cuda"):
-        reason = "no CUDA GPU in use"
-        names = ("allocated", "reserved", "process", "device")
-        return MemoryPass(dict.fromkeys(names), dict.fromkeys(names, reason), host_peak_rss())
+        reasons = dict.fromkeys((*PEAKS, "energy"), NO_GPU)
+        return MemoryPass(dict.fromkeys(PEAKS), None, reasons, host_peak_rss())
+    gc.collect()
+    torch.cuda.empty_cache()
     reset_torch_peaks(device)
     uuid = str(torch.cuda.get_device_properties(torch.device(device)).uuid)
+    answers, start = 0, perf_counter()
     with NvmlSampler(uuid) as sampler:
-        _generate(job, new_tokens, [], least=new_tokens)
+        while not answers or perf_counter() - start < ENERGY_SECONDS:
+            _generate(job, new_tokens, [], least=new_tokens)
+            answers += 1
         allocated, reserved = torch_peaks(device)
-    peaks = {
-        "allocated": allocated,
-        "reserved": reserved,
-        "process": sampler.process,
-        "device": sampler.device,
-    }
-    return MemoryPass(peaks, dict(sampler.reasons), host_peak_rss())
+    peaks = dict(zip(PEAKS, (allocated, reserved, sampler.process, sampler.device), strict=True))
+    energy = None if sampler.energy is None else sampler.energy / answers
+    return MemoryPass(peaks, energy, dict(sampler.reasons), host_peak_rss())
+
+
+def uncounted(kernels: str) -> str:
+    """Why FLOPs are unknown where these attention kernels ran."""
+    return f"the FLOP counter has no formula for {kernels}; use --attn sdpa"
 
 
 def _generate(
-    job: Job, most: int, criteria: Sequence[StoppingCriteria], *, least: int = 0
+    job: Job,
+    most: int,
+    criteria: Sequence[StoppingCriteria],
+    *,
+    least: int = 0,
+    around: TokenClock | None = None,
 ) -> tuple[Any, RouteTrace]:
-    """Greedy generation under the job's schedule; `least` forces a length."""
+    """Greedy generation under the job's schedule; `least` forces a length, `around` times the call alone."""
     tokenizer = job.loaded.processor.tokenizer
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    with routing.route(job.loaded.model, job.schedule) as trace:
+    with routing.route(job.loaded.model, job.schedule) as trace, around or nullcontext():
         output = job.loaded.model.generate(
             **job.inputs,
             do_sample=False,
@@ -150,7 +215,7 @@ def _end_tokens(model: Any) -> set[int]:
     return set(ends) if isinstance(ends, list) else {ends}
 
 
-def _on_device(inputs: dict[str, Any], model: Any) -> dict[str, Any]:
+def on_device(inputs: dict[str, Any], model: Any) -> dict[str, Any]:
     """Tensors on the model's device; floating ones in its dtype."""
     moved = {}
     for name, value in inputs.items():

@@ -93,6 +93,10 @@ class ScheduleChoice:
         ratio = self.ratio
         if ratio is None:
             ratio = ratio_for_budget(self.budget or 0.0, target.visual)
+            if ratio >= 1.0:  # so small a budget that nothing is left of it beside 1
+                raise UsageError(
+                    f"--budget {self.budget} is nothing beside {target.visual} visual tokens: give 1 or more"
+                )
         return solve(
             self.method or DENSE,
             action=self.action or "prune",

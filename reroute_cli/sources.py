@@ -1,6 +1,6 @@
-"""Where a model's files are: a hub id, a local folder, or `pocket`, the embedded one.
+"""Where a model's files are: a hub id, a well-known name, a local folder, or `pocket`, the embedded one.
 
-Knows folders and the hub (huggingface_hub is loaded when a function needs it); no torch, no transformers.
+Knows folders, names and the hub (huggingface_hub is loaded when it is needed); no torch, no transformers.
 """
 
 from __future__ import annotations
@@ -11,14 +11,19 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.errors import CliError, Failure, is_out_of_memory, was_interrupted
 
+if TYPE_CHECKING:
+    from profiles import ModelEntry
+
 POCKET = "pocket"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
+_SHOWN = 120  # characters of a name that is none
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _REMEDY = "give a hub id that exists, a local model folder, or 'pocket'"
+_OFFLINE = "give a local model folder, or use --load-format dummy (random weights, no network)"
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,16 @@ class Source:
         return where | ({"revision": self.revision} if self.revision else {})
 
 
+def known(name: str) -> ModelEntry | None:
+    """The well-known model of this name or hub id; None for folders, `pocket` and all others."""
+    import profiles
+
+    try:
+        return None if name == POCKET or Path(name).is_dir() else profiles.model(name)
+    except (profiles.ProfileError, OSError):
+        return None
+
+
 def find(name: str) -> Source:
     """Where the model called `name` is; checks a folder's contents, asks the hub once, without retries."""
     if name == POCKET:
@@ -44,15 +59,18 @@ def find(name: str) -> Source:
         return Source(str(WEIGHTS))
     try:
         folder = Path(name).expanduser()
-    except RuntimeError as error:  # '~name' of nobody on this machine
-        raise Failure(f"there is no model folder '{name}': {_REMEDY}") from error
-    if folder.is_dir():
-        return _folder(name, folder)
-    if folder.exists():
+        if folder.is_dir():
+            return _folder(name, folder)
+        exists = folder.exists()
+    except (RuntimeError, OSError) as error:  # '~name' of nobody on this machine, or no name at all
+        raise Failure(f"there is no model folder '{name[:_SHOWN]}': {_REMEDY}") from error
+    if exists:
         raise Failure(f"the model '{name}' is a file, not a folder: {_REMEDY}")
+    if entry := known(name):
+        return _on_hub(entry.hub, _OFFLINE)
     if name.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(name):
-        raise Failure(f"there is no model folder '{name}': {_REMEDY}")
-    return _on_hub(name)
+        raise Failure(f"there is no model folder '{name[:_SHOWN]}': {_REMEDY}")
+    return _on_hub(name, _REMEDY)
 
 
 def read_config(name: str, source: Source | None = None) -> dict[str, Any]:
@@ -66,7 +84,10 @@ def read_config(name: str, source: Source | None = None) -> dict[str, Any]:
         with explained(name):
             path = Path(
                 hf_hub_download(
-                    name, "config.json", revision=source.revision, local_files_only=source.offline
+                    source.location,
+                    "config.json",
+                    revision=source.revision,
+                    local_files_only=source.offline,
                 )
             )
     try:
@@ -81,13 +102,27 @@ def read_config(name: str, source: Source | None = None) -> dict[str, Any]:
     return config
 
 
+def read_preprocessing(name: str) -> dict[str, Any] | None:
+    """The numbers of a local model's image processor; None where there is no file of them."""
+    folder = Path(find(name).location)
+    for file, part in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
+        try:
+            read = json.loads((folder / file).read_text(encoding="utf-8"))
+            found = read[part] if part else read
+        except (OSError, ValueError, RecursionError, LookupError, TypeError):
+            continue
+        if isinstance(found, dict):
+            return found
+    return None
+
+
 def _folder(name: str, folder: Path) -> Source:
     if not (folder / "config.json").is_file():
         raise Failure(f"the folder '{name}' holds no config.json: {_REMEDY}")
     return Source(str(folder))
 
 
-def _on_hub(name: str) -> Source:
+def _on_hub(name: str, remedy: str) -> Source:
     """Ask the hub for the repository's commit; unreachable, use what the cache holds or say so."""
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
@@ -97,13 +132,13 @@ def _on_hub(name: str) -> Source:
     except GatedRepoError as error:
         raise Failure(f"the model '{name}' is gated: accept its licence and run 'hf auth login'") from error
     except RepositoryNotFoundError as error:
-        raise Failure(f"the hub has no model '{name}': {_REMEDY}") from error
+        raise Failure(f"the hub has no model '{name}': {remedy}") from error
     except Exception as error:
         # No network, offline mode, proxies, outages: each HTTP stack has its own exceptions for these.
         if isinstance(try_to_load_from_cache(name, "config.json"), str):
             return Source(name)
         status = "answered with an error" if isinstance(error, HfHubHTTPError) else "can't be reached"
-        raise Failure(f"the model '{name}' is not on this machine and the hub {status}: {_REMEDY}") from error
+        raise Failure(f"the model '{name}' is not on this machine and the hub {status}: {remedy}") from error
 
 
 def refuse_pickles(name: str, source: Source) -> None:

@@ -3,7 +3,9 @@
 2 FLOPs per multiply-add; attention counts the full L x L, no causal halving; norms, softmax, rotary
 embeddings and
 elementwise work are not counted: the conventions of torch's FLOP counter, which the tests hold this file to,
-integer for integer. Scoring is a line of its own. Knows no torch and no model weights.
+integer for integer. Scoring is a line of its own: what ranking adds to the layers' own work. A deciding layer
+takes the keys that it needs from those projected for the ranking, so that only the keys of tokens it does not
+process are added, with the asking rows. Knows no torch and no model weights.
 """
 
 from __future__ import annotations
@@ -166,28 +168,35 @@ def decode_flops(shape: ModelShape, stored: Sequence[int], new_tokens: int) -> i
     return layers + len(steps) * lm_head_flops(shape)
 
 
-def scoring_flops(shape: ModelShape, length: int, rows: int = 1) -> int:
-    """One decision, for one sample: keys of `length` positions, `rows` queries, their products."""
+def scoring_flops(shape: ModelShape, length: int, rows: int = 1, own: int = 0) -> int:
+    """What one decision adds, for one sample: keys of `length` positions, `rows` queries, their products.
+
+    own: positions whose keys need no projection for the ranking, since the layer itself makes use of them.
+    """
     wide, narrow = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    return 2 * length * shape.hidden * narrow + 2 * rows * shape.hidden * wide + 2 * rows * length * wide
+    keys = 2 * (length - own) * shape.hidden * narrow
+    return keys + 2 * rows * shape.hidden * wide + 2 * rows * length * wide
 
 
 def schedule_scoring_flops(shape: ModelShape, schedule: Schedule, prompts: Sequence[Prompt]) -> int:
     """All decisions of a schedule, per sample. A stage that leaves no choice is not scored.
 
-    Rerouting scores the full sequence, pruning what is left of it.
+    Rerouting scores the full sequence, pruning what is left of it. No layer projects a key twice.
     """
-    rows, total = QUERY_ROWS[schedule.scorer], 0
+    rows, total, projected = QUERY_ROWS[schedule.scorer], 0, set()
+    widths = layer_widths(schedule, prompts, shape.layers)
     everything = [prompt.visual for prompt in prompts]
     entries = [everything, *_counts(schedule, prompts, shape.layers)]
     for number, stage in enumerate(schedule.stages, len(entries) - 1 - len(schedule.stages)):
         before, after = entries[number], entries[number + 1]
         anchors_only = number == 1 and schedule.vision is not None and schedule.pool is Pool.ANCHORS
         candidates = before if schedule.action is Action.PRUNE or anchors_only else everything
-        early = stage.scored_by is not None and stage.scored_by != stage.layer
-        if rows and (early or after not in (everything, candidates)):
-            scored = before if schedule.action is Action.PRUNE else everything
-            total += scoring_flops(shape, _width(prompts, scored), rows)
+        scored_by = stage.layer if stage.scored_by is None else stage.scored_by
+        if rows and (scored_by < stage.layer or after not in (everything, candidates)):
+            length = _width(prompts, before if schedule.action is Action.PRUNE else everything)
+            own = length if scored_by in projected else widths[scored_by]
+            total += scoring_flops(shape, length, rows, own)
+            projected.add(scored_by)
     return total
 
 

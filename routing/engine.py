@@ -1,8 +1,9 @@
 """route(model, schedule): run a stock Hugging Face vision-language model under a schedule.
 
 The only file besides vision.py that registers hooks: a pre-hook on the base model starts a prefill, a
-pre-hook on every decoder layer narrows its input, a hook on the last layer restores the full length. All of
-it is undone when the `with` ends. Knows hooks and caches; what a layer sees is decided in prefill.py.
+pre-hook on every decoder layer narrows its input, a hook on the last layer restores the full length, and a
+pair of hooks on the key projection of deciding layers hands over keys that were projected for the ranking.
+All of it is undone when the `with` ends. Knows hooks and caches; what a layer sees is decided in prefill.py.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from routing.families import Location, locate
 from routing.layout import VisualLayout, build_layout
 from routing.prefill import Decision, Prefill
 from routing.schedule import Action, Pool, Schedule, VisionStage
-from routing.scoring import SCORERS
+from routing.scoring import SCORERS, shares_keys
 from routing.select import column_mask
 from routing.trace import RouteTrace
 
@@ -68,6 +69,7 @@ class _Session:
         self.location, self.schedule = location, schedule
         self.trace = RouteTrace()
         self.anchors: vision.VisionCollector | None = None
+        self.sharing: frozenset[int] = frozenset()
         self.call = _Call()
 
     def attach(self, model: Any, hooks: ExitStack) -> None:
@@ -85,10 +87,30 @@ class _Session:
         for index, layer in enumerate(layers):
             add(layer.register_forward_pre_hook(partial(self._enter, index), with_kwargs=True))
         add(layers[-1].register_forward_hook(self._leave))
+        self.sharing = frozenset(index for index in self._asked() if shares_keys(layers[index]))
+        for index in self.sharing:
+            add(layers[index].self_attn.k_proj.register_forward_pre_hook(self._spare_keys))
+            add(layers[index].self_attn.k_proj.register_forward_hook(self._give_keys))
         if self.schedule.vision is not None:
             self.anchors = vision.attach(
                 model, self.location.info.family, self.schedule.vision, self._anchor_count, hooks
             )
+
+    def _asked(self) -> set[int]:
+        """Layers whose attention ranks tokens."""
+        if SCORERS[self.schedule.scorer] is None:
+            return set()
+        return {stage.layer if stage.scored_by is None else stage.scored_by for stage in self.schedule.stages}
+
+    def _spare_keys(self, _k_proj: Any, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """A deciding layer is about to project its keys: none, if they are there already."""
+        prefill = self.call.prefill
+        return (args[0][:, :0],) if prefill is not None and prefill.has_keys else None
+
+    def _give_keys(self, _k_proj: Any, _args: tuple[Any, ...], output: Any) -> Any:
+        """It has: hand it those that are there."""
+        prefill = self.call.prefill
+        return prefill.take_keys() if prefill is not None and prefill.has_keys else output
 
     def _note_logits(self, _module: Any, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         wanted = kwargs.get("logits_to_keep", 0)
@@ -155,7 +177,9 @@ class _Session:
             return self._continue(index, args, kwargs, cache)
         if self.call.prefill is None:  # only now have the pictures been encoded
             layout, input_ids = self.call.prompt
-            self.call.prefill = Prefill(self.schedule, self._decisions(layout), layout, input_ids)
+            self.call.prefill = Prefill(
+                self.schedule, self._decisions(layout), layout, input_ids, self.sharing
+            )
         hidden, rest = (args[0], args[1:]) if args else (kwargs["hidden_states"], ())
         kwargs = {name: value for name, value in kwargs.items() if name != "hidden_states"}
         hidden, kwargs = self.call.prefill.enter(index, layer, hidden, kwargs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from routing.layout import VisualLayout
 from routing.schedule import Action, Pool, Schedule
-from routing.scoring import SCORERS, Scoring, random_scores
+from routing.scoring import SCORERS, Scoring, first_keys, random_scores
 from routing.select import Rows, gather, pack, scatter, spread, square_mask, top_k, within
 from routing.trace import PrefillTrace, StageTrace
 
@@ -38,7 +39,8 @@ class Decision:
 class Prefill:
     """Follows one prefill through the decoder layers, in order.
 
-    input_ids: (B, L), read by the random scorer only.
+    input_ids: (B, L), read by the random scorer only. sharing: layers that take over key projections, see
+    `take_keys`.
     """
 
     def __init__(
@@ -47,12 +49,15 @@ class Prefill:
         decisions: tuple[Decision, ...],
         layout: VisualLayout,
         input_ids: Tensor,
+        sharing: frozenset[int] = frozenset(),
     ) -> None:
         self._schedule, self._decisions, self.layout = schedule, decisions, layout
-        self._input_ids = input_ids
+        self._input_ids, self._sharing = input_ids, sharing
         self._rows: Rows | None = None  # None: the sequence is full
         self._full: Tensor | None = None  # (B, L, d) as of the last decision; deferred tokens live here
+        self._ours = False  # nobody else holds `_full`: it may be written into
         self._merged: Tensor | None = None  # the compact hidden states that `_full` holds already
+        self._keys: Tensor | None = None  # key projections of all candidates, in this layer
         self._kept = layout.visual
         self._counts = layout.visual_counts
         self._ranked: dict[int, Tensor] = {}
@@ -82,12 +87,27 @@ class Prefill:
 
         kwargs are the framework's own, for the full sequence, at every layer.
         """
+        self._keys = None
         for number, decision in enumerate(self._decisions):
             if decision.scored_by == index and decision.layer > index:
                 self._ranked[number] = self._score(number, layer, hidden, kwargs)
             if decision.layer == index:
                 hidden = self._decide(number, layer, hidden, kwargs)
+        self._merged = None
         return hidden, kwargs if self._rows is None else self._narrow(kwargs)
+
+    @property
+    def has_keys(self) -> bool:
+        """The layer entered last has its keys projected already: by `take_keys` it gets them."""
+        return self._keys is not None
+
+    def take_keys(self) -> Tensor:
+        """Its key projection (B, W, H_kv * D), once."""
+        keys, self._keys = self._keys, None
+        assert keys is not None
+        if self._rows is not None and self._schedule.action is Action.REROUTE:
+            return gather(keys, self._rows.safe)
+        return keys
 
     def leave(self, hidden: Tensor) -> Tensor:
         """The decoder's output at full length (B, L, d): deferred tokens as they were, removed ones zero."""
@@ -95,7 +115,7 @@ class Prefill:
             return hidden
         if self._full is None:
             shape = (hidden.shape[0], self.layout.length, hidden.shape[2])
-            return scatter(hidden.new_zeros(shape), self._rows, hidden)
+            return scatter(hidden.new_zeros(shape), self._rows, hidden, in_place=not torch.is_grad_enabled())
         return self._restored(hidden)
 
     def _decide(self, number: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
@@ -141,50 +161,70 @@ class Prefill:
         if self._schedule.action is Action.REROUTE:
             self._full = self._restored(hidden)
             hidden = gather(self._full, new.safe)
-        elif self._rows is None:
-            hidden = gather(hidden, new.safe)
         else:
-            hidden = gather(hidden, pack(within(self._rows, self.layout.text | keep), sizes).safe)
-        self._rows = None if counts == self.layout.visual_counts and not self.layout.padded else new
+            whole, kept = self._rows, self.layout.text | keep
+            inner = new if whole is None else pack(within(whole, kept), sizes)
+            hidden = gather(hidden, inner.safe)
+            self._keys = None if self._keys is None else gather(self._keys, inner.safe)
+        self._rows = new
+        if counts == self.layout.visual_counts and not self.layout.padded:
+            self._rows, self._full, self._ours = None, None, False
         return hidden
 
     def _restored(self, hidden: Tensor) -> Tensor:
-        """The sequence at full length (B, L, d), put together once for each `hidden`."""
+        """The sequence at full length (B, L, d), put together once for each `hidden`.
+
+        The first time in a buffer of its own, since others may hold what `_full` was before, and from then
+        on in that one, unless gradients are recorded.
+        """
         if self._rows is None or self._full is None:
             return hidden
         if self._merged is not hidden:
-            self._full, self._merged = scatter(self._full, self._rows, hidden), hidden
+            self._full = scatter(self._full, self._rows, hidden, in_place=self._ours)
+            self._merged, self._ours = hidden, not torch.is_grad_enabled()
         return self._full
 
     def _score(self, number: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
         """(B, L) float32 scores of decision `number`, by `layer` on its input."""
         if self._scoring is None:
             return self._random(number, hidden.device)
-        rows = self._rows
+        rows, own = self._rows, self._own_width(self._decisions[number])
         if rows is None or self._schedule.action is Action.REROUTE:
-            return self._ask(layer, self._restored(hidden), self.layout.query, kwargs)
+            return self._ask(layer, self._restored(hidden), own, self.layout.query, kwargs)
         query = torch.full_like(self.layout.query, rows.width - 1 - self.layout.speculated)
-        return spread(rows, self._ask(layer, hidden, query, self._narrow(kwargs)), -torch.inf)
+        return spread(rows, self._ask(layer, hidden, own, query, self._narrow(kwargs)), -torch.inf)
 
-    def _ask(self, layer: Any, hidden: Tensor, query: Tensor, kwargs: dict[str, Any]) -> Tensor:
+    def _own_width(self, decision: Decision) -> int:
+        """Rows on which the layer that scores a decision itself will run; 0 if it takes over no keys."""
+        if decision.scored_by not in self._sharing:
+            return 0
+        if decision.layer == decision.scored_by:
+            return max(map(sum, zip(self.layout.text_counts, decision.counts, strict=True)))
+        return self.layout.length if self._rows is None else self._rows.width
+
+    def _ask(self, layer: Any, hidden: Tensor, own: int, query: Tensor, kwargs: dict[str, Any]) -> Tensor:
         assert self._scoring is not None
-        scores: Tensor = self._scoring(
-            layer,
-            hidden,
-            query,
-            kwargs["position_embeddings"],
-            kwargs.get("position_ids"),
-            kwargs.get("attention_mask"),
-        )
-        return scores
+        normed = layer.input_layernorm(hidden)
+        known = None if self._keys is None else self._keys.flatten(0, 1)
+        if known is None and own:
+            known = first_keys(layer.self_attn.k_proj, normed, own)
+        rotary, ids = kwargs["position_embeddings"], kwargs.get("position_ids")
+        scores, keys = self._scoring(layer, normed, known, query, rotary, ids, kwargs.get("attention_mask"))
+        self._keys = keys if own else None
+        ranked: Tensor = scores
+        return ranked
 
     def _random(self, number: int, device: torch.device) -> Tensor:
-        ids, real = self._input_ids.cpu(), (self.layout.visual | self.layout.text).cpu()
-        scores = torch.zeros(ids.shape)
-        for row, columns in enumerate(self.layout.positions):
-            prompt = ids[row, real[row]].tolist()
+        scores = torch.zeros(self._input_ids.shape)
+        for row, (columns, prompt) in enumerate(zip(self.layout.positions, self._prompts, strict=True)):
             scores[row, columns] = random_scores(self._schedule.seed, number, prompt, len(columns))
-        return scores.to(device)
+        return scores.to(device, non_blocking=True)  # pageable: copied before this returns
+
+    @cached_property
+    def _prompts(self) -> list[list[int]]:
+        """Each sample's real tokens, read once."""
+        ids, real = self._input_ids.cpu(), (self.layout.visual | self.layout.text).cpu()
+        return [row[here].tolist() for row, here in zip(ids, real, strict=True)]
 
     def _narrow(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The framework's full-length arguments, for the rows of now; gathered once a stage."""

@@ -47,7 +47,8 @@ SCORERS: dict[str, Scorer | None] = {
 class Scoring(nn.Module):
     """Runs one scorer with the weights of a decoder layer.
 
-    A module only so that profilers that attribute work to modules show scoring under its own name.
+    A module only so that profilers that attribute work to modules show under its own name what ranking
+    costs beside the layer's own work.
     """
 
     def __init__(self, scorer: Scorer) -> None:
@@ -57,49 +58,97 @@ class Scoring(nn.Module):
     def forward(
         self,
         layer: Any,
-        hidden: Tensor,
+        normed: Tensor,
+        projected: Tensor | None,
         query: Tensor,
         rotary: tuple[Tensor, Tensor],
         position_ids: Tensor | None,
         mask: Tensor | None,
-    ) -> Tensor:
-        """Scores of every row of `hidden` as seen by the rows that end at `query`.
+    ) -> tuple[Tensor, Tensor]:
+        """Scores of every row as seen by the rows that end at `query`, and every row's key projection.
 
-        hidden: (B, S, d), the layer's input. query: (B,) row of the last prompt token. rotary: cos and sin,
+        normed: (B, S, d), the layer's normed input. projected: (n, H_kv * D), key projections of the first n
+        of all B * S rows, or None. query: (B,) row of the last prompt token. rotary: cos and sin,
         (B | 1, S, r). position_ids: (B | 1, S) or None. mask: None (causal), (B, S) padding or
-        (B | 1, 1, S, S). Returns (B, S) float32.
+        (B | 1, 1, S, S). Returns (B, S) float32 without gradient, and (B, S, H_kv * D) with.
         """
         rows = query[:, None] + torch.arange(1 - self.scorer.rows, 1, device=query.device)
         rows = rows.clamp(min=0)
-        queries, keys = _project(layer, hidden, rows, rotary, position_ids)
-        attention = layer.self_attn
-        scores = queries.float() @ keys.float().transpose(-1, -2) * attention.scaling
-        scores = (
-            scores.unflatten(2, (-1, self.scorer.rows))
-            + _row_bias(mask, rows, hidden.shape[1])[:, None, None]
-        )
+        keys = _all_keys(layer.self_attn.k_proj, normed, projected)
+        with torch.no_grad():
+            return self._rank(layer.self_attn, normed, keys, rows, rotary, position_ids, mask), keys
+
+    def _rank(
+        self,
+        attention: Any,
+        normed: Tensor,
+        keys: Tensor,
+        rows: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        position_ids: Tensor | None,
+        mask: Tensor | None,
+    ) -> Tensor:
+        queries, turned = _rotated(attention, normed, keys, rows, rotary, position_ids)
+        scores = queries.float() @ turned.float().transpose(-1, -2) * attention.scaling
+        scores = scores.unflatten(2, (-1, self.scorer.rows))
+        scores = scores + _row_bias(mask, rows, normed.shape[1])[:, None, None]
         return self.scorer.reduce(scores.softmax(dim=-1).flatten(1, 2))
 
 
-def _project(
-    layer: Any, hidden: Tensor, rows: Tensor, rotary: tuple[Tensor, Tensor], position_ids: Tensor | None
+def shares_keys(layer: Any) -> bool:
+    """Whether a layer can be handed its key projection: only that of a plain linear map nobody watches.
+
+    A quantised or adapted one, one that an offloading library has wrapped, or one with hooks of its own runs
+    as it always does.
+    """
+    k_proj = layer.self_attn.k_proj
+    plain = type(k_proj).forward is nn.Linear.forward and "forward" not in vars(k_proj)
+    return plain and not k_proj._forward_pre_hooks and not k_proj._forward_hooks
+
+
+def first_keys(k_proj: Any, normed: Tensor, rows: int) -> Tensor:
+    """Key projections (B * rows, H_kv * D) of the first B * rows of the B * S rows of `normed` (B, S, d).
+
+    Which rows they are does not matter: it is the work that the layer has to do for `rows` rows anyway, and
+    is therefore not done inside `Scoring`.
+    """
+    keys: Tensor = k_proj(normed.flatten(0, 1)[: normed.shape[0] * rows])
+    return keys
+
+
+def _all_keys(k_proj: Any, normed: Tensor, projected: Tensor | None) -> Tensor:
+    """The key projection (B, S, H_kv * D) of every row, computed for those that have none yet."""
+    if projected is None:
+        keys: Tensor = k_proj(normed)
+        return keys
+    if len(projected) < normed.shape[0] * normed.shape[1]:
+        projected = torch.cat([projected, k_proj(normed.flatten(0, 1)[len(projected) :])])
+    return projected.view(*normed.shape[:2], -1)
+
+
+def _rotated(
+    attention: Any,
+    normed: Tensor,
+    keys: Tensor,
+    rows: Tensor,
+    rotary: tuple[Tensor, Tensor],
+    position_ids: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Rotated queries of `rows`, grouped by key head (B, H_kv, g * R, D), and all keys (B, H_kv, S, D)."""
-    attention, normed = layer.self_attn, layer.input_layernorm(hidden)
     rotate = sys.modules[type(attention).__module__].apply_rotary_pos_emb
     cos, sin = rotary
-    keys = _heads(attention, normed, "k")
+    keys = _heads(attention, keys, "k")
     keys = rotate(keys[:, :0], keys, cos, sin)[1]
-    queries = _heads(attention, _pick(normed, rows), "q")
+    queries = _heads(attention, attention.q_proj(_pick(normed, rows)), "q")
     queries = rotate(queries, queries[:, :0], _pick(cos, rows), _pick(sin, rows))[0]
     if position_ids is not None:
         queries = queries * _length_scale(attention, _pick(position_ids, rows)).to(queries.dtype)
     return queries.unflatten(1, (keys.shape[1], -1)).flatten(2, 3), keys
 
 
-def _heads(attention: Any, hidden: Tensor, which: str) -> Tensor:
-    """The q or k projection of (B, S, d), normed per head where the model does so: (B, heads, S, D)."""
-    projected = getattr(attention, f"{which}_proj")(hidden).unflatten(-1, (-1, attention.head_dim))
+def _heads(attention: Any, projected: Tensor, which: str) -> Tensor:
+    """A q or k projection (B, S, heads * D), normed per head where the model does so: (B, heads, S, D)."""
+    projected = projected.reshape(*projected.shape[:-1], -1, attention.head_dim)
     norm = getattr(attention, f"{which}_norm", None)
     heads: Tensor = projected if norm is None else norm(projected)
     return heads.transpose(1, 2)

@@ -82,12 +82,18 @@ def gather(full: Tensor, index: Tensor) -> Tensor:
     return full.flatten(0, 1).index_select(0, (index + offset).flatten()).view(batch, width, *full.shape[2:])
 
 
-def scatter(full: Tensor, rows: Rows, compact: Tensor) -> Tensor:
-    """A copy of `full` (B, L, d) in which the valid rows of `compact` (B, W, d) stand at their columns."""
+def scatter(full: Tensor, rows: Rows, compact: Tensor, *, in_place: bool = False) -> Tensor:
+    """`full` (B, L, d) with the valid rows of `compact` (B, W, d) at their columns.
+
+    A copy, unless in_place: then `full` itself, which must be contiguous and needed by no gradient.
+    """
     values = compact.flatten(0, 1)
     if rows.valid is not None:
         values = values.index_select(0, rows.source)
-    return full.flatten(0, 1).index_copy(0, rows.target, values).view_as(full)
+    if not in_place:
+        return full.flatten(0, 1).index_copy(0, rows.target, values).view_as(full)
+    full.view(-1, *full.shape[2:]).index_copy_(0, rows.target, values)
+    return full
 
 
 def within(outer: Rows, keep: Tensor) -> Tensor:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from typer.main import get_command
 from typer.models import OptionInfo
 from typer.testing import CliRunner
 
-from tests import readme
+from tests import readme, readme_reports
+from tests.readme_reports import table
 
 QUIET = {
     "HF_HUB_OFFLINE": "1",
@@ -26,16 +27,9 @@ QUIET = {
 }
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(
-        f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines
-    )
-
-
-def _session(*commands: Sequence[str]) -> str:
+def _session(*commands: Sequence[str], code: int = 0, folder: Path = readme.ROOT) -> str:
     """A console block: each command and everything it prints, standard output first."""
-    shown = "".join(f"$ {_spelled(command)}\n{_printed(command)}" for command in commands)
+    shown = "".join(f"$ {_spelled(command)}\n{_printed(command, code, folder)}" for command in commands)
     return f"```console\n{shown}```\n"
 
 
@@ -43,12 +37,12 @@ def _spelled(command: Sequence[str]) -> str:
     return " ".join(f'"{word}"' if " " in word else word for word in command)
 
 
-def _printed(command: Sequence[str]) -> str:
+def _printed(command: Sequence[str], code: int, folder: Path) -> str:
     from reroute_cli.app import app
 
-    with contextlib.chdir(readme.ROOT):
+    with contextlib.chdir(folder):
         done = CliRunner().invoke(app, command[1:], env=QUIET, prog_name=command[0])
-    if done.exit_code:
+    if done.exit_code != code:
         raise RuntimeError(f"{_spelled(command)} exited {done.exit_code}: {done.stderr}")
     return done.stdout + done.stderr
 
@@ -72,6 +66,23 @@ def plan() -> str:
     return _session(("reroute", "plan", "-m", "llava-1.5-7b", *choice))
 
 
+def regression() -> str:
+    """Two committed reports of one measurement, before and after a change that made ranking dearer."""
+    command = ("reroute", "compare", "baseline.json", "current.json", "--gate", "ttft.ratio:10%")
+    return _session(command, code=3, folder=readme.ROOT / "tests" / "fixtures" / "reports")
+
+
+def metrics() -> str:
+    """Every metric with what it means, and how it is gated."""
+    from reroute_cli.regression.gates import GATED
+
+    rows = (
+        (f"`{name}`", metric.unit, metric.means, "exactly" if metric.kind == "exact" else "")
+        for name, metric in GATED.items()
+    )
+    return table(("metric", "unit", "what it is", "gated by default"), rows)
+
+
 def commands() -> str:
     """Every command with the first line of its help."""
     from reroute_cli.app import app
@@ -79,7 +90,7 @@ def commands() -> str:
     rows = (
         (f"`reroute {name}`", command.get_short_help_str(200)) for name, command in _leaves(get_command(app))
     )
-    return _table(("command", "does"), rows)
+    return table(("command", "does"), rows)
 
 
 def _leaves(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -100,7 +111,7 @@ def options() -> str:
         for name, (kind, option) in _annotated(command)
         if isinstance(option, OptionInfo)
     )
-    return _table(("option", "what it does", "default"), rows)
+    return table(("option", "what it does", "default"), rows)
 
 
 def _annotated(command: Callable[..., None]) -> Iterator[tuple[str, tuple[Any, Any]]]:
@@ -133,7 +144,7 @@ def exit_codes() -> str:
         *((kind.exit_code, (kind.__doc__ or "").splitlines()[0]) for kind in kinds),
         (errors.EXIT_INTERRUPTED, "Interrupted by Ctrl-C."),
     ]
-    return _table(("code", "meaning"), rows)
+    return table(("code", "meaning"), rows)
 
 
 def methods() -> str:
@@ -151,7 +162,7 @@ def methods() -> str:
         )
         for method in routing.METHODS.values()
     )
-    return _table(
+    return table(
         ("method", "source", "year", "what it does", "scored by", "layers of 32 where it decides"), rows
     )
 
@@ -167,7 +178,7 @@ def models() -> str:
     types: dict[str, list[str]] = {}
     for model_type, family in routing.FAMILIES.items():
         types.setdefault(family.title, []).append(f"`{model_type}`")
-    return _table(("family", "`model_type`"), ((title, ", ".join(names)) for title, names in types.items()))
+    return table(("family", "`model_type`"), ((title, ", ".join(names)) for title, names in types.items()))
 
 
 def refused() -> str:
@@ -177,9 +188,7 @@ def refused() -> str:
     types: dict[str, list[str]] = {}
     for model_type, reason in routing.REFUSED.items():
         types.setdefault(reason, []).append(f"`{model_type}`")
-    return _table(
-        ("`model_type`", "why not"), ((", ".join(names), reason) for reason, names in types.items())
-    )
+    return table(("`model_type`", "why not"), ((", ".join(names), reason) for reason, names in types.items()))
 
 
 def profiles() -> str:
@@ -193,49 +202,13 @@ def profiles() -> str:
     rows = (
         (f"`{tier}-`", *(_averages(averages, f"{tier}-{variant}") for variant in variants)) for tier in tiers
     )
-    return _table(("profile", *(f"`{variant}`" for variant in variants)), rows)
+    return table(("profile", *(f"`{variant}`" for variant in variants)), rows)
 
 
 def _averages(averages: dict[str, tuple[float, str]], stem: str) -> str:
     average, origin = averages[stem]
     released = f"{average:.1f}" if origin == "release" else "–"
     return f"{released} / {averages[f'{stem}-exact'][0]:.1f}"
-
-
-def reduction() -> str:
-    """The committed report of samples.reduction_table: prune beside reroute, method by method."""
-    report = json.loads(
-        (readme.ROOT / "profiles" / "reports" / "pocket-reduction.json").read_text(encoding="utf-8")
-    )
-    arms = {(arm["method"], arm["action"], arm["ratio"]): arm for arm in report["arms"]}
-    dense = arms["none", "prune", 0.0]
-    said = ", ".join(
-        f"{name} {_estimate(dense[group]['right'])} (n = {dense[group]['n']})"
-        for group, name in (("boxes", "Acc@0.5"), ("yes_no", "yes/no"))
-    )
-    head = ["method", "ratio"]
-    for name in ("Acc@0.5", "yes/no"):
-        head += [f"{name} prune", "reroute", "reroute − prune"]
-    rows = [
-        [
-            f"`{method}`",
-            ratio,
-            *_compared(arms, method, ratio, "boxes"),
-            *_compared(arms, method, ratio, "yes_no"),
-        ]
-        for method, action, ratio in arms
-        if action == "reroute"
-    ]
-    return f"Dense: {said}.\n\n" + _table(head, rows)
-
-
-def _compared(arms: dict[Any, Any], method: str, ratio: float, group: str) -> list[str]:
-    pruned, rerouted = arms[method, "prune", ratio][group], arms[method, "reroute", ratio][group]
-    return [f"{a['right']['value']:.3f}" for a in (pruned, rerouted)] + [_estimate(rerouted["minus_prune"])]
-
-
-def _estimate(estimate: dict[str, float]) -> str:
-    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
 
 
 def python() -> str:
@@ -250,6 +223,9 @@ GENERATED: dict[str, Callable[[], str]] = {
     "ask": ask,
     "routed": routed,
     "plan": plan,
+    "profile": readme_reports.profile,
+    "regression": regression,
+    "metrics": metrics,
     "commands": commands,
     "options": options,
     "exit-codes": exit_codes,
@@ -258,5 +234,6 @@ GENERATED: dict[str, Callable[[], str]] = {
     "refused": refused,
     "profiles": profiles,
     "python": python,
-    "reduction": reduction,
+    "reduction": readme_reports.reduction,
+    "speed": readme_reports.speed,
 }

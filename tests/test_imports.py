@@ -38,7 +38,14 @@ except SystemExit as stop:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--help",), ("--version",), ("ask", "--help"), ("methods",), ("profiles", "list")],
+    [
+        ("--help",),
+        ("--version",),
+        ("ask", "--help"),
+        ("profile", "--help"),
+        ("methods",),
+        ("profiles", "list"),
+    ],
     ids=" ".join,
 )
 def test_the_command_line_starts_without_torch(arguments: tuple[str, ...]) -> None:

@@ -15,6 +15,7 @@ from reroute_cli.schedules import ScheduleChoice
 from reroute_cli.sources import POCKET
 
 if TYPE_CHECKING:
+    from reroute_cli.images import Picture
     from reroute_cli.records.answer import AnswerRecord
 
 
@@ -49,8 +50,12 @@ def ask(
         raise UsageError(f"the last word, '{question}', is a file: the question comes last, in quotes")
     if problem := check_writable(output):
         raise Failure(f"--output: {problem}")
+    pictures = _checked(images, question, choice)
     load_options = LoadOptions(model, device, dtype, attn, load_format, seed)
-    record = _answered(images, question, choice, load_options, max_new_tokens)
+    if quiet and not json and output is None:  # nobody will see a cost: only the answer is worked out
+        sink.result(_text(pictures, question, choice, load_options, max_new_tokens))
+        return
+    record = _record(pictures, question, choice, load_options, max_new_tokens)
     if caveat := choice.caveat(record.model.family, len(record.kv_cache.per_layer_tokens)):
         sink.talk(caveat)
     if output is not None:
@@ -65,26 +70,38 @@ def _is_file(word: str) -> bool:
         return False
 
 
-def _answered(
-    paths: list[str], question: str, choice: ScheduleChoice, load_options: LoadOptions, max_new_tokens: int
-) -> AnswerRecord:
-    """Cheap checks first, then torch, then the model."""
+def _checked(paths: list[str], question: str, choice: ScheduleChoice) -> list[Picture]:
+    """What can be found wrong before torch and the model are loaded, and the opened pictures."""
     from reroute_cli.images import open_picture
     from reroute_cli.prompts import check_question
 
     check_question(question)
     choice.check_profile()
-    pictures = [open_picture(path) for path in paths]
+    return [open_picture(path) for path in paths]
 
+
+def _text(
+    pictures: list[Picture], question: str, choice: ScheduleChoice, loading: LoadOptions, most: int
+) -> str:
+    from reroute_cli.answer import Asked, answer_only
+    from reroute_cli.models import load, quiet_libraries
+
+    with quiet_libraries():
+        return answer_only(load(loading), Asked(pictures, question, most), choice)
+
+
+def _record(
+    pictures: list[Picture], question: str, choice: ScheduleChoice, loading: LoadOptions, most: int
+) -> AnswerRecord:
     from reroute_cli.answer import Asked, answer
     from reroute_cli.models import load, quiet_libraries
 
     with quiet_libraries():
-        return answer(load(load_options), Asked(pictures, question, max_new_tokens), choice)
+        return answer(load(loading), Asked(pictures, question, most), choice)
 
 
 def _show(sink: Sink, record: AnswerRecord, *, as_json: bool) -> None:
-    from reroute_cli.render import cost_card
+    from reroute_cli.render.card import cost_card
 
     if as_json:
         sink.json(record.as_dict())

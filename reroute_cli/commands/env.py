@@ -17,7 +17,7 @@ def env(json: options.Json = False) -> None:
     if json:
         Sink().json({"schema": "reroute.env/1", **found})
         return
-    from reroute_cli.render import table
+    from reroute_cli.render.draw import table
 
     Sink().table(table(("", ""), list(_lines(found))))
 

@@ -16,7 +16,7 @@ def methods(json: options.Json = False) -> None:
     if json:
         Sink().json({"schema": "reroute.methods/1", "methods": rows})
         return
-    from reroute_cli.render import lines, table
+    from reroute_cli.render.draw import lines, table
 
     shown = [(row["name"], ", ".join(row["actions"]), lines(row["summary"], *_source(row))) for row in rows]
     Sink().table(table(("method", "actions", "what it does"), shown))

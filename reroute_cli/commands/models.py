@@ -9,12 +9,12 @@ from reroute_cli.output import Sink
 
 
 def models(json: options.Json = False) -> None:
-    """List the model families that can be routed, those that can't, and the models 'plan' knows by name."""
+    """List the model families that can be routed, those that can't, and the models known by name."""
     found = _found()
     if json:
         Sink().json({"schema": "reroute.models/1", **found})
         return
-    from reroute_cli.render import STRONG, plain, table
+    from reroute_cli.render.draw import STRONG, plain, table
 
     families = [(row["model_type"], row["title"], row["boxes"] or "–") for row in found["families"]]
     refused = [(row["model_type"], row["reason"]) for row in found["refused"]]
@@ -23,7 +23,7 @@ def models(json: options.Json = False) -> None:
         plain("Families that can be routed: any checkpoint of theirs, by hub id or folder", STRONG),
         table(("model_type", "models", "boxes"), families),
         plain(""),
-        plain("Models that 'reroute plan -m' knows by name, without a download", STRONG),
+        plain("Models known by name: 'plan' and '--load-format dummy' need no download", STRONG),
         table(("name", "hub id", "layers", "visual"), known, right=(2, 3)),
         plain(""),
         plain("Families that are refused", STRONG),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from reroute_cli import options
-from reroute_cli.errors import Failure
+from reroute_cli.errors import Failure, UsageError
 from reroute_cli.output import Sink, check_writable, to_json, write_file
 from reroute_cli.schedules import ScheduleChoice
 from reroute_cli.sources import POCKET
+
+if TYPE_CHECKING:
+    from reroute_cli.planning.shapes import Shaped
 
 TEXT_TOKENS = 64
 
@@ -20,7 +23,17 @@ VisualTokens = Annotated[
         "--visual-tokens",
         metavar="N",
         callback=options.within(1, 1_000_000),
-        help="Visual tokens of the prompt; by default those of one picture, where the model fixes them.",
+        help="Visual tokens of the prompt; by default those of one picture of the model's own size.",
+        show_default=False,
+        rich_help_panel="Prompt",
+    ),
+]
+Images = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--image",
+        metavar="FILE",
+        help="A picture of the prompt, for its size; repeat for several.",
         show_default=False,
         rich_help_panel="Prompt",
     ),
@@ -48,6 +61,7 @@ def plan(
     ratio: options.Ratio = None,
     budget: options.Budget = None,
     profile: options.Profile = None,
+    image: Images = None,
     visual_tokens: VisualTokens = None,
     text_tokens: TextTokens = TEXT_TOKENS,
     dtype: Dtype = options.DtypeName.AUTO,
@@ -58,23 +72,33 @@ def plan(
     choice = ScheduleChoice(method, action, ratio, budget, profile)
     if problem := check_writable(output):
         raise Failure(f"--output: {problem}")
+    if image and visual_tokens is not None:
+        raise UsageError("--image and --visual-tokens say the same thing in two ways: give one of them")
     choice.check_profile()
-    planned = _planned(choice, model, visual_tokens, text_tokens, dtype.value)
+    planned = _planned(choice, _prompt(model, image or [], visual_tokens), text_tokens, dtype.value)
     if output is not None:
         write_file(output, to_json(planned) + "\n")
     if json:
         Sink().json(planned)
         return
-    from reroute_cli.render_plan import plan_page
+    from reroute_cli.render.plan import plan_page
 
     Sink().table(*plan_page(planned))
 
 
-def _planned(
-    choice: ScheduleChoice, model: str, visual_tokens: int | None, text_tokens: int, dtype: str
-) -> dict[str, Any]:
-    from reroute_cli.planning import make_plan
-    from reroute_cli.shapes import read_shape
+def _prompt(model: str, images: list[str], visual_tokens: int | None) -> Shaped:
+    """The model and its pictures: files, a number of tokens, or one picture of the model's own size."""
+    from reroute_cli.planning.shapes import read_shape
 
-    shaped = read_shape(model).with_visual(visual_tokens)
+    shaped = read_shape(model)
+    if not images:
+        return shaped.with_visual(visual_tokens)
+    from reroute_cli.images import open_picture
+
+    return shaped.with_pictures([open_picture(path).size for path in images])
+
+
+def _planned(choice: ScheduleChoice, shaped: Shaped, text_tokens: int, dtype: str) -> dict[str, Any]:
+    from reroute_cli.planning.plan import make_plan
+
     return make_plan(shaped, choice, text_tokens, shaped.dtype if dtype == "auto" else dtype)

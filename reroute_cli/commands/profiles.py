@@ -37,7 +37,7 @@ def list_profiles(json: options.Json = False) -> None:
     if json:
         Sink().json({"schema": "reroute.profiles/1", "profiles": rows})
         return
-    from reroute_cli.render import table
+    from reroute_cli.render.draw import table
 
     shown = [(row["name"], row["origin"], _average(row)) for row in rows]
     Sink().table(table(("profile", "origin", "visual tokens/layer"), shown, right=(2,)))
@@ -99,7 +99,7 @@ def _checked(profile: Profile) -> str:
 
 def _fitted(profile: Profile, model: str | None) -> tuple[int, int, int]:
     """Layers, visual tokens and first layer: of `model`, else of what it was made for, else of pocket."""
-    from reroute_cli.shapes import read_shape
+    from reroute_cli.planning.shapes import read_shape
 
     if model is None and profile.layers is not None and profile.visual is not None:
         return profile.layers, profile.visual, 0

@@ -1,34 +1,44 @@
 """Floating-point operations of one generation, counted operator by operator while it runs.
 
 2 FLOPs per multiply-add; attention counts its full query x key rectangle, no causal halving; element-wise
-work (norms, activations, softmax) and position tables count nothing, as everywhere in this field. Counting
-slows a model down several times: never time in the same pass. Knows modules only by name; not schedules or
-prompts.
+work (norms, activations, softmax) and position tables count nothing, as everywhere in this field. torch's
+FlopCounterMode counts; this file says which part of the model was running. Counting slows a model down
+several times: never time in the same pass. Does not know schedules or prompts.
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import StoppingCriteria
+
+from reroute_cli.measure.alone import alone
 
 # Older releases compute position tables by a matrix product, newer ones element by element.
 POSITIONS = ("rotary_emb", "rotary_pos_emb", "patch_positional_embedding")
-SCORING = "Scoring"  # the module inside which the engine ranks visual tokens
+SCORING = "Scoring"  # the class of the modules inside which the engine ranks visual tokens
 _ATTENTION = ("scaled_dot_product", "flash_attention", "flash_attn", "efficient_attention")
 
 
-def _sdpa_flops(query: Any, key: Any, value: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:  # noqa: ARG001
-    """The same formula that torch registers for its GPU kernels."""
-    return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
+def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    """Both products of every query head, (B, H, L, D) each; keys may have fewer heads, which are shared."""
+    batch, heads, rows, width = query
+    return int(2 * batch * heads * rows * key[2] * (width + value[3]))
 
 
-_UNREGISTERED = {  # fused kernels that torch's table lacks: without these they would count nothing
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _sdpa_flops,
-    torch.ops.aten._scaled_dot_product_fused_attention_overrideable: _sdpa_flops,
+# Fused kernels that torch's own table lacks (the first two), or in older releases refuses with grouped heads.
+_FORMULAS = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.aten._scaled_dot_product_fused_attention_overrideable: _attention_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention: _attention_flops,
+    torch.ops.aten._scaled_dot_product_efficient_attention: _attention_flops,
+    torch.ops.aten._scaled_dot_product_cudnn_attention: _attention_flops,
 }
 
 
@@ -37,7 +47,7 @@ class Flops:
     """FLOPs by part. vision: tower and projector. prefill: decoder and head on the prompt, without scoring.
 
     scoring: what ranking visual tokens cost, wherever it happened. decode: every token after the first.
-    unknown: attention kernels that ran and have no formula; when there are any, the numbers are too low.
+    unknown: attention operators that ran and counted nothing; when there are any, the numbers are too low.
     """
 
     vision: int = 0
@@ -52,41 +62,82 @@ class Flops:
         return self.vision + self.prefill + self.scoring + self.decode
 
 
-class FlopMeter(FlopCounterMode):
+class FlopMeter:
     """Counts the FLOPs of a generate() call on `model` by part; use as a context manager, then read `.flops`.
 
-    Pass `.first_token` in `stopping_criteria`: it tells prefill from decode.
+    Pass `.first_token` in `stopping_criteria`: it tells prefill from decode. A meter may be used again; each
+    time it starts from zero.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__(display=False, custom_mapping=_UNREGISTERED)
         self.flops = Flops()
         self.first_token = _FirstToken()
-        self._language = _language_modules(model)
+        self._parts = _named_parts(model)
+        self._running: list[torch.nn.Module] = []
 
-    def _count_flops(self, func_packet: Any, out: Any, args: Any, kwargs: Any) -> Any:
-        """Torch calls this after every operator; add what it counted to the part that is running."""
-        before = self.get_total_flops()
-        out = super()._count_flops(func_packet, out, args, kwargs)  # type: ignore[no-untyped-call]
-        if counted := self.get_total_flops() - before:
-            self._add(counted)
-        name = str(func_packet)
-        if func_packet not in self.flop_registry and any(word in name for word in _ATTENTION):
-            self.flops.unknown.add(name)
-        return out
+    def __enter__(self) -> FlopMeter:
+        with ExitStack() as undo:
+            undo.enter_context(alone("FLOPs"))
+            self.flops, self.first_token.seen, self._running = Flops(), False, []
+            hooks = torch.nn.modules.module
+            undo.callback(hooks.register_module_forward_pre_hook(self._enter).remove)
+            undo.callback(hooks.register_module_forward_hook(self._leave, always_call=True).remove)
+            counter = undo.enter_context(FlopCounterMode(display=False, custom_mapping=_FORMULAS))
+            undo.enter_context(_Watch(counter, self))
+            self._undo = undo.pop_all()
+        return self
 
-    def _add(self, counted: int) -> None:
-        running = self.mod_tracker.parents
-        if not any(name.endswith(POSITIONS) for name in running):
-            part = self._part(running)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._undo.close()
+
+    def add(self, counted: int) -> None:
+        """Bill what one operator counted to the part that is running."""
+        if part := self._part():
             setattr(self.flops, part, getattr(self.flops, part) + counted)
 
-    def _part(self, running: set[str]) -> str:
-        if SCORING in running:
+    def _part(self) -> str | None:
+        """The part that is running; None for position tables."""
+        running = {self._role(module) for module in self._running}
+        if "positions" in running:
+            return None
+        if "scoring" in running:
             return "scoring"
         if self.first_token.seen:
             return "decode"
-        return "vision" if running.isdisjoint(self._language) else "prefill"
+        return "prefill" if "language" in running else "vision"
+
+    def _role(self, module: torch.nn.Module) -> str | None:
+        return "scoring" if type(module).__name__ == SCORING else self._parts.get(module)
+
+    def _enter(self, module: torch.nn.Module, _args: Any) -> None:
+        if self._role(module):
+            self._running.append(module)
+
+    def _leave(self, module: torch.nn.Module, _args: Any, _output: Any) -> None:
+        """Also called when the module raised."""
+        if self._running and self._running[-1] is module:
+            self._running.pop()
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees every operator before `counter` does, and tells the meter what it counted."""
+
+    supports_higher_order_operators = True
+
+    def __init__(self, counter: FlopCounterMode, meter: FlopMeter) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._counter, self._meter = counter, meter
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        before = self._counter.get_total_flops()
+        output = func(*args, **(kwargs or {}))
+        if counted := self._counter.get_total_flops() - before:
+            self._meter.add(counted)
+        elif any(word in str(func) for word in _ATTENTION):
+            self._meter.flops.unknown.add(str(func))
+        return output
 
 
 class _FirstToken(StoppingCriteria):
@@ -100,8 +151,9 @@ class _FirstToken(StoppingCriteria):
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
 
-def _language_modules(model: torch.nn.Module) -> set[str]:
-    """Names under which torch's module tracker will report the decoder and the language-model head."""
-    language = {id(module) for module in (model.get_decoder(), model.get_output_embeddings())}  # type: ignore[operator]
-    kind = type(model).__name__
-    return {f"{kind}.{name}" for name, module in model.named_modules() if id(module) in language}
+def _named_parts(model: torch.nn.Module) -> dict[torch.nn.Module, str]:
+    """The modules whose work is not the vision part's."""
+    tables = (module for name, module in model.named_modules() if name.endswith(POSITIONS))
+    parts = dict.fromkeys(tables, "positions")
+    language = (model.get_decoder(), model.get_output_embeddings())  # type: ignore[operator]
+    return parts | {module: "language" for module in language if module is not None}

@@ -1,7 +1,8 @@
-"""GPU memory as the driver sees it, sampled in a thread of its own through NVML.
+"""GPU memory and energy as the driver sees them, memory sampled in a thread of its own through NVML.
 
 Handles are found by UUID (CUDA_VISIBLE_DEVICES renumbers devices). Whatever NVML can't say becomes None with
-the reason: no driver, a process that containers hide, a part that does not support the question.
+the reason: no driver, a process that containers hide, a part that does not support the question, a driver
+that stops answering. Knows no torch.
 """
 
 from __future__ import annotations
@@ -9,11 +10,17 @@ from __future__ import annotations
 import importlib
 import os
 import threading
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any
 
+from reroute_cli.measure.alone import alone
+
 PERIOD = 0.01  # seconds between two samples
 ABSENT = "NVML lists no memory for this process: containers hide process ids, some drivers hide usage"
+BACKWARDS = "NVML's energy counter went back: the driver was reloaded, or the counter started anew"
+TOO_SHORT = "NVML's energy counter did not move: the run was shorter than the counter's own period"
 
 
 def load_nvml() -> Any:
@@ -21,11 +28,18 @@ def load_nvml() -> Any:
     return importlib.import_module("pynvml")
 
 
-class NvmlSampler:
-    """Peak bytes of this process and of its whole GPU while the context is open.
+def _failures(nvml: Any) -> tuple[type[Exception], ...]:
+    """What pynvml raises when NVML can't answer; a driver older than the module is no NVMLError to it."""
+    return nvml.NVMLError, nvml.NVMLLibraryMismatchError
 
-    uuid: of the GPU, as torch gives it (without 'GPU-'). After the context `process` and `device` are bytes
-    or None, and `reasons` says why for each that is None.
+
+class NvmlSampler:
+    """Peak bytes of this process and of its whole GPU, and the GPU's energy, while the context is open.
+
+    uuid: of the GPU, as torch gives it (without 'GPU-'). period: seconds between two samples; what comes and
+    goes in between is not seen. Afterwards `process` and `device` are bytes, `energy` is joules; each may be
+    None, and then `reasons` says why under its name. The energy counter is the whole GPU's and coarse: the
+    driver renews it in steps, so a short run's joules are rough.
     """
 
     def __init__(
@@ -33,30 +47,36 @@ class NvmlSampler:
     ) -> None:
         self.process: int | None = None
         self.device: int | None = None
+        self.energy: float | None = None
         self.reasons: dict[str, str] = {}
-        self._uuid, self._nvml, self._period, self._pid = uuid, nvml, period, pid or os.getpid()
+        self.period = period
+        self._uuid, self._nvml, self._pid = uuid, nvml, pid or os.getpid()
         self._handle: Any = None
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._millijoules: int | None = None
 
     def __enter__(self) -> NvmlSampler:
-        if self._connect():
-            self._sample()
-            self._thread = threading.Thread(target=self._run, name="nvml", daemon=True)
-            self._thread.start()
+        self.process = self.device = self.energy = None
+        self.reasons = {}
+        with ExitStack() as undo:
+            undo.enter_context(alone("GPU memory"))
+            if self._connect(undo):
+                self._sample()
+                undo.callback(self._sample)
+                self._start_thread(undo)
+                self._millijoules = self._ask("energy", self._energy_counter)
+                undo.callback(self._close_energy)
+            self._undo = undo.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._thread is None:
-            return
-        self._stop.set()
-        self._thread.join()
-        self._sample()
-        self._nvml.nvmlShutdown()
+        """In the reverse order of opening: energy, the thread, a last sample, the library."""
+        self._undo.close()
+        if self.process is None:
+            self.reasons.setdefault("process", ABSENT)
 
-    def _connect(self) -> bool:
+    def _connect(self, undo: ExitStack) -> bool:
         """Load NVML and find the GPU; False, with the reasons noted, where that fails."""
         try:
             self._nvml = self._nvml or load_nvml()
@@ -64,48 +84,56 @@ class NvmlSampler:
             return self._unknown(f"the module pynvml (nvidia-ml-py) can't be loaded: {error}")
         try:
             self._nvml.nvmlInit()
-        except self._nvml.NVMLError as error:
-            return self._unknown(f"NVML: {error}")
-        try:
+            undo.callback(self._shut_down)
             self._handle = self._by_uuid()
-        except self._nvml.NVMLError as error:
-            self._nvml.nvmlShutdown()
+        except _failures(self._nvml) as error:
             return self._unknown(f"NVML: {error}")
         return True
+
+    def _shut_down(self) -> None:
+        with suppress(*_failures(self._nvml)):  # a driver that died can't be closed
+            self._nvml.nvmlShutdown()
 
     def _by_uuid(self) -> Any:
         """The handle of the whole GPU or of the MIG slice with this UUID."""
         try:
             return self._nvml.nvmlDeviceGetHandleByUUID(f"GPU-{self._uuid}")
         except self._nvml.NVMLError:
-            return self._nvml.nvmlDeviceGetHandleByUUID(f"MIG-{self._uuid}")
+            with suppress(self._nvml.NVMLError):
+                return self._nvml.nvmlDeviceGetHandleByUUID(f"MIG-{self._uuid}")
+            raise
 
     def _unknown(self, reason: str) -> bool:
-        self.reasons = {"process": reason, "device": reason}
+        self.reasons = dict.fromkeys(("process", "device", "energy"), reason)
         return False
 
-    def _run(self) -> None:
-        while not self._stop.wait(self._period):
+    def _start_thread(self, undo: ExitStack) -> None:
+        stop = threading.Event()
+        thread = threading.Thread(target=self._run, args=(stop,), name="nvml", daemon=True)
+        thread.start()
+        undo.callback(thread.join)
+        undo.callback(stop.set)
+
+    def _run(self, stop: threading.Event) -> None:
+        while not stop.wait(self.period):
             self._sample()
 
     def _sample(self) -> None:
         """Raise the peaks to what NVML says now."""
-        for name, ask in (("device", self._device_bytes), ("process", self._process_bytes)):
-            try:
-                now = ask()
-            except self._nvml.NVMLError as error:
-                now, reason = None, f"NVML: {error}"
-            else:
-                reason = ABSENT
-            self._note(name, now, reason)
+        for name, question in (("device", self._device_bytes), ("process", self._process_bytes)):
+            if (now := self._ask(name, question)) is not None:
+                setattr(self, name, max(now, getattr(self, name) or 0))
 
-    def _note(self, name: str, now: int | None, reason: str) -> None:
-        peak = getattr(self, name)
-        if now is not None:
-            setattr(self, name, max(now, peak or 0))
-            self.reasons.pop(name, None)
-        elif peak is None:
-            self.reasons[name] = reason
+    def _ask(self, name: str, question: Callable[[], int | None]) -> int | None:
+        """NVML's answer. Once it failed to give one, a peak would miss something: it is unknown for good."""
+        if name in self.reasons:
+            return None
+        try:
+            return question()
+        except _failures(self._nvml) as error:
+            self.reasons[name] = f"NVML: {error}"
+            setattr(self, name, None)
+            return None
 
     def _device_bytes(self) -> int:
         return int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used)
@@ -117,6 +145,19 @@ class NvmlSampler:
         known = [int(number) for number in used if number is not None]
         return sum(known) if known else None
 
+    def _energy_counter(self) -> int:
+        """Millijoules since the driver was loaded."""
+        return int(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
+
+    def _close_energy(self) -> None:
+        before, after = self._millijoules, self._ask("energy", self._energy_counter)
+        if before is None or after is None:
+            return
+        if after > before:
+            self.energy = (after - before) / 1e3
+        else:
+            self.reasons["energy"] = TOO_SHORT if after == before else BACKWARDS
+
 
 def driver_version(nvml: Any = None) -> str | None:
     """The NVIDIA driver's version; None where NVML or the driver is missing."""
@@ -124,10 +165,8 @@ def driver_version(nvml: Any = None) -> str | None:
         nvml = nvml or load_nvml()
     except ImportError:
         return None
-    try:
+    with suppress(*_failures(nvml)), ExitStack() as undo:
         nvml.nvmlInit()
-        version = str(nvml.nvmlSystemGetDriverVersion())
-        nvml.nvmlShutdown()
-    except nvml.NVMLError:
-        return None
-    return version
+        undo.callback(nvml.nvmlShutdown)
+        return str(nvml.nvmlSystemGetDriverVersion())
+    return None

@@ -11,12 +11,11 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from reroute_cli.metrics import METRICS, Level
+from reroute_cli.metrics import DENSE_ARM, METRICS, Level
 from reroute_cli.records.answer import StagePart
 from reroute_cli.records.section import Part, Section, Source, as_json
 
 SCHEMA = "reroute.report/1"
-DENSE_ARM = "dense"
 Number = int | float
 
 
@@ -46,15 +45,16 @@ class Series(Section):
         return self
 
 
-class Ratio(Part):
+class Ratio(Section):
     """An arm's median over the dense arm's, measured in one run, with its bootstrap interval.
 
-    For exact metrics it is the quotient of the sums and low = high = value.
+    For exact metrics it is the quotient of the sums and low = high = value. low, high: null, with the reason,
+    where there are too few pairs of values for an interval.
     """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     confidence: float = Field(gt=0, lt=1)
 
 
@@ -117,7 +117,7 @@ class ArmPart(Measured):
 
     ratio: the reduction ratio that was asked for, null under a profile and where a budget was asked for.
     ratios: this arm over the dense one, for the metrics where both are known and dense is not zero; empty for
-    the dense arm.
+    the dense arm, and without `preprocess`, which comes before any arm and which all of them share.
     """
 
     name: str

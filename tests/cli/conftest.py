@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,14 @@ def warm(pocket: Loaded, monkeypatch: pytest.MonkeyPatch) -> Loaded:
 
     monkeypatch.setattr(models, "load", cached)
     return pocket
+
+
+@pytest.fixture
+def heeded_interrupts() -> Iterator[None]:
+    """Processes started here heed Ctrl-C, though a shell turns it off for what it runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def draw_picture(size: tuple[int, int] = (224, 224)) -> Image.Image:

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from reroute_cli.records.answer import AnswerRecord
+from reroute_cli.schemas import published
 
 QUESTION = "where is the cup?"
 ROUTED = ("--method", "pdrop", "--action", "reroute", "--ratio", "0.667")
@@ -31,6 +32,22 @@ def test_quiet_leaves_only_the_answer(run, picture):
     assert result.stdout.count("\n") == 1
 
 
+def test_quiet_measures_nothing_that_nobody_sees(run, picture, monkeypatch, tmp_path):
+    """-q alone gives the same answer in one pass; with --json or -o everything is counted as always."""
+    from reroute_cli import run as passes
+
+    counted = []
+    count = passes.count_flops
+    monkeypatch.setattr(passes, "count_flops", lambda *words: counted.append(1) or count(*words))
+    loud = run("ask", picture, QUESTION, *SHORT).stdout
+    counted.clear()
+    assert run("ask", picture, QUESTION, "-q", *SHORT).stdout == loud
+    assert counted == []
+    run("ask", picture, QUESTION, "-q", "-o", str(tmp_path / "x.json"), *SHORT)
+    assert json.loads((tmp_path / "x.json").read_text())["flops"]["prefill"] > 0
+    assert json.loads(run("ask", picture, QUESTION, "-q", "--json", *SHORT).stdout)["flops"]["prefill"] > 0
+
+
 def test_the_card_compares_with_dense(run, picture):
     """The headline has average tokens, prefill FLOPs and KV bytes as parts of dense; the rest is below it."""
     result = run("ask", picture, QUESTION, *ROUTED, "-v")
@@ -49,7 +66,7 @@ def test_the_record_is_complete_and_valid(record, picture, unexplained, schedule
     found = record(picture, QUESTION, *schedule)
     assert found["schema"] == "reroute.answer/1"
     assert [name for name in unexplained(found) if name not in ("error", "schedule.profile")] == []
-    jsonschema.validate(found, AnswerRecord.model_json_schema(by_alias=True))
+    jsonschema.validate(found, published("answer-1"))
     assert AnswerRecord.model_validate(found).as_dict() == found
 
 

@@ -221,7 +221,16 @@ def test_a_cached_model_is_used_without_a_network(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("device", "error"), [("gpu", UsageError), ("cuda:x", UsageError), ("cuda:99", Failure)]
+    ("device", "error"),
+    [
+        ("gpu", UsageError),
+        ("cuda:x", UsageError),
+        ("cuda:²", UsageError),
+        ("cuda:-1", UsageError),
+        ("cpu:²", UsageError),
+        ("cpu:1", UsageError),
+        ("cuda:99", Failure),
+    ],
 )
 def test_a_device_that_is_not_there_is_refused(device, error):
     """Unknown names are usage errors, absent devices are failures; both say what was given."""

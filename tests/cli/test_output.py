@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from reroute_cli.output import Sink, clean, draw, to_json, write, write_file
-from reroute_cli.render import plain, table
+from reroute_cli.output import Progress, Sink, clean, draw, to_json, write, write_file
+from reroute_cli.render.draw import plain, table
 
 
 @pytest.mark.parametrize(
@@ -116,3 +116,82 @@ def test_a_pipe_is_written_to_and_never_replaced(tmp_path):
     assert os.read(reader, 10) == b"text"
     os.close(reader)
     assert pipe.is_fifo()
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Make stderr a terminal that understands colours; called in the test, for pytest sets its own before."""
+
+    def switch(stream=None, term="xterm"):
+        stream = stream or Terminal()
+        monkeypatch.setattr("sys.stderr", stream)
+        monkeypatch.setenv("TERM", term)
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        return stream
+
+    return switch
+
+
+def test_progress_is_drawn_on_a_terminal_and_leaves_nothing_behind(terminal, capsys):
+    """What it is told shows on stderr at once; at the end the bar is wiped out; stdout is never touched."""
+    stream = terminal()
+    with Sink().progress() as progress:
+        progress.expect(4)
+        progress.tell("round 1 of 2")
+        progress.done()
+        shown = stream.getvalue()
+    assert "round 1 of 2" in shown
+    assert "1/4" in shown
+    assert stream.getvalue().endswith(("\x1b[2K", "\x1b[?25h", "\x1b[1A"))
+    assert capsys.readouterr().out == ""
+
+
+def test_progress_draws_only_when_it_is_told(terminal):
+    """No thread of its own: between two calls not a byte is written."""
+    import threading
+    import time
+
+    stream, before = terminal(), threading.active_count()
+    with Sink().progress() as progress:
+        progress.tell("measuring")
+        shown = stream.getvalue()
+        assert "measuring" in shown
+        assert threading.active_count() == before
+        time.sleep(0.3)
+        assert stream.getvalue() == shown
+
+
+@pytest.mark.parametrize("why", ["quiet", "no terminal", "dumb terminal"])
+def test_progress_is_silent_where_nobody_looks(terminal, why):
+    """--quiet, a pipe and a dumb terminal get no bar, and the calls do nothing."""
+    stream = terminal(
+        io.StringIO() if why == "no terminal" else None, "dumb" if why == "dumb terminal" else "xterm"
+    )
+    with Sink(quiet=why == "quiet").progress() as progress:
+        assert isinstance(progress, Progress)
+        progress.expect(2)
+        progress.tell("measuring")
+        progress.done()
+    assert stream.getvalue() == ""
+
+
+def test_progress_gives_the_cursor_back_when_interrupted(terminal):
+    """Ctrl-C passes through, and the terminal is as before."""
+    stream = terminal()
+
+    def interrupted():
+        with Sink().progress() as progress:
+            progress.tell("measuring")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    hidden, shown = (stream.getvalue().rfind(code) for code in ("\x1b[?25l", "\x1b[?25h"))
+    assert shown > hidden >= 0

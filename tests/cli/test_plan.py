@@ -4,9 +4,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from time import perf_counter
 
 import pytest
 
+import profiles
 from reroute_cli.pocket import WEIGHTS
 
 DESK = Path(__file__).resolve().parents[2] / "samples" / "desk.png"
@@ -142,6 +144,108 @@ def test_a_config_that_makes_no_sense_exits_4(run, fails, tmp_path, section, num
     config[section] |= numbers
     (tmp_path / "config.json").write_text(json.dumps(config))
     fails(run("plan", "-m", str(tmp_path)), 4, says)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"image_size": -5},
+        {"image_size": 0},
+        {"image_size": 3},
+        {"image_size": 336.5},
+        {"image_size": True},
+        {"image_size": "336"},
+        {"image_size": [224, 112]},
+        {"image_size": []},
+        {"image_size": 10**9},
+        {"image_size": 100_000, "patch_size": 1},
+        {"patch_size": -16},
+        {"hidden_size": -32},
+        {"num_hidden_layers": -1},
+    ],
+    ids=str,
+)
+def test_a_picture_size_that_makes_no_sense_exits_4(run, fails, tmp_path, sizes):
+    """Sides that are no positive whole number of pixels, hold no patch, or more than any prompt."""
+    config = json.loads((WEIGHTS / "config.json").read_text())
+    config["vision_config"] |= sizes
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    fails(run("plan", "-m", str(tmp_path)), 4, "makes no sense")
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("plan", "-m", LONG), 4),
+        (("plan", "-m", f"~{LONG}"), 4),
+        (("plan", "-m", f"./{LONG}"), 4),
+        (("plan", "-o", LONG), 4),
+        (("plan", "--image", LONG), 4),
+        (("plan", "-p", LONG), 2),
+        (("ask", LONG, "what?"), 4),
+        (("ask", str(DESK), "what?", "-o", LONG), 4),
+        (("ask", str(DESK), "what?", "-m", f"a/{LONG}"), 4),
+    ],
+    ids=lambda value: value if isinstance(value, int) else " ".join(value)[:12],
+)
+def test_a_name_longer_than_any_file_s_is_one_sentence(run, fails, arguments, code):
+    """More than 255 characters: wherever a file, folder or model is named."""
+    fails(run(*arguments), code, "xxx")
+
+
+@pytest.mark.parametrize("method", ["fastv", "pdrop", "nuwa", "random"])
+def test_a_budget_of_next_to_nothing_is_refused_by_its_number(run, fails, method):
+    """The sentence has the budget that was typed, not a ratio that nobody typed."""
+    fails(run("plan", "--method", method, "--budget", "1e-300"), 2, "--budget 1e-300", "256")
+
+
+def test_pictures_are_planned_by_their_sizes(plan, drawn, tmp_path):
+    """Two pictures of a Qwen2.5-VL prompt: 28 pixels a token, vision cost from both grids."""
+    for name, size in (("a.png", (640, 480)), ("b.png", (280, 280))):
+        drawn(size).save(tmp_path / name)
+    paths = [str(tmp_path / name) for name in ("a.png", "b.png")]
+    one, other, both = (
+        plan("-m", "qwen2.5-vl-7b", *(f"--image={path}" for path in chosen))
+        for chosen in (paths[:1], paths[1:], paths)
+    )
+    assert [found["tokens"]["visual"] for found in (one, other, both)] == [23 * 17, 100, 23 * 17 + 100]
+    assert both["tokens"]["picture"] == "640 x 480, 280 x 280"
+    assert both["dense"]["vision_flops"] == one["dense"]["vision_flops"] + other["dense"]["vision_flops"]
+
+
+def test_a_local_model_s_pictures_are_counted_from_its_own_files(plan, drawn, tmp_path, tiny_qwen):
+    """A folder with a preprocessor_config.json: 224 x 224 is 8 x 8 tokens."""
+    drawn((224, 224)).save(tmp_path / "a.png")
+    found = plan("-m", tiny_qwen, "--image", str(tmp_path / "a.png"))
+    assert found["tokens"]["visual"] == 64
+    assert found["dense"]["vision_flops"] > 0
+
+
+def test_pictures_and_a_number_of_tokens_exclude_each_other(run, fails, picture):
+    """Two ways to say one thing."""
+    fails(run("plan", "--image", picture, "--visual-tokens", "9"), 2, "--image", "--visual-tokens")
+
+
+def test_a_family_whose_pictures_can_t_be_counted_says_so(run, fails, picture, tmp_path):
+    """No formula, no guess."""
+    config = {"model_type": "mistral3", "vision_config": {"model_type": "pixtral"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    fails(run("plan", "-m", str(tmp_path), "--image", picture), 2, "mistral3", "--visual-tokens")
+
+
+@pytest.mark.parametrize("name", profiles.model_names())
+def test_every_known_model_is_planned_within_a_second(plan, name):
+    """By its name, routed, with all its numbers; imports are done by then."""
+    start = perf_counter()
+    found = plan("-m", name, "--method", "pdrop", "--action", "reroute", "--ratio", "0.667")
+    assert perf_counter() - start < 1
+    assert found["schedule"]["achieved_ratio"] == pytest.approx(0.667, abs=0.01)
+    assert found["tokens"]["visual"] == profiles.model(name).visual_tokens
+    assert 0 < found["routed"]["prefill_flops"] < found["dense"]["prefill_flops"]
+    assert found["routed"]["kv_cache_bytes"] < found["dense"]["kv_cache_bytes"]
 
 
 @pytest.mark.parametrize("method", ["fastv", "nuwa"])

@@ -4,6 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from reroute_cli.records.answer import LatencyPart, MemoryPart
+from reroute_cli.records.report import Ratio, Series
+from tests.cli import reports
 
 LATENCY = {"preprocess_s": 0.1, "ttft_s": 0.2, "e2e_s": 0.2, "warmup": 0, "runs": 1}
 
@@ -31,3 +33,40 @@ def test_memory_is_bytes_not_text():
     """A formatted number is no number."""
     with pytest.raises(ValidationError, match="weights_bytes"):
         MemoryPart(weights_bytes="29.8 MiB")
+
+
+def test_a_ratio_without_an_interval_says_why():
+    """Both ends are null with a reason, or numbers; null alone can't be built."""
+    with pytest.raises(ValidationError, match="null without a reason: high, low"):
+        Ratio(value=0.5, low=None, high=None, confidence=0.95)
+    reasons = dict.fromkeys(("low", "high"), "one pair")
+    assert Ratio(value=0.5, low=None, high=None, confidence=0.95, reasons=reasons).low is None
+
+
+def test_a_series_counts_its_values():
+    """n is the number of raw values, not of items."""
+    with pytest.raises(ValidationError, match="n is 3, but there are 2 values"):
+        Series(**reports.series([[1.0], [2.0]], "s") | {"n": 3})
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda plain: plain["arms"].reverse(), "the first arm is 'dense'"),
+        (lambda plain: plain["arms"][2].update(name="nuwa-prune"), "names are unique"),
+        (lambda plain: plain["arms"][1]["items"].pop(), "other items than the workload"),
+        (lambda plain: plain["arms"][1]["metrics"].pop("ttft"), "must be measured or unknown"),
+        (lambda plain: plain["arms"][1]["unknown"].update(ttft="x"), "must be measured or unknown"),
+        (lambda plain: plain["process"]["metrics"].pop("weights"), "must be measured or unknown"),
+        (
+            lambda plain: reports.set_values(plain["arms"][1], "ttft", [[0.1]] * 2),
+            "values of 2 items, not 3",
+        ),
+    ],
+)
+def test_a_report_that_lacks_something_can_t_be_built(damage, words):
+    """Dense first, unique names, the same items everywhere, every metric once."""
+    plain = reports.make()
+    damage(plain)
+    with pytest.raises(ValidationError, match=words):
+        reports.build(plain)

@@ -10,22 +10,43 @@ import profiles
 from profiles import ProfileError
 from routing.cost import ModelShape, kv_bytes
 
-PARAMETERS = {  # in units of the last digit given: sizes as the hub shows them
-    "llava-1.5-7b": "7.06",
-    "llava-1.5-13b": "13.35",
+# Parameters of the published safetensors. Digit for digit where a public copy of the number was found: the
+# `total` of the hub's own metadata, or total_size of model.safetensors.index.json over two bytes. InternVL3
+# 1B and 38B have the layout of InternVL2.5 1B and 38B, whose metadata these are.
+EXACT = {
+    "llava-1.5-7b": 7_063_427_072,
+    "qwen2-vl-2b": 2_208_985_600,
+    "qwen2-vl-7b": 8_291_375_616,
+    "qwen2.5-vl-3b": 3_754_622_976,
+    "qwen2.5-vl-7b": 8_292_166_656,
+    "qwen3-vl-4b": 4_437_815_808,
+    "qwen3-vl-8b": 8_767_123_696,
+    "internvl3-1b": 938_193_024,
+    "internvl3-38b": 38_388_164_992,
+    "smolvlm-256m": 256_484_928,
+}
+ROUNDED = {  # in billions, to the last digit given: sizes as the hub and the model cards show them
+    "llava-1.5-13b": "13.4",
     "llava-next-7b": "7.06",
     "llava-next-mistral-7b": "7.57",
-    "qwen2-vl-2b": "2.21",
-    "qwen2-vl-7b": "8.29",
-    "qwen2.5-vl-3b": "3.75",
-    "qwen2.5-vl-7b": "8.29",
-    "qwen3-vl-4b": "4.44",
-    "qwen3-vl-8b": "8.77",
+    "internvl3-2b": "2.1",
     "internvl3-8b": "7.94",
-    "smolvlm-256m": "0.26",
+    "internvl3-14b": "15.1",
     "smolvlm-500m": "0.51",
+    "smolvlm-2.2b": "2.25",
 }
-KIB_PER_TOKEN = {"llava-1.5-7b": 512, "llava-1.5-13b": 800, "qwen2.5-vl-7b": 56, "qwen2.5-vl-3b": 36}
+KIB_PER_TOKEN = {  # 2 x layers x key heads x head dim x 2 bytes
+    "llava-1.5-7b": 512,
+    "llava-1.5-13b": 800,
+    "llava-next-mistral-7b": 128,
+    "qwen2-vl-2b": 28,
+    "qwen2.5-vl-3b": 36,
+    "qwen2.5-vl-7b": 56,
+    "qwen3-vl-8b": 144,
+    "internvl3-8b": 56,
+    "smolvlm-256m": 22.5,
+    "smolvlm-2.2b": 192,
+}
 
 
 def library_config(name: str) -> object:
@@ -34,14 +55,30 @@ def library_config(name: str) -> object:
     return CONFIG_MAPPING[config.pop("model_type")](**config)
 
 
-@pytest.mark.parametrize("name", profiles.model_names())
-def test_the_numbers_build_a_model_of_the_known_size(name: str) -> None:
-    """On the meta device, without memory: parameters counted once where embeddings are tied."""
+def parameters(name: str) -> int:
+    """Of the model that our numbers build, on the meta device; tied embeddings count once."""
     with torch.device("meta"):
         built = AutoModelForImageTextToText.from_config(library_config(name), dtype=torch.float16)
     built.tie_weights()
-    digits = len(PARAMETERS[name].partition(".")[2])
-    assert f"{built.num_parameters() / 1e9:.{digits}f}" == PARAMETERS[name]
+    return int(built.num_parameters())
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_the_numbers_build_a_model_of_exactly_the_published_size(name: str) -> None:
+    """A wrong width, depth, head count or vocabulary anywhere in a config would show."""
+    assert parameters(name) == EXACT[name]
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_the_numbers_build_a_model_of_the_size_on_its_page(name: str) -> None:
+    """To as many digits as the page gives."""
+    digits = len(ROUNDED[name].partition(".")[2])
+    assert f"{parameters(name) / 1e9:.{digits}f}" == ROUNDED[name]
+
+
+def test_every_model_has_a_published_size() -> None:
+    """No model is kept here whose size was not compared."""
+    assert sorted([*EXACT, *ROUNDED]) == profiles.model_names()
 
 
 @pytest.mark.parametrize("name", profiles.model_names())
@@ -75,6 +112,25 @@ def test_a_model_answers_to_its_name_and_its_hub_id() -> None:
     by_name, by_hub = profiles.model("llava-1.5-7b"), profiles.model("Llava-HF/llava-1.5-7b-hf")
     assert by_name == by_hub
     assert by_name.source.startswith("https://")
+
+
+@pytest.mark.parametrize("name", profiles.model_names())
+def test_the_processor_fits_the_config(name: str) -> None:
+    """Its image token is the config's, every special id is within the vocabulary, no two share one."""
+    entry = profiles.model(name)
+    config, tokens = entry.config, entry.processor.tokens
+    assert config.get("image_token_id", config.get("image_token_index")) in tokens.values()
+    assert max(tokens.values()) < config["text_config"]["vocab_size"]
+    assert len(set(tokens.values())) == len(tokens)
+    assert entry.processor.source.startswith("https://huggingface.co/")
+
+
+def test_an_unknown_processor_is_named() -> None:
+    """A model entry that asks for numbers nobody keeps says which there are."""
+    from profiles.processors import processor
+
+    with pytest.raises(ProfileError, match=r"llava-1\.5"):
+        processor("llava-1.4")
 
 
 def test_a_config_is_a_copy() -> None:

@@ -240,7 +240,8 @@ def test_a_plan_compares_with_the_dense_model() -> None:
     assert (dense.prefill_ratio, dense.kv_ratio) == (1.0, 1.0)
     routed = plan(shape, solve("pdrop", action="reroute", ratio=2 / 3, layers=32), prompts, new_tokens=32)
     assert routed.dense == dense.dense
-    assert routed.routed.scoring_flops == 4 * scoring_flops(shape, 640)
+    taken = (64 + 259, 64 + 259, 64 + 129, 64 + 64)  # the deciding layers' own keys are no extra work
+    assert routed.routed.scoring_flops == sum(scoring_flops(shape, 640, own=own) for own in taken)
     assert (
         sum(routed.routed.kv_bytes)
         == 512 * 1024 * 64 + sum((576,) * 2 + (259,) * 13 + (129,) * 8 + (64,) * 9) * 16384
@@ -291,6 +292,13 @@ def test_anchors_whose_picture_is_unknown_have_an_unknown_cost() -> None:
     assert (staged.anchor_flops, cost(shape, Schedule(), [Prompt(64, 576)]).anchor_flops) == (None, 0)
 
 
+def test_ranking_pays_for_the_keys_that_its_layer_does_not_use() -> None:
+    """By hand for LLaVA-1.5-7B: 640 - 323 keys, one query, 640 products a head; none of the 323 kept."""
+    keys, query, products = 2 * 317 * 4096 * 4096, 2 * 4096 * 4096, 2 * 640 * 4096
+    shape = ModelShape.from_config(LLAVA_7B)
+    assert scoring_flops(shape, 640, own=323) == keys + query + products
+
+
 def test_anchors_alone_are_free_to_choose_among_themselves() -> None:
     """A rerouting stage that may keep nothing but all anchors ranks nothing; among all tokens it does."""
     shape = ModelShape.from_config(LLAVA_7B)
@@ -299,7 +307,7 @@ def test_anchors_alone_are_free_to_choose_among_themselves() -> None:
         cost(shape, Schedule(stages, "reroute", vision=vision, pool=pool), [Prompt(64, 576)])  # type: ignore[arg-type]
         for pool in ("anchors", "all")
     ]
-    assert [entry.scoring_flops for entry in ranked] == [0, scoring_flops(shape, 640)]
+    assert [entry.scoring_flops for entry in ranked] == [0, scoring_flops(shape, 640, own=64 + 288)]
 
 
 def test_one_new_token_needs_no_decode_step() -> None:

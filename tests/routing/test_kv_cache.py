@@ -148,11 +148,12 @@ def _scoring_flops(subject, sample):
     return sum(counter.get_flop_counts()["Scoring"].values())
 
 
-def test_scoring_costs_keys_and_one_query_row():
-    """Counted FLOPs of a decision: all keys, one query, one row of scores; 2 per multiply-add."""
+def test_scoring_costs_the_keys_of_what_it_removes_and_one_query_row():
+    """Counted FLOPs of a decision: keys of 13 removed tokens, a query, a row of scores; 2 a multiply-add."""
     subject, sample = tiny("llava"), (4, (1, 1), 7)
     length, width, key_width, heads_width = len(subject.ids(sample)), 64, 32, 64
-    expected = 2 * (length * width * key_width + width * heads_width + length * heads_width)
+    removed = 25 - 12
+    expected = 2 * (removed * width * key_width + width * heads_width + length * heads_width)
     assert _scoring_flops(subject, sample) == expected
 
 

@@ -1,12 +1,14 @@
 """Scorers other than the default, and what all scorers have in common."""
 
+import sys
+
 import pytest
 import torch
 
 import routing
 from tests.routing.reference import Cut, decoder, dense
 from tests.routing.runs import ACTIONS, HALF_THEN_QUARTER, generate_routed, plan
-from tests.routing.tiny import ONE, tiny
+from tests.routing.tiny import ONE, fresh, tiny
 
 
 def _random(seed, action="reroute", name="llava", cuts=HALF_THEN_QUARTER):
@@ -109,3 +111,38 @@ def test_half_precision_scores_in_single_precision():
     scores = trace.stages[0].scores[0]
     assert scores.dtype == torch.float32
     assert not torch.equal(scores, scores.to(torch.bfloat16).float())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["llava", "qwen3_vl"])
+def test_half_precision_is_ranked_at_least_as_finely_as_float32(name, dtype):
+    """Scores are those of the layer's own half-precision queries and keys, multiplied exactly."""
+    subject = fresh(name)
+    subject.model.to(dtype)
+    layer, seen = decoder(subject.model).layers[3], {}
+    attention = layer.self_attn
+    inputs = subject.inputs(ONE)
+    inputs["pixel_values"] = inputs["pixel_values"].to(dtype)
+
+    def note(_module, args, kwargs):
+        seen.update(hidden=args[0], rotary=kwargs["position_embeddings"])
+
+    handle = layer.register_forward_pre_hook(note, with_kwargs=True)
+    with routing.route(subject.model, plan((Cut(3, 0.5),))) as trace, torch.no_grad():
+        subject.model(**inputs)
+    handle.remove()
+    with torch.no_grad():
+        normed = layer.input_layernorm(seen["hidden"])
+        query, key = (
+            getattr(attention, f"{part}_norm", torch.nn.Identity())(
+                getattr(attention, f"{part}_proj")(normed).unflatten(-1, (-1, attention.head_dim))
+            ).transpose(1, 2)
+            for part in "qk"
+        )
+        rotate = sys.modules[type(attention).__module__].apply_rotary_pos_emb
+        query, key = rotate(query, key, *seen["rotary"])
+    groups = query.shape[1] // key.shape[1]
+    products = query[0, :, -1:].double() @ key[0].repeat_interleave(groups, 0).double().transpose(-1, -2)
+    expected = (products * attention.scaling).softmax(-1).mean(0)[0]
+    visual = inputs["input_ids"][0] == subject.model.config.image_token_id
+    assert torch.allclose(trace.stages[0].scores[0].double(), expected[visual], rtol=1e-5, atol=0)

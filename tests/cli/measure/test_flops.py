@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention as sdpa
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
+from reroute_cli.measure import flops as module
 from reroute_cli.measure.flops import FlopMeter
 from routing.cost import ModelShape, Prompt, cost, layer_flops, lm_head_flops
 from tests.routing.tiny import FAMILIES, ONE, tiny
@@ -111,14 +113,150 @@ def test_cpu_attention_is_counted_like_gpu_attention():
     assert meter.flops.total == 2 * linear(HEADS * LENGTH, 8, LENGTH)
 
 
-def test_an_attention_kernel_without_a_formula_is_named():
+@pytest.mark.parametrize(
+    ("grad", "named"),
+    [
+        (torch.no_grad, "aten._scaled_dot_product_flash_attention_for_cpu.default"),
+        (torch.inference_mode, "aten.scaled_dot_product_attention.default"),
+    ],
+)
+def test_an_attention_kernel_without_a_formula_is_named(monkeypatch, grad, named):
     """A kernel that nobody can count makes the count unknown instead of too low."""
+    monkeypatch.delitem(module._FORMULAS, torch.ops.aten._scaled_dot_product_flash_attention_for_cpu)
     meter = FlopMeter(Model())
     q = torch.randn(1, HEADS, LENGTH, 8)
-    meter.flop_registry.pop(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu)
-    with torch.no_grad(), meter:
+    with grad(), meter:
         sdpa(q, q, q)
-    assert meter.flops.unknown == {"aten._scaled_dot_product_flash_attention_for_cpu"}
+    assert (meter.flops.total, meter.flops.unknown) == (0, {named})
+
+
+@pytest.mark.parametrize("grad", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+@pytest.mark.parametrize("keys", [1, 2, 4])
+def test_grouped_heads_cost_as_much_as_heads_of_their_own(keys, grad):
+    """Four query heads do the same work however many key heads they share."""
+    q, k, v = (torch.randn(2, heads, n, 8) for heads, n in ((4, 5), (keys, LENGTH), (keys, LENGTH)))
+    meter = FlopMeter(Model())
+    with grad(), meter:
+        sdpa(q, k, v, enable_gqa=keys < 4)
+    assert meter.flops.total == 2 * 2 * 4 * linear(5, 8, LENGTH)
+    assert meter.flops.unknown == set()
+
+
+ATEN = torch.ops.aten
+
+
+@pytest.mark.parametrize("keys", [4, 2])
+@pytest.mark.parametrize(
+    ("kernel", "more"),
+    [
+        (ATEN._scaled_dot_product_flash_attention, ()),
+        (ATEN._scaled_dot_product_efficient_attention, (None, False)),
+        (ATEN._scaled_dot_product_cudnn_attention, (None, False)),
+        (ATEN._scaled_dot_product_fused_attention_overrideable, ()),
+        (ATEN._scaled_dot_product_flash_attention_for_cpu, ()),
+    ],
+)
+def test_every_fused_kernel_counts_the_same_rectangle(kernel, more, keys):
+    """The kernels of GPUs too, by their shapes alone: all query heads, grouped keys or not, narrow values."""
+    q, k = (torch.empty(2, heads, rows, 8, device="meta") for heads, rows in ((4, 5), (keys, LENGTH)))
+    for values in (k, k[..., :6]):
+        meter = FlopMeter(Model())
+        with meter:
+            kernel(q, k, values, *more)
+        width = values.shape[-1]
+        assert meter.flops.total == 2 * 4 * (linear(5, 8, LENGTH) + linear(5, LENGTH, width))
+
+
+def test_what_counts_is_left_as_it_was_also_by_an_exception():
+    """After the block, and after an exception in it, no hook, no mode and no lock is left behind."""
+    hooks = torch.nn.modules.module
+    before = [len(table) for name, table in vars(hooks).items() if name.startswith("_global_forward")]
+    model = Model()
+    meter = FlopMeter(model)
+    with pytest.raises(RuntimeError, match="stop here"), meter:  # noqa: PT012
+        model(torch.randn(1, LENGTH, WIDTH))
+        raise RuntimeError("stop here")
+    after = [len(table) for name, table in vars(hooks).items() if name.startswith("_global_forward")]
+    assert (after, len(before) >= 4) == (before, True)
+    assert _get_current_dispatch_mode_stack() == []
+    counted = meter.flops.total
+    model(torch.randn(1, LENGTH, WIDTH))
+    assert meter.flops.total == counted > 0
+
+
+@pytest.mark.parametrize("name", ["rotary_emb", "rotary_pos_emb", "patch_positional_embedding"])
+@pytest.mark.parametrize("part", ["vision", "language"])
+def test_position_tables_count_nothing_wherever_they_are_made(name, part):
+    """Older releases multiply matrices for them, newer ones do not: the count is the same."""
+    model, plain = Model(), Model()
+    table = nn.Linear(3, 3)
+    getattr(model, part).add_module(name, table)
+
+    def look_up(*_):
+        table(torch.ones(2, 3))
+
+    getattr(model, part).register_forward_pre_hook(look_up)
+    found = []
+    for each in (plain, model):
+        with torch.no_grad(), FlopMeter(each) as meter:
+            each(torch.randn(1, LENGTH, WIDTH), torch.randn(1, 3, 4, 4))
+        found.append(meter.flops)
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_a_meter_counts_anew_after_an_exception_inside_the_model(error):
+    """The decoder raised half-way in the first use; the second bills every part as a new meter does."""
+    model = Model()
+    meter, fresh = FlopMeter(model), FlopMeter(model)
+    inputs = torch.randn(1, LENGTH, WIDTH), torch.randn(1, 3, 4, 4)
+
+    def fail(*_):
+        raise error
+
+    breaking = model.language.qkv.register_forward_hook(fail)
+    with pytest.raises(error), torch.no_grad(), meter:
+        model(*inputs)
+    breaking.remove()
+    for one in (meter, fresh):
+        with torch.no_grad(), one:
+            model(*inputs)
+    assert meter.flops == fresh.flops
+    assert meter.flops.vision > 0
+
+
+def test_an_exception_that_the_model_survives_moves_no_flops_between_parts():
+    """A decoder that raises and is tried again: what follows outside of it is vision, not prefill."""
+    model = Model()
+    meter = FlopMeter(model)
+    with torch.no_grad(), meter:
+        with pytest.raises(RuntimeError):
+            model.language(torch.randn(1, LENGTH, WIDTH + 1))
+        model.vision(torch.randn(1, 3, 4, 4))
+    assert (meter.flops.prefill, meter.flops.vision) == (0, linear(1, 3 * 4 * 4, WIDTH))
+
+
+def test_the_part_is_known_by_the_module_not_by_who_calls_it():
+    """The decoder called by itself, not through the model, is still the decoder."""
+    model = Model()
+    meter = FlopMeter(model)
+    with torch.no_grad(), meter:
+        model.language(torch.randn(1, 1, WIDTH))
+    assert (meter.flops.vision, meter.flops.prefill > 0) == (0, True)
+
+
+def test_a_meter_can_be_used_again_and_starts_from_zero():
+    """The second use of one meter shows the second run only, its prefill as prefill."""
+    model = Model()
+    meter = FlopMeter(model)
+    found = []
+    for _ in range(2):
+        with torch.no_grad(), meter:
+            model(torch.randn(1, LENGTH, WIDTH))
+            meter.first_token(torch.zeros(1, 1, dtype=torch.long), None)
+        found.append(meter.flops)
+    assert found[0] == found[1]
+    assert found[0].decode == 0
 
 
 @pytest.mark.parametrize(

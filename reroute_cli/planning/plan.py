@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from reroute_cli.planning.shapes import ELEMENT_BYTES, Shaped
 from reroute_cli.schedules import DENSE, ScheduleChoice
-from reroute_cli.shapes import ELEMENT_BYTES, Shaped
 from routing import Schedule
 from routing.cost import Cost, Prompt
 from routing.cost import plan as plan_cost

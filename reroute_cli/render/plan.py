@@ -1,6 +1,6 @@
 """A plan as a page: the stages, then routed beside dense.
 
-Knows the plan's plain values (planning.py) and units; writes nowhere.
+Knows the plan's plain values (planning/plan.py) and units; writes nowhere.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from reroute_cli import units
-from reroute_cli.render import DIM, STRONG, Page, Part, plain, table
+from reroute_cli.render.draw import DIM, STRONG, Page, Part, plain, table
 
 
 def plan_page(plan: dict[str, Any]) -> Page:

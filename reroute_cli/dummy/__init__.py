@@ -1,0 +1,1 @@
+"""A model and its processor made without a file, for --load-format dummy: right shapes, random weights."""

@@ -1,0 +1,1 @@
+"""Reports and comparisons in the formats of other tools, one file a format: a record in, a string out."""

@@ -1,0 +1,1 @@
+"""`reroute profile` behind its options: the work, the measuring loop, and the report they make."""

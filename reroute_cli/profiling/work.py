@@ -1,0 +1,70 @@
+"""The work of a run, ready before anything is measured: prompts made, schedules solved, lengths checked.
+
+Whatever is wrong with an item is found here, before the long part. Knows models and prompts; measures
+nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reroute_cli import run
+from reroute_cli.answer import count_visual, target_of
+from reroute_cli.arms import Arm
+from reroute_cli.images import Picture, open_picture
+from reroute_cli.inputs import Item, told
+from reroute_cli.models import Loaded
+from reroute_cli.prompts import Prompt, build_prompt
+from routing import Schedule
+
+
+@dataclass(frozen=True)
+class Task:
+    """One item, ready: its prompt on the host, and a schedule for each arm.
+
+    digest: SHA-256 over the picture's bytes and the question.
+    """
+
+    item: Item
+    digest: str
+    prompt: Prompt
+    visual: int
+    schedules: tuple[Schedule, ...]
+
+    def preprocess(self, loaded: Loaded) -> float:
+        """Seconds to make the prompt anew from the opened picture; opening it is not timed."""
+        return build_prompt(loaded.processor, [open_picture(self.item.path)], self.item.question).seconds
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything that a run does: each task under each arm, the dense arm first."""
+
+    loaded: Loaded
+    arms: tuple[Arm, ...]
+    tasks: tuple[Task, ...]
+
+
+def prepare(loaded: Loaded, items: Sequence[Item], arms: tuple[Arm, ...], new_tokens: int) -> Work:
+    """Make every prompt and schedule; raises what their parts raise, and says with which item."""
+    tasks = tuple(_task(loaded, item, arms, new_tokens) for item in items)
+    return Work(loaded, arms, tasks)
+
+
+def _task(loaded: Loaded, item: Item, arms: Sequence[Arm], new_tokens: int) -> Task:
+    with told(item):
+        picture = open_picture(item.path)
+        prompt = build_prompt(loaded.processor, [picture], item.question)
+        run.check_context(loaded, prompt, new_tokens)
+        visual = count_visual(loaded, prompt)
+    target = target_of(loaded, visual)
+    schedules = tuple(arm.choice.build(target) for arm in arms)
+    return Task(item, _digest(picture, item.question), prompt, visual, schedules)
+
+
+def _digest(picture: Picture, question: str) -> str:
+    parts = json.dumps([[picture.digest], question])
+    return hashlib.sha256(parts.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""What results look like in a terminal: Rich draws, nothing is interpreted as markup."""

@@ -1,0 +1,44 @@
+"""The published JSON Schemas, one file a kind and version; the records' pydantic models write them.
+
+    python -m reroute_cli.schemas          rewrites every file from the models; a test checks them
+
+Knows the records and nothing that is in them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from reroute_cli.output import write_file
+from reroute_cli.records.answer import AnswerRecord
+from reroute_cli.records.comparison import Comparison
+from reroute_cli.records.report import Report
+
+FOLDER = Path(__file__).resolve().parent
+MODELS: dict[str, type[BaseModel]] = {
+    "answer-1": AnswerRecord,
+    "comparison-1": Comparison,
+    "report-1": Report,
+}
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON Schema of what a record writes."""
+    return {"$schema": _DIALECT} | model.model_json_schema(by_alias=True, mode="serialization")
+
+
+def published(name: str) -> dict[str, Any]:
+    """A schema as it is published, by the name of its file without the suffix."""
+    found: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def update() -> None:
+    """Rewrite every published schema."""
+    for name, model in MODELS.items():
+        write_file(FOLDER / f"{name}.json", json.dumps(schema_of(model), indent=2) + "\n")

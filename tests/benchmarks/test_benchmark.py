@@ -1,0 +1,84 @@
+"""The arithmetic of the benchmark: lengths, limits, shares, medians and the order of calls, by hand."""
+
+import pytest
+
+from routing.cost import ModelShape
+from routing.schedule import Action, Schedule, Stage
+from tests.benchmarks.limits import Arm, Workload, flops_share, lengths, median, scored, stage_starts
+from tests.benchmarks.results import arm_result, table
+from tests.benchmarks.rounds import Timed, interleave
+
+SHAPE = ModelShape.from_config(
+    {
+        "model_type": "llama",
+        "hidden_size": 8,
+        "intermediate_size": 16,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "vocab_size": 10,
+    }
+)
+WORK = Workload(SHAPE, text=4, visual=10)
+STAGES = (Stage(1, 0.5), Stage(3, 0.2))
+
+
+def test_lengths_are_text_and_what_each_stage_keeps():
+    """14 before the first decision, then 4 + 5, then 4 + 2; a stage starts where the length changes."""
+    assert lengths(WORK, Schedule(STAGES)) == (14, 9, 9, 6)
+    assert stage_starts((14, 9, 9, 6), 14) == (1, 3)
+    assert stage_starts((9, 9), 14) == (0,)
+
+
+def test_pruning_ranks_survivors_and_rerouting_everything():
+    """The floor projects 14 and 9 keys under pruning, 14 twice under rerouting, none where all are kept."""
+    assert scored(WORK, Schedule(STAGES)) == ((1, 14), (3, 9))
+    assert scored(WORK, Schedule(STAGES, Action.REROUTE)) == ((1, 14), (3, 14))
+    assert scored(WORK, Schedule((Stage(1, 1.0), Stage(3, 0.5)))) == ((3, 14),)
+
+
+def test_limit_a_is_the_share_of_layer_flops():
+    """Per position 2·8·(4·8 + 3·16) of linear maps, and 4·8 for every pair of positions, by hand."""
+    cost = {n: 1280 * n + 32 * n * n for n in (14, 9, 6)}
+    assert flops_share(WORK, Schedule(STAGES)) == (cost[14] + 2 * cost[9] + cost[6]) / (4 * cost[14])
+    assert flops_share(WORK, Schedule()) == 1
+
+
+@pytest.mark.parametrize(
+    ("count", "low", "high"),
+    [(1, 1, 1), (5, 1, 5), (6, 1, 6), (8, 1, 8), (9, 2, 8), (11, 2, 10), (20, 6, 15)],
+)
+def test_the_interval_of_a_median_follows_the_sign_test(count, low, high):
+    """Order statistics of the textbook table for 95%; for fewer than six values, all of them."""
+    found = median(list(range(count, 0, -1)))
+    assert (found.low, found.high) == (low, high)
+    assert found.median == (count + 1) / 2
+
+
+def test_calls_alternate_and_the_first_round_does_not_count():
+    """Backwards, forwards, backwards: every call in every round, told from the second round on."""
+    made, told, ticks = [], [], iter(range(100))
+    calls = {name: Timed(lambda name=name: made.append(name)) for name in "abc"}
+    interleave(calls, 2, lambda: None, lambda *each: told.append(each), clock=lambda: next(ticks))
+    assert "".join(made) == "cba" + "abc" + "cba"
+    assert told == [(name, 1) for name in "abccba"]
+
+
+def test_shares_are_taken_round_by_round():
+    """A slow round that slows everything alike leaves every share as it is."""
+    arm = Arm("pdrop", Action.REROUTE, 0.5)
+    work = Workload(SHAPE, text=4, visual=100)
+    slow = (1.0, 3.0, 1.0)
+    raw = {"routed": [2.0 * s for s in slow], "compact": [1.5 * s for s in slow]}
+    raw |= {"floor": [0.4 * s for s in slow], "extra": [0.3 * s for s in slow], "deciding": []}
+    found = arm_result(arm, work, [4.0 * s for s in slow], raw)
+    middle = {name: share["median"] for name, share in found["shares"].items()}
+    assert middle == pytest.approx(
+        {
+            "of_limit_a": 4 * found["flops_share"] / 2,
+            "of_limit_b": 0.75,
+            "of_limit_b_and_floor": 0.95,
+            "of_limit_b_and_extra": 0.9,
+        }
+    )
+    assert table([found])[-1].endswith("| 0.950 (0.950–0.950) | unknown |")

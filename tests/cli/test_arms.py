@@ -1,0 +1,82 @@
+"""From the schedule options to the arms of a run."""
+
+import pytest
+
+from reroute_cli.arms import ArmOptions, arms_of
+from reroute_cli.errors import UsageError
+
+
+def _names(**typed):
+    return [arm.name for arm in arms_of(ArmOptions(**typed))]
+
+
+@pytest.mark.parametrize(
+    ("typed", "names"),
+    [
+        ({}, ["dense"]),
+        ({"method": "none"}, ["dense"]),
+        ({"method": "nuwa", "ratio": 0.9}, ["dense", "nuwa-prune"]),
+        ({"method": "nuwa", "action": "reroute", "budget": 64.0}, ["dense", "nuwa-reroute"]),
+        ({"profile": "pocket-prune"}, ["dense", "pocket-prune"]),
+        ({"arms": "nuwa", "ratio": 0.9}, ["dense", "nuwa-prune", "nuwa-reroute"]),
+        (
+            {"arms": " pdrop:reroute , nuwa ", "ratio": 0.9},
+            ["dense", "pdrop-reroute", "nuwa-prune", "nuwa-reroute"],
+        ),
+        (
+            {"arms": "fastv:prune,random", "budget": 64.0},
+            ["dense", "fastv-prune", "random-prune", "random-reroute"],
+        ),
+    ],
+)
+def test_arms_are_what_was_typed_with_dense_first(typed, names):
+    """A list names both actions of a method unless it says which."""
+    assert _names(**typed) == names
+
+
+def test_every_arm_of_a_list_has_the_same_amount_and_seed():
+    """--ratio, --budget and --seed hold for all."""
+    arms = arms_of(ArmOptions(arms="random,fastv", ratio=0.5, seed=7))
+    assert {(arm.choice.ratio, arm.choice.budget, arm.choice.seed) for arm in arms[1:]} == {(0.5, None, 7)}
+
+
+def test_the_dense_arm_is_dense():
+    """It has no method, no action and an empty schedule."""
+    from reroute_cli.schedules import Target
+
+    dense = arms_of(ArmOptions(method="fastv", ratio=0.5))[0]
+    assert (dense.method, dense.action) == (None, None)
+    assert dense.choice.build(Target(12, 0, 256, "")).entries == ()
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ({"arms": "nuwa"}, "--ratio"),
+        ({"arms": "", "ratio": 0.5}, "METHOD"),
+        ({"arms": "nuwa,,fastv", "ratio": 0.5}, "METHOD:ACTION"),
+        ({"arms": "nuwa:", "ratio": 0.5}, "prune or reroute"),
+        ({"arms": "nuwa:drop", "ratio": 0.5}, "nuwa:drop"),
+        ({"arms": "none", "ratio": 0.5}, "always there"),
+        ({"arms": "magic", "ratio": 0.5}, "no method 'magic'"),
+        ({"arms": "nuwa,nuwa:prune", "ratio": 0.5}, "'nuwa-prune'"),
+        ({"arms": "nuwa", "ratio": 0.5, "method": "fastv"}, "drop --method"),
+        ({"arms": "nuwa", "ratio": 0.5, "action": "prune"}, "drop --action"),
+        ({"arms": "nuwa", "ratio": 0.5, "profile": "pocket-prune"}, "drop --profile"),
+        ({"arms": "nuwa", "ratio": 0.5, "budget": 64.0}, "--budget"),
+        ({"ratio": 0.5}, "--method"),
+        ({"method": "nuwa"}, "--ratio"),
+    ],
+)
+def test_what_makes_no_sense_is_said(typed, words):
+    """One sentence that names what was given or what is missing."""
+    with pytest.raises(UsageError, match=words.replace("(", r"\(")):
+        arms_of(ArmOptions(**typed))
+
+
+def test_a_profile_called_dense_would_be_mistaken_for_it(tmp_path):
+    """Its name is taken."""
+    file = tmp_path / "dense.yaml"
+    file.write_text("title: x\nstages: [{layer: 3, keep_ratio: 0.5}]\n")
+    with pytest.raises(UsageError, match="'dense'"):
+        arms_of(ArmOptions(profile=str(file)))

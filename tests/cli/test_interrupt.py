@@ -1,0 +1,82 @@
+"""Ctrl-C in a real process: wherever it lands, one sentence and exit code 130, never a traceback."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.usefixtures("heeded_interrupts")
+DESK = Path(__file__).resolve().parents[2] / "samples" / "desk.png"
+# Speaks, or sends itself the signal, when a module is about to be imported: always the same moment.
+WATCH = """
+import os, signal, sys, time
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r} and sys.meta_path.remove(self) is None:
+            {action}
+
+sys.meta_path.insert(0, Watch())
+sys.argv = ["reroute", "ask", {picture!r}, "where is the cup?", "--max-new-tokens", "512"]
+import reroute_cli.__main__ as entry
+entry.main()
+"""
+
+
+def started(module, action):
+    """A process that runs `ask` and does something when it comes to import a module."""
+    code = WATCH.format(module=module, action=action, picture=str(DESK))
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def assert_interrupted(process):
+    """Exit code 130 and nothing but the sentence."""
+    stdout, stderr = process.communicate(timeout=120)
+    assert (process.returncode, stdout) == (130, "")
+    assert stderr == "error: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "reroute_cli.app",
+        "typer",
+        "reroute_cli.errors",
+        "reroute_cli.commands.plan",
+        "reroute_cli.images",
+        "PIL.Image",
+        "torch",
+        "transformers",
+        "reroute_cli.answer",
+    ],
+)
+def test_ctrl_c_during_an_import_exits_130(module):
+    """Before the command line exists, while it is built, and while a command loads its libraries."""
+    assert_interrupted(started(module, "os.kill(os.getpid(), signal.SIGINT); time.sleep(60)"))
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.1, 0.3, 1.0])
+def test_ctrl_c_at_any_early_moment_exits_130(delay):
+    """From outside, this long after the program began to import itself."""
+    process = started("reroute_cli.app", "sys.stdout.write('ready' + chr(10)); sys.stdout.flush()")
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(delay)
+    process.send_signal(signal.SIGINT)
+    assert_interrupted(process)
+
+
+def test_an_error_that_is_no_interrupt_is_not_hidden(monkeypatch):
+    """The guard is for Ctrl-C alone: a broken import stays visible."""
+    import reroute_cli.__main__ as entry
+
+    monkeypatch.setitem(sys.modules, "reroute_cli.app", None)
+    with pytest.raises(ImportError):
+        entry.main()
