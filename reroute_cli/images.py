@@ -1,18 +1,25 @@
 """Pictures from files, as a model should see them: upright, RGB, eight bits, first frame.
 
-Knows Pillow and nothing of models. Whatever a file holds, it ends as a picture or as one sentence.
+What is transparent becomes white. The stored colours are taken as they are, as in the pictures that models
+learn from: a colour profile in the file is not applied. Knows Pillow and nothing of models. Whatever a file
+holds, it ends as a picture or as one sentence. May be called from several threads at once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import stat
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL.ExifTags import Base
 
 from reroute_cli.errors import Failure
 
@@ -20,6 +27,15 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "AVIF", "J
 MAX_FILE_BYTES = 1 << 30
 MAX_ASPECT = 200  # processors scale the shorter side up: a picture of 1 x 60000 would become gigabytes
 _SIXTEEN_BIT = 65535
+_TURNS = {  # EXIF orientation -> what makes the stored pixels upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True)
@@ -39,66 +55,99 @@ class Picture:
 
 def open_picture(path: str) -> Picture:
     """Open a picture file; raises Failure with one sentence for everything that is none."""
-    data = _read(path)
-    pixels = _decode(path, data)
+    shown = as_text(path)
+    data = _read(path, shown)
+    pixels = _decode(shown, data)
     width, height = pixels.size
     if max(width, height) > MAX_ASPECT * min(width, height):
-        raise Failure(f"'{path}' is {width} × {height}: crop it to sides at most {MAX_ASPECT} : 1")
+        raise Failure(f"'{shown}' is {width} × {height}: crop it to sides at most {MAX_ASPECT} : 1")
     return Picture(path, pixels, hashlib.sha256(data).hexdigest())
 
 
-def _read(path: str) -> bytes:
+def as_text(path: str) -> str:
+    """A path as text that has a UTF-8 form: bytes of a file name that are none are written as escapes."""
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _read(path: str, shown: str) -> bytes:
     """The bytes of a regular, non-empty, not absurdly large file."""
     if "://" in path:
-        raise Failure(f"'{path}' is an address: pictures are read from files, so download it first")
-    file = Path(path)
-    if file.is_dir():
-        raise Failure(f"'{path}' is a folder: name a picture file in it")
-    if not file.exists():
-        raise Failure(f"'{path}' does not exist: check the path")
-    if not file.is_file():
-        raise Failure(f"'{path}' is not an ordinary file: save the picture to a file first")
-    size = file.stat().st_size
-    if not size:
-        raise Failure(f"'{path}' is empty (0 bytes): give a picture file")
-    if size > MAX_FILE_BYTES:
-        raise Failure(f"'{path}' has {size} bytes, more than the {MAX_FILE_BYTES} that are read: shrink it")
+        raise Failure(f"'{shown}' is an address: pictures are read from files, so download it first")
     try:
-        return file.read_bytes()
+        found = Path(path).stat()
+        _check_file(shown, found.st_mode, found.st_size)
+        return Path(path).read_bytes()
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+        ValueError,
+    ) as error:  # ValueError: a zero byte in the name
+        raise Failure(f"'{shown}' does not exist: check the path") from error
+    except PermissionError as error:
+        raise Failure(f"'{shown}' can't be read ({error.strerror}): check its permissions") from error
     except OSError as error:
-        raise Failure(f"'{path}' can't be read ({error.strerror}): check its permissions") from error
+        raise Failure(f"'{shown}' can't be read ({error.strerror}): check the path and the disk") from error
 
 
-def _decode(path: str, data: bytes) -> Image.Image:
+def _check_file(shown: str, mode: int, size: int) -> None:
+    """Raise Failure for what can't be read as a picture file; a pipe would never end."""
+    if stat.S_ISDIR(mode):
+        raise Failure(f"'{shown}' is a folder: name a picture file in it")
+    if not stat.S_ISREG(mode):
+        raise Failure(f"'{shown}' is not an ordinary file: save the picture to a file first")
+    if not size:
+        raise Failure(f"'{shown}' is empty (0 bytes): give a picture file")
+    if size > MAX_FILE_BYTES:
+        raise Failure(f"'{shown}' has {size} bytes, more than the {MAX_FILE_BYTES} that are read: shrink it")
+
+
+def _decode(shown: str, data: bytes) -> Image.Image:
     """The first frame, upright, as RGB."""
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]  # a lean Pillow may lack one
+    try:
+        with _unwarned(), Image.open(io.BytesIO(data), formats=formats) as image:
+            _check_pixels(image)
+            image.load()
+            return _rgb(_upright(image))
+    except UnidentifiedImageError as error:
+        allowed = ", ".join(formats)
+        raise Failure(f"'{shown}' is not a picture in a format that is read ({allowed})") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
+        raise Failure(f"'{shown}' has more than {limit} million pixels: shrink it first") from error
+    except MemoryError as error:
+        raise Failure(f"'{shown}' does not fit into what the machine has free: shrink it first") from error
+    except Exception as error:
+        # Pillow's decoders meet broken files with OSError, SyntaxError, ValueError, struct.error, ...
+        raise Failure(f"'{shown}' is damaged: {str(error) or type(error).__name__}; save it anew") from error
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """Keep Pillow's warnings to itself. They are switched for all threads at once: only the main one may."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            with Image.open(io.BytesIO(data), formats=formats) as image:
-                image.load()
-                return _rgb(_upright(image))
-        except UnidentifiedImageError as error:
-            allowed = ", ".join(formats)
-            raise Failure(f"'{path}' is not a picture in a format that is read ({allowed})") from error
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
-            raise Failure(f"'{path}' has more than {limit} million pixels: shrink it first") from error
-        except Exception as error:
-            # Pillow's decoders meet broken files with OSError, SyntaxError, ValueError, struct.error, ...
-            raise Failure(
-                f"'{path}' is damaged: {str(error) or type(error).__name__}; save it anew"
-            ) from error
+        yield
+
+
+def _check_pixels(image: Image.Image) -> None:
+    """Refuse what Pillow may only warn of: a file that unpacks to more pixels than its limit."""
+    width, height = image.size
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError
 
 
 def _upright(image: Image.Image) -> Image.Image:
     """The picture turned as its EXIF orientation says; a damaged EXIF block says nothing."""
     try:
-        return ImageOps.exif_transpose(image)
+        turn = _TURNS.get(image.getexif().get(Base.Orientation, 1))
     except Exception:  # noqa: BLE001  Pillow's EXIF reader raises whatever the damage provokes
         return image
+    return image if turn is None else image.transpose(turn)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -113,7 +162,15 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 def _eight_bit(image: Image.Image) -> Image.Image:
     """A deep grey picture scaled to 0..255: 16-bit values by 1/257, others by their own maximum."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0).clip(min=0)
-    deep = image.mode != "F" and values.max() <= _SIXTEEN_BIT
-    top = _SIXTEEN_BIT if deep else values.max() or 1.0
-    return Image.fromarray((values * (255 / top)).round().astype(np.uint8))
+    values = np.asarray(image)
+    if image.mode == "F":
+        values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
+    values = values.clip(min=0)
+    top = values.max()
+    if image.mode != "F" and top <= _SIXTEEN_BIT:
+        grey = (np.arange(_SIXTEEN_BIT + 1) / 257).round().astype(np.uint8)[values]
+    else:
+        grey = (values / (top or 1) * 255).round().astype(np.uint8)
+    if isinstance(hidden := image.info.get("transparency"), int):
+        grey[values == hidden] = 255
+    return Image.fromarray(grey)

@@ -1,0 +1,201 @@
+"""The items of a batch run: the pictures of a folder, or the lines of a manifest with what is true of them.
+
+Unlike the items of a measurement, all are taken, and none stops the run: what is no item is one with a
+`problem`. Pictures are not opened here. Knows files; not models, schedules or records.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reroute_cli import manifest as lines
+from reroute_cli.boxes import Box
+from reroute_cli.errors import Failure, UsageError
+from reroute_cli.images import as_text
+from reroute_cli.inputs import spread
+from reroute_cli.manifest import Line
+from reroute_cli.picture_files import find_pictures
+from reroute_cli.prompts import check_question
+
+
+@dataclass(frozen=True, slots=True)
+class BatchItem:
+    """One question about one picture.
+
+    id: the manifest's, or the picture's path in the folder; no two items of a run share it.
+    image: the picture as it is named, as text. path: where to open it.
+    answer, box: what is true of it, where that is known; a box is x1, y1, x2, y2 in pixels, picture upright.
+    where: its line, as sentences name it; "" in a folder.
+    problem: the sentence that says why this can't be asked, or ""; the other fields are what could be read.
+    """
+
+    id: str
+    image: str
+    path: str
+    question: str
+    answer: str | None = None
+    box: Box | None = None
+    where: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class BatchItems:
+    """What a run goes over. skipped: files of the folder that are no pictures, and hidden ones."""
+
+    items: tuple[BatchItem, ...]
+    skipped: int
+
+
+def batch_items(
+    folder: Path | None, question: str | None, manifest: Path | None, limit: int | None
+) -> BatchItems:
+    """The items that the options ask for, or `limit` of them, spread evenly; raises UsageError or Failure."""
+    if folder is not None and manifest is not None:
+        raise UsageError("a manifest names its own pictures: drop --manifest or drop the folder")
+    if manifest is not None:
+        if question is not None:
+            raise UsageError("a manifest has its own questions: drop -q or drop --manifest")
+        return BatchItems(tuple(_of_manifest(manifest, limit)), 0)
+    if folder is None:
+        raise UsageError("there is nothing to ask about: name a folder of pictures, or give --manifest FILE")
+    if question is None:
+        raise UsageError("a folder needs a question: add -q QUESTION")
+    check_question(question)
+    return _of_folder(folder, question, limit)
+
+
+def misplaced(box: Box, size: tuple[int, int]) -> str:
+    """Why a true box can't belong to a picture of this width and height, as a sentence; "" where it can."""
+    width, height = size
+    if box[2] <= width + 1 and box[3] <= height + 1:  # the last pixel may be rounded up
+        return ""
+    return (
+        f"the true box {list(box)} reaches out of the picture, which is {width} × {height}: give pixels of it"
+    )
+
+
+def _of_folder(folder: Path, question: str, limit: int | None) -> BatchItems:
+    shown = as_text(str(folder))
+    if folder.is_file():
+        raise Failure(f"'{shown}' is a file: name the folder that it is in, or use `reroute ask`")
+    try:
+        found = find_pictures(folder)
+    except OSError as error:
+        raise Failure(f"the folder '{shown}' can't be read ({error.strerror}): check the path") from error
+    problems = {name: f"the folder can't be read ({reason}): check it" for name, reason in found.unreadable}
+    names = sorted([*found.pictures, *problems])
+    if not names:
+        raise Failure(f"there is no picture in '{shown}', of {found.skipped} files: name another folder")
+    seen: dict[str, int] = {}
+    items = [
+        BatchItem(
+            id=_unlike(as_text("/".join(name)), seen),
+            image=as_text((folder.joinpath(*name)).as_posix()),
+            path=os.path.join(folder, *name),  # noqa: PTH118  Path would take a name apart again
+            question=question,
+            problem=problems.get(name, ""),
+        )
+        for name in names
+    ]
+    return BatchItems(tuple(items[index] for index in spread(len(items), limit or len(items))), found.skipped)
+
+
+def _of_manifest(path: Path, limit: int | None) -> Iterator[BatchItem]:
+    """All lines are read, so that an id is known to be a second one whichever lines are chosen."""
+    available = sum(1 for _ in lines.read_lines(path))
+    wanted = set(spread(available, limit)) if limit else None
+    seen: dict[str, int] = {}
+    for index, line in enumerate(lines.read_lines(path)):
+        item = _item(line, seen)
+        if wanted is None or index in wanted:
+            yield item
+
+
+def _item(line: Line, seen: dict[str, int]) -> BatchItem:
+    """The item in a line; `seen` are ids with their lines, and gets this one's."""
+    known, problem = _read(line)
+    name = known.get("id") or f"line {line.number}"
+    if name in seen:
+        problem = problem or lines.same_id(line, name, seen[name])
+        name = _unlike(f"line {line.number}", seen)
+    seen[name] = line.number
+    image = known.get("image") or ""
+    return BatchItem(
+        id=name,
+        image=image,
+        path=str(line.manifest.parent / image) if image else "",
+        question=known.get("question") or "",
+        answer=known.get("answer"),
+        box=known.get("box"),
+        where=line.where,
+        problem=problem,
+    )
+
+
+def _read(line: Line) -> tuple[dict[str, Any], str]:
+    """What could be read of a line, by key, and the first thing that is wrong with it."""
+    known: dict[str, Any] = {}
+    problems: list[str] = []
+    try:
+        entry = line.entry()
+    except Failure as error:
+        return known, str(error)
+    for key, reader in _KEYS.items():
+        try:
+            known[key] = reader(entry, line)
+        except Failure as error:
+            problems.append(str(error))
+    return known, problems[0] if problems else ""
+
+
+def _answer(entry: dict[str, Any], line: Line) -> str | None:
+    """The true answer, if the line has one: text."""
+    return None if entry.get("answer") is None else lines.text(entry, "answer", line)
+
+
+def _box(entry: dict[str, Any], line: Line) -> Box | None:
+    """The true box, if the line has one: four numbers in pixels, its left upper corner first."""
+    given = entry.get("box")
+    if given is None:
+        return None
+    form = f"{line.where} has under 'box' what is no [x1, y1, x2, y2] in pixels"
+    if not isinstance(given, list) or len(given) != 4 or not all(_is_number(value) for value in given):
+        raise Failure(f"{form}: give four numbers")
+    x1, y1, x2, y2 = map(float, given)
+    if x1 < 0 or y1 < 0 or x2 <= x1 or y2 <= y1:
+        raise Failure(f"{form}: {given} is not a left upper and a right lower corner")
+    if max(x2, y2) <= 1:
+        raise Failure(f"{form}: {given} are shares of the sides, so multiply them by the picture's size")
+    return x1, y1, x2, y2
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
+def _unlike(name: str, seen: dict[str, int]) -> str:
+    """A name that is not taken: this one, or with the first number that makes it another; it is taken now."""
+    free, count = name, 1
+    while free in seen:
+        count += 1
+        free = f"{name}#{count}"
+    seen[free] = 0
+    return free
+
+
+_KEYS: dict[str, Callable[[dict[str, Any], Line], Any]] = {
+    "id": lines.identity,
+    "image": lines.image_name,
+    "question": lines.question_of,
+    "answer": _answer,
+    "box": _box,
+}

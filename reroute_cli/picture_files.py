@@ -1,0 +1,140 @@
+"""Which files of a folder are pictures, by their names, in an order that does not change.
+
+Folders in it are walked, folders that links lead to as well, each once: a link that leads back up to a folder
+around it, or to a folder that was walked, is not followed. A linked picture is found once, under its own name
+where that is in the folder. Hidden names are passed over. Opens no file.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SUFFIXES = frozenset(
+    (
+        *(
+            ".png",
+            ".apng",
+            ".jpg",
+            ".jpeg",
+            ".jpe",
+            ".jfif",
+            ".mpo",
+            ".webp",
+            ".gif",
+            ".bmp",
+            ".tif",
+            ".tiff",
+        ),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".ico", ".avif", ".avifs"),
+        *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+    )
+)
+Name = tuple[str, ...]  # a path below the folder, part by part: in this order are pictures sorted
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a folder holds. skipped: files and hidden folders that were passed over.
+
+    unreadable: folders below that can't be listed, with the system's reason.
+    """
+
+    pictures: tuple[Name, ...]
+    skipped: int
+    unreadable: tuple[tuple[Name, str], ...]
+
+
+def find_pictures(folder: Path) -> Found:
+    """Every picture file below a folder, sorted; raises OSError where the folder itself can't be listed."""
+    os.scandir(folder).close()
+    walk = _Walk(os.path.realpath(folder))
+    walk.enter(walk.top, ())
+    while walk.folder_links:
+        links, walk.folder_links = sorted(walk.folder_links), []
+        for name, holder, target in links:
+            if walk.leads_on(holder, target):
+                walk.enter(target, name)
+    for name, target in sorted(walk.file_links):
+        walk.add_linked(name, target)
+    return Found(tuple(sorted(walk.pictures)), walk.skipped, tuple(sorted(walk.unreadable)))
+
+
+@dataclass
+class _Walk:
+    """What was seen so far. Folders and targets are real paths; links wait until real folders are walked."""
+
+    top: str
+    pictures: list[Name] = field(default_factory=list)
+    skipped: int = 0
+    unreadable: list[tuple[Name, str]] = field(default_factory=list)
+    walked: set[str] = field(default_factory=set)
+    linked: set[str] = field(default_factory=set)
+    folder_links: list[tuple[Name, str, str]] = field(default_factory=list)  # name, folder it is in, target
+    file_links: list[tuple[Name, str]] = field(default_factory=list)
+
+    def enter(self, place: str, name: Name) -> None:
+        """Walk a real folder that is called `name`, and the real folders in it."""
+        waiting = [(place, name)]
+        while waiting:
+            place, name = waiting.pop()
+            if place in self.walked:
+                continue
+            self.walked.add(place)
+            for entry in self._entries(place, name):
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((entry.path, (*name, entry.name)))
+                elif entry.is_symlink():
+                    self._add_link(entry, (*name, entry.name), place)
+                elif entry.is_file(follow_symlinks=False) and is_picture_name(entry.name):
+                    self.pictures.append((*name, entry.name))
+                else:
+                    self.skipped += 1
+
+    def _entries(self, place: str, name: Name) -> Iterator[os.DirEntry[str]]:
+        """What is in a folder but for hidden things, which are counted."""
+        try:
+            with os.scandir(place) as listed:
+                entries = list(listed)
+        except OSError as error:
+            self.unreadable.append((name, error.strerror or type(error).__name__))
+            return
+        shown = [entry for entry in entries if not entry.name.startswith(".")]
+        self.skipped += len(entries) - len(shown)
+        yield from shown
+
+    def _add_link(self, entry: os.DirEntry[str], name: Name, holder: str) -> None:
+        """Keep a link for later; one that leads nowhere may be called a picture, and fails to open."""
+        try:
+            kind = entry.stat().st_mode
+        except OSError:
+            kind = 0
+        if not kind and is_picture_name(entry.name):
+            self.pictures.append(name)
+        elif stat.S_ISDIR(kind):
+            self.folder_links.append((name, holder, os.path.realpath(entry.path)))
+        elif stat.S_ISREG(kind) and is_picture_name(entry.name):
+            self.file_links.append((name, os.path.realpath(entry.path)))
+        else:
+            self.skipped += 1
+
+    def leads_on(self, holder: str, target: str) -> bool:
+        """Whether a link in `holder` leads to a folder that is not walked and not around holder or top."""
+        around = any(os.path.commonpath((target, place)) == target for place in (holder, self.top))
+        return target not in self.walked and not around
+
+    def add_linked(self, name: Name, target: str) -> None:
+        """Take a linked file that was not found under its own name, nor through another link."""
+        folder, file = os.path.split(target)
+        own = folder in self.walked and is_picture_name(file) and not file.startswith(".")
+        if not own and target not in self.linked:
+            self.linked.add(target)
+            self.pictures.append(name)
+
+
+def is_picture_name(name: str) -> bool:
+    """Whether a file is called as pictures are."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122  no Path for each of a million names
