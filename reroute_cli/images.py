@@ -64,6 +64,11 @@ def open_picture(path: str) -> Picture:
     return Picture(path, pixels, hashlib.sha256(data).hexdigest())
 
 
+def digest_of(path: str) -> str:
+    """SHA-256 of a picture file's bytes, without decoding them; raises Failure as open_picture does."""
+    return hashlib.sha256(_read(path, as_text(path))).hexdigest()
+
+
 def as_text(path: str) -> str:
     """A path as text that has a UTF-8 form: bytes of a file name that are none are written as escapes."""
     return path.encode("utf-8", "backslashreplace").decode("utf-8")
