@@ -6,13 +6,12 @@ insides; prints nothing.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from reroute_cli import run
+from reroute_cli.batching.keys import answer_key, settings_of
 from reroute_cli.boxes import CONVENTIONS, Box, decode_boxes, view_of
 from reroute_cli.errors import Failure
 from reroute_cli.images import Picture
@@ -51,16 +50,18 @@ def answer(loaded: Loaded, asked: Asked, choice: ScheduleChoice) -> AnswerRecord
     schedule, visual = job.schedule, prompt.count(loaded.image_token_ids)
     memory = run.memory_pass(job, len(timed.new))
     text = text_of(loaded, timed)
-    boxes, reasons = _boxes(loaded, asked, prompt, text)
+    boxes, reasons = boxes_in(text, loaded, [picture.size for picture in asked.pictures], prompt)
+    key = _key(loaded, asked, choice)
     return AnswerRecord(
-        id=_identity(loaded, asked, schedule),
+        id=key,
+        key=key,
         image=asked.pictures[0].path,
         images=[picture.path for picture in asked.pictures],
         question=asked.question,
         answer=text,
         boxes=boxes,
-        model=_model_part(loaded),
-        schedule=_schedule_part(choice, schedule, timed, visual, loaded.layers),
+        model=model_part(loaded),
+        schedule=schedule_part(choice, schedule, timed.stages, visual, loaded.layers),
         tokens=TokensPart(
             visual=visual,
             prompt=prompt.tokens,
@@ -81,7 +82,7 @@ def answer_only(loaded: Loaded, asked: Asked, choice: ScheduleChoice) -> str:
     return text_of(loaded, _timed(loaded, asked, choice)[2])
 
 
-def text_of(loaded: Loaded, timed: run.TimedPass) -> str:
+def text_of(loaded: Loaded, timed: run.TimedPass | run.Row) -> str:
     """The new tokens as text."""
     return str(loaded.processor.tokenizer.decode(timed.new, skip_special_tokens=True)).strip()
 
@@ -107,29 +108,21 @@ def target_of(loaded: Loaded, visual: int) -> Target:
     return Target(loaded.layers, loaded.first_layer, visual, kind)
 
 
-def _boxes(
-    loaded: Loaded, asked: Asked, prompt: Prompt, text: str
+def boxes_in(
+    text: str, loaded: Loaded, sizes: Sequence[tuple[int, int]], prompt: Prompt
 ) -> tuple[list[Box] | None, dict[str, str]]:
-    """The boxes in the answer, or None and why they can't be read."""
+    """The boxes in an answer about pictures of these sizes, or None and why they can't be read."""
     if loaded.family not in CONVENTIONS:
         return None, {"boxes": f"{loaded.family} models have no published way to write a box"}
-    if len(asked.pictures) > 1:
+    if len(sizes) > 1:
         return None, {"boxes": "with several pictures an answer does not say which one a box is in"}
-    size = asked.pictures[0].size
-    view = view_of(loaded.family, loaded.processor.image_processor, prompt.inputs, size)
-    return decode_boxes(text, loaded.family, view, size), {}
+    view = view_of(loaded.family, loaded.processor.image_processor, prompt.inputs, sizes[0])
+    return decode_boxes(text, loaded.family, view, sizes[0]), {}
 
 
-def _identity(loaded: Loaded, asked: Asked, schedule: Schedule) -> str:
-    """SHA-256 over what determines the answer: pictures, question, model, schedule, generation settings."""
-    parts = {
-        "pictures": [picture.digest for picture in asked.pictures],
-        "question": asked.question,
-        "model": [loaded.name, loaded.revision, loaded.dtype, loaded.attention, loaded.random],
-        "schedule": schedule.digest(),
-        "generation": {"greedy": True, "max_new_tokens": asked.max_new_tokens},
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+def _key(loaded: Loaded, asked: Asked, choice: ScheduleChoice) -> str:
+    settings = settings_of(loaded, choice, asked.max_new_tokens)
+    return answer_key(settings, [picture.digest for picture in asked.pictures], asked.question)
 
 
 def no_revision(loaded: Loaded) -> dict[str, str]:
@@ -140,7 +133,8 @@ def no_revision(loaded: Loaded) -> dict[str, str]:
     return {"revision": f"{which} no revision"}
 
 
-def _model_part(loaded: Loaded) -> ModelPart:
+def model_part(loaded: Loaded) -> ModelPart:
+    """Which model answers."""
     return ModelPart(
         id=loaded.name,
         revision=loaded.revision,
@@ -153,9 +147,10 @@ def _model_part(loaded: Loaded) -> ModelPart:
     )
 
 
-def _schedule_part(
-    choice: ScheduleChoice, schedule: Schedule, timed: run.TimedPass, visual: int, layers: int
+def schedule_part(
+    choice: ScheduleChoice, schedule: Schedule, stages: Sequence[run.Stage], visual: int, layers: int
 ) -> SchedulePart:
+    """What was asked for, and what these stages made of it."""
     asked = choice.asked_ratio(visual)
     reasons = {}
     if choice.profile is not None:
@@ -163,7 +158,7 @@ def _schedule_part(
             "method": "the schedule comes from a profile",
             "ratio": "a profile gives keep ratios, not a ratio",
         }
-    average = average_visual(timed.stages, visual, layers)
+    average = average_visual(stages, visual, layers)
     return SchedulePart(
         method=None if choice.profile else choice.method or DENSE,
         action=str(schedule.action),
@@ -171,7 +166,7 @@ def _schedule_part(
         ratio=asked,
         achieved_ratio=1 - average / visual if visual else 0.0,
         digest=schedule.digest(),
-        stages=stage_parts(schedule, timed.stages),
+        stages=stage_parts(schedule, stages),
         reasons=reasons,
     )
 

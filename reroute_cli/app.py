@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from reroute_cli.commands import ask, compare, env, methods, models, plan, profile, profiles
+from reroute_cli.commands import ask, batch, compare, env, methods, models, plan, profile, profiles
 from reroute_cli.errors import BoundedGroup
 from reroute_cli.output import Sink, open_streams
 
@@ -41,6 +41,7 @@ def root(
 
 
 app.command("ask")(ask.ask)
+app.command("batch")(batch.batch)
 app.command("profile")(profile.profile)
 app.command("plan")(plan.plan)
 app.command("compare")(compare.compare)

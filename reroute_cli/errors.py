@@ -97,6 +97,13 @@ def error_boundary() -> Iterator[None]:
         _leave(*_verdict(error))
 
 
+def sentence_of(error: Exception) -> str:
+    """Any exception as the one sentence that a user gets; Ctrl-C stays Ctrl-C (raises KeyboardInterrupt)."""
+    if was_interrupted(error):
+        raise KeyboardInterrupt from error
+    return clean(_verdict(error)[0], one_line=True)
+
+
 def _verdict(error: Exception) -> tuple[str, int]:
     """The sentence and the exit code of any exception that a command let through."""
     if isinstance(error, CliError):

@@ -44,6 +44,7 @@ class RecordFile:
         self.path = path
         self._lock = FileLock(f"{path}.lock", timeout=0)
         self._places: dict[str, _Place] = {}
+        self._instead: dict[str, str] = {}
         self._size = 0
         self._stream: int | None = None
 
@@ -53,6 +54,7 @@ class RecordFile:
             self._recover()
             self._compact()
             self._stream = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            _sync_folder(self.path.parent)
         except BaseException:
             self._lock.release()
             raise
@@ -71,6 +73,7 @@ class RecordFile:
 
     def __len__(self) -> int:
         """How many keys there are records of."""
+        self._settle()
         return len(self._places)
 
     def is_done(self, key: str) -> bool:
@@ -92,8 +95,19 @@ class RecordFile:
         self._note(record, self._size, self._size + len(line))
         self._size += len(line)
 
+    def supersede(self, failure: str, key: str) -> None:
+        """The record of `key` takes the place of the one of `failure`, where that is there and is an error.
+
+        For items whose error has a key of its own. What a killed process did not get to is done by asking
+        again.
+        """
+        place = self._places.get(failure)
+        if failure != key and key in self._places and place is not None and place.failed:
+            self._instead[failure] = key
+
     def records(self) -> Iterator[dict[str, Any]]:
         """Every key's record, in the order in which the keys first came."""
+        self._settle()
         with self.path.open("rb") as stream:
             for place in self._places.values():
                 stream.seek(place.start)
@@ -111,7 +125,7 @@ class RecordFile:
 
     def _recover(self) -> None:
         """Find every record; cut off a last line that is not whole."""
-        self._places, self._size = {}, 0
+        self._places, self._instead, self._size = {}, {}, 0
         if not self.path.exists():
             return
         if not self.path.is_file():
@@ -136,18 +150,31 @@ class RecordFile:
         if not (failed and self.is_done(key)):
             self._places[key] = _Place(start, end, failed)
 
+    def _settle(self) -> None:
+        """Put the records that supersede others where those stood."""
+        if not self._instead:
+            return
+        moved = set(self._instead.values())
+        order = [self._instead.get(key, key) for key in self._places if key not in moved]
+        self._places, self._instead = {key: self._places[key] for key in order}, {}
+
     def _compact(self) -> None:
-        """Rewrite the file, whole or not at all, when it holds records that others replaced."""
+        """Rewrite the file, whole or not at all, when it holds records that others replaced.
+
+        A link stays and its target is rewritten.
+        """
+        self._settle()
         if sum(place.end - place.start for place in self._places.values()) == self._size:
             return
-        draft = self.path.with_name(f".{self.path.name}.tmp")
+        target = Path(os.path.realpath(self.path))
+        draft = target.with_name(f".{target.name}.tmp")
         try:
             with draft.open("wb") as out, self.path.open("rb") as old:
                 self._places, self._size = _copy(old, out, self._places)
                 out.flush()
                 os.fsync(out.fileno())
-            draft.replace(self.path)
-            _sync_folder(self.path.parent)
+            draft.replace(target)
+            _sync_folder(target.parent)
         finally:
             draft.unlink(missing_ok=True)
 

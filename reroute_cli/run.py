@@ -58,6 +58,24 @@ class TimedPass:
 
 
 @dataclass(frozen=True)
+class Row:
+    """One sample's answer in a batch: its new token ids, whether it was cut, and what its trace shows."""
+
+    new: tuple[int, ...]
+    cut: bool
+    stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True)
+class TimedRows:
+    """The answers of a batch, the cache that they share, and the clock of the whole batch."""
+
+    rows: tuple[Row, ...]
+    cache: Any
+    clock: TokenClock
+
+
+@dataclass(frozen=True)
 class Times:
     """One timed answer of a forced length, in seconds, by the names of the metrics.
 
@@ -111,12 +129,27 @@ def check_context(loaded: Loaded, prompt: Prompt, max_new_tokens: int) -> None:
 
 def timed_pass(job: Job, max_new_tokens: int) -> TimedPass:
     """Answer once, as long as the model likes, with nothing but the clock attached."""
+    timed = timed_rows(job, max_new_tokens)
+    (row,) = timed.rows
+    return TimedPass(row.new, row.cut, row.stages, measure_kv(timed.cache), timed.clock)
+
+
+def timed_rows(job: Job, max_new_tokens: int) -> TimedRows:
+    """Answer every sample of a batch once; a row ends with its own end token, whatever the others do."""
     clock = TokenClock(job.loaded.device)
     output, trace = _generate(job, max_new_tokens, [clock], around=clock)
-    new = tuple(output.sequences[0, job.inputs["input_ids"].shape[1] :].tolist())
-    stages = tuple(Stage(s.layer, len(s.kept[0]), len(s.reentered[0])) for s in trace.stages)
-    cut = len(new) == max_new_tokens and new[-1] not in _end_tokens(job.loaded.model)
-    return TimedPass(new, cut, stages, measure_kv(output.past_key_values), clock)
+    answers = output.sequences[:, job.inputs["input_ids"].shape[1] :].tolist()
+    ends = _end_tokens(job.loaded.model)
+    rows = tuple(_row(answer, ends, max_new_tokens, trace, index) for index, answer in enumerate(answers))
+    return TimedRows(rows, output.past_key_values, clock)
+
+
+def _row(answer: list[int], ends: set[int], most: int, trace: RouteTrace, index: int) -> Row:
+    """What follows the first end token is filler of a batch that went on."""
+    length = next((place + 1 for place, token in enumerate(answer) if token in ends), len(answer))
+    new = tuple(answer[:length])
+    stages = tuple(Stage(s.layer, len(s.kept[index]), len(s.reentered[index])) for s in trace.stages)
+    return Row(new, len(new) == most and new[-1] not in ends, stages)
 
 
 def forced_pass(job: Job, new_tokens: int) -> Times:
@@ -193,8 +226,6 @@ def _generate(
     around: TokenClock | None = None,
 ) -> tuple[Any, RouteTrace]:
     """Greedy generation under the job's schedule; `least` forces a length, `around` times the call alone."""
-    tokenizer = job.loaded.processor.tokenizer
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     with routing.route(job.loaded.model, job.schedule) as trace, around or nullcontext():
         output = job.loaded.model.generate(
             **job.inputs,
@@ -202,11 +233,17 @@ def _generate(
             num_beams=1,
             max_new_tokens=most,
             min_new_tokens=least,
-            pad_token_id=pad,
+            pad_token_id=pad_token(job.loaded),
             stopping_criteria=StoppingCriteriaList(criteria),
             return_dict_in_generate=True,
         )
     return output, trace
+
+
+def pad_token(loaded: Loaded) -> int:
+    """The id that fills what no sample has."""
+    tokenizer = loaded.processor.tokenizer
+    return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
 
 
 def _end_tokens(model: Any) -> set[int]:

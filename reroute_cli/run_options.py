@@ -61,6 +61,68 @@ Manifest = Annotated[
         rich_help_panel=_INPUT,
     ),
 ]
+BatchFolder = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="FOLDER",
+        help="A folder of pictures, with all folders in it.",
+        show_default=False,
+    ),
+]
+BatchManifest = Annotated[
+    Path | None,
+    typer.Option(
+        "--manifest",
+        metavar="FILE",
+        help='Pictures and questions as JSONL: {"image": ..., "question": ...}, perhaps with an id, and the '
+        "true answer or box; pictures are relative to the file.",
+        show_default=False,
+        rich_help_panel=_INPUT,
+    ),
+]
+BatchLimit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        metavar="N",
+        callback=within(1, 1_000_000_000),
+        help="Items at most, spread evenly over all; by default all.",
+        show_default=False,
+        rich_help_panel=_INPUT,
+    ),
+]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        callback=within(1, 4096),
+        help="Items answered together; what does not fit the device is cut in two and tried again.",
+        rich_help_panel=_RUN,
+    ),
+]
+Records = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Write the records to this file of JSON lines, and go on from what it holds already. Without it "
+        "they go to stdout, and what was done is lost with them.",
+        show_default=False,
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Summary = Annotated[
+    Path | None,
+    typer.Option(
+        "--summary",
+        metavar="FILE",
+        help="Write the summary as JSON to this file too.",
+        show_default=False,
+        rich_help_panel=_OUTPUT,
+    ),
+]
 Limit = Annotated[
     int | None,
     typer.Option(

@@ -87,4 +87,4 @@ def mcnemar(only_first: int, only_second: int) -> float:
     """Exact two-sided McNemar p-value, from the items that only one of two arms answered right."""
     n, fewer = only_first + only_second, min(only_first, only_second)
     tail = sum(math.comb(n, k) for k in range(fewer + 1))
-    return min(1.0, 2 * tail / 2**n)
+    return float(min(1.0, 2 * tail / 2**n))

@@ -1,14 +1,15 @@
-"""The record of one answer, `reroute.answer/1`: what `ask --json` prints and what a line of `batch` will be.
+"""The record of one answer, `reroute.answer/1`: what `ask --json` prints and what a line of `batch` is.
 
 A number that is not known is null, and its section's `reasons` says why: a record without the reason can't
-be built. Does not know how anything was measured.
+be built. An item that failed has the same fields with nothing in them. Does not know how anything was
+measured.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, RootModel
 
 from reroute_cli.records.section import Part, Section, Source, as_json
 
@@ -91,7 +92,11 @@ class KvPart(Part):
 
 
 class LatencyPart(Section):
-    """Seconds. preprocess_s is not part of the others; they are one run without warm-up."""
+    """Seconds. preprocess_s is not part of the others; they are one run without warm-up.
+
+    batch_size: items of the pass, whose times these are, the longest answer's among them. halvings: how often
+    its batch was cut in two before it fitted the device.
+    """
 
     preprocess_s: float
     ttft_s: float
@@ -99,6 +104,8 @@ class LatencyPart(Section):
     e2e_s: float
     warmup: int
     runs: int
+    batch_size: int = 1
+    halvings: int = 0
 
 
 class MemoryPart(Section):
@@ -113,12 +120,17 @@ class MemoryPart(Section):
 
 
 class AnswerRecord(Section):
-    """One answer and what it cost. error: null when all went well."""
+    """One answer and what it cost. id: of the item; `ask` has no items, and there it is the key.
+
+    key: SHA-256 over what determines the answer: pictures, question, model, schedule, generation settings.
+    memory: of `ask` alone, which has a pass of its own for it.
+    """
 
     plain_nulls = frozenset({"error"})
 
     schema_: Literal["reroute.answer/1"] = Field(default="reroute.answer/1", alias="schema")
     id: str
+    key: str
     image: str
     images: list[str]
     question: str
@@ -130,9 +142,46 @@ class AnswerRecord(Section):
     flops: FlopsPart
     kv_cache: KvPart
     latency: LatencyPart
-    memory: MemoryPart
-    error: str | None = None
+    memory: MemoryPart | None
+    error: None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, `schema` first and `reasons` last in each section."""
         return as_json(self)
+
+
+FAILED = "the item failed, see error"
+_OF_AN_ANSWER = ("boxes", "schedule", "tokens", "flops", "kv_cache", "latency", "memory")
+
+
+class FailedAnswer(Part):
+    """An item of a batch that has no answer; error: why, in one sentence. All else that was asked is null.
+
+    key: SHA-256 over the item's names, not its picture, which may be unreadable.
+    """
+
+    schema_: Literal["reroute.answer/1"] = Field(default="reroute.answer/1", alias="schema")
+    id: str
+    key: str
+    image: str
+    images: list[str]
+    question: str
+    answer: Literal[""] = ""
+    boxes: None = None
+    model: ModelPart
+    schedule: None = None
+    tokens: None = None
+    flops: None = None
+    kv_cache: None = None
+    latency: None = None
+    memory: None = None
+    error: str = Field(min_length=1)
+    reasons: dict[str, str] = Field(default_factory=lambda: dict.fromkeys(_OF_AN_ANSWER, FAILED))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, `schema` first and `reasons` last in each section."""
+        return as_json(self)
+
+
+class AnyAnswer(RootModel[AnswerRecord | FailedAnswer]):
+    """`reroute.answer/1`: an answer, or an item that has none."""

@@ -86,6 +86,8 @@ def _alone(record: AnswerRecord) -> list[Row]:
 def _memory(record: AnswerRecord) -> list[Row]:
     """The five kinds of memory, and why for each that is unknown."""
     memory = record.memory
+    if memory is None:
+        return []
     return [
         (label, units.size(getattr(memory, field)), "", "", memory.reasons.get(field, "measured"))
         for field, label in _MEMORY.items()

@@ -14,13 +14,15 @@ from typing import Any
 from pydantic import BaseModel
 
 from reroute_cli.output import write_file
-from reroute_cli.records.answer import AnswerRecord
+from reroute_cli.records.answer import AnyAnswer
+from reroute_cli.records.batch import BatchSummary
 from reroute_cli.records.comparison import Comparison
 from reroute_cli.records.report import Report
 
 FOLDER = Path(__file__).resolve().parent
 MODELS: dict[str, type[BaseModel]] = {
-    "answer-1": AnswerRecord,
+    "answer-1": AnyAnswer,
+    "batch-1": BatchSummary,
     "comparison-1": Comparison,
     "report-1": Report,
 }

@@ -1,0 +1,120 @@
+"""One pass of the model over several items, and the record of each.
+
+Knows prepared items and record parts; not files, nor which items go together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reroute_cli import run
+from reroute_cli.answer import boxes_in, model_part, schedule_part, text_of
+from reroute_cli.batching.collate import collate
+from reroute_cli.batching.costs import CostModel, KvLayer, kv_layers, kv_share
+from reroute_cli.batching.prepare import Broken, Ready, Request
+from reroute_cli.measure.kv import measure_kv
+from reroute_cli.outcome import average_visual, visual_per_layer
+from reroute_cli.records.answer import AnswerRecord, FailedAnswer, KvPart, LatencyPart, TokensPart
+
+_NO_MEMORY = "one pass over many items measures no item's memory; ask does"
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What the records of one pass share."""
+
+    timed: run.TimedRows
+    layers: tuple[KvLayer, ...]
+    measured: KvPart | None
+    items: int
+    halvings: int
+
+
+def answer_batch(
+    request: Request, costs: CostModel, items: Sequence[Ready], halvings: int
+) -> list[AnswerRecord]:
+    """Answer items of one schedule together; raises what the model raises."""
+    inputs = collate([item.prompt.inputs for item in items], run.pad_token(request.loaded))
+    job = run.Job(request.loaded, run.on_device(inputs, request.loaded.model), items[0].schedule)
+    timed = run.timed_rows(job, request.max_new_tokens)
+    measured = _measured(timed) if request.batch_size == 1 else None
+    shared = _Pass(timed, kv_layers(timed.cache), measured, len(items), halvings)
+    return [_record(request, costs, item, row, shared) for item, row in zip(items, timed.rows, strict=True)]
+
+
+def failed(request: Request, item: Broken) -> FailedAnswer:
+    """The record of an item that has no answer."""
+    asked = item.keyed.item
+    return FailedAnswer(
+        id=asked.id,
+        key=item.keyed.failure,
+        image=asked.image,
+        images=[asked.image],
+        question=asked.question,
+        model=model_part(request.loaded),
+        error=item.error,
+    )
+
+
+def _record(request: Request, costs: CostModel, item: Ready, row: run.Row, shared: _Pass) -> AnswerRecord:
+    loaded, asked, visual = request.loaded, item.keyed.item, item.visual
+    text = text_of(loaded, row)
+    boxes, reasons = boxes_in(text, loaded, [item.size], item.prompt)
+    return AnswerRecord(
+        id=asked.id,
+        key=item.keyed.key,
+        image=asked.image,
+        images=[asked.image],
+        question=asked.question,
+        answer=text,
+        boxes=boxes,
+        model=model_part(loaded),
+        schedule=schedule_part(request.choice, item.schedule, row.stages, visual, loaded.layers),
+        tokens=TokensPart(
+            visual=visual,
+            prompt=item.prompt.tokens,
+            new=len(row.new),
+            average_visual=average_visual(row.stages, visual, loaded.layers),
+            finish="length" if row.cut else "stop",
+        ),
+        flops=costs.flops(item.schedule, item.prompt.tokens - visual, visual, len(row.new), item.size),
+        kv_cache=shared.measured or _kv_part(item, row, shared.layers),
+        latency=_latency_part(item, shared),
+        memory=None,
+        reasons=reasons | {"memory": _NO_MEMORY},
+    )
+
+
+def _kv_part(item: Ready, row: run.Row, layers: Sequence[KvLayer]) -> KvPart:
+    """A row's share of the cache: its prompt as far as it was kept, and its new tokens but the last."""
+    others = item.prompt.tokens - item.visual + len(row.new) - 1
+    tokens = [others + kept for kept in visual_per_layer(row.stages, item.visual, len(layers))]
+    return kv_share(layers, tokens, others + item.visual)
+
+
+def _measured(timed: run.TimedRows) -> KvPart:
+    kv = measure_kv(timed.cache)
+    return KvPart(
+        bytes=kv.total_bytes,
+        source="measured",
+        dense_bytes=kv.dense_bytes,
+        dense_source="estimated",
+        logical_tokens=kv.logical,
+        per_layer_tokens=list(kv.tokens),
+    )
+
+
+def _latency_part(item: Ready, shared: _Pass) -> LatencyPart:
+    clock = shared.timed.clock
+    return LatencyPart(
+        preprocess_s=item.prompt.seconds,
+        ttft_s=clock.ttft,
+        tpot_s=clock.tpot,
+        e2e_s=clock.end_to_end,
+        warmup=0,
+        runs=1,
+        batch_size=shared.items,
+        halvings=shared.halvings,
+        reasons={} if clock.tpot is not None else {"tpot_s": "there is only one new token"},
+    )

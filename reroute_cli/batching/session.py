@@ -1,0 +1,88 @@
+"""A whole run: every item's record goes to a file, or to a stream, and all of them into one summary.
+
+Knows record files, runs and summaries; not the terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from reroute_cli.answer import model_part
+from reroute_cli.batch_inputs import BatchItem, BatchItems
+from reroute_cli.batching.loop import BatchRun, Outcome
+from reroute_cli.batching.prepare import Request
+from reroute_cli.batching.summary import RunFacts, Tally
+from reroute_cli.output import Progress, to_line
+from reroute_cli.record_file import RecordFile
+from reroute_cli.records.batch import BatchSummary
+
+
+@dataclass
+class _Course:
+    """What a run has done so far, by its own clock."""
+
+    start: float = field(default_factory=perf_counter)
+    answered: int = 0
+    resumed: int = 0
+
+    def note(self, outcome: Outcome) -> None:
+        """One more item is through."""
+        self.resumed += outcome.record is None
+        self.answered += outcome.record is not None and outcome.record.error is None
+
+    def facts(self, items: BatchItems, run: BatchRun) -> RunFacts:
+        """What only the run knows."""
+        seconds = perf_counter() - self.start
+        return RunFacts(self.answered, self.resumed, items.skipped, seconds, run.waiting.seconds)
+
+
+def run_into_file(request: Request, items: BatchItems, file: RecordFile, progress: Progress) -> BatchSummary:
+    """Answer what the file has no answer of; the summary is of all records of these items in it."""
+    run, course, tally = BatchRun(request), _Course(), Tally()
+    mine: dict[str, BatchItem] = {}
+    for outcome in _outcomes(run, items, file.is_done, progress):
+        keyed, record = outcome.keyed, outcome.record
+        if record is not None:
+            file.append(record.as_dict())
+        key = keyed.key if record is None else record.key
+        file.supersede(keyed.failure, key)
+        mine[key] = keyed.item
+        course.note(outcome)
+    facts = course.facts(items, run)
+    for plain in file.records():
+        if item := mine.get(plain["key"]):
+            tally.add(plain, item)
+    return tally.summary(request, model_part(request.loaded), facts)
+
+
+def run_onto_stream(
+    request: Request, items: BatchItems, write: Callable[[str], None], progress: Progress
+) -> BatchSummary:
+    """Answer every item and write its record as one line at once."""
+    run, course, tally = BatchRun(request), _Course(), Tally()
+    for outcome in _outcomes(run, items, _nothing_is_done, progress):
+        assert outcome.record is not None, "nothing is done before a run onto a stream"
+        plain: dict[str, Any] = outcome.record.as_dict()
+        write(to_line(plain))
+        tally.add(plain, outcome.keyed.item)
+        course.note(outcome)
+    return tally.summary(request, model_part(request.loaded), course.facts(items, run))
+
+
+def _nothing_is_done(_key: str) -> bool:
+    return False
+
+
+def _outcomes(
+    run: BatchRun, items: BatchItems, is_done: Callable[[str], bool], progress: Progress
+) -> Generator[Outcome]:
+    """Every item's outcome; progress advances once it was taken care of."""
+    progress.expect(len(items.items))
+    with closing(run.outcomes(items.items, is_done)) as outcomes:
+        for outcome in outcomes:
+            yield outcome
+            progress.done()

@@ -1,0 +1,120 @@
+"""`reroute batch FOLDER -q QUESTION`: a record for every picture, kept whatever happens to the run."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from reroute_cli import options, run_options
+from reroute_cli.errors import EXIT_FAILURE, Failure
+from reroute_cli.models import LoadOptions
+from reroute_cli.output import Progress, Sink, check_writable, to_json, write_file
+from reroute_cli.record_file import RecordFile
+from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.sources import POCKET
+
+if TYPE_CHECKING:
+    from reroute_cli.batch_inputs import BatchItems
+    from reroute_cli.batching.prepare import Request
+    from reroute_cli.records.batch import BatchSummary
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options ask of every item."""
+
+    choice: ScheduleChoice
+    max_new_tokens: int
+    batch_size: int
+
+
+def batch(
+    folder: run_options.BatchFolder = None,
+    question: run_options.Question = None,
+    manifest: run_options.BatchManifest = None,
+    limit: run_options.BatchLimit = None,
+    model: options.Model = POCKET,
+    method: options.Method = None,
+    action: options.Action = None,
+    ratio: options.Ratio = None,
+    budget: options.Budget = None,
+    profile: options.Profile = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = options.DtypeName.AUTO,
+    attn: options.Attn = options.AttnName.SDPA,
+    load_format: options.Load = options.LoadFormat.AUTO,
+    batch_size: run_options.BatchSize = 1,
+    max_new_tokens: options.MaxNewTokens = 64,
+    seed: options.Seed = 0,
+    output: run_options.Records = None,
+    summary: run_options.Summary = None,
+    quiet: run_options.LongQuiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Ask about every picture of a folder or a manifest: JSON lines, resumable, and a summary on stderr."""
+    sink = Sink(quiet=quiet, verbose=verbose)
+    choice = ScheduleChoice(method, action, ratio, budget, profile, seed)
+    choice.check_profile()
+    _check_outputs(output, summary)
+    items = _items(folder, question, manifest, limit)
+    loading = LoadOptions(model, device, dtype, attn, load_format, seed)
+    found = _run(sink, loading, items, Asked(choice, max_new_tokens, batch_size), output)
+    if summary is not None:
+        write_file(summary, to_json(found.as_dict()) + "\n")
+    _show(sink, found)
+    if found.counts.errors:
+        raise typer.Exit(EXIT_FAILURE)
+
+
+def _check_outputs(output: Path | None, summary: Path | None) -> None:
+    for name, path in (("--output", output), ("--summary", summary)):
+        if problem := check_writable(path):
+            raise Failure(f"{name}: {problem}")
+    if output is not None and summary is not None and output.absolute() == summary.absolute():
+        raise Failure(f"--output and --summary both name '{output}': give two files")
+
+
+def _items(folder: Path | None, question: str | None, manifest: Path | None, limit: int | None) -> BatchItems:
+    from reroute_cli.batch_inputs import batch_items
+
+    return batch_items(folder, question, manifest, limit)
+
+
+def _run(
+    sink: Sink, loading: LoadOptions, items: BatchItems, asked: Asked, output: Path | None
+) -> BatchSummary:
+    """Everything that needs torch: load the model, answer, sum up."""
+    from reroute_cli.batching.session import run_into_file, run_onto_stream
+    from reroute_cli.models import quiet_libraries
+
+    with ExitStack() as stack:
+        stack.enter_context(quiet_libraries())
+        progress = stack.enter_context(sink.progress())
+        if output is None:
+            request = _request(sink, loading, asked, progress)
+            return run_onto_stream(request, items, sink.result, progress)
+        with RecordFile(output) as file:  # another writer is refused before a model is loaded
+            request = _request(sink, loading, asked, progress)
+            return run_into_file(request, items, file, progress)
+
+
+def _request(sink: Sink, loading: LoadOptions, asked: Asked, progress: Progress) -> Request:
+    from reroute_cli.batching.prepare import make_request
+    from reroute_cli.models import load
+
+    progress.tell("loading the model")
+    loaded = load(loading)
+    if caveat := asked.choice.caveat(loaded.family, loaded.layers):
+        sink.talk(caveat)
+    progress.tell("answering")
+    return make_request(loaded, asked.choice, asked.max_new_tokens, asked.batch_size)
+
+
+def _show(sink: Sink, found: BatchSummary) -> None:
+    from reroute_cli.render.batch import batch_page
+
+    sink.card(*batch_page(found, verbose=sink.verbose))

@@ -1,0 +1,134 @@
+"""The summary of a batch, `reroute.batch/1`: totals of every record that the run's items have by now.
+
+Numbers cover the whole output file as far as it belongs to these items, records of earlier runs included;
+`this_run` is the exception. Does not know how anything was measured.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from reroute_cli.records.answer import ModelPart
+from reroute_cli.records.section import Part, Section, Source, as_json
+
+
+class CountsPart(Part):
+    """Items, and what became of them. items = answered + errors.
+
+    resumed: of those answered, how many an earlier run had answered. skipped: files of the folder that are no
+    pictures. halved: answers whose batch did not fit the device at first.
+    """
+
+    items: int
+    answered: int
+    errors: int
+    resumed: int
+    skipped: int
+    halved: int
+
+
+class ChoicePart(Section):
+    """What was asked for, of every item."""
+
+    plain_nulls = frozenset({"profile", "ratio", "budget", "method"})
+
+    method: str | None
+    action: str | None
+    ratio: float | None
+    budget: float | None
+    profile: str | None
+    batch_size: int
+    max_new_tokens: int
+
+
+class SharePart(Part):
+    """A share of n items with Wilson's 95% interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class BoxesPart(Part):
+    """Boxes against true ones, the first of each answer only, in pixels of the original picture."""
+
+    acc_at_05: SharePart
+    mean_iou: float
+    centre_in_box: SharePart
+
+
+class AccuracyPart(Section):
+    """Answers with a truth. words: equal but for case, spaces and punctuation around. boxes: where one is."""
+
+    words: SharePart | None
+    boxes: BoxesPart | None
+
+
+class MeansPart(Section):
+    """Means over the answers. FLOPs of a whole answer; KV bytes at its end; prefill includes scoring."""
+
+    visual_tokens: float
+    average_visual: float
+    prompt_tokens: float
+    new_tokens: float
+    flops: float | None
+    dense_prefill_flops: float | None
+    prefill_flops: float | None
+    flops_source: Source
+    kv_bytes: float
+    dense_kv_bytes: float
+    kv_source: Source
+
+
+class SpreadPart(Part):
+    """Median and 90th percentile, in seconds."""
+
+    p50: float
+    p90: float
+
+
+class LatenciesPart(Section):
+    """Of the answers' passes; preprocess of the item alone."""
+
+    ttft_s: SpreadPart
+    tpot_s: SpreadPart | None
+    e2e_s: SpreadPart
+    preprocess_s: SpreadPart
+
+
+class ThroughputPart(Part):
+    """Over the time of all passes: a pass of eight items counts once."""
+
+    passes_s: float
+    samples_per_s: float
+    output_tokens_per_s: float
+
+
+class ThisRunPart(Section):
+    """This run alone, by the wall clock. waiting_s: the model stood still until an item was prepared."""
+
+    answered: int
+    wall_s: float
+    waiting_s: float
+    samples_per_s: float | None
+
+
+class BatchSummary(Section):
+    """What a batch came to; sections are null where nothing was answered."""
+
+    schema_: Literal["reroute.batch/1"] = Field(default="reroute.batch/1", alias="schema")
+    counts: CountsPart
+    model: ModelPart
+    choice: ChoicePart
+    accuracy: AccuracyPart | None
+    means: MeansPart | None
+    latency: LatenciesPart | None
+    throughput: ThroughputPart | None
+    this_run: ThisRunPart
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, `schema` first and `reasons` last in each section."""
+        return as_json(self)
