@@ -19,7 +19,7 @@ from reroute_cli.errors import Failure, UsageError
 from reroute_cli.images import as_text
 from reroute_cli.inputs import spread
 from reroute_cli.manifest import Line
-from reroute_cli.picture_files import find_pictures
+from reroute_cli.picture_files import Name, find_pictures
 from reroute_cli.prompts import check_question
 
 
@@ -82,28 +82,32 @@ def misplaced(box: Box, size: tuple[int, int]) -> str:
 
 def _of_folder(folder: Path, question: str, limit: int | None) -> BatchItems:
     shown = as_text(str(folder))
-    if folder.is_file():
-        raise Failure(f"'{shown}' is a file: name the folder that it is in, or use `reroute ask`")
     try:
+        if folder.is_file():
+            raise Failure(f"'{shown}' is a file: name the folder that it is in, or use `reroute ask`")
         found = find_pictures(folder)
     except OSError as error:
         raise Failure(f"the folder '{shown}' can't be read ({error.strerror}): check the path") from error
-    problems = {name: f"the folder can't be read ({reason}): check it" for name, reason in found.unreadable}
-    names = sorted([*found.pictures, *problems])
+    reasons = dict(found.unreadable)
+    names = sorted([*found.pictures, *reasons])
     if not names:
         raise Failure(f"there is no picture in '{shown}', of {found.skipped} files: name another folder")
     seen: dict[str, int] = {}
-    items = [
-        BatchItem(
-            id=_unlike(as_text("/".join(name)), seen),
-            image=as_text((folder.joinpath(*name)).as_posix()),
-            path=os.path.join(folder, *name),  # noqa: PTH118  Path would take a name apart again
-            question=question,
-            problem=problems.get(name, ""),
-        )
-        for name in names
-    ]
+    items = [_picture(folder, name, question, seen, reasons.get(name)) for name in names]
     return BatchItems(tuple(items[index] for index in spread(len(items), limit or len(items))), found.skipped)
+
+
+def _picture(folder: Path, name: Name, question: str, seen: dict[str, int], reason: str | None) -> BatchItem:
+    """A picture of a folder; or, with the reason why it can't be listed, a folder in it."""
+    path = os.path.join(folder, *name)  # noqa: PTH118  no Path for each of a million names
+    shown = as_text(path)
+    return BatchItem(
+        id=_unlike(as_text("/".join(name)), seen),
+        image=shown,
+        path=path,
+        question=question,
+        problem=f"the folder '{shown}' can't be read ({reason}): check its permissions" if reason else "",
+    )
 
 
 def _of_manifest(path: Path, limit: int | None) -> Iterator[BatchItem]:

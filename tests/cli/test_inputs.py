@@ -148,7 +148,7 @@ def test_a_bad_line_is_found_beyond_the_limit_too(manifest):
 
 def test_ids_must_differ(manifest):
     """Reports are compared item by item, by id."""
-    with pytest.raises(Failure, match=r"line 2 .* has the id 'x' of line 1 "):
+    with pytest.raises(Failure, match=r"line 2 .* has the id 'x' of line 1:"):
         read_manifest(manifest(GOOD | {"id": "x"}, GOOD | {"id": "x"}), 14)
 
 
