@@ -1,0 +1,108 @@
+"""Out of memory: the batch is cut in two and tried again, and one item that never fits is an error."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from reroute_cli import run as passes
+from reroute_cli.batching.loop import BatchSize
+
+MANIFEST = str(Path(__file__).resolve().parents[2] / "samples" / "manifest.jsonl")
+EIGHT = ("batch", "--manifest", MANIFEST, "--limit", "8", "--batch-size", "8", "--max-new-tokens", "4")
+
+pytestmark = pytest.mark.usefixtures("warm")
+
+
+@pytest.fixture
+def roomy(monkeypatch):
+    """Make the device hold so many samples at once; returns the sizes that were tried."""
+
+    def hold(most, error=torch.OutOfMemoryError):
+        tried, generate = [], passes.timed_rows
+
+        def limited(job, new):
+            samples = len(job.inputs["input_ids"])
+            tried.append(samples)
+            if samples > most:
+                raise error("CUDA out of memory. Tried to allocate 20.00 GiB")
+            return generate(job, new)
+
+        monkeypatch.setattr(passes, "timed_rows", limited)
+        return tried
+
+    return hold
+
+
+def read(result):
+    """The records on stdout."""
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
+def test_a_batch_that_does_not_fit_is_halved(run, roomy, tmp_path, error):
+    """Eight at once fail, four fail, two fit: every answer is there, in order, and says how it was made."""
+    expected = [record["answer"] for record in read(run(*EIGHT))]
+    tried = roomy(2, error)
+    result = run(*EIGHT, "--summary", str(tmp_path / "s"))
+    assert result.exit_code == 0, result.output
+    assert tried == [8, 4, 2, 2, 4, 2, 2]
+    found = read(result)
+    assert [record["answer"] for record in found] == expected
+    assert {(record["latency"]["batch_size"], record["latency"]["halvings"]) for record in found} == {(2, 2)}
+    assert json.loads((tmp_path / "s").read_text())["counts"]["halved"] == 8
+    assert "8 answers came from a batch cut in two" in result.stderr
+
+
+def test_an_item_that_never_fits_is_an_error_record(run, roomy):
+    """At batch 1 there is nothing to halve: the item fails with the remedy, and the run goes on."""
+    roomy(0)
+    result = run(*EIGHT)
+    assert result.exit_code == 4
+    assert len(read(result)) == 8
+    assert all("out of memory" in record["error"] for record in read(result))
+    assert "8 errors" in result.stderr
+
+
+def test_later_batches_begin_at_the_size_that_fitted(run, roomy):
+    """What did not fit once is not tried again with the next items at once."""
+    tried = roomy(4)
+    run(*EIGHT[:3], "--limit", "24", "--batch-size", "8", "--max-new-tokens", "2")
+    assert tried == [8, 4, 4, 4, 4, 4, 4]
+
+
+def test_the_size_grows_again_after_eight_that_fitted():
+    """One picture that was too large does not slow down all that follow."""
+    size, sizes = BatchSize(8), []
+    size.too_large(8)
+    for _ in range(16):
+        size.fits()
+        sizes.append(size.now)
+    assert sizes == [4] * 7 + [8] * 9
+
+
+def test_an_item_that_the_model_refuses_fails_alone(run, monkeypatch):
+    """Any other failure of a batch is cut down to the one item that is to blame; the rest is answered."""
+    generate, prompts = passes.timed_rows, []
+
+    def watch(job, new):
+        prompts.append(job.inputs["input_ids"][0].tolist())
+        return generate(job, new)
+
+    def refuse(job, new):
+        if any(row[-len(prompts[5]) :] == prompts[5] for row in job.inputs["input_ids"].tolist()):
+            raise RuntimeError("the model can't read this")
+        return generate(job, new)
+
+    monkeypatch.setattr(passes, "timed_rows", watch)
+    alone = read(run(*EIGHT, "--batch-size", "1"))
+    monkeypatch.setattr(passes, "timed_rows", refuse)
+    result = run(*EIGHT)
+    found = read(result)
+    assert result.exit_code == 4
+    assert [record["error"] is not None for record in found] == [index == 5 for index in range(8)]
+    assert "the model can't read this" in found[5]["error"]
+    answers = [record["answer"] for record in found]
+    assert answers == [record["answer"] if index != 5 else "" for index, record in enumerate(alone)]
+    assert {record["latency"]["halvings"] for record in found if record["latency"]} == {0}

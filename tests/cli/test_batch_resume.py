@@ -1,0 +1,97 @@
+"""Nothing lost, nothing twice: a real run killed at random moments ends as if nobody had touched it."""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SAMPLES = Path(__file__).resolve().parents[2] / "samples"
+KILLS = 20
+
+
+@pytest.fixture
+def work(tmp_path):
+    """A manifest of 210 questions, every thirtieth about a picture that is none, as arguments of `batch`."""
+    lines = [json.loads(line) for line in (SAMPLES / "manifest.jsonl").read_text().splitlines()]
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    for name in {line["image"] for line in lines}:
+        shutil.copy(SAMPLES / name, tmp_path / name)
+    asked = []
+    for number in range(210):
+        line = lines[number % len(lines)] | {"id": f"item {number}"}
+        asked.append(line | {"image": "broken.png", "box": None} if number % 30 == 7 else line)
+    path = tmp_path / "manifest.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in asked))
+    return ("--manifest", str(path), "--batch-size", "4", "--max-new-tokens", "3")
+
+
+def started(*arguments):
+    """A process that runs `reroute batch`."""
+    command = [sys.executable, "-m", "reroute_cli", "batch", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def untimed(path):
+    """The records of a file without their times; a torn line fails."""
+    return [{**json.loads(line), "latency": None} for line in path.read_text().splitlines()]
+
+
+def wait_for_growth(path, process):
+    """Return once the run has written something, or has ended."""
+    before = path.stat().st_size if path.exists() else 0
+    while process.poll() is None and not (path.exists() and path.stat().st_size > before):
+        time.sleep(0.002)
+
+
+@pytest.mark.timeout(900)
+def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(work, tmp_path):
+    """Twenty SIGKILLs, most of them while it writes: the merged file equals that of an untouched run."""
+    whole, killed, luck = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl", random.Random(11)
+    untouched = started(*work, "-o", str(whole), "--quiet")
+    kills, stages = 0, set()
+    for number in range(KILLS):
+        process = started(*work, "-o", str(killed), "--quiet")
+        if number % 5:
+            wait_for_growth(killed, process)
+            time.sleep(luck.uniform(0, 0.1))
+        else:
+            time.sleep(luck.uniform(0, 4))  # anywhere: while it imports, loads, or answers
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills += process.returncode == -signal.SIGKILL
+        stages.add(killed.stat().st_size if killed.exists() else 0)
+    assert kills == KILLS
+    assert len(stages) > KILLS // 2, "the kills came at different moments of the work"
+    assert untouched.communicate()[0] == ""
+    assert untouched.returncode == 4
+    last = started(*work, "-o", str(killed), "--summary", str(tmp_path / "s"))
+    _, talk = last.communicate()
+    assert (last.returncode, "210 items · 203 answered, " in talk) == (4, True), talk
+    assert untimed(killed) == untimed(whole)
+    assert [record["id"] for record in untimed(killed)] == [f"item {number}" for number in range(210)]
+    assert list(tmp_path.glob(".*.tmp")) == []
+
+
+@pytest.mark.usefixtures("heeded_interrupts")
+def test_ctrl_c_keeps_every_finished_record(work, tmp_path):
+    """Exit code 130, one sentence, whole lines; the next run goes on behind them."""
+    path = tmp_path / "o.jsonl"
+    process = started(*work, "-o", str(path), "--quiet")
+    wait_for_growth(path, process)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout, stderr) == (130, "", "error: interrupted\n")
+    finished = path.read_text()
+    found = [json.loads(line)["id"] for line in finished.splitlines()]
+    assert found == [f"item {number}" for number in range(len(found))]
+    assert 0 < len(found) < 210
+    limit = started(*work, "-o", str(path), "--quiet")
+    limit.communicate()
+    assert path.read_text().startswith("".join(finished.splitlines(keepends=True)[:7]))
+    assert len(path.read_text().splitlines()) == 210
