@@ -193,7 +193,10 @@ def test_the_summary_is_the_mean_of_the_records(run, folder, tmp_path, unexplain
     run("batch", str(folder), "-q", QUESTION, *routed, *sizes)
     lines, found = read(out), json.loads(summary.read_text())
     total = [
-        line["flops"]["vision"] + line["flops"]["prefill"] + line["flops"]["scoring"] + line["flops"]["decode"]
+        line["flops"]["vision"]
+        + line["flops"]["prefill"]
+        + line["flops"]["scoring"]
+        + line["flops"]["decode"]
         for line in lines
     ]
     assert found["means"]["flops"] == sum(total) / 4
@@ -232,7 +235,9 @@ def test_records_of_other_work_in_the_file_do_not_count(run, folder, tmp_path):
 def test_a_question_that_would_be_a_control_token_is_one_items_error(run, manifest):
     """A hostile line of a manifest does not stop the others."""
     at = {"image": "desk.png"}
-    result = run("batch", "--manifest", manifest({**at, "question": "<image> x"}, {**at, "question": "hi"}), *SHORT)
+    result = run(
+        "batch", "--manifest", manifest({**at, "question": "<image> x"}, {**at, "question": "hi"}), *SHORT
+    )
     assert result.exit_code == 4
     errors = [json.loads(line)["error"] for line in result.stdout.splitlines()]
     assert "control token" in errors[0]
@@ -251,7 +256,9 @@ def test_a_question_that_would_be_a_control_token_is_one_items_error(run, manife
     ],
     ids=["nothing", "no batch", "no folder", "a folder", "the same", "no profile"],
 )
-def test_what_makes_no_sense_is_said_before_a_model_is_loaded(run, fails, monkeypatch, arguments, code, words):
+def test_what_makes_no_sense_is_said_before_a_model_is_loaded(
+    run, fails, monkeypatch, arguments, code, words
+):
     """One sentence, and nothing was run."""
     monkeypatch.setattr("reroute_cli.models.load", lambda *_: pytest.fail("loaded"))
     fails(run("batch", *arguments), code, words)

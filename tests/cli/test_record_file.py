@@ -53,6 +53,49 @@ def test_a_failure_never_replaces_an_answer(tmp_path: Path):
     assert [json.loads(line)["error"] for line in path.read_text().splitlines()] == [None]
 
 
+def test_an_answer_takes_the_place_of_an_error_of_another_key(tmp_path: Path):
+    """Where an item's error has a key of its own, its answer stands where the error stood, once."""
+    path = tmp_path / "run.jsonl"
+    _write(path, _record("a"), _record("failed b", error="unreadable"), _record("c"))
+    with RecordFile(path) as file:
+        file.append(_record("b"))
+        file.supersede("failed b", "b")
+        assert [record["key"] for record in file.records()] == ["a", "b", "c"]
+        assert len(file) == 3
+    assert _keys(path) == ["a", "b", "c"]
+
+
+def test_an_answer_is_never_superseded(tmp_path: Path):
+    """Only an error gives way: neither a good record, nor a key that is not there, nor itself."""
+    path = tmp_path / "run.jsonl"
+    with RecordFile(path) as file:
+        for record in (_record("a"), _record("b"), _record("c", error="unreadable")):
+            file.append(record)
+        for failure, key in (("a", "b"), ("x", "b"), ("c", "x"), ("c", "c")):
+            file.supersede(failure, key)
+    assert _keys(path) == ["a", "b", "c"]
+
+
+def test_a_kill_before_an_error_gave_way_loses_nothing(tmp_path: Path):
+    """Both records are in the file that a killed writer left; asking again lets the error go."""
+    path = tmp_path / "run.jsonl"
+    lines = [_record("failed b", error="unreadable"), _record("a"), _record("b")]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with RecordFile(path) as file:
+        file.supersede("failed b", "b")
+    assert _keys(path) == ["b", "a"]
+
+
+def test_a_link_stays_a_link(tmp_path: Path):
+    """Rewriting the file behind a link leaves the link where it was."""
+    path = tmp_path / "link.jsonl"
+    path.symlink_to(tmp_path / "real.jsonl")
+    _write(path, _record("a", error="unreadable"))
+    _write(path, _record("a"))
+    assert path.is_symlink()
+    assert [json.loads(line)["error"] for line in path.read_text().splitlines()] == [None]
+
+
 @pytest.mark.parametrize("tail", [b"\0\0\0\0", b"{", b'{"schema": "rer'])
 def test_a_torn_tail_is_cut_off(tmp_path: Path, tail: bytes):
     """What a killed writer or a power cut left behind the last whole line is dropped, and nothing else."""

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from reroute_cli.records.answer import LatencyPart, MemoryPart
+from reroute_cli.records.answer import AnyAnswer, FailedAnswer, LatencyPart, MemoryPart, ModelPart
 from reroute_cli.records.report import Ratio, Series
 from tests.cli import reports
 
@@ -47,6 +47,36 @@ def test_a_series_counts_its_values():
     """n is the number of raw values, not of items."""
     with pytest.raises(ValidationError, match="n is 3, but there are 2 values"):
         Series(**reports.series([[1.0], [2.0]], "s") | {"n": 3})
+
+
+def _failed(**change):
+    model = ModelPart(
+        id="pocket",
+        revision="1",
+        family="llava",
+        dtype="float32",
+        attention="sdpa",
+        device="cpu",
+        weights="loaded",
+    )
+    said = {"id": "a", "key": "k", "image": "a.png", "images": ["a.png"], "question": "?", "model": model}
+    return FailedAnswer(**said, **{"error": "it is damaged"} | change)
+
+
+def test_a_failed_item_has_an_error_and_nothing_else():
+    """Every part of an answer is null with its reason, and a reader of any answer takes it."""
+    plain = _failed().as_dict()
+    nulls = {name for name, value in plain.items() if value is None}
+    assert nulls == {"boxes", "schedule", "tokens", "flops", "kv_cache", "latency", "memory"}
+    assert nulls == set(plain["reasons"])
+    assert isinstance(AnyAnswer.model_validate(plain).root, FailedAnswer)
+
+
+@pytest.mark.parametrize("change", [{"error": ""}, {"error": None}, {"answer": "yes"}], ids=str)
+def test_a_failed_item_can_t_pretend(change):
+    """It has a sentence that says why, and no answer."""
+    with pytest.raises(ValidationError):
+        _failed(**change)
 
 
 @pytest.mark.parametrize(
