@@ -259,6 +259,17 @@ def test_pictures_are_not_looked_for_while_reading(manifest):
         open_picture(item.path)
 
 
+def test_a_manifest_whose_name_is_no_text_is_told_as_text(manifest):
+    """The sentence of a line goes into a record, which is UTF-8."""
+    path = manifest("{")
+    odd = Path(os.fsdecode(os.fsencode(path.parent) + b"/\xff.jsonl"))
+    path.rename(odd)
+    (item,) = of_manifest(odd)
+    assert "\\udcff.jsonl" in item.problem
+    assert item.problem.encode("utf-8")
+    assert item.where.encode("utf-8")
+
+
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "empty", "blank", "n" * 300])
 def test_a_manifest_that_cannot_be_read_at_all_is_a_failure(tmp_path, kind):
     """There is no run without items."""

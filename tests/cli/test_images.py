@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from reroute_cli.errors import Failure
-from reroute_cli.images import as_text, open_picture
+from reroute_cli.images import as_text, digest_of, open_picture
 
 
 def pixels(path):
@@ -506,3 +506,12 @@ def test_one_pixel_is_a_picture(tmp_path):
 def test_the_digest_is_that_of_the_file(tmp_path, picture):
     """Two copies of a file have one digest, another picture another."""
     assert open_picture(picture).digest == hashlib.sha256(Path(picture).read_bytes()).hexdigest()
+
+
+def test_the_digest_can_be_had_without_decoding(tmp_path):
+    """A damaged picture has the digest of its bytes; what is no file has none."""
+    (tmp_path / "x.png").write_bytes(b"abc")  # the digest is FIPS 180-2's example
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert digest_of(str(tmp_path / "x.png")) == known
+    with pytest.raises(Failure, match=r"gone\.png' does not exist"):
+        digest_of(str(tmp_path / "gone.png"))

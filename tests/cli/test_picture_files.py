@@ -227,3 +227,11 @@ def test_every_suffix_of_a_format_that_is_read_is_a_picture_s():
     assert is_picture_name("A.B.JPeG")
     assert not is_picture_name("png")
     assert not is_picture_name("x.png.txt")
+
+
+@pytest.mark.parametrize("name", ["gone", "top/first.png"])
+def test_what_is_no_folder_is_said_by_the_system(tree, tmp_path, name):
+    """The folder itself has no item to stand for it."""
+    tree()
+    with pytest.raises(OSError, match=name):
+        find_pictures(tmp_path / name)
