@@ -55,6 +55,7 @@ class Tally:
     answered: int = 0
     errors: int = 0
     halved: int = 0
+    first_error: str | None = None
     estimated: bool = False
     words: list[bool] = field(default_factory=list)
     boxes: list[BoxScore] = field(default_factory=list)
@@ -65,6 +66,7 @@ class Tally:
         """One record (plain JSON values) of one item, with its truth where there is one."""
         if record["error"] is not None:
             self.errors += 1
+            self.first_error = self.first_error or f"{record['id']}: {record['error']}"
             return
         self.answered += 1
         self.halved += record["latency"]["halvings"] > 0
@@ -105,6 +107,7 @@ class Tally:
             model=model,
             choice=_choice_part(request),
             this_run=_this_run(facts),
+            first_error=self.first_error,
             reasons={name: NO_ANSWER for name, part in parts.items() if part is None},
             **parts,
         )

@@ -117,7 +117,12 @@ class ThisRunPart(Section):
 
 
 class BatchSummary(Section):
-    """What a batch came to; sections are null where nothing was answered."""
+    """What a batch came to; sections are null where nothing was answered.
+
+    first_error: of the first item that failed, its id and its sentence; null where none failed.
+    """
+
+    plain_nulls = frozenset({"first_error"})
 
     schema_: Literal["reroute.batch/1"] = Field(default="reroute.batch/1", alias="schema")
     counts: CountsPart
@@ -128,6 +133,7 @@ class BatchSummary(Section):
     latency: LatenciesPart | None
     throughput: ThroughputPart | None
     this_run: ThisRunPart
+    first_error: str | None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, `schema` first and `reasons` last in each section."""

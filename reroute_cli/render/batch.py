@@ -117,5 +117,5 @@ def _warnings(summary: BatchSummary) -> list[str]:
         share = run.waiting_s / run.wall_s
         found.append(f"the model waited {share:.0%} of this run's time for pictures to be read")
     if counts.errors:
-        found.append("items with errors are tried again by the same command")
+        found.append(f"{summary.first_error}; what failed is tried again by the same command")
     return found
