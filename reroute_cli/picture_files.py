@@ -56,7 +56,7 @@ def find_pictures(folder: Path) -> Found:
     while walk.folder_links:
         links, walk.folder_links = sorted(walk.folder_links), []
         for name, holder, target in links:
-            if walk.leads_on(holder, target):
+            if not walk.leads_up(holder, target):
                 walk.enter(target, name)
     for name, target in sorted(walk.file_links):
         walk.add_linked(name, target)
@@ -77,7 +77,7 @@ class _Walk:
     file_links: list[tuple[Name, str]] = field(default_factory=list)
 
     def enter(self, place: str, name: Name) -> None:
-        """Walk a real folder that is called `name`, and the real folders in it."""
+        """Walk a real folder that is called `name`, and real folders in it, but for those walked before."""
         waiting = [(place, name)]
         while waiting:
             place, name = waiting.pop()
@@ -121,10 +121,9 @@ class _Walk:
         else:
             self.skipped += 1
 
-    def leads_on(self, holder: str, target: str) -> bool:
-        """Whether a link in `holder` leads to a folder that is not walked and not around holder or top."""
-        around = any(os.path.commonpath((target, place)) == target for place in (holder, self.top))
-        return target not in self.walked and not around
+    def leads_up(self, holder: str, target: str) -> bool:
+        """Whether a link in `holder` leads to a folder around it or around the top."""
+        return any(os.path.commonpath((target, place)) == target for place in (holder, self.top))
 
     def add_linked(self, name: Name, target: str) -> None:
         """Take a linked file that was not found under its own name, nor through another link."""
