@@ -72,6 +72,10 @@ def test_a_bad_picture_is_an_error_record_and_exit_4(run, folder, tmp_path, unex
     result = run("batch", str(folder), "-q", QUESTION, "--batch-size", "3", "-o", str(tmp_path / "o"), *SHORT)
     assert result.exit_code == 4
     assert "4 items · 3 answered · 1 error" in result.stderr
+    assert "b.png: 'pictures/b.png' is empty" in " ".join(
+        result.stderr.replace(str(tmp_path) + "/", "").split()
+    )
+    assert "tried again by the same command" in " ".join(result.stderr.split())
     found = read(tmp_path / "o")
     assert [record["id"] for record in found] == ["a.png", "b.png", "c.png", "inner/d.png"]
     assert [record["error"] is None for record in found] == [True, False, True, True]
@@ -206,7 +210,7 @@ def test_the_summary_is_the_mean_of_the_records(run, folder, tmp_path, unexplain
     assert found["throughput"]["samples_per_s"] == pytest.approx(4 / seconds)
     new = sum(line["tokens"]["new"] for line in lines)
     assert found["throughput"]["output_tokens_per_s"] == pytest.approx(new / seconds)
-    plain = {f"choice.{name}" for name in ("method", "ratio", "budget", "profile")}
+    plain = {"first_error", *(f"choice.{name}" for name in ("method", "ratio", "budget", "profile"))}
     assert set(unexplained(found)) <= plain | {"model.revision"}
 
 
