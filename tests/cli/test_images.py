@@ -303,8 +303,8 @@ def test_the_content_counts_not_the_suffix(tmp_path):
     ("name", "content", "word"),
     [
         ("missing.png", None, "does not exist"),
-        ("empty.png", b"", "empty"),
-        ("text.png", b"no picture at all", "format"),
+        ("empty.png", b"", "is empty"),
+        ("text.png", b"no picture at all", "not a picture in a format"),
         ("page.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "format"),
         ("head.png", b"\x89PNG\r\n\x1a\n", "format"),
     ],
@@ -334,9 +334,9 @@ def test_a_folder_a_pipe_and_an_address_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "x.png").mkdir()
     for path, word in (
-        (tmp_path / "x.png", "folder"),
-        (tmp_path / "pipe.png", "ordinary"),
-        ("https://x/y.png", "address"),
+        (tmp_path / "x.png", "is a folder"),
+        (tmp_path / "pipe.png", "is not an ordinary file"),
+        ("https://x/y.png", "is an address"),
     ):
         with pytest.raises(Failure, match=word):
             open_picture(str(path))
@@ -488,6 +488,24 @@ def test_a_picture_that_finds_no_room_is_a_failure(tmp_path, picture, monkeypatc
     monkeypatch.setattr(Image, "open", full)
     with pytest.raises(Failure, match="does not fit"):
         open_picture(picture)
+
+
+def test_the_longest_picture_is_200_times_as_long_as_wide(tmp_path):
+    """1 x 200 opens, 1 x 201 does not, and neither does 402 x 2."""
+    for size in ((1, 200), (1, 201), (402, 2)):
+        Image.new("L", size).save(tmp_path / f"{size[0]}x{size[1]}.png")
+    assert pixels(tmp_path / "1x200.png").shape == (200, 1, 3)
+    for name in ("1x201", "402x2"):
+        with pytest.raises(Failure, match="at most 200 : 1"):
+            open_picture(str(tmp_path / f"{name}.png"))
+
+
+def test_a_file_of_more_than_a_gigabyte_is_not_read(tmp_path):
+    """Its size is looked at before anything of it is."""
+    with (tmp_path / "disk.png").open("wb") as file:
+        file.truncate((1 << 30) + 1)  # a hole: it takes no room
+    with pytest.raises(Failure, match="1073741825 bytes, more than the 1073741824"):
+        open_picture(str(tmp_path / "disk.png"))
 
 
 def test_a_needle_is_refused(tmp_path):
