@@ -215,10 +215,12 @@ def test_sixteen_bit_colours_keep_their_high_bytes(tmp_path, channels):
 
 
 def test_deeper_grey_is_scaled_to_its_maximum(tmp_path):
-    """32-bit values beyond 16 bits use their own range; below zero is black."""
-    values = np.array([[-5, 0, 65536, 131072]], dtype=np.int32)
-    Image.fromarray(values).save(tmp_path / "deeper.tiff")
+    """32-bit values beyond 16 bits use their own range, others that of 16 bits; below zero is black."""
+    deeper, deep = [-70000, 0, 65536, 131072], [-5, 0, 32768, 65535]
+    Image.fromarray(np.array([deeper, deeper], dtype=np.int32)).save(tmp_path / "deeper.tiff")
+    Image.fromarray(np.array([deep, deep], dtype=np.int32)).save(tmp_path / "deep.tiff")
     assert pixels(tmp_path / "deeper.tiff")[0, :, 0].tolist() == [0, 0, 128, 255]
+    assert pixels(tmp_path / "deep.tiff")[0, :, 0].tolist() == [0, 0, 128, 255]
 
 
 def test_black_float_grey_is_black(tmp_path):
