@@ -59,6 +59,7 @@ def test_exif_orientation_is_honoured(tmp_path, drawn, orientation):
     exif[0x0112] = orientation
     stored.save(tmp_path / "turned.png", exif=exif)
     assert np.array_equal(pixels(tmp_path / "turned.png"), np.asarray(upright))
+    assert open_picture(str(tmp_path / "turned.png")).size == (60, 40)
 
 
 @pytest.mark.parametrize("suffix", ["tiff", "webp", "jpg", "avif"])
