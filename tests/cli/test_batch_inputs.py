@@ -189,6 +189,7 @@ def test_a_manifest_says_what_is_true(manifest):
         (GOOD | {"box": [1, 2, 3]}, "give four numbers"),
         (GOOD | {"box": [1, 2, 3, 4, 5]}, "give four numbers"),
         (GOOD | {"box": "1,2,3,4"}, "give four numbers"),
+        (GOOD | {"box": 5}, "give four numbers"),
         (GOOD | {"box": [1, 2, 3, True]}, "give four numbers"),
         (GOOD | {"box": [1, 2, 3, "4"]}, "give four numbers"),
         (GOOD | {"box": [1, 2, 3, float("nan")]}, "give four numbers"),
