@@ -536,3 +536,9 @@ def test_the_digest_can_be_had_without_decoding(tmp_path):
     assert digest_of(str(tmp_path / "x.png")) == known
     with pytest.raises(Failure, match=r"gone\.png' does not exist"):
         digest_of(str(tmp_path / "gone.png"))
+
+
+def test_without_a_limit_of_pillow_s_any_number_of_pixels_opens(picture, monkeypatch):
+    """None is Pillow's way to say that there is no limit."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert pixels(picture).shape == (224, 224, 3)
