@@ -22,7 +22,7 @@ from reroute_cli.errors import Failure
 from reroute_cli.measure.clock import TokenClock
 from reroute_cli.measure.flops import FlopMeter, Flops
 from reroute_cli.measure.kv import KvUse, measure_kv
-from reroute_cli.measure.memory import host_peak_rss, reset_torch_peaks, torch_peaks
+from reroute_cli.measure.memory import TorchPeaks, host_peak_rss
 from reroute_cli.measure.nvml import NvmlSampler
 from reroute_cli.models import Loaded
 from reroute_cli.prompts import Prompt
@@ -199,15 +199,14 @@ def memory_pass(job: Job, new_tokens: int) -> MemoryPass:
         return MemoryPass(dict.fromkeys(PEAKS), None, reasons, host_peak_rss())
     gc.collect()
     torch.cuda.empty_cache()
-    reset_torch_peaks(device)
     uuid = str(torch.cuda.get_device_properties(torch.device(device)).uuid)
     answers, start = 0, perf_counter()
-    with NvmlSampler(uuid) as sampler:
+    with NvmlSampler(uuid) as sampler, TorchPeaks(device) as torch_peaks:
         while not answers or perf_counter() - start < ENERGY_SECONDS:
             _generate(job, new_tokens, [], least=new_tokens)
             answers += 1
-        allocated, reserved = torch_peaks(device)
-    peaks = dict(zip(PEAKS, (allocated, reserved, sampler.process, sampler.device), strict=True))
+    found = (torch_peaks.allocated, torch_peaks.reserved, sampler.process, sampler.device)
+    peaks = dict(zip(PEAKS, found, strict=True))
     energy = None if sampler.energy is None else sampler.energy / answers
     return MemoryPass(peaks, energy, dict(sampler.reasons), host_peak_rss())
 

@@ -131,6 +131,7 @@ class _Session:
         visual_ids = torch.tensor(self.location.info.image_token_ids, device=input_ids.device)
         if torch.isin(input_ids, visual_ids).any():
             check_cache(cache)
+            _refuse_checkpointing(self.location.layers[0])
             layout = build_layout(input_ids, kwargs.get("attention_mask"), visual_ids, speculated)
             _refuse_piece(layout, kwargs)
             self.call.prompt = layout, input_ids
@@ -239,6 +240,14 @@ def _refuse_pictures(kwargs: dict[str, Any]) -> None:
         raise UnsupportedInputError(
             "new pictures on a used cache (a later turn, or prefill_chunk_size) cannot be routed; "
             "give the whole conversation as one prompt on a fresh cache"
+        )
+
+
+def _refuse_checkpointing(layer: Any) -> None:
+    """Refuse gradient checkpointing, which runs layers again when the prefill is long over."""
+    if layer.training and torch.is_grad_enabled() and getattr(layer, "gradient_checkpointing", False):
+        raise UnsupportedInputError(
+            "a routed prefill can't be recomputed layer by layer: call model.gradient_checkpointing_disable()"
         )
 
 

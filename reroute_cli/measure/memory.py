@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 _STATUS = Path("/proc/self/status")
@@ -21,23 +22,35 @@ def weights_bytes(model: Any) -> int:
     return sum(storages.values())
 
 
-def reset_torch_peaks(device: str) -> None:
-    """Start the peak counters of a CUDA device anew; elsewhere there are none."""
-    if device.startswith("cuda"):
-        import torch
+class TorchPeaks:
+    """Peak bytes of torch's allocator on a CUDA device while the context is open.
 
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
+    Afterwards `allocated` and `reserved`; None on other devices, where torch counts nothing, and after an
+    exception.
+    """
 
+    def __init__(self, device: str) -> None:
+        self.allocated: int | None = None
+        self.reserved: int | None = None
+        self._device = device if device.startswith("cuda") else None
 
-def torch_peaks(device: str) -> tuple[int | None, int | None]:
-    """(allocated, reserved) peak bytes of a CUDA device since the reset; (None, None) elsewhere."""
-    if not device.startswith("cuda"):
-        return None, None
-    import torch
+    def __enter__(self) -> TorchPeaks:
+        if self._device:
+            import torch
 
-    torch.cuda.synchronize(device)
-    return int(torch.cuda.max_memory_allocated(device)), int(torch.cuda.max_memory_reserved(device))
+            torch.cuda.synchronize(self._device)
+            torch.cuda.reset_peak_memory_stats(self._device)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._device and error is None:
+            import torch
+
+            torch.cuda.synchronize(self._device)
+            self.allocated = int(torch.cuda.max_memory_allocated(self._device))
+            self.reserved = int(torch.cuda.max_memory_reserved(self._device))
 
 
 def host_peak_rss() -> int | None:

@@ -45,9 +45,16 @@ def _several(arms: list[ArmPart]) -> str:
         soonest = min(timed, key=lambda arm: arm.ratios["ttft"].value)
         ttft = quotient(soonest.ratios["ttft"])
         said.append(f"first token soonest with {title(soonest)}, TTFT {ttft}")
-    closest = max(arms, key=lambda arm: sum(item.agrees for item in arm.items))
-    said.append(f"most answers equal with {title(closest)}, {equal_answers(closest)}")
+    said.append(_closest(arms))
     return f"{len(arms)} schedules{amount(arms[0])}: {'; '.join(said)}"
+
+
+def _closest(arms: list[ArmPart]) -> str:
+    agreed = {index: sum(item.agrees for item in arm.items) for index, arm in enumerate(arms)}
+    best = max(agreed, key=agreed.__getitem__)
+    if not agreed[best]:
+        return "no answer equal to dense"
+    return f"most answers equal with {title(arms[best])}, {equal_answers(arms[best])}"
 
 
 def warnings(report: Report, *, verbose: bool) -> Iterator[str]:

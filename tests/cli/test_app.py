@@ -9,7 +9,7 @@ import pytest
 
 from reroute_cli.environment import installed_version
 
-COMMANDS = ("ask", "plan", "methods", "models", "profiles", "env")
+COMMANDS = ("ask", "profile", "compare", "plan", "methods", "models", "profiles", "env")
 
 
 def test_no_arguments_show_the_help_and_exit_2(run):

@@ -92,6 +92,15 @@ def test_the_headline_of_many_arms_names_the_extremes():
     assert found.endswith("most answers equal with fastv reroute, 3/3")
 
 
+def test_no_schedule_is_praised_for_no_equal_answer():
+    """Where no arm answers as the dense one does, the headline says just that."""
+    plain = reports.make(NINE)
+    for arm in plain["arms"][1:]:
+        for item in arm["items"]:
+            item["agrees"] = False
+    assert headline(reports.build(plain)).endswith("; no answer equal to dense")
+
+
 def test_times_show_p50_and_p90_in_scaled_units(drawn):
     """The table's own cells: dense, routed, ratio."""
     page = drawn(_two(), 80)

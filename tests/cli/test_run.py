@@ -140,8 +140,10 @@ class Gpu:
 
         monkeypatch.setattr(run, "NvmlSampler", Sampler)
         monkeypatch.setattr(run, "perf_counter", lambda: self.now)
-        monkeypatch.setattr(run, "reset_torch_peaks", lambda device: self.order.append("reset"))
-        monkeypatch.setattr(run, "torch_peaks", lambda device: (10, 20))
+        monkeypatch.setattr("torch.cuda.synchronize", lambda device: None)
+        monkeypatch.setattr("torch.cuda.reset_peak_memory_stats", lambda device: self.order.append("reset"))
+        monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda device: 10)
+        monkeypatch.setattr("torch.cuda.max_memory_reserved", lambda device: 20)
         monkeypatch.setattr(run, "_generate", generate)
         monkeypatch.setattr("torch.cuda.empty_cache", lambda: self.order.append("empty"))
         monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: SimpleNamespace(uuid="abc"))
@@ -155,7 +157,7 @@ def test_on_a_gpu_the_peaks_are_those_of_the_pass(job, monkeypatch):
     """The allocator is emptied first; torch's peaks and NVML's reach the record by their names."""
     gpu = Gpu(monkeypatch, {"process": "hidden", "energy": "no counter"})
     found = run.memory_pass(_on_gpu(job), 2)
-    assert gpu.order == ["empty", "reset", "sample", "generate", "generate", "generate", "stop"]
+    assert gpu.order == ["empty", "sample", "reset", "generate", "generate", "generate", "stop"]
     part = _memory_part(job.loaded, found)
     assert (part.torch_peak_allocated_bytes, part.torch_peak_reserved_bytes) == (10, 20)
     assert (part.nvml_process_peak_bytes, part.nvml_device_peak_bytes) == (None, 40)

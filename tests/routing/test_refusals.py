@@ -7,7 +7,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, StaticCache
 import routing
 from tests.routing.reference import Cut
 from tests.routing.runs import HALF_THEN_QUARTER, generate, hooks, plan
-from tests.routing.tiny import ONE, TEXT_ONLY, tiny
+from tests.routing.tiny import ONE, TEXT_ONLY, fresh, tiny
 from tests.routing.tiny_refused import REFUSED, refused
 
 SCHEDULE = plan(HALF_THEN_QUARTER, "reroute")
@@ -52,6 +52,19 @@ def test_something_that_is_no_transformers_model_is_refused():
         routing.route(torch.nn.Linear(2, 2), SCHEDULE),
     ):
         pass
+
+
+def test_gradient_checkpointing_is_refused():
+    """Layers that run again in the backward pass would not be routed; without gradients it is harmless."""
+    subject = fresh("llava")
+    subject.model.gradient_checkpointing_enable()
+    subject.model.train()
+    inputs = subject.inputs(ONE)
+    with routing.route(subject.model, SCHEDULE):
+        with pytest.raises(routing.UnsupportedInputError, match="gradient_checkpointing_disable"):
+            subject.model(**inputs)
+        with torch.no_grad():
+            subject.model(**inputs)
 
 
 def test_model_spread_over_devices_is_refused(monkeypatch):

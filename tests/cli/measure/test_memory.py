@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from reroute_cli.measure import memory as module
-from reroute_cli.measure.memory import host_peak_rss, reset_torch_peaks, torch_peaks, weights_bytes
+from reroute_cli.measure.memory import TorchPeaks, host_peak_rss, weights_bytes
 
 
 def test_weights_count_every_storage_once():
@@ -72,8 +72,9 @@ def test_where_linux_s_own_list_is_missing_getrusage_answers(monkeypatch, tmp_pa
 
 def test_without_a_gpu_torch_peaks_are_unknown():
     """On the CPU torch's counters say 0; the answer is None."""
-    reset_torch_peaks("cpu")
-    assert torch_peaks("cpu") == (None, None)
+    with TorchPeaks("cpu") as peaks:
+        pass
+    assert (peaks.allocated, peaks.reserved) == (None, None)
 
 
 def test_on_a_gpu_the_peaks_are_those_since_the_reset(monkeypatch):
@@ -87,7 +88,8 @@ def test_on_a_gpu_the_peaks_are_those_since_the_reset(monkeypatch):
     answering("reset_peak_memory_stats")
     answering("max_memory_allocated", 10)
     answering("max_memory_reserved", 20)
-    reset_torch_peaks("cuda:1")
-    assert torch_peaks("cuda:1") == (10, 20)
-    names = ["synchronize", "reset_peak_memory_stats", "synchronize", "max_memory_allocated"]
+    with TorchPeaks("cuda:1") as peaks:
+        calls.append(("work", "cuda:1"))
+    assert (peaks.allocated, peaks.reserved) == (10, 20)
+    names = ["synchronize", "reset_peak_memory_stats", "work", "synchronize", "max_memory_allocated"]
     assert calls == [(name, "cuda:1") for name in (*names, "max_memory_reserved")]
