@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
@@ -64,6 +65,15 @@ def plan() -> str:
     """A full-size model's schedule and cost, from a config alone."""
     choice = ("--method", "pdrop", "--action", "reroute", "--budget", "64")
     return _session(("reroute", "plan", "-m", "llava-1.5-7b", *choice))
+
+
+def batch() -> str:
+    """The sample questions in batches of eight; the records go to a file that nobody keeps."""
+    options = ("--method", "pdrop", "--action", "reroute", "--ratio", "0.889", "--batch-size", "8")
+    command = ("reroute", "batch", "--manifest", "samples/manifest.jsonl", *options, "-o", "answers.jsonl")
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "samples").symlink_to(readme.ROOT / "samples")
+        return _session(command, folder=Path(folder))
 
 
 def regression() -> str:
@@ -223,6 +233,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "ask": ask,
     "routed": routed,
     "plan": plan,
+    "batch": batch,
     "profile": readme_reports.profile,
     "regression": regression,
     "metrics": metrics,

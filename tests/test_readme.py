@@ -10,7 +10,7 @@ from tests import readme
 from tests.readme_blocks import GENERATED
 
 MARKED = re.compile(r"<!-- generated: ([\w-]+) -->")
-TIME = re.compile(r"\d+(?:\.\d+)? (?:ms|s)\b")
+TIME = re.compile(r"\d+(?:\.\d+)? (?:ms|s|items/s|new tokens/s)\b")
 
 
 def _steady(body: str) -> str:
