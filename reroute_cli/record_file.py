@@ -42,7 +42,8 @@ class RecordFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = FileLock(f"{path}.lock", timeout=0)
+        real = Path(os.path.realpath(path))  # a link and its target are one file, with one lock
+        self._lock = FileLock(real.with_name(f".{real.name}.lock"), timeout=0)
         self._places: dict[str, _Place] = {}
         self._instead: dict[str, str] = {}
         self._size = 0

@@ -158,6 +158,14 @@ with RecordFile(Path({str(path)!r})):
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
+def test_a_link_to_the_file_is_the_same_file(tmp_path: Path):
+    """A second writer is refused under another name too."""
+    path, link = tmp_path / "run.jsonl", tmp_path / "link.jsonl"
+    link.symlink_to(path)
+    with RecordFile(path), pytest.raises(Failure, match="another process is writing"), RecordFile(link):
+        pass
+
+
 def test_a_folder_is_refused(tmp_path: Path):
     """A folder can't hold records."""
     with pytest.raises(Failure, match="is no file"), RecordFile(tmp_path):
