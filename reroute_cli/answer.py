@@ -70,7 +70,7 @@ def answer(loaded: Loaded, asked: Asked, choice: ScheduleChoice) -> AnswerRecord
             finish="length" if timed.cut else "stop",
         ),
         flops=_flops_part(job, len(timed.new)),
-        kv_cache=_kv_part(timed.kv),
+        kv_cache=measured_kv(timed.kv),
         latency=_latency_part(prompt, timed),
         memory=_memory_part(loaded, memory),
         reasons=reasons,
@@ -203,7 +203,8 @@ def _uncounted(names: Sequence[str], kernels: str) -> dict[str, str]:
     return dict.fromkeys(names, run.uncounted(kernels))
 
 
-def _kv_part(kv: KvUse) -> KvPart:
+def measured_kv(kv: KvUse) -> KvPart:
+    """A cache as it was found."""
     return KvPart(
         bytes=kv.total_bytes,
         source="measured",

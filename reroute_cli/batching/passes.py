@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reroute_cli import run
-from reroute_cli.answer import boxes_in, model_part, schedule_part, text_of
+from reroute_cli.answer import boxes_in, measured_kv, model_part, schedule_part, text_of
 from reroute_cli.batching.collate import collate
 from reroute_cli.batching.costs import CostModel, KvLayer, kv_layers, kv_share
 from reroute_cli.batching.prepare import Broken, Ready, Request
@@ -38,7 +38,7 @@ def answer_batch(
     inputs = collate([item.prompt.inputs for item in items], run.pad_token(request.loaded))
     job = run.Job(request.loaded, run.on_device(inputs, request.loaded.model), items[0].schedule)
     timed = run.timed_rows(job, request.max_new_tokens)
-    measured = _measured(timed) if request.batch_size == 1 else None
+    measured = measured_kv(measure_kv(timed.cache)) if request.batch_size == 1 else None
     shared = _Pass(timed, kv_layers(timed.cache), measured, len(items), halvings)
     return [_record(request, costs, item, row, shared) for item, row in zip(items, timed.rows, strict=True)]
 
@@ -91,18 +91,6 @@ def _kv_part(item: Ready, row: run.Row, layers: Sequence[KvLayer]) -> KvPart:
     others = item.prompt.tokens - item.visual + len(row.new) - 1
     tokens = [others + kept for kept in visual_per_layer(row.stages, item.visual, len(layers))]
     return kv_share(layers, tokens, others + item.visual)
-
-
-def _measured(timed: run.TimedRows) -> KvPart:
-    kv = measure_kv(timed.cache)
-    return KvPart(
-        bytes=kv.total_bytes,
-        source="measured",
-        dense_bytes=kv.dense_bytes,
-        dense_source="estimated",
-        logical_tokens=kv.logical,
-        per_layer_tokens=list(kv.tokens),
-    )
 
 
 def _latency_part(item: Ready, shared: _Pass) -> LatencyPart:
