@@ -85,8 +85,8 @@ def _behind(arm: ArmPart) -> str | None:
 
 
 def _above(ratio: Ratio, limit: float) -> bool:
-    """Whether all of the interval is; where there is none, the ratio itself."""
-    return (ratio.value if ratio.low is None else ratio.low) > limit
+    """Whether all of the interval is; too few values for one show nothing."""
+    return ratio.low is not None and ratio.low > limit
 
 
 def _listed(found: list[str], most: int | None) -> str:

@@ -138,6 +138,13 @@ def test_a_slower_arm_is_said_to_be_slower():
     assert "slower" not in said(0.99)
 
 
+def test_too_few_values_for_an_interval_accuse_nobody():
+    """A ratio above 1 without an interval is shown and not called slower."""
+    few = {"value": 1.2, "low": None, "high": None, "reasons": dict.fromkeys(("low", "high"), "2 pairs")}
+    report = _two(lambda plain: plain["arms"][1]["ratios"].update(tpot={"confidence": 0.95, **few}))
+    assert "slower" not in " ".join(warnings(report, verbose=False))
+
+
 def test_random_weights_are_said():
     """Dummy models cost what they cost and know nothing."""
     said = warnings(_two(lambda plain: plain["workload"]["model"].update(weights="random")), verbose=False)
