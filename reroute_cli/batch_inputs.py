@@ -18,6 +18,7 @@ from reroute_cli.boxes import Box
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.images import as_text
 from reroute_cli.inputs import spread
+from reroute_cli.judges import Truth
 from reroute_cli.manifest import Line
 from reroute_cli.picture_files import Name, find_pictures
 from reroute_cli.prompts import check_question
@@ -29,7 +30,8 @@ class BatchItem:
 
     id: the manifest's, or the picture's path in the folder; no two items of a run share it.
     image: the picture as it is named, as text. path: where to open it.
-    answer, box: what is true of it, where that is known; a box is x1, y1, x2, y2 in pixels, picture upright.
+    truth: what a right answer is, where that is known. group: the benchmark's or manifest's kind of question.
+    data: the picture's bytes, where it comes from no file.
     where: its line, as sentences name it; "" in a folder.
     problem: the sentence that says why this can't be asked, or ""; the other fields are what could be read.
     """
@@ -38,10 +40,11 @@ class BatchItem:
     image: str
     path: str
     question: str
-    answer: str | None = None
-    box: Box | None = None
+    truth: Truth | None = None
+    group: str = ""
     where: str = ""
     problem: str = ""
+    data: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -135,8 +138,8 @@ def _item(line: Line, seen: dict[str, int]) -> BatchItem:
         image=image,
         path=str(line.manifest.parent / image) if image else "",
         question=known.get("question") or "",
-        answer=known.get("answer"),
-        box=known.get("box"),
+        truth=_truth(known.get("answer"), known.get("box")),
+        group=known.get("kind") or "",
         where=line.where,
         problem=problem,
     )
@@ -156,6 +159,19 @@ def _read(line: Line) -> tuple[dict[str, Any], str]:
         except Failure as error:
             problems.append(str(error))
     return known, problems[0] if problems else ""
+
+
+def _truth(answer: str | None, box: Box | None) -> Truth | None:
+    """A box where there is one, else words."""
+    if box is not None:
+        return Truth("box", box=box)
+    return None if answer is None else Truth("words", (answer,))
+
+
+def _kind(entry: dict[str, Any], _line: Line) -> str:
+    """The kind of question, if the line names one; what is no text names none."""
+    kind = entry.get("kind")
+    return kind if isinstance(kind, str) and lines.is_unicode(kind) else ""
 
 
 def _answer(entry: dict[str, Any], line: Line) -> str | None:
@@ -202,4 +218,5 @@ _KEYS: dict[str, Callable[[dict[str, Any], Line], Any]] = {
     "question": lines.question_of,
     "answer": _answer,
     "box": _box,
+    "kind": _kind,
 }

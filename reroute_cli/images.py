@@ -53,10 +53,13 @@ class Picture:
         return width, height
 
 
-def open_picture(path: str) -> Picture:
-    """Open a picture file; raises Failure with one sentence for everything that is none."""
+def open_picture(path: str, data: bytes | None = None) -> Picture:
+    """Open a picture file; raises Failure with one sentence for everything that is none.
+
+    data: the file's bytes where they are at hand already; `path` is then only their name.
+    """
     shown = as_text(path)
-    data = _read(path, shown)
+    data = _read(path, shown) if data is None else data
     pixels = _decode(shown, data)
     width, height = pixels.size
     if max(width, height) > MAX_ASPECT * min(width, height):
@@ -64,9 +67,9 @@ def open_picture(path: str) -> Picture:
     return Picture(path, pixels, hashlib.sha256(data).hexdigest())
 
 
-def digest_of(path: str) -> str:
-    """SHA-256 of a picture file's bytes, without decoding them; raises Failure as open_picture does."""
-    return hashlib.sha256(_read(path, as_text(path))).hexdigest()
+def digest_of(path: str, data: bytes | None = None) -> str:
+    """SHA-256 of a picture file's bytes, without decoding them; takes and raises what open_picture does."""
+    return hashlib.sha256(_read(path, as_text(path)) if data is None else data).hexdigest()
 
 
 def as_text(path: str) -> str:

@@ -5,7 +5,7 @@ Knows routing's solvers and profiles, both without torch; not models, pictures o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.errors import UsageError
@@ -29,7 +29,11 @@ class Target:
 
 @dataclass(frozen=True)
 class ScheduleChoice:
-    """The schedule options as typed; raises UsageError at construction when they contradict each other."""
+    """The schedule options as typed; raises UsageError at construction when they contradict each other.
+
+    cuts: decoder layers at whose input the method decides, in place of its own. made: the schedule itself,
+    where a search has made one under the method's name and for this amount.
+    """
 
     method: str | None = None
     action: str | None = None
@@ -37,9 +41,11 @@ class ScheduleChoice:
     budget: float | None = None
     profile: str | None = None
     seed: int = 0
+    cuts: tuple[int, ...] | None = None
+    made: Schedule | None = None
 
     def __post_init__(self) -> None:
-        given = [f"--{name}" for name in ("method", "action", "ratio", "budget") if self._typed(name)]
+        given = [f"--{name}" for name in ("method", "action", "ratio", "budget", "cuts") if self._typed(name)]
         if self.profile is not None and given:
             raise UsageError(f"a profile fixes the whole schedule: drop {given[0]} or drop --profile")
         if self.ratio is not None and self.budget is not None:
@@ -90,6 +96,8 @@ class ScheduleChoice:
             return schedule
         if self.method in (None, DENSE) or not target.visual:
             return routing.Schedule()
+        if self.made is not None:
+            return self.made
         ratio = self.ratio
         if ratio is None:
             ratio = ratio_for_budget(self.budget or 0.0, target.visual)
@@ -107,6 +115,27 @@ class ScheduleChoice:
             **self._method_options(target),
         )
 
+    def identity(self) -> dict[str, Any]:
+        """What determines the schedule of any prompt; a profile by its content, not by its name."""
+        if self.profile is not None:
+            import profiles
+
+            return {"profile": asdict(profiles.load(self.profile).recipe)}  # type: ignore[call-overload]
+        if self.method in (None, DENSE):
+            return {"method": DENSE}
+        from routing.methods import METHODS
+
+        found: dict[str, Any] = {
+            "method": self.method,
+            "action": str(self.action or "prune"),
+            "ratio": self.ratio,
+            "budget": self.budget,
+            "seed": self.seed if "seed" in METHODS[self.method or DENSE].options else None,
+        }
+        if self.cuts is not None:
+            found["cuts"] = list(self.cuts)
+        return found if self.made is None else found | {"made": self.made.as_dict()}
+
     def asked_ratio(self, visual: int) -> float | None:
         """The reduction ratio that was asked for; None under a profile, which asks for none."""
         if self.profile is not None:
@@ -123,10 +152,12 @@ class ScheduleChoice:
         from routing.methods import METHODS
 
         offered = {
+            "cuts": self.cuts,
             "seed": self.seed,
             "vision_scorer": "cls" if target.vision_tower in _CLS_TOWERS else "column_mean",
         }
-        return {name: offered[name] for name in METHODS[self.method or DENSE].options if name in offered}
+        taken = METHODS[self.method or DENSE].options
+        return {name: value for name, value in offered.items() if name in taken and value is not None}
 
     def _check_method(self, method: str) -> None:
         from routing.methods import METHODS

@@ -9,13 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
-
-from reroute_cli.schedules import DENSE, ScheduleChoice
 
 if TYPE_CHECKING:
     from reroute_cli.models import Loaded
+    from reroute_cli.schedules import ScheduleChoice
 
 Settings = dict[str, Any]
 
@@ -31,7 +29,7 @@ def settings_of(loaded: Loaded, choice: ScheduleChoice, max_new_tokens: int) -> 
             "attention": loaded.attention,
             "weights": f"random {choice.seed}" if loaded.random else "loaded",
         },
-        "schedule": _schedule(choice),
+        "schedule": choice.identity(),
         "generation": {"greedy": True, "max_new_tokens": max_new_tokens},
     }
 
@@ -45,26 +43,6 @@ def answer_key(settings: Settings, digests: Sequence[str], question: str, copy: 
 def failure_key(settings: Settings, identity: str, image: str, question: str) -> str:
     """The key of an item's error: of its names, whatever its picture holds."""
     return _digest({"failed": identity, "image": image, "question": question, **settings})
-
-
-def _schedule(choice: ScheduleChoice) -> dict[str, Any]:
-    """What determines the schedule of any prompt; a profile by its content, not by its name."""
-    if choice.profile is not None:
-        import profiles
-
-        return {"profile": asdict(profiles.load(choice.profile).recipe)}  # type: ignore[call-overload]
-    if choice.method in (None, DENSE):
-        return {"method": DENSE}
-    from routing.methods import METHODS
-
-    seeded = "seed" in METHODS[choice.method or DENSE].options
-    return {
-        "method": choice.method,
-        "action": str(choice.action or "prune"),
-        "ratio": choice.ratio,
-        "budget": choice.budget,
-        "seed": choice.seed if seeded else None,
-    }
 
 
 def _digest(parts: dict[str, Any]) -> str:

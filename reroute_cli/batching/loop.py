@@ -1,5 +1,7 @@
 """The run: items in order, gathered into batches, answered, and handed out one record after the other.
 
+Where several schedules are asked, each batch goes through all of them before the next one (A B A B).
+
 A batch that does not fit the device is cut in two and tried again, and the next ones stay that small until
 eight of them have fitted; whatever else fails is cut down in the same way to the one item that is to blame.
 Knows items and passes; not files, nor what becomes of a record.
@@ -11,23 +13,31 @@ import gc
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import groupby, islice
+from typing import TypeGuard
 
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.batching.costs import CostModel
 from reroute_cli.batching.passes import answer_batch, failed
 from reroute_cli.batching.prefetch import Waiting
-from reroute_cli.batching.prepare import Broken, Entry, Keyed, Ready, Request, entries
+from reroute_cli.batching.prepare import Broken, Entry, Keyed, Keys, Ready, Request, entries
 from reroute_cli.errors import is_out_of_memory, sentence_of
 from reroute_cli.records.answer import AnswerRecord, FailedAnswer
+from routing import Schedule
 
 _FITTING = 8  # batches that fit in a row, before larger ones are tried again
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an item; record: None where there was an answer before this run."""
+    """What became of an item under one ask, given by its place.
 
-    keyed: Keyed
+    record: None where there was an answer before this run.
+    """
+
+    item: BatchItem
+    ask: int
+    keys: Keys
     record: AnswerRecord | FailedAnswer | None
 
 
@@ -55,71 +65,84 @@ class BatchRun:
     def __init__(self, request: Request) -> None:
         self._request = request
         self._costs = CostModel.of(request.loaded)
-        self._size = BatchSize(request.batch_size)
+        self._sizes = [BatchSize(request.batch_size) for _ in request.asks]
         self.waiting = Waiting()
 
     def outcomes(self, items: Iterable[BatchItem], is_done: Callable[[str], bool]) -> Generator[Outcome]:
-        """What becomes of every item, in the items' order."""
+        """What becomes of every item, batch by batch, ask by ask, each time in the items' order."""
         with closing(entries(self._request, items, is_done, self.waiting)) as made:
             group: list[Entry] = []
             for entry in made:
-                if isinstance(entry, Ready) and self._is_full(group, entry):
-                    yield from self._answered(group)
-                    group = []
                 group.append(entry)
-                if not any(isinstance(one, Ready) for one in group) or self._count(group) >= self._size.now:
-                    yield from self._answered(group)
+                ready = sum(isinstance(one, Ready) for one in group)
+                if ready in (0, self._request.batch_size):
+                    yield from self._through(group)
                     group = []
-            yield from self._answered(group)
+            yield from self._through(group)
 
-    def _is_full(self, group: list[Entry], entry: Ready) -> bool:
-        """Whether the next item can't join: there is no room, or it runs under another schedule."""
-        ready = [one for one in group if isinstance(one, Ready)]
-        return bool(ready) and (len(ready) >= self._size.now or ready[-1].schedule != entry.schedule)
+    def _through(self, group: list[Entry]) -> Iterator[Outcome]:
+        """The outcomes of a group under one ask after the other."""
+        for ask in range(len(self._request.asks)):
+            yield from self._under(ask, group)
 
-    @staticmethod
-    def _count(group: list[Entry]) -> int:
-        return sum(isinstance(entry, Ready) for entry in group)
-
-    def _answered(self, group: list[Entry]) -> Iterator[Outcome]:
-        """The outcomes of a group, in its order."""
-        answers = self._answers([entry for entry in group if isinstance(entry, Ready)], 0)
+    def _under(self, ask: int, group: list[Entry]) -> Iterator[Outcome]:
+        answers = self._answers(ask, [entry for entry in group if _is_open(entry, ask)])
         for entry in group:
-            if isinstance(entry, Ready):
-                yield Outcome(entry.keyed, next(answers))
-            elif isinstance(entry, Broken):
-                yield Outcome(entry.keyed, failed(self._request, entry))
-            else:
-                yield Outcome(entry, None)
+            keyed = entry if isinstance(entry, Keyed) else entry.keyed
+            record: AnswerRecord | FailedAnswer | None = None
+            if _is_open(entry, ask):
+                record = next(answers)
+            elif not keyed.keys[ask].done:
+                record = failed(self._request, ask, keyed, _reason(entry, ask))
+            yield Outcome(keyed.item, ask, keyed.keys[ask], record)
 
-    def _answers(self, items: list[Ready], halvings: int) -> Iterator[AnswerRecord | FailedAnswer]:
-        """A record for each item; each half is handed out before the next one is tried."""
-        if not items:
-            return
-        made = self._attempt(items, halvings)
+    def _answers(self, ask: int, items: list[Ready]) -> Iterator[AnswerRecord | FailedAnswer]:
+        """A record for each item. Neighbours of one schedule share a pass, as many as fit now."""
+        for _, sharing in groupby(items, lambda item: item.schedules[ask]):
+            while batch := list(islice(sharing, self._sizes[ask].now)):
+                yield from self._halved(ask, batch, 0)
+
+    def _halved(self, ask: int, items: list[Ready], halvings: int) -> Iterator[AnswerRecord | FailedAnswer]:
+        """A record for each item of a batch; each half is handed out before the next one is tried."""
+        made = self._attempt(ask, items, halvings)
         if isinstance(made, list):
             yield from made
             return
         if len(items) == 1:
-            yield failed(self._request, Broken(items[0].keyed, made.sentence))
+            yield failed(self._request, ask, items[0].keyed, made.sentence)
             return
         middle = (len(items) + 1) // 2
         for half in (items[:middle], items[middle:]):
-            yield from self._answers(half, halvings + made.out_of_memory)
+            yield from self._halved(ask, half, halvings + made.out_of_memory)
 
-    def _attempt(self, items: list[Ready], halvings: int) -> list[AnswerRecord] | _Failed:
+    def _attempt(self, ask: int, items: list[Ready], halvings: int) -> list[AnswerRecord] | _Failed:
         """The records, or what went wrong: nothing of a failed pass is alive when this returns."""
         try:
-            records = answer_batch(self._request, self._costs, items, halvings)
+            records = answer_batch(self._request, ask, self._costs, items, halvings)
         except Exception as error:  # noqa: BLE001  one item's failure is a record, not the end of the run
             problem = _Failed(sentence_of(error), is_out_of_memory(error))
         else:
-            self._size.fits()
+            self._sizes[ask].fits()
             return list(records)
         if problem.out_of_memory:
-            self._size.too_large(len(items))
+            self._sizes[ask].too_large(len(items))
             _free(self._request.loaded.device)
         return problem
+
+
+def _is_open(entry: Entry, ask: int) -> TypeGuard[Ready]:
+    """Whether the model is still to answer this item under this ask."""
+    if not isinstance(entry, Ready) or entry.keyed.keys[ask].done:
+        return False
+    return isinstance(entry.schedules[ask], Schedule)
+
+
+def _reason(entry: Entry, ask: int) -> str:
+    """Why an item that has no answer gets none."""
+    if isinstance(entry, Ready):
+        return str(entry.schedules[ask])
+    assert isinstance(entry, Broken)
+    return entry.error
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,23 @@ from reroute_cli import run
 from reroute_cli.answer import boxes_in, measured_kv, model_part, schedule_part, text_of
 from reroute_cli.batching.collate import collate
 from reroute_cli.batching.costs import CostModel, KvLayer, kv_layers, kv_share
-from reroute_cli.batching.prepare import Broken, Ready, Request
+from reroute_cli.batching.prepare import Keyed, Ready, Request
 from reroute_cli.measure.kv import measure_kv
 from reroute_cli.outcome import average_visual, visual_per_layer
 from reroute_cli.records.answer import AnswerRecord, FailedAnswer, KvPart, LatencyPart, TokensPart
+from reroute_cli.schedules import ScheduleChoice
+from routing import Schedule
 
 _NO_MEMORY = "one pass over many items measures no item's memory; ask does"
 
 
 @dataclass(frozen=True)
 class _Pass:
-    """What the records of one pass share."""
+    """What the records of one pass share. ask: the place of its choice in the request."""
 
+    choice: ScheduleChoice
+    ask: int
+    schedule: Schedule
     timed: run.TimedRows
     layers: tuple[KvLayer, ...]
     measured: KvPart | None
@@ -32,28 +37,32 @@ class _Pass:
 
 
 def answer_batch(
-    request: Request, costs: CostModel, items: Sequence[Ready], halvings: int
+    request: Request, ask: int, costs: CostModel, items: Sequence[Ready], halvings: int
 ) -> list[AnswerRecord]:
-    """Answer items of one schedule together; raises what the model raises."""
+    """Answer items that share a schedule together, under one ask; raises what the model raises."""
+    schedule = items[0].schedules[ask]
+    assert isinstance(schedule, Schedule)
     inputs = collate([item.prompt.inputs for item in items], run.pad_token(request.loaded))
-    job = run.Job(request.loaded, run.on_device(inputs, request.loaded.model), items[0].schedule)
+    job = run.Job(request.loaded, run.on_device(inputs, request.loaded.model), schedule)
     timed = run.timed_rows(job, request.max_new_tokens)
     measured = measured_kv(measure_kv(timed.cache)) if request.batch_size == 1 else None
-    shared = _Pass(timed, kv_layers(timed.cache), measured, len(items), halvings)
+    shared = _Pass(
+        request.asks[ask].choice, ask, schedule, timed, kv_layers(timed.cache), measured, len(items), halvings
+    )
     return [_record(request, costs, item, row, shared) for item, row in zip(items, timed.rows, strict=True)]
 
 
-def failed(request: Request, item: Broken) -> FailedAnswer:
-    """The record of an item that has no answer."""
-    asked = item.keyed.item
+def failed(request: Request, ask: int, keyed: Keyed, reason: str) -> FailedAnswer:
+    """The record of an item that has no answer under one ask, and why."""
+    asked = keyed.item
     return FailedAnswer(
         id=asked.id,
-        key=item.keyed.failure,
+        key=keyed.keys[ask].failure,
         image=asked.image,
         images=[asked.image],
         question=asked.question,
         model=model_part(request.loaded),
-        error=item.error,
+        error=reason,
     )
 
 
@@ -63,14 +72,14 @@ def _record(request: Request, costs: CostModel, item: Ready, row: run.Row, share
     boxes, reasons = boxes_in(text, loaded, [item.size], item.prompt)
     return AnswerRecord(
         id=asked.id,
-        key=item.keyed.key,
+        key=item.keyed.keys[shared.ask].answer,
         image=asked.image,
         images=[asked.image],
         question=asked.question,
         answer=text,
         boxes=boxes,
         model=model_part(loaded),
-        schedule=schedule_part(request.choice, item.schedule, row.stages, visual, loaded.layers),
+        schedule=schedule_part(shared.choice, shared.schedule, row.stages, visual, loaded.layers),
         tokens=TokensPart(
             visual=visual,
             prompt=item.prompt.tokens,
@@ -78,7 +87,7 @@ def _record(request: Request, costs: CostModel, item: Ready, row: run.Row, share
             average_visual=average_visual(row.stages, visual, loaded.layers),
             finish="length" if row.cut else "stop",
         ),
-        flops=costs.flops(item.schedule, item.prompt.tokens - visual, visual, len(row.new), item.size),
+        flops=costs.flops(shared.schedule, item.prompt.tokens - visual, visual, len(row.new), item.size),
         kv_cache=shared.measured or _kv_part(item, row, shared.layers),
         latency=_latency_part(item, shared),
         memory=None,

@@ -1,66 +1,93 @@
-"""Items made ready for the model, in threads: picture read, decoded and preprocessed, schedule chosen.
+"""Items made ready for the model, in threads: picture read, decoded and preprocessed, schedules chosen.
 
-An item that can't be made ready becomes one sentence. Knows pictures, prompts and schedules; runs no model.
+Each is made ready once, whatever the number of schedules that it is asked under. An item that can't be made
+ready becomes one sentence. Knows pictures, prompts and schedules; runs no model.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from profiles.errors import ProfileError
 from reroute_cli import run
 from reroute_cli.answer import count_visual, target_of
 from reroute_cli.batch_inputs import BatchItem, misplaced
 from reroute_cli.batching.keys import Settings, answer_key, failure_key, settings_of
 from reroute_cli.batching.prefetch import Waiting, ahead
-from reroute_cli.errors import Failure, sentence_of
+from reroute_cli.errors import CliError, Failure, sentence_of
 from reroute_cli.images import digest_of, open_picture
 from reroute_cli.models import Loaded
 from reroute_cli.prompts import Prompt, build_prompt
-from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.schedules import ScheduleChoice, Target
 from routing import Schedule
+from routing.errors import RoutingError
 
 WORKERS = 4  # decoding lets go of Python's lock; the processor is entered by one thread at a time
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is asked of every item. batch_size: items at most in one pass of the model."""
+class Ask:
+    """One schedule that every item is asked under, with all that is the same for all items."""
 
-    loaded: Loaded
     choice: ScheduleChoice
-    max_new_tokens: int
-    batch_size: int
     settings: Settings
 
 
-def make_request(loaded: Loaded, choice: ScheduleChoice, max_new_tokens: int, batch_size: int) -> Request:
-    """The request with its settings."""
-    settings = settings_of(loaded, choice, max_new_tokens)
-    return Request(loaded, choice, max_new_tokens, batch_size, settings)
+@dataclass(frozen=True)
+class Request:
+    """What is asked of every item: each of `asks`. batch_size: items at most in one pass of the model."""
+
+    loaded: Loaded
+    asks: tuple[Ask, ...]
+    max_new_tokens: int
+    batch_size: int
+
+
+def make_request(
+    loaded: Loaded, choices: Sequence[ScheduleChoice], max_new_tokens: int, batch_size: int
+) -> Request:
+    """The request under these schedules."""
+    asks = tuple(Ask(choice, settings_of(loaded, choice, max_new_tokens)) for choice in choices)
+    return Request(loaded, asks, max_new_tokens, batch_size)
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of an item's answer and of its error under one schedule; done: it has the answer already."""
+
+    answer: str
+    failure: str
+    done: bool = False
 
 
 @dataclass(frozen=True)
 class Keyed:
-    """An item and its key; done: there is an answer already. error: why the picture has no content."""
+    """An item and its keys, one set for each ask. error: why the picture has no content."""
 
     item: BatchItem
-    key: str
-    failure: str
-    done: bool = False
+    keys: tuple[Keys, ...]
     error: str | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to ask."""
+        return all(keys.done for keys in self.keys)
 
 
 @dataclass(frozen=True)
 class Ready:
-    """An item that the model can answer. size: width and height of its picture."""
+    """An item that the model can answer. size: width and height of its picture.
+
+    schedules: one for each ask, or the sentence that says why there is none.
+    """
 
     keyed: Keyed
     size: tuple[int, int]
     prompt: Prompt
-    schedule: Schedule
+    schedules: tuple[Schedule | str, ...]
     visual: int
 
 
@@ -72,7 +99,7 @@ class Broken:
     error: str
 
 
-Entry = Ready | Broken | Keyed  # the last where the answer is there already
+Entry = Ready | Broken | Keyed  # the last where all answers are there already
 
 
 def entries(
@@ -87,7 +114,7 @@ def entries(
     digests = ahead(_digest, items, workers=2, depth=2 * depth)
     return ahead(
         preparer.prepare,
-        _keyed(request.settings, digests, is_done),
+        _keyed(request, digests, is_done),
         workers=WORKERS,
         depth=depth,
         waiting=waiting,
@@ -99,27 +126,31 @@ def _digest(item: BatchItem) -> tuple[BatchItem, str | None, str | None]:
     if item.problem:
         return item, None, item.problem
     try:
-        return item, digest_of(item.path), None
+        return item, digest_of(item.path, item.data), None
     except Exception as error:  # noqa: BLE001  whatever a file does, it is one item's failure
         return item, None, sentence_of(error)
 
 
 def _keyed(
-    settings: Settings,
+    request: Request,
     digests: Iterable[tuple[BatchItem, str | None, str | None]],
     is_done: Callable[[str], bool],
 ) -> Iterator[Keyed]:
     """Items with their keys; equal ones are told apart by how many of them came before."""
-    seen: Counter[str] = Counter()
+    seen: Counter[tuple[str, str]] = Counter()
     for item, digest, error in digests:
-        failure = failure_key(settings, item.id, item.image, item.question)
         if digest is None:
-            yield Keyed(item, failure, failure, error=error)
+            failures = [failure_key(ask.settings, item.id, item.image, item.question) for ask in request.asks]
+            yield Keyed(item, tuple(Keys(failure, failure) for failure in failures), error)
             continue
-        first = answer_key(settings, [digest], item.question)
-        key = answer_key(settings, [digest], item.question, seen[first]) if seen[first] else first
-        seen[first] += 1
-        yield Keyed(item, key, failure, done=is_done(key))
+        copy = seen[digest, item.question]
+        seen[digest, item.question] += 1
+        yield Keyed(item, tuple(_keys(ask, item, digest, copy, is_done) for ask in request.asks))
+
+
+def _keys(ask: Ask, item: BatchItem, digest: str, copy: int, is_done: Callable[[str], bool]) -> Keys:
+    key = answer_key(ask.settings, [digest], item.question, copy)
+    return Keys(key, failure_key(ask.settings, item.id, item.image, item.question), is_done(key))
 
 
 class _Preparer:
@@ -142,12 +173,22 @@ class _Preparer:
 
     def _ready(self, keyed: Keyed) -> Ready:
         loaded, request = self._request.loaded, self._request
-        picture = open_picture(keyed.item.path)
-        if keyed.item.box is not None and (problem := misplaced(keyed.item.box, picture.size)):
-            raise Failure(f"{keyed.item.where}: {problem}")
+        item = keyed.item
+        picture = open_picture(item.path, item.data)
+        box = item.truth.box if item.truth else None
+        if box is not None and (problem := misplaced(box, picture.size)):
+            raise Failure(f"{item.where}: {problem}")
         with self._processor:
-            prompt = build_prompt(loaded.processor, [picture], keyed.item.question)
+            prompt = build_prompt(loaded.processor, [picture], item.question)
         run.check_context(loaded, prompt, request.max_new_tokens)
         visual = count_visual(loaded, prompt)
-        schedule = request.choice.build(target_of(loaded, visual))
-        return Ready(keyed, picture.size, prompt, schedule, visual)
+        target = target_of(loaded, visual)
+        schedules = tuple(_schedule(ask.choice, target) for ask in request.asks)
+        return Ready(keyed, picture.size, prompt, schedules, visual)
+
+
+def _schedule(choice: ScheduleChoice, target: Target) -> Schedule | str:
+    try:
+        return choice.build(target)
+    except (CliError, RoutingError, ProfileError) as error:
+        return sentence_of(error)

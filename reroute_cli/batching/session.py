@@ -45,18 +45,23 @@ def run_into_file(request: Request, items: BatchItems, file: RecordFile, progres
     run, course, tally = BatchRun(request), _Course(), Tally()
     mine: dict[str, BatchItem] = {}
     for outcome in _outcomes(run, items, file.is_done, progress):
-        keyed, record = outcome.keyed, outcome.record
-        if record is not None:
-            file.append(record.as_dict())
-        key = keyed.key if record is None else record.key
-        file.supersede(keyed.failure, key)
-        mine[key] = keyed.item
+        mine[keep(outcome, file)] = outcome.item
         course.note(outcome)
     facts = course.facts(items, run)
     for plain in file.records():
         if item := mine.get(plain["key"]):
             tally.add(plain, item)
     return tally.summary(request, model_part(request.loaded), facts)
+
+
+def keep(outcome: Outcome, file: RecordFile) -> str:
+    """Write the record of an outcome, where it has a new one; returns the key that the file knows it by."""
+    record = outcome.record
+    if record is not None:
+        file.append(record.as_dict())
+    key = outcome.keys.answer if record is None else record.key
+    file.supersede(outcome.keys.failure, key)
+    return key
 
 
 def run_onto_stream(
@@ -68,7 +73,7 @@ def run_onto_stream(
         assert outcome.record is not None, "nothing is done before a run onto a stream"
         plain: dict[str, Any] = outcome.record.as_dict()
         write(to_line(plain))
-        tally.add(plain, outcome.keyed.item)
+        tally.add(plain, outcome.item)
         course.note(outcome)
     return tally.summary(request, model_part(request.loaded), course.facts(items, run))
 

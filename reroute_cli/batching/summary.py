@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.batching.prepare import Request
+from reroute_cli.judges import Verdict, judge
 from reroute_cli.records.batch import (
     AccuracyPart,
     BatchSummary,
@@ -27,7 +28,7 @@ from reroute_cli.records.batch import (
     ThroughputPart,
 )
 from reroute_cli.schedules import DENSE
-from reroute_cli.scores import BoxScore, same_words, score_box, wilson
+from reroute_cli.scores import wilson
 from reroute_cli.stats import summarise
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ class Tally:
     halved: int = 0
     first_error: str | None = None
     estimated: bool = False
-    words: list[bool] = field(default_factory=list)
-    boxes: list[BoxScore] = field(default_factory=list)
+    words: list[Verdict] = field(default_factory=list)
+    boxes: list[Verdict] = field(default_factory=list)
     numbers: defaultdict[str, array[float]] = field(default_factory=lambda: defaultdict(lambda: array("d")))
     unknown: set[str] = field(default_factory=set)
 
@@ -80,10 +81,10 @@ class Tally:
 
     def _judge(self, record: dict[str, Any], item: BatchItem) -> None:
         """A true box is compared with boxes; a true answer without a box, with words."""
-        if item.box is not None:
-            self.boxes.append(score_box([tuple(box) for box in record["boxes"] or ()], item.box))
-        elif item.answer is not None:
-            self.words.append(same_words(record["answer"], [item.answer]))
+        if item.truth is None:
+            return
+        found = judge(record["answer"], [tuple(box) for box in record["boxes"] or ()], item.truth)
+        (self.words if found.iou is None else self.boxes).append(found)
 
     def summary(self, request: Request, model: ModelPart, facts: RunFacts) -> BatchSummary:
         """The summary of everything added."""
@@ -118,7 +119,7 @@ class Tally:
             reasons["words"] = "no answered item has a true answer in words"
         if not self.boxes:
             reasons["boxes"] = "no answered item has a true box"
-        words = _share(self.words) if self.words else None
+        words = _share([found.right for found in self.words]) if self.words else None
         return AccuracyPart(words=words, boxes=_boxes(self.boxes) if self.boxes else None, reasons=reasons)
 
     def _means(self) -> MeansPart:
@@ -195,16 +196,17 @@ def _share(right: Sequence[bool]) -> SharePart:
     return SharePart(value=found.value, low=found.low, high=found.high, n=found.n)
 
 
-def _boxes(scores: Sequence[BoxScore]) -> BoxesPart:
+def _boxes(found: Sequence[Verdict]) -> BoxesPart:
     return BoxesPart(
-        acc_at_05=_share([score.hit for score in scores]),
-        mean_iou=sum(score.iou for score in scores) / len(scores),
-        centre_in_box=_share([score.centre for score in scores]),
+        acc_at_05=_share([verdict.right for verdict in found]),
+        mean_iou=sum(verdict.iou or 0.0 for verdict in found) / len(found),
+        centre_in_box=_share([bool(verdict.centre) for verdict in found]),
     )
 
 
 def _choice_part(request: Request) -> ChoicePart:
-    choice = request.choice
+    (ask,) = request.asks
+    choice = ask.choice
     named = choice.profile is None
     routed = named and choice.method not in (None, DENSE)
     why = "the profile fixes the action" if choice.profile else "dense: nothing is removed"

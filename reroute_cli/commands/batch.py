@@ -111,7 +111,7 @@ def _request(sink: Sink, loading: LoadOptions, asked: Asked, progress: Progress)
     if caveat := asked.choice.caveat(loaded.family, loaded.layers):
         sink.talk(caveat)
     progress.tell("answering")
-    return make_request(loaded, asked.choice, asked.max_new_tokens, asked.batch_size)
+    return make_request(loaded, [asked.choice], asked.max_new_tokens, asked.batch_size)
 
 
 def _show(sink: Sink, found: BatchSummary) -> None:

@@ -51,7 +51,7 @@ def main() -> None:
     items = batch_items(None, None, SAMPLES / "manifest.jsonl", None)
     with quiet_libraries():
         loaded = load(LoadOptions(asked.model, asked.device, load_format=asked.load_format))
-        request = make_request(loaded, choice, asked.max_new_tokens, 1)
+        request = make_request(loaded, [choice], asked.max_new_tokens, 1)
         measured(request, items, SIZES[-1])  # warm-up
         rounds = [[measured(request, items, size) for size in SIZES] for _ in range(asked.rounds)]
     print(f"{len(items.items)} items, {asked.rounds} rounds, {choice.name}, {loaded.name} on {loaded.device}")

@@ -11,6 +11,7 @@ from PIL import Image
 from reroute_cli.batch_inputs import batch_items, misplaced
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.images import open_picture
+from reroute_cli.judges import Truth
 
 GOOD = {"image": "a.png", "question": "where is the cup?"}
 
@@ -78,7 +79,7 @@ def test_an_item_is_called_after_its_path_in_the_folder(folder):
     assert [item.image for item in items] == [f"{path}/a.png", f"{path}/s/a.png"]
     assert {item.question for item in items} == {"what is it?"}
     assert all(open_picture(item.path).size == (4, 4) for item in items)
-    assert {(item.problem, item.where, item.answer, item.box) for item in items} == {("", "", None, None)}
+    assert {(item.problem, item.where, item.truth) for item in items} == {("", "", None)}
 
 
 def test_the_same_content_twice_is_two_items(folder):
@@ -161,9 +162,10 @@ def test_a_manifest_says_what_is_true(manifest):
         GOOD,
     )
     one, two, three = of_manifest(path)
-    assert (one.id, one.answer, one.box) == ("one", "on the desk", (1.0, 2.5, 30.0, 40.0))
+    assert (one.group, two.group) == ("where", "")
+    assert (one.id, one.truth) == ("one", Truth("box", box=(1.0, 2.5, 30.0, 40.0)))
     assert (one.image, one.path, one.question) == ("a.png", str(path.parent / "a.png"), GOOD["question"])
-    assert (two.id, two.answer, two.box) == ("2", None, None)
+    assert (two.id, two.truth) == ("2", None)
     assert (three.id, three.where) == ("line 3", f"line 3 of '{path}'")
     assert {one.problem, two.problem, three.problem} == {""}
 
@@ -220,8 +222,12 @@ def test_a_line_that_is_no_item_stops_nothing(manifest, line, words):
 def test_a_line_with_a_problem_tells_what_could_be_read(manifest):
     """Its record can still say which picture and question it was about."""
     (item,) = of_manifest(manifest(GOOD | {"id": "x", "answer": "yes", "box": [9, 9, 9, 9]}))
-    assert (item.id, item.image, item.question, item.answer) == ("x", "a.png", GOOD["question"], "yes")
-    assert item.box is None
+    assert (item.id, item.image, item.question, item.truth) == (
+        "x",
+        "a.png",
+        GOOD["question"],
+        Truth("words", ("yes",)),
+    )
     (item,) = of_manifest(manifest({"id": "y", "question": 5}))
     assert (item.id, item.image, item.path, item.question) == ("y", "", "", "")
     assert "'image'" in item.problem  # the first that is wrong
@@ -301,9 +307,9 @@ def test_the_sample_scenes_are_a_manifest_without_problems():
     items = of_manifest(Path(__file__).resolve().parents[2] / "samples" / "manifest.jsonl")
     assert len(items) == 42
     assert {item.problem for item in items} == {""}
-    boxed = [item for item in items if item.box]
+    boxed = [item for item in items if item.truth and item.truth.box]
     assert len(boxed) == 18
-    assert {misplaced(item.box, open_picture(item.path).size) for item in boxed} == {""}
+    assert {misplaced(item.truth.box, open_picture(item.path).size) for item in boxed} == {""}
 
 
 @pytest.mark.parametrize(
