@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,10 @@ class BatchItem:
     where: str = ""
     problem: str = ""
     data: bytes | None = None
+
+    def without_data(self) -> BatchItem:
+        """The item without its picture's bytes, to keep."""
+        return self if self.data is None else replace(self, data=None)
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,14 @@ class RecordFile:
                 stream.seek(place.start)
                 yield json.loads(stream.read(place.end - place.start))
 
+    def get(self, key: str) -> dict[str, Any]:
+        """The record that counts for this key; raises KeyError where there is none."""
+        place = self._places[key]
+        with self.path.open("rb") as stream:
+            stream.seek(place.start)
+            found: dict[str, Any] = json.loads(stream.read(place.end - place.start))
+            return found
+
     def _take_lock(self) -> None:
         try:
             self._lock.acquire()
