@@ -1,0 +1,179 @@
+"""Scores over pictures, their intervals, and the paired difference of two arms.
+
+A score is a function of sums: every picture contributes a few numbers, and the score is worked out from their
+totals. So it can be resampled by picture, which is what the intervals of differences do: questions about one
+picture are not independent of each other. All arms and scores of one set of rows share the same resamples, so
+differences are paired. Percentile bootstrap, seeded: the same rows give the same interval. Knows judged rows
+and arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reroute_cli.evaluation.trial import Row
+from reroute_cli.judges import Verdict
+from reroute_cli.scores import wilson
+
+Numbers: TypeAlias = NDArray[np.float64]
+Judged: TypeAlias = tuple[Row, Verdict]
+
+CONFIDENCE = 0.95
+FEWEST_PICTURES = 6  # of fewer, no resample of a median reaches 95%; see stats.py
+RESAMPLES = 4000
+_SEED = 20260612
+_AT_ONCE = 4_000_000  # resampled pictures held as floats at a time
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number that tells how good the answers of an arm are; more is better unless it is `neutral`.
+
+    of: whether the score is of this question at all (a box is no word).
+    count: what one picture's questions, those that it is of, add to the sums: always as many numbers.
+    value: from sums (..., k) to scores (...); NaN where they are of nothing.
+    share: the score is the share of questions that are right, so McNemar's test applies to it.
+    """
+
+    name: str
+    title: str
+    of: Callable[[Row], bool]
+    count: Callable[[Sequence[Judged]], tuple[float, ...]]
+    value: Callable[[Numbers], Numbers]
+    share: bool = False
+    neutral: bool = False
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its 95% interval; low and high are None where there are too few pictures for one."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+class Pictures:
+    """Rows grouped by picture, with the resamples that all scores and arms over them share.
+
+    rows: only those in which every arm has a verdict.
+    """
+
+    def __init__(self, rows: Sequence[Row], resamples: int = RESAMPLES) -> None:
+        self.rows = tuple(rows)
+        groups: dict[str, list[Row]] = {}
+        for row in rows:
+            groups.setdefault(row.image, []).append(row)
+        self.groups = tuple(tuple(group) for group in groups.values())
+        self._resamples = resamples
+
+    def estimate(self, score: Score, arm: int) -> Estimate | None:
+        """The score of an arm; None where there is nothing that it is a score of.
+
+        A share has Wilson's interval, which says something at 0 and 1 as well; any other score a bootstrap.
+        """
+        if score.share and (n := self.questions(score)):
+            found = wilson(int(self._sums(score, arm).sum(axis=0)[0]), n)
+            return Estimate(found.value, found.low, found.high)
+        return self._interval(score, score.value, [arm])
+
+    def difference(self, score: Score, arm: int, base: int) -> Estimate | None:
+        """The score of an arm minus that of another, over the same pictures in every resample."""
+
+        def work(sums: Numbers) -> Numbers:
+            one, other = np.split(sums, 2, axis=-1)
+            return score.value(one) - score.value(other)
+
+        return self._interval(score, work, [arm, base])
+
+    def questions(self, score: Score) -> int:
+        """How many questions the score is of."""
+        return sum(score.of(row) for row in self.rows)
+
+    def _sums(self, score: Score, arm: int) -> Numbers:
+        """(pictures, k): what each picture adds."""
+        made = [score.count(_judged(score, group, arm)) for group in self.groups]
+        return np.array(made, dtype=np.float64).reshape(len(self.groups), -1)
+
+    def _interval(
+        self, score: Score, work: Callable[[Numbers], Numbers], arms: Sequence[int]
+    ) -> Estimate | None:
+        if not self.groups:
+            return None
+        sums = np.concatenate([self._sums(score, arm) for arm in arms], axis=1)
+        value = float(work(sums.sum(axis=0)))
+        if np.isnan(value):
+            return None
+        if len(self.groups) < FEWEST_PICTURES:
+            return Estimate(value, None, None)
+        found = work(self._resampled(sums))
+        tail = 100 * (1 - CONFIDENCE) / 2
+        low, high = np.nanpercentile(found, [tail, 100 - tail])
+        return Estimate(value, float(low), float(high))
+
+    def _resampled(self, sums: Numbers) -> Numbers:
+        """(resamples, k): the sums over the pictures of each resample."""
+        step = max(1, _AT_ONCE // len(self.groups))
+        parts = range(0, self._resamples, step)
+        return np.concatenate(
+            [self._drawn[start : start + step].astype(np.float64) @ sums for start in parts]
+        )
+
+    @cached_property
+    def _drawn(self) -> NDArray[np.uint8]:
+        """(resamples, pictures): how often each picture is drawn; hardly ever more than ten times."""
+        number = len(self.groups)
+        draws = np.random.default_rng(_SEED).integers(number, size=(self._resamples, number))
+        counts = (np.bincount(row, minlength=number) for row in draws)
+        return np.stack([np.minimum(count, 255).astype(np.uint8) for count in counts])
+
+
+def _judged(score: Score, group: Sequence[Row], arm: int) -> list[Judged]:
+    verdicts = ((row, row.said[arm].verdict) for row in group if score.of(row))
+    return [(row, verdict) for row, verdict in verdicts if verdict is not None]
+
+
+def mean_of(name: str, title: str, of: Callable[[Row], bool], number: Callable[[Verdict], float]) -> Score:
+    """The mean of a number that each verdict has; of a yes or no, the share of yes."""
+
+    def count(judged: Sequence[Judged]) -> tuple[float, ...]:
+        return sum(number(verdict) for _, verdict in judged), float(len(judged))
+
+    return Score(name, title, of, count, quotient)
+
+
+def quotient(sums: Numbers) -> Numbers:
+    """sums[..., 0] / sums[..., 1], NaN where that is nothing."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: Numbers = sums[..., 0] / sums[..., 1]
+        return found
+
+
+def is_box(row: Row) -> bool:
+    """Whether the question asks for a box."""
+    return row.truth is not None and row.truth.kind == "box"
+
+
+def is_words(row: Row) -> bool:
+    """Whether the answer is judged by its words."""
+    return not is_box(row)
+
+
+def _right(verdict: Verdict) -> float:
+    return float(verdict.right)
+
+
+BOX_HIT = replace(mean_of("box_acc_at_05", "box Acc@0.5", is_box, _right), share=True)
+BOX_IOU = mean_of("box_mean_iou", "box mean IoU", is_box, lambda verdict: verdict.iou or 0.0)
+BOX_CENTRE = mean_of(
+    "box_centre_inside", "box centre inside", is_box, lambda verdict: float(bool(verdict.centre))
+)
+WORDS_RIGHT = replace(mean_of("words_right", "answers right", is_words, _right), share=True)
+
+PLAIN = (BOX_HIT, BOX_IOU, BOX_CENTRE, WORDS_RIGHT)  # what any manifest with truths has scores of
