@@ -1,0 +1,34 @@
+"""The held-out scenes that come with the package, or any manifest of one's own: both are files of lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reroute_cli.batch_inputs import batch_items
+from reroute_cli.benchmarks.benchmark import Benchmark, Questions, Wanted
+from reroute_cli.images import as_text
+from reroute_cli.inputs import samples_manifest
+
+HELD_OUT = "heldout"
+LONGEST_ANSWER = 32  # tokens; a box takes 11
+
+
+def of_manifest(path: Path, limit: int | None) -> Questions:
+    """The questions of a manifest, each with its truth."""
+    items = batch_items(None, None, path, limit).items
+    return Questions(items, len(items), {"manifest": as_text(str(path))})
+
+
+def _load(wanted: Wanted) -> Questions:
+    path = samples_manifest()
+    return of_manifest(path.parent / HELD_OUT / path.name, wanted.limit)
+
+
+BENCHMARK = Benchmark(
+    name="scenes",
+    title="held-out scenes",
+    source="",
+    splits=("heldout",),
+    max_new_tokens=LONGEST_ANSWER,
+    load=_load,
+)
