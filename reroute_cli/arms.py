@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from reroute_cli.errors import UsageError
 from reroute_cli.metrics import DENSE_ARM
 from reroute_cli.options import ActionName
-from reroute_cli.schedules import DENSE, ScheduleChoice
+from reroute_cli.schedules import DENSE, ScheduleChoice, read_cuts
 
 _ACTIONS = tuple(action.value for action in ActionName)
-_FORM = f"METHOD or METHOD:ACTION (ACTION is {' or '.join(_ACTIONS)}), separated by commas"
+_FORM = f"METHOD[@LAYER+LAYER...][:ACTION] (ACTION is {' or '.join(_ACTIONS)}), separated by commas"
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class ArmOptions:
     profile: str | None = None
     arms: str | None = None
     seed: int = 0
+    cuts: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def arms_of(typed: ArmOptions) -> tuple[Arm, ...]:
 def _single(typed: ArmOptions) -> list[Arm]:
     """What --method or -p asks for; nothing where neither is given."""
     choice = ScheduleChoice(
-        typed.method, typed.action, typed.ratio, typed.budget, typed.profile, seed=typed.seed
+        typed.method, typed.action, typed.ratio, typed.budget, typed.profile, typed.seed, typed.cuts
     )
     if choice.profile is None and choice.method in (None, DENSE):
         return []
@@ -71,8 +72,13 @@ def _single(typed: ArmOptions) -> list[Arm]:
 
 
 def _listed(typed: ArmOptions, text: str) -> list[Arm]:
-    """'nuwa,fastv:reroute' -> nuwa-prune, nuwa-reroute and fastv-reroute, in the order typed."""
-    also = {"--method": typed.method, "--action": typed.action, "--profile": typed.profile}
+    """'nuwa,fastv@3+5:reroute' -> nuwa-prune, nuwa-reroute and fastv@3+5-reroute, in the order typed."""
+    also = {
+        "--method": typed.method,
+        "--action": typed.action,
+        "--profile": typed.profile,
+        "--cuts": typed.cuts,
+    }
     if given := [name for name, value in also.items() if value is not None]:
         raise UsageError(f"--arms names the schedules itself: drop {given[0]}")
     if typed.ratio is None and typed.budget is None:
@@ -81,19 +87,29 @@ def _listed(typed: ArmOptions, text: str) -> list[Arm]:
 
 
 def _of_word(word: str, typed: ArmOptions) -> list[Arm]:
-    """METHOD (both actions) or METHOD:ACTION."""
-    method, colon, action = (part.strip() for part in word.partition(":"))
+    """METHOD (both actions) or METHOD:ACTION, perhaps with its decision layers: METHOD@3+5+8:ACTION."""
+    named, colon, action = (part.strip() for part in word.partition(":"))
+    method, at, layers = (part.strip() for part in named.partition("@"))
     if not method or method == DENSE or (colon and action not in _ACTIONS):
         dense = "; the dense arm is always there" if method == DENSE else ""
         raise UsageError(f"--arms has '{word}' in it{dense}: give {_FORM}")
     chosen = [action] if action else list(_ACTIONS)
-    choices = [ScheduleChoice(method, one, typed.ratio, typed.budget, seed=typed.seed) for one in chosen]
+    cuts = read_cuts(layers if at else None, name=f"--arms has '{word}' in it:", between="+")
+    choices = [
+        ScheduleChoice(method, one, typed.ratio, typed.budget, seed=typed.seed, cuts=cuts) for one in chosen
+    ]
     return [Arm(_name(choice), choice) for choice in choices]
+
+
+def place_of(choice: ScheduleChoice) -> str:
+    """The method, with its decision layers where they were typed: 'fastv' or 'fastv@3+5+8'."""
+    cuts = "" if choice.cuts is None else "@" + "+".join(map(str, choice.cuts))
+    return f"{choice.method}{cuts}"
 
 
 def _name(choice: ScheduleChoice) -> str:
     if choice.profile is None:
-        return f"{choice.method}-{choice.action or _ACTIONS[0]}"
+        return f"{place_of(choice)}-{choice.action or _ACTIONS[0]}"
     import profiles
 
     return profiles.load(choice.profile).name

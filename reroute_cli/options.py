@@ -130,13 +130,23 @@ Budget = Annotated[
         rich_help_panel=_SCHEDULE,
     ),
 ]
+Cuts = Annotated[
+    str | None,
+    typer.Option(
+        "--cuts",
+        metavar="LAYERS",
+        help="Decoder layers at whose input the method decides, in place of its own: 3,5,8.",
+        show_default=False,
+        rich_help_panel=_SCHEDULE,
+    ),
+]
 Profile = Annotated[
     str | None,
     typer.Option(
         "-p",
         "--profile",
         metavar="NAME|FILE",
-        help="A whole schedule by name or YAML file, in place of the four above; see 'reroute profiles'.",
+        help="A whole schedule by name or YAML file, in place of the five above; see 'reroute profiles'.",
         show_default=False,
         rich_help_panel=_SCHEDULE,
     ),

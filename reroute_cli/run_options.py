@@ -33,8 +33,8 @@ Arms = Annotated[
     typer.Option(
         "--arms",
         metavar="LIST",
-        help="Several schedules in one run, at one --ratio or --budget: METHOD or METHOD:ACTION, separated "
-        "by commas; without an action both.",
+        help="Several schedules in one run, at one --ratio or --budget: METHOD[@LAYER+LAYER][:ACTION], "
+        "separated by commas; without an action both.",
         show_default=False,
         rich_help_panel=_SCHEDULE,
     ),

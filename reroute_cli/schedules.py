@@ -5,7 +5,9 @@ Knows routing's solvers and profiles, both without torch; not models, pictures o
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.errors import UsageError
@@ -14,7 +16,23 @@ if TYPE_CHECKING:
     from routing import Schedule
 
 DENSE = "none"
+_LAYER = re.compile("[0-9]{1,6}")
 _CLS_TOWERS = ("clip_vision_model",)  # vision towers whose CLS token can rank patches
+
+
+def read_cuts(text: str | None, *, name: str = "--cuts", between: str = ",") -> tuple[int, ...] | None:
+    """'3,5,8' -> (3, 5, 8); None where nothing was typed; raises UsageError for what is no list of layers.
+
+    name: what the list is called where it stands. Whether the layers are there, the model decides.
+    """
+    if text is None:
+        return None
+    words = [word.strip() for word in text.split(between)]
+    layers = tuple(int(word) for word in words if _LAYER.fullmatch(word))
+    if len(layers) < len(words) or any(later <= earlier for earlier, later in pairwise(layers)):
+        form = between.join(("3", "5", "8"))
+        raise UsageError(f"{name} '{text}' is no list of decoder layers: give rising numbers, like {form}")
+    return layers
 
 
 @dataclass(frozen=True)
@@ -170,8 +188,8 @@ class ScheduleChoice:
             raise UsageError(f"--budget {self.budget} is no number of tokens: give more than 0 per layer")
         if method != DENSE and self.ratio is None and self.budget is None:
             raise UsageError(f"--method {method} needs an amount: add --ratio 0.667 or --budget TOKENS")
-        if method == DENSE and (self.ratio or self.budget is not None):
-            raise UsageError("--method none keeps every visual token: drop --ratio and --budget")
+        if method == DENSE and (self.ratio or self.budget is not None or self.cuts is not None):
+            raise UsageError("--method none keeps every visual token: drop --ratio, --budget and --cuts")
 
     @staticmethod
     def _methods() -> str:

@@ -11,7 +11,7 @@ from reroute_cli import options
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.models import LoadOptions
 from reroute_cli.output import Sink, check_writable, to_json, write_file
-from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.schedules import ScheduleChoice, read_cuts
 from reroute_cli.sources import POCKET
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def ask(
     action: options.Action = None,
     ratio: options.Ratio = None,
     budget: options.Budget = None,
+    cuts: options.Cuts = None,
     profile: options.Profile = None,
     device: options.Device = "auto",
     dtype: options.Dtype = options.DtypeName.AUTO,
@@ -45,7 +46,7 @@ def ask(
 ) -> None:
     """Ask a question about pictures: the answer on stdout, what it cost on stderr."""
     sink = Sink(quiet=quiet, verbose=verbose)
-    choice = ScheduleChoice(method, action, ratio, budget, profile, seed)
+    choice = ScheduleChoice(method, action, ratio, budget, profile, seed, read_cuts(cuts))
     if _is_file(question):
         raise UsageError(f"the last word, '{question}', is a file: the question comes last, in quotes")
     if problem := check_writable(output):

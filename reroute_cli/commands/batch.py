@@ -14,7 +14,7 @@ from reroute_cli.errors import EXIT_FAILURE, Failure
 from reroute_cli.models import LoadOptions
 from reroute_cli.output import Progress, Sink, check_writable, to_json, write_file
 from reroute_cli.record_file import RecordFile
-from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.schedules import ScheduleChoice, read_cuts
 from reroute_cli.sources import POCKET
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def batch(
     action: options.Action = None,
     ratio: options.Ratio = None,
     budget: options.Budget = None,
+    cuts: options.Cuts = None,
     profile: options.Profile = None,
     device: options.Device = "auto",
     dtype: options.Dtype = options.DtypeName.AUTO,
@@ -57,7 +58,7 @@ def batch(
 ) -> None:
     """Ask about every picture of a folder or a manifest: JSON lines, resumable, and a summary on stderr."""
     sink = Sink(quiet=quiet, verbose=verbose)
-    choice = ScheduleChoice(method, action, ratio, budget, profile, seed)
+    choice = ScheduleChoice(method, action, ratio, budget, profile, seed, read_cuts(cuts))
     choice.check_profile()
     _check_outputs(output, summary)
     items = _items(folder, question, manifest, limit)

@@ -9,7 +9,7 @@ import typer
 from reroute_cli import options
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.output import Sink, check_writable, to_json, write_file
-from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.schedules import ScheduleChoice, read_cuts
 from reroute_cli.sources import POCKET
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def plan(
     action: options.Action = None,
     ratio: options.Ratio = None,
     budget: options.Budget = None,
+    cuts: options.Cuts = None,
     profile: options.Profile = None,
     image: Images = None,
     visual_tokens: VisualTokens = None,
@@ -69,7 +70,7 @@ def plan(
     output: options.Output = None,
 ) -> None:
     """Show a schedule's stages, FLOPs and KV bytes beside dense, by arithmetic: no weights are loaded."""
-    choice = ScheduleChoice(method, action, ratio, budget, profile)
+    choice = ScheduleChoice(method, action, ratio, budget, profile, cuts=read_cuts(cuts))
     if problem := check_writable(output):
         raise Failure(f"--output: {problem}")
     if image and visual_tokens is not None:

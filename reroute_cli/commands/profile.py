@@ -15,6 +15,7 @@ from reroute_cli.output import Sink, check_writable, to_json, write_file
 from reroute_cli.profiling.plan import Plan
 from reroute_cli.regression.check import judged, prepare
 from reroute_cli.run_options import FormatName
+from reroute_cli.schedules import read_cuts
 from reroute_cli.sources import POCKET
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def profile(
     action: options.Action = None,
     ratio: options.Ratio = None,
     budget: options.Budget = None,
+    cuts: options.Cuts = None,
     profile: options.Profile = None,
     arms: run_options.Arms = None,
     device: options.Device = "auto",
@@ -57,7 +59,7 @@ def profile(
     """Measure schedules against the dense model, interleaved in one run, over pictures and questions."""
     sink = Sink(quiet=quiet, verbose=verbose)
     shown = _format(format, json=json)
-    chosen = arms_of(ArmOptions(method, action, ratio, budget, profile, arms, seed))
+    chosen = arms_of(ArmOptions(method, action, ratio, budget, profile, arms, seed, read_cuts(cuts)))
     if problem := check_writable(output):
         raise Failure(f"--output: {problem}")
     check = prepare(baseline, gate or [], strict, output)

@@ -21,9 +21,10 @@ def short(text: str, most: int) -> str:
 
 
 def title(arm: ArmPart) -> str:
-    """'nuwa prune', a profile's name, or 'dense'."""
-    name = f"{arm.method} {arm.action}" if arm.method and arm.action else arm.name
-    return short(name, LONGEST_NAME)
+    """'nuwa prune', 'fastv@3+5 reroute', a profile's name, or 'dense'."""
+    ending = f"-{arm.action}"
+    named = arm.method is not None and arm.name.endswith(ending)
+    return short(f"{arm.name.removesuffix(ending)} {arm.action}" if named else arm.name, LONGEST_NAME)
 
 
 def amount(arm: ArmPart) -> str:

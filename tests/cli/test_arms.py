@@ -27,6 +27,11 @@ def _names(**typed):
             {"arms": "fastv:prune,random", "budget": 64.0},
             ["dense", "fastv-prune", "random-prune", "random-reroute"],
         ),
+        ({"method": "pdrop", "ratio": 0.5, "cuts": (2, 7)}, ["dense", "pdrop@2+7-prune"]),
+        (
+            {"arms": "fastv@3:prune, fastv@3+5+8:reroute ,pdrop@ 2 + 7", "ratio": 0.5},
+            ["dense", "fastv@3-prune", "fastv@3+5+8-reroute", "pdrop@2+7-prune", "pdrop@2+7-reroute"],
+        ),
     ],
 )
 def test_arms_are_what_was_typed_with_dense_first(typed, names):
@@ -38,6 +43,15 @@ def test_every_arm_of_a_list_has_the_same_amount_and_seed():
     """--ratio, --budget and --seed hold for all."""
     arms = arms_of(ArmOptions(arms="random,fastv", ratio=0.5, seed=7))
     assert {(arm.choice.ratio, arm.choice.budget, arm.choice.seed) for arm in arms[1:]} == {(0.5, None, 7)}
+
+
+def test_an_arm_with_layers_decides_at_these_layers():
+    """What stands after @ are the layers of the schedule's stages, each arm's its own."""
+    from reroute_cli.schedules import Target
+
+    arms = arms_of(ArmOptions(arms="fastv@3+5+8:reroute,fastv:prune,nuwa@7:prune", ratio=0.5))
+    made = [arm.choice.build(Target(12, 0, 256, "clip_vision_model")) for arm in arms[1:]]
+    assert [[stage.layer for stage in schedule.stages] for schedule in made] == [[3, 5, 8], [1], [7]]
 
 
 def test_the_dense_arm_is_dense():
@@ -54,7 +68,7 @@ def test_the_dense_arm_is_dense():
     [
         ({"arms": "nuwa"}, "--ratio"),
         ({"arms": "", "ratio": 0.5}, "METHOD"),
-        ({"arms": "nuwa,,fastv", "ratio": 0.5}, "METHOD:ACTION"),
+        ({"arms": "nuwa,,fastv", "ratio": 0.5}, ":ACTION"),
         ({"arms": "nuwa:", "ratio": 0.5}, "prune or reroute"),
         ({"arms": "nuwa:drop", "ratio": 0.5}, "nuwa:drop"),
         ({"arms": "none", "ratio": 0.5}, "always there"),
@@ -63,6 +77,13 @@ def test_the_dense_arm_is_dense():
         ({"arms": "nuwa", "ratio": 0.5, "method": "fastv"}, "drop --method"),
         ({"arms": "nuwa", "ratio": 0.5, "action": "prune"}, "drop --action"),
         ({"arms": "nuwa", "ratio": 0.5, "profile": "pocket-prune"}, "drop --profile"),
+        ({"arms": "nuwa", "ratio": 0.5, "cuts": (3,)}, "drop --cuts"),
+        ({"arms": "fastv@:prune", "ratio": 0.5}, "fastv@:prune.* rising numbers, like 3[+]5[+]8"),
+        ({"arms": "fastv@3+x", "ratio": 0.5}, "'3[+]x' is no list"),
+        ({"arms": "fastv@5+3", "ratio": 0.5}, "'5[+]3' is no list"),
+        ({"arms": "@3", "ratio": 0.5}, "METHOD"),
+        ({"arms": "fastv:prune@3", "ratio": 0.5}, "fastv:prune@3"),
+        ({"arms": "fastv@3:prune,fastv@3", "ratio": 0.5}, "'fastv@3-prune'"),
         ({"arms": "nuwa", "ratio": 0.5, "budget": 64.0}, "--budget"),
         ({"ratio": 0.5}, "--method"),
         ({"method": "nuwa"}, "--ratio"),

@@ -3,8 +3,8 @@
 import pytest
 
 from reroute_cli.errors import UsageError
-from reroute_cli.schedules import ScheduleChoice, Target
-from routing import BudgetError, Schedule
+from reroute_cli.schedules import ScheduleChoice, Target, read_cuts
+from routing import BudgetError, Schedule, ScheduleError
 
 POCKET = Target(layers=12, first_layer=0, visual=256, vision_tower="clip_vision_model")
 
@@ -24,6 +24,9 @@ POCKET = Target(layers=12, first_layer=0, visual=256, vision_tower="clip_vision_
         ({"profile": "pocket-prune", "ratio": 0.5}, "--ratio"),
         ({"profile": "pocket-prune", "budget": 9.0}, "--budget"),
         ({"profile": "pocket-prune", "action": "prune"}, "--action"),
+        ({"profile": "pocket-prune", "cuts": (3,)}, "--cuts"),
+        ({"cuts": (3,)}, "--method"),
+        ({"method": "none", "cuts": (3,)}, "--cuts"),
         *[({"method": "fastv", "ratio": ratio}, str(ratio)) for ratio in (1.0, 1.5, -0.1, float("nan"))],
         *[({"method": "fastv", "budget": budget}, str(budget)) for budget in (0.0, -3.0, float("nan"))],
     ],
@@ -84,3 +87,67 @@ def test_a_profile_made_for_another_model_is_remarked_upon():
     assert "32 layers" in (choice.caveat("llava", 12) or "")
     assert choice.caveat("llava", 32) is None
     assert ScheduleChoice(method="fastv", ratio=0.5).caveat("llava", 12) is None
+
+
+def test_cuts_take_the_place_of_the_methods_own_layers():
+    """The stages stand where they were asked for, and the average is still the one of the ratio."""
+    own = ScheduleChoice(method="fastv", action="reroute", ratio=0.667).build(POCKET)
+    cut = ScheduleChoice(method="fastv", action="reroute", ratio=0.667, cuts=(3, 5, 8)).build(POCKET)
+    assert [stage.layer for stage in own.stages] != [3, 5, 8]
+    assert [stage.layer for stage in cut.stages] == [3, 5, 8]
+    assert cut.counts(256, 12) == (28, 28, 28)  # 3 * 256 + 9 * 28 = 12 * 0.333 * 256, rounded down
+    assert cut.average_tokens(256, 12) == pytest.approx(0.333 * 256, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem", "words"),
+    [
+        ({"method": "fastv", "cuts": (3, 12), "action": "reroute"}, ScheduleError, r"0\.\.11.*\[3, 12\]"),
+        ({"method": "fastv", "cuts": (3, 5)}, ScheduleError, r"one cut layer, got \[3, 5\]"),
+        ({"method": "nuwa", "cuts": (0,)}, ScheduleError, r"1\.\.11"),
+        ({"method": "fastv", "cuts": (8,)}, BudgetError, r"layer 8 of 12 .* nearest it reaches is 0\.3"),
+    ],
+    ids=str,
+)
+def test_cuts_that_the_model_or_the_method_has_no_room_for_are_refused(options, problem, words):
+    """The engine's sentence names the layers given and those that are there, or the nearest ratio."""
+    with pytest.raises(problem, match=words):
+        ScheduleChoice(ratio=0.5, **options).build(POCKET)
+
+
+def test_cuts_are_part_of_what_determines_an_answer():
+    """Equal methods at other layers have other identities; without cuts nothing is in it of them."""
+    plain, cut = (ScheduleChoice(method="fastv", ratio=0.5, cuts=cuts) for cuts in (None, (3,)))
+    assert cut.identity() == plain.identity() | {"cuts": [3]}
+    assert "cuts" not in plain.identity()
+
+
+@pytest.mark.parametrize(
+    ("text", "layers"), [(None, None), ("3", (3,)), ("3,5,8", (3, 5, 8)), (" 0 , 11 ", (0, 11))]
+)
+def test_a_list_of_layers_is_read(text, layers):
+    """Numbers from 0 that rise, with or without spaces."""
+    assert read_cuts(text) == layers
+
+
+@pytest.mark.parametrize("text", ["", ",", "3,", "x", "3.5", "-1", "5,3", "3,3", "3+5", "٣", "9" * 7, "3;5"])
+def test_what_is_no_list_of_layers_is_refused(text):
+    """One sentence with what was given and how it is written."""
+    with pytest.raises(UsageError, match=r"^--cuts '.*' is no list of decoder layers: .* like 3,5,8$"):
+        read_cuts(text)
+
+
+@pytest.mark.parametrize("command", [("ask", "x.png", "where?"), ("batch", "."), ("plan",), ("profile",)])
+def test_every_command_with_a_schedule_takes_cuts(run, fails, command):
+    """A list that is none is a usage error of each, before anything is opened or loaded."""
+    fails(run(*command, "--method", "fastv", "--ratio", "0.5", "--cuts", "3-5"), 2, "--cuts '3-5'")
+
+
+def test_plan_shows_stages_at_the_cuts(run):
+    """The option reaches the solver."""
+    import json
+
+    done = run(
+        "plan", "--method", "fastv", "--action", "reroute", "--ratio", "0.5", "--cuts", "3,5,8", "--json"
+    )
+    assert [stage["layer"] for stage in json.loads(done.stdout)["schedule"]["stages"]] == [3, 5, 8]
