@@ -91,6 +91,81 @@ BatchLimit = Annotated[
         rich_help_panel=_INPUT,
     ),
 ]
+Bench = Annotated[
+    str | None,
+    typer.Option(
+        "--bench",
+        metavar="NAME",
+        help="A benchmark; 'reroute eval --list' says which there are. By default scenes, which comes with "
+        "the package.",
+        show_default=False,
+        rich_help_panel=_INPUT,
+    ),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        metavar="SPLIT",
+        help="A split of the benchmark; by default its first.",
+        show_default=False,
+        rich_help_panel=_INPUT,
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="HUB_ID|FOLDER",
+        help="Where a hub benchmark is read from, in place of its own dataset.",
+        show_default=False,
+        rich_help_panel=_INPUT,
+    ),
+]
+TruthManifest = Annotated[
+    Path | None,
+    typer.Option(
+        "--manifest",
+        metavar="FILE",
+        help='Questions of your own as JSONL: {"image": ..., "question": ...} with the true "answer" or '
+        '"box" (pixels), perhaps "id" and "kind"; pictures are relative to the file.',
+        show_default=False,
+        rich_help_panel=_INPUT,
+    ),
+]
+QuestionLimit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        metavar="N",
+        callback=within(1, 1_000_000_000),
+        help="Questions at most, spread evenly over all; by default all.",
+        show_default=False,
+        rich_help_panel=_INPUT,
+    ),
+]
+LongestAnswer = Annotated[
+    int | None,
+    typer.Option(
+        "--max-new-tokens",
+        metavar="N",
+        callback=within(1, 4096),
+        help="Longest answer, 1 to 4096; by default the benchmark's, 64 for a manifest.",
+        show_default=False,
+        rich_help_panel=_RUN,
+    ),
+]
+KeptAnswers = Annotated[
+    Path | None,
+    typer.Option(
+        "--records",
+        metavar="FILE",
+        help="Keep every answer in this file of JSON lines and ask nothing that it holds already, whichever "
+        "command asked it: a run that was cut off goes on. Without it nothing is kept.",
+        show_default=False,
+        rich_help_panel=_OUTPUT,
+    ),
+]
 BatchSize = Annotated[
     int,
     typer.Option(

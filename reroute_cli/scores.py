@@ -77,10 +77,15 @@ def wilson(right: int, n: int) -> Share:
     """The share of `right` among n with Wilson's score interval; raises ValueError for no such share."""
     if not 0 <= right <= n or n == 0:
         raise ValueError(f"{right} of {n} is no share")
-    share, spread = right / n, _Z * _Z / n
+    return Share(right / n, *wilson_interval(right / n, n), n)
+
+
+def wilson_interval(share: float, n: float) -> tuple[float, float]:
+    """Wilson's 95% score interval of a share among n, which need not be whole."""
+    spread = _Z * _Z / n
     middle = (share + spread / 2) / (1 + spread)
     half = _Z * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return Share(share, max(0.0, middle - half), min(1.0, middle + half), n)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

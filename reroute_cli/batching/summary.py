@@ -92,7 +92,7 @@ class Tally:
         if self.answered:
             parts = {
                 "accuracy": self._accuracy(),
-                "means": self._means(),
+                "means": self.means(),
                 "latency": self._latency(),
                 "throughput": self._throughput(),
             }
@@ -122,7 +122,8 @@ class Tally:
         words = _share([found.right for found in self.words]) if self.words else None
         return AccuracyPart(words=words, boxes=_boxes(self.boxes) if self.boxes else None, reasons=reasons)
 
-    def _means(self) -> MeansPart:
+    def means(self) -> MeansPart:
+        """Means over the answers, of which there is one at least."""
         names = (
             "visual_tokens",
             "average_visual",

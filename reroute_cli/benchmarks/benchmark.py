@@ -27,12 +27,14 @@ class Wanted:
 class Questions:
     """The questions of one run. count: how many there will be, where that is known beforehand.
 
+    available: of how many they are, where that is known.
     source: where they come from, in a few words for reports: a hub id with its revision and split, a file.
     """
 
     items: Iterable[BatchItem]
     count: int | None
     source: dict[str, str]
+    available: int | None = None
 
 
 @dataclass(frozen=True)

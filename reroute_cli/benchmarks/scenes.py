@@ -7,7 +7,7 @@ from pathlib import Path
 from reroute_cli.batch_inputs import batch_items
 from reroute_cli.benchmarks.benchmark import Benchmark, Questions, Wanted
 from reroute_cli.images import as_text
-from reroute_cli.inputs import samples_manifest
+from reroute_cli.inputs import samples_manifest, spread
 
 HELD_OUT = "heldout"
 LONGEST_ANSWER = 32  # tokens; a box takes 11
@@ -15,8 +15,9 @@ LONGEST_ANSWER = 32  # tokens; a box takes 11
 
 def of_manifest(path: Path, limit: int | None) -> Questions:
     """The questions of a manifest, each with its truth."""
-    items = batch_items(None, None, path, limit).items
-    return Questions(items, len(items), {"manifest": as_text(str(path))})
+    items = batch_items(None, None, path, None).items
+    chosen = tuple(items[index] for index in spread(len(items), limit or len(items)))
+    return Questions(chosen, len(chosen), {"manifest": as_text(str(path))}, len(items))
 
 
 def _load(wanted: Wanted) -> Questions:

@@ -3,8 +3,9 @@
 A score is a function of sums: every picture contributes a few numbers, and the score is worked out from their
 totals. So it can be resampled by picture, which is what the intervals of differences do: questions about one
 picture are not independent of each other. All arms and scores of one set of rows share the same resamples, so
-differences are paired. Percentile bootstrap, seeded: the same rows give the same interval. Knows judged rows
-and arithmetic.
+differences are paired. Percentile bootstrap, seeded: the same rows give the same interval. The interval of a
+share is Wilson's, for as many questions as all of them are worth (see `design_effect`). Knows judged rows and
+arithmetic.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from reroute_cli.evaluation.trial import Row
 from reroute_cli.judges import Verdict
-from reroute_cli.scores import wilson
+from reroute_cli.scores import wilson_interval
 
 Numbers: TypeAlias = NDArray[np.float64]
 Judged: TypeAlias = tuple[Row, Verdict]
@@ -29,6 +30,7 @@ FEWEST_PICTURES = 6  # of fewer, no resample of a median reaches 95%; see stats.
 RESAMPLES = 4000
 _SEED = 20260612
 _AT_ONCE = 4_000_000  # resampled pictures held as floats at a time
+_NOTHING = 1e-12  # narrower than this, an interval is rounding
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Score:
     of: whether the score is of this question at all (a box is no word).
     count: what one picture's questions, those that it is of, add to the sums: always as many numbers.
     value: from sums (..., k) to scores (...); NaN where they are of nothing.
-    share: the score is the share of questions that are right, so McNemar's test applies to it.
+    share: the score is a share of its questions: each adds (0 or 1, 1), so McNemar's test applies to it.
     """
 
     name: str
@@ -52,11 +54,16 @@ class Score:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its 95% interval; low and high are None where there are too few pictures for one."""
+    """A value and its 95% interval; low and high are None where `reason` says why there is none.
+
+    effect: the design effect that Wilson's interval allows for; None where the interval is a bootstrap.
+    """
 
     value: float
     low: float | None
     high: float | None
+    reason: str = ""
+    effect: float | None = None
 
 
 class Pictures:
@@ -79,8 +86,9 @@ class Pictures:
         A share has Wilson's interval, which says something at 0 and 1 as well; any other score a bootstrap.
         """
         if score.share and (n := self.questions(score)):
-            found = wilson(int(self._sums(score, arm).sum(axis=0)[0]), n)
-            return Estimate(found.value, found.low, found.high)
+            sums = self._sums(score, arm)
+            share, effect = float(sums[:, 0].sum()) / n, design_effect(sums)
+            return Estimate(share, *wilson_interval(share, n / effect), effect=effect)
         return self._interval(score, score.value, [arm])
 
     def difference(self, score: Score, arm: int, base: int) -> Estimate | None:
@@ -95,6 +103,16 @@ class Pictures:
     def questions(self, score: Score) -> int:
         """How many questions the score is of."""
         return sum(score.of(row) for row in self.rows)
+
+    def pictures(self, score: Score) -> int:
+        """How many pictures those are about."""
+        return sum(any(score.of(row) for row in group) for group in self.groups)
+
+    def only(self, score: Score, arm: int, base: int) -> tuple[int, int]:
+        """How many questions count for the one arm alone, and how many for the other alone, in a share."""
+        asked = [row for row in self.rows if score.of(row)]
+        pairs = [tuple(score.count(_judged(score, [row], one))[0] for one in (arm, base)) for row in asked]
+        return sum(one > other for one, other in pairs), sum(other > one for one, other in pairs)
 
     def _sums(self, score: Score, arm: int) -> Numbers:
         """(pictures, k): what each picture adds."""
@@ -111,11 +129,13 @@ class Pictures:
         if np.isnan(value):
             return None
         if len(self.groups) < FEWEST_PICTURES:
-            return Estimate(value, None, None)
+            return Estimate(value, None, None, f"an interval needs {FEWEST_PICTURES} pictures or more")
         found = work(self._resampled(sums))
         tail = 100 * (1 - CONFIDENCE) / 2
-        low, high = np.nanpercentile(found, [tail, 100 - tail])
-        return Estimate(value, float(low), float(high))
+        low, high = (float(end) for end in np.nanpercentile(found, [tail, 100 - tail]))
+        if high - low < _NOTHING:
+            return Estimate(value, None, None, "every resample of the pictures gives the same value")
+        return Estimate(value, low, high)
 
     def _resampled(self, sums: Numbers) -> Numbers:
         """(resamples, k): the sums over the pictures of each resample."""
@@ -132,6 +152,22 @@ class Pictures:
         draws = np.random.default_rng(_SEED).integers(number, size=(self._resamples, number))
         counts = (np.bincount(row, minlength=number) for row in draws)
         return np.stack([np.minimum(count, 255).astype(np.uint8) for count in counts])
+
+
+def design_effect(sums: Numbers) -> float:
+    """How many times the variance of a share is that of as many independent questions; 1 at least.
+
+    sums: (pictures, 2): right answers and questions of each. The variance is the linearised one of a ratio
+    over pictures drawn with replacement. It can't be told where all or none are right, or of one picture:
+    it is 1 then.
+    """
+    right, questions = sums.sum(axis=0)
+    share, pictures = right / questions, int((sums[:, 1] > 0).sum())
+    alone = float(share * (1 - share) * questions) * questions / max(questions - 1, 1)
+    if pictures < 2 or alone <= 0:
+        return 1.0
+    spread = float(((sums[:, 0] - share * sums[:, 1]) ** 2).sum())
+    return float(max(1.0, pictures / (pictures - 1) * spread / alone))
 
 
 def _judged(score: Score, group: Sequence[Row], arm: int) -> list[Judged]:
@@ -171,8 +207,9 @@ def _right(verdict: Verdict) -> float:
 
 BOX_HIT = replace(mean_of("box_acc_at_05", "box Acc@0.5", is_box, _right), share=True)
 BOX_IOU = mean_of("box_mean_iou", "box mean IoU", is_box, lambda verdict: verdict.iou or 0.0)
-BOX_CENTRE = mean_of(
-    "box_centre_inside", "box centre inside", is_box, lambda verdict: float(bool(verdict.centre))
+BOX_CENTRE = replace(
+    mean_of("box_centre_inside", "box centre inside", is_box, lambda verdict: float(bool(verdict.centre))),
+    share=True,
 )
 WORDS_RIGHT = replace(mean_of("words_right", "answers right", is_words, _right), share=True)
 

@@ -15,16 +15,20 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
+from pydantic import ValidationError
+
 from reroute_cli.arms import Arm
 from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.batching.loop import BatchRun
+from reroute_cli.batching.loop import BatchRun, Outcome
 from reroute_cli.batching.prepare import Request, make_request
 from reroute_cli.batching.session import keep
 from reroute_cli.batching.summary import Tally
 from reroute_cli.errors import Failure
+from reroute_cli.evaluation.fingerprint import Fingerprint
 from reroute_cli.judges import Truth, Verdict, judge
 from reroute_cli.models import Loaded
 from reroute_cli.record_file import RecordFile
+from reroute_cli.records.answer import AnswerRecord, SchedulePart
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +73,33 @@ class Course:
     waiting_s: float
 
 
+@dataclass
+class Schedules:
+    """The schedules of one arm. first: of the first answered item; digests: of all of them."""
+
+    first: SchedulePart | None = None
+    digests: set[str] = field(default_factory=set)
+
+    def note(self, record: dict[str, Any]) -> None:
+        """One more record, perhaps of a failed item, which has no schedule."""
+        if (made := record["schedule"]) is not None:
+            self.first = self.first or SchedulePart.model_validate(made)
+            self.digests.add(made["digest"])
+
+
 @dataclass(frozen=True)
 class Trial:
-    """Everything that was asked and said. costs: what each arm's answers took, summed up as in a batch."""
+    """Everything that was asked and said. costs: what each arm's answers took, summed up as in a batch.
+
+    items_digest: SHA-256 over what was asked: ids, pictures, questions, truths; the same under any model.
+    """
 
     arms: tuple[Arm, ...]
     request: Request
     rows: tuple[Row, ...]
     costs: tuple[Tally, ...]
+    schedules: tuple[Schedules, ...]
+    items_digest: str
     course: Course
 
     @property
@@ -129,18 +152,34 @@ def hold_trial(
     done: called after every answer.
     """
     request = make_request(loaded, [arm.choice for arm in arms], max_new_tokens, batch_size)
-    run, sheet, costs = BatchRun(request), _Sheet(len(arms)), tuple(Tally() for _ in arms)
+    run, sheet, mark = BatchRun(request), _Sheet(len(arms)), Fingerprint()
+    costs, schedules = tuple(Tally() for _ in arms), tuple(Schedules() for _ in arms)
     start, answered, resumed = perf_counter(), 0, 0
-    with closing(run.outcomes(_with_truth(items), file.is_done)) as outcomes:
+    with closing(run.outcomes(mark.of(_with_truth(items)), file.is_done)) as outcomes:
         for outcome in outcomes:
-            record = file.get(keep(outcome, file))
+            record = _kept(outcome, file)
             costs[outcome.ask].add(record, outcome.item)
+            schedules[outcome.ask].note(record)
             sheet.note(outcome.ask, outcome.item.without_data(), _said(record, outcome.item))
             resumed += outcome.record is None
             answered += outcome.record is not None and outcome.record.error is None
             done()
     course = Course(answered, resumed, perf_counter() - start, run.waiting.seconds)
-    return Trial(tuple(arms), request, tuple(sheet.rows()), costs, course)
+    return Trial(tuple(arms), request, tuple(sheet.rows()), costs, schedules, mark.digest(), course)
+
+
+def _kept(outcome: Outcome, file: RecordFile) -> dict[str, Any]:
+    """The record that counts; one that another run has written, perhaps changed since, is checked."""
+    record = file.get(keep(outcome, file))
+    if outcome.record is None:
+        try:
+            AnswerRecord.model_validate(record)
+        except ValidationError as error:
+            raise Failure(
+                f"'{file.path}' has a record of '{outcome.item.id}' that is no whole answer: "
+                "drop its line, or name another file"
+            ) from error
+    return record
 
 
 @contextmanager

@@ -5,6 +5,8 @@ Knows blocks; not what they say.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from reroute_cli.exports.text import markdown
 from reroute_cli.records.report import Report
 from reroute_cli.reporting.blocks import Block, Say, Tone
@@ -15,11 +17,15 @@ _MARKS = {Tone.HEADLINE: "**{}**", Tone.WARNING: "⚠ {}", Tone.NOTE: "- {}"}
 
 def report_markdown(report: Report, *, verbose: bool = False) -> str:
     """The page as Markdown."""
-    blocks = page(report, verbose=verbose)
+    return blocks_markdown(page(report, verbose=verbose))
+
+
+def blocks_markdown(blocks: Sequence[Block]) -> str:
+    """Any page of blocks as Markdown."""
     return "\n".join(_gap(blocks, index) + _written(block) for index, block in enumerate(blocks))
 
 
-def _gap(blocks: list[Block], index: int) -> str:
+def _gap(blocks: Sequence[Block], index: int) -> str:
     """An empty line between blocks, but between the notes of one list."""
     pair = blocks[max(0, index - 1) : index + 1]
     listed = all(isinstance(block, Say) and block.tone is Tone.NOTE for block in pair)

@@ -61,11 +61,12 @@ def _workload(work: Work, new_tokens: int, seed: int) -> WorkloadPart:
         for task in work.tasks
     ]
     return WorkloadPart(
-        model=_model(work.loaded), items=items, new_tokens=new_tokens, batch_size=1, seed=seed
+        model=workload_model(work.loaded), items=items, new_tokens=new_tokens, batch_size=1, seed=seed
     )
 
 
-def _model(loaded: Loaded) -> WorkloadModel:
+def workload_model(loaded: Loaded) -> WorkloadModel:
+    """Which model ran, and how, as reports say it."""
     folder = Path(loaded.name).expanduser()
     in_folder = loaded.name != POCKET and folder.is_dir()
     return WorkloadModel(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from reroute_cli.records.report import Report
@@ -13,8 +14,12 @@ _STYLES = {Tone.HEADLINE: STRONG, Tone.WARNING: "yellow", Tone.NOTE: DIM}
 
 
 def report_page(report: Report, *, verbose: bool = False) -> Page:
-    """The page, with an empty line around every table and between different tones."""
-    blocks = page(report, verbose=verbose)
+    """The page of a report."""
+    return drawn_page(page(report, verbose=verbose))
+
+
+def drawn_page(blocks: Sequence[Block]) -> Page:
+    """Any page, with an empty line around every table and between different tones."""
     drawn: Page = [_drawn(blocks[0])]
     for before, block in pairwise(blocks):
         drawn += [plain("")] * _apart(before, block) + [_drawn(block)]
