@@ -23,13 +23,17 @@ DEFAULT_ITEMS = 12
 
 @dataclass(frozen=True)
 class Item:
-    """One question about one picture. image: as written. path: where that is. where: its line, if any."""
+    """One question about one picture. image: as written. path: where that is. where: its line, if any.
+
+    data: the picture's bytes, where it comes from no file.
+    """
 
     id: str
     image: str
     path: str
     question: str
     where: str = ""
+    data: bytes | None = None
 
 
 @dataclass(frozen=True)

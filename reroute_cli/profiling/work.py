@@ -36,7 +36,8 @@ class Task:
 
     def preprocess(self, loaded: Loaded) -> float:
         """Seconds to make the prompt anew from the opened picture; opening it is not timed."""
-        return build_prompt(loaded.processor, [open_picture(self.item.path)], self.item.question).seconds
+        picture = open_picture(self.item.path, self.item.data)
+        return build_prompt(loaded.processor, [picture], self.item.question).seconds
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def prepare(loaded: Loaded, items: Sequence[Item], arms: tuple[Arm, ...], new_to
 
 def _task(loaded: Loaded, item: Item, arms: Sequence[Arm], new_tokens: int) -> Task:
     with told(item):
-        picture = open_picture(item.path)
+        picture = open_picture(item.path, item.data)
         prompt = build_prompt(loaded.processor, [picture], item.question)
         run.check_context(loaded, prompt, new_tokens)
         visual = count_visual(loaded, prompt)
