@@ -1,6 +1,7 @@
 """The run: items in order, gathered into batches, answered, and handed out one record after the other.
 
-Where several schedules are asked, each batch goes through all of them before the next one (A B A B).
+Where several schedules are asked, each batch goes through all of them before the next one (A B A B). Items
+share a pass where their schedules are equal; where those differ from item to item, more items are gathered.
 
 A batch that does not fit the device is cut in two and tried again, and the next ones stay that small until
 eight of them have fitted; whatever else fails is cut down in the same way to the one item that is to blame.
@@ -13,7 +14,7 @@ import gc
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import islice
 from typing import TypeGuard
 
 from reroute_cli.batch_inputs import BatchItem
@@ -26,6 +27,7 @@ from reroute_cli.records.answer import AnswerRecord, FailedAnswer
 from routing import Schedule
 
 _FITTING = 8  # batches that fit in a row, before larger ones are tried again
+_GATHERED = 4  # batches, at most, of items of several schedules that are sorted into passes together
 
 
 @dataclass(frozen=True)
@@ -71,19 +73,9 @@ class BatchRun:
     def outcomes(self, items: Iterable[BatchItem], is_done: Callable[[str], bool]) -> Generator[Outcome]:
         """What becomes of every item, batch by batch, ask by ask, each time in the items' order."""
         with closing(entries(self._request, items, is_done, self.waiting)) as made:
-            group: list[Entry] = []
-            for entry in made:
-                group.append(entry)
-                ready = sum(isinstance(one, Ready) for one in group)
-                if ready in (0, self._request.batch_size):
-                    yield from self._through(group)
-                    group = []
-            yield from self._through(group)
-
-    def _through(self, group: list[Entry]) -> Iterator[Outcome]:
-        """The outcomes of a group under one ask after the other."""
-        for ask in range(len(self._request.asks)):
-            yield from self._under(ask, group)
+            for group in _groups(made, self._request.batch_size):
+                for ask in range(len(self._request.asks)):
+                    yield from self._under(ask, group)
 
     def _under(self, ask: int, group: list[Entry]) -> Iterator[Outcome]:
         answers = self._answers(ask, [entry for entry in group if _is_open(entry, ask)])
@@ -97,10 +89,19 @@ class BatchRun:
             yield Outcome(keyed.item, ask, keyed.keys[ask], record)
 
     def _answers(self, ask: int, items: list[Ready]) -> Iterator[AnswerRecord | FailedAnswer]:
-        """A record for each item. Neighbours of one schedule share a pass, as many as fit now."""
-        for _, sharing in groupby(items, lambda item: item.schedules[ask]):
-            while batch := list(islice(sharing, self._sizes[ask].now)):
-                yield from self._halved(ask, batch, 0)
+        """A record for each item, in their order. Those of one schedule share passes."""
+        sharing: dict[Schedule | str, list[Ready]] = {}
+        for item in items:
+            sharing.setdefault(item.schedules[ask], []).append(item)
+        passes = {schedule: self._sharing(ask, alike) for schedule, alike in sharing.items()}
+        for item in items:
+            yield next(passes[item.schedules[ask]])
+
+    def _sharing(self, ask: int, items: list[Ready]) -> Iterator[AnswerRecord | FailedAnswer]:
+        """A record for each item of one schedule, as many in a pass as fit now."""
+        waiting = iter(items)
+        while batch := list(islice(waiting, self._sizes[ask].now)):
+            yield from self._halved(ask, batch, 0)
 
     def _halved(self, ask: int, items: list[Ready], halvings: int) -> Iterator[AnswerRecord | FailedAnswer]:
         """A record for each item of a batch; each half is handed out before the next one is tried."""
@@ -128,6 +129,27 @@ class BatchRun:
             self._sizes[ask].too_large(len(items))
             _free(self._request.loaded.device)
         return problem
+
+
+def _groups(made: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
+    """Entries in order, gathered until a pass of `size` is full, or several where schedules differ."""
+    group: list[Entry] = []
+    ready: list[Ready] = []
+    for entry in made:
+        group.append(entry)
+        if isinstance(entry, Ready):
+            ready.append(entry)
+        if not ready or _is_enough(ready, size):
+            yield group
+            group, ready = [], []
+    yield group
+
+
+def _is_enough(ready: list[Ready], size: int) -> bool:
+    """Whether these items fill passes of one schedule, or are as many as are gathered at most."""
+    if len(ready) % size:
+        return False
+    return len(ready) == _GATHERED * size or len({item.schedules for item in ready}) == 1
 
 
 def _is_open(entry: Entry, ask: int) -> TypeGuard[Ready]:

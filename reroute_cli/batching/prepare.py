@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from profiles.errors import ProfileError
 from reroute_cli import run
@@ -65,11 +65,15 @@ class Keys:
 
 @dataclass(frozen=True)
 class Keyed:
-    """An item and its keys, one set for each ask. error: why the picture has no content."""
+    """An item and its keys, one set for each ask.
+
+    error: why the picture has no content. digest: of the content that the keys are made of.
+    """
 
     item: BatchItem
     keys: tuple[Keys, ...]
     error: str | None = None
+    digest: str = ""
 
     @property
     def done(self) -> bool:
@@ -145,7 +149,8 @@ def _keyed(
             continue
         copy = seen[digest, item.question]
         seen[digest, item.question] += 1
-        yield Keyed(item, tuple(_keys(ask, item, digest, copy, is_done) for ask in request.asks))
+        keys = tuple(_keys(ask, item, digest, copy, is_done) for ask in request.asks)
+        yield Keyed(item, keys, digest=digest)
 
 
 def _keys(ask: Ask, item: BatchItem, digest: str, copy: int, is_done: Callable[[str], bool]) -> Keys:
@@ -161,30 +166,33 @@ class _Preparer:
         self._processor = threading.Lock()  # tokenizers must not be entered twice at once
 
     def prepare(self, keyed: Keyed) -> Entry:
-        """The item as it goes on: ready, broken, or done before."""
+        """The item as it goes on: ready, broken, or done before; its picture's bytes are not kept."""
+        lean = replace(keyed, item=keyed.item.without_data())
         if keyed.done:
-            return keyed
+            return lean
         if keyed.error is not None:
-            return Broken(keyed, keyed.error)
+            return Broken(lean, keyed.error)
         try:
-            return self._ready(keyed)
+            return self._ready(keyed, lean)
         except Exception as error:  # noqa: BLE001  one item's failure is a record, not the end of the run
-            return Broken(keyed, sentence_of(error))
+            return Broken(lean, sentence_of(error))
 
-    def _ready(self, keyed: Keyed) -> Ready:
+    def _ready(self, keyed: Keyed, lean: Keyed) -> Ready:
         loaded, request = self._request.loaded, self._request
         item = keyed.item
         picture = open_picture(item.path, item.data)
+        if picture.digest != keyed.digest:
+            raise Failure(f"'{item.image}' changed while it was read: ask again once it stays as it is")
         box = item.truth.box if item.truth else None
         if box is not None and (problem := misplaced(box, picture.size)):
-            raise Failure(f"{item.where}: {problem}")
+            raise Failure(f"{item.where or repr(item.id)}: {problem}")
         with self._processor:
             prompt = build_prompt(loaded.processor, [picture], item.question)
         run.check_context(loaded, prompt, request.max_new_tokens)
         visual = count_visual(loaded, prompt)
         target = target_of(loaded, visual)
         schedules = tuple(_schedule(ask.choice, target) for ask in request.asks)
-        return Ready(keyed, picture.size, prompt, schedules, visual)
+        return Ready(lean, picture.size, prompt, schedules, visual)
 
 
 def _schedule(choice: ScheduleChoice, target: Target) -> Schedule | str:

@@ -49,7 +49,22 @@ def test_the_work_is_done_while_somebody_else_is_busy():
     assert waiting.seconds - before < 0.04
 
 
-def test_a_closed_iterator_leaves_no_work_behind():
+def test_waiting_for_the_things_themselves_counts():
+    """Where what is worked on comes slowly, its taker waits for it as for the work."""
+
+    def things():
+        for number in range(3):
+            time.sleep(0.05)
+            yield number
+
+    waiting = Waiting()
+    for _ in ahead(str, things(), workers=2, depth=2, waiting=waiting):
+        time.sleep(0.1)
+    assert 0.14 <= waiting.seconds < 0.25
+
+
+@pytest.mark.parametrize("waiting", [None, Waiting()], ids=["unwatched", "watched"])
+def test_a_closed_iterator_leaves_no_work_behind(waiting):
     """What was not begun is dropped, and no thread stays."""
     done = []
 
@@ -57,7 +72,7 @@ def test_a_closed_iterator_leaves_no_work_behind():
         time.sleep(0.02)
         done.append(number)
 
-    made = ahead(work, range(50), workers=1, depth=50)
+    made = ahead(work, range(50), workers=1, depth=50, waiting=waiting)
     next(made)
     made.close()
     time.sleep(0.2)
