@@ -61,15 +61,35 @@ def open_picture(path: str, data: bytes | None = None) -> Picture:
     shown = as_text(path)
     data = _read(path, shown) if data is None else data
     pixels = _decode(shown, data)
-    width, height = pixels.size
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise Failure(f"'{shown}' is {width} × {height}: crop it to sides at most {MAX_ASPECT} : 1")
+    _check_sides(shown, pixels)
     return Picture(path, pixels, hashlib.sha256(data).hexdigest())
+
+
+def as_seen(image: Image.Image, shown: str) -> Image.Image:
+    """An image that Pillow has opened already, as a model should see it; raises what open_picture does."""
+    _check_pixels(image)
+    pixels = _rgb(_upright(image))
+    _check_sides(shown, pixels)
+    return pixels
 
 
 def digest_of(path: str, data: bytes | None = None) -> str:
     """SHA-256 of a picture file's bytes, without decoding them; takes and raises what open_picture does."""
     return hashlib.sha256(_read(path, as_text(path)) if data is None else data).hexdigest()
+
+
+def begins_like_a_picture(path: str) -> bool:
+    """Whether a file's first bytes are those of a format that is read; nothing is decoded.
+
+    What the system refuses to open, or what is recognised but absurd, counts as one: opening it says why.
+    """
+    try:
+        with _unwarned(), Image.open(path, formats=_formats()):
+            return True
+    except UnidentifiedImageError:
+        return False
+    except Exception:  # noqa: BLE001  a bomb, no permission, or whatever the damage provokes
+        return True
 
 
 def as_text(path: str) -> str:
@@ -111,8 +131,7 @@ def _check_file(shown: str, mode: int, size: int) -> None:
 
 def _decode(shown: str, data: bytes) -> Image.Image:
     """The first frame, upright, as RGB."""
-    Image.init()
-    formats = [name for name in FORMATS if name in Image.OPEN]  # a lean Pillow may lack one
+    formats = _formats()
     try:
         with _unwarned(), Image.open(io.BytesIO(data), formats=formats) as image:
             _check_pixels(image)
@@ -129,6 +148,18 @@ def _decode(shown: str, data: bytes) -> Image.Image:
     except Exception as error:
         # Pillow's decoders meet broken files with OSError, SyntaxError, ValueError, struct.error, ...
         raise Failure(f"'{shown}' is damaged: {str(error) or type(error).__name__}; save it anew") from error
+
+
+def _formats() -> list[str]:
+    """FORMATS, but for those that a lean Pillow lacks."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _check_sides(shown: str, pixels: Image.Image) -> None:
+    width, height = pixels.size
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise Failure(f"'{shown}' is {width} × {height}: crop it to sides at most {MAX_ASPECT} : 1")
 
 
 @contextmanager

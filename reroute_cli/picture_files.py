@@ -1,8 +1,11 @@
-"""Which files of a folder are pictures, by their names, in an order that does not change.
+"""Which files of a folder are pictures, in an order that does not change.
+
+A name with a suffix says it. A file whose name has none, as in folders that are named after digests, is a
+picture where Pillow knows its first bytes; no other file is opened.
 
 Folders in it are walked, folders that links lead to as well, each once: a link that leads back up to a folder
 around it, or to a folder that was walked, is not followed. A linked picture is found once, under its own name
-where that is in the folder. Hidden names are passed over. Opens no file.
+where that is in the folder and says what it is, else under the first link's. Hidden names are passed over.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from reroute_cli.images import begins_like_a_picture
 
 SUFFIXES = frozenset(
     (
@@ -60,6 +65,8 @@ def find_pictures(folder: Path) -> Found:
                 walk.enter(target, name)
     for name, target in sorted(walk.file_links):
         walk.add_linked(name, target)
+    for name, target in [*sorted(walk.unnamed), *sorted(walk.unnamed_links)]:
+        walk.add_unnamed(name, target)
     return Found(tuple(sorted(walk.pictures)), walk.skipped, tuple(sorted(walk.unreadable)))
 
 
@@ -75,6 +82,10 @@ class _Walk:
     linked: set[str] = field(default_factory=set)
     folder_links: list[tuple[Name, str, str]] = field(default_factory=list)  # name, folder it is in, target
     file_links: list[tuple[Name, str]] = field(default_factory=list)
+    unnamed: list[tuple[Name, str]] = field(
+        default_factory=list
+    )  # files without a suffix, and links so called
+    unnamed_links: list[tuple[Name, str]] = field(default_factory=list)
 
     def enter(self, place: str, name: Name) -> None:
         """Walk a real folder that is called `name`, and real folders in it, but for those walked before."""
@@ -89,10 +100,8 @@ class _Walk:
                     waiting.append((entry.path, (*name, entry.name)))
                 elif entry.is_symlink():
                     self._add_link(entry, (*name, entry.name), place)
-                elif entry.is_file(follow_symlinks=False) and is_picture_name(entry.name):
-                    self.pictures.append((*name, entry.name))
                 else:
-                    self.skipped += 1
+                    self._add_file(entry, (*name, entry.name))
 
     def _entries(self, place: str, name: Name) -> Iterator[os.DirEntry[str]]:
         """What is in a folder but for hidden things, which are counted."""
@@ -106,6 +115,16 @@ class _Walk:
         self.skipped += len(entries) - len(shown)
         yield from shown
 
+    def _add_file(self, entry: os.DirEntry[str], name: Name) -> None:
+        """Take a file by its name, or keep it for later where that says nothing; a pipe is no file."""
+        regular = entry.is_file(follow_symlinks=False)
+        if regular and is_picture_name(entry.name):
+            self.pictures.append(name)
+        elif regular and _has_no_suffix(entry.name):
+            self.unnamed.append((name, entry.path))
+        else:
+            self.skipped += 1
+
     def _add_link(self, entry: os.DirEntry[str], name: Name, holder: str) -> None:
         """Keep a link for later; one that leads nowhere may be called a picture, and fails to open."""
         try:
@@ -118,6 +137,8 @@ class _Walk:
             self.folder_links.append((name, holder, os.path.realpath(entry.path)))
         elif stat.S_ISREG(kind) and is_picture_name(entry.name):
             self.file_links.append((name, os.path.realpath(entry.path)))
+        elif stat.S_ISREG(kind) and _has_no_suffix(entry.name):
+            self.unnamed_links.append((name, os.path.realpath(entry.path)))
         else:
             self.skipped += 1
 
@@ -127,13 +148,32 @@ class _Walk:
 
     def add_linked(self, name: Name, target: str) -> None:
         """Take a linked file that was not found under its own name, nor through another link."""
-        folder, file = os.path.split(target)
-        own = folder in self.walked and is_picture_name(file) and not file.startswith(".")
-        if not own and target not in self.linked:
+        if not self._is_found(target):
             self.linked.add(target)
             self.pictures.append(name)
+
+    def add_unnamed(self, name: Name, target: str) -> None:
+        """Take what is called by no suffix where its content is a picture's that was not found otherwise."""
+        if self._is_found(target):
+            return
+        if begins_like_a_picture(target):
+            self.linked.add(target)
+            self.pictures.append(name)
+        else:
+            self.skipped += 1
+
+    def _is_found(self, target: str) -> bool:
+        """Whether a file was taken under its own name, which says that it is a picture, or through a link."""
+        folder, file = os.path.split(target)
+        own = folder in self.walked and is_picture_name(file) and not file.startswith(".")
+        return own or target in self.linked
 
 
 def is_picture_name(name: str) -> bool:
     """Whether a file is called as pictures are."""
     return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122  no Path for each of a million names
+
+
+def _has_no_suffix(name: str) -> bool:
+    """Whether a name says nothing about the file."""
+    return not os.path.splitext(name)[1]  # noqa: PTH122

@@ -85,6 +85,78 @@ def test_what_is_no_picture_is_counted(tree):
     assert (found.pictures, found.skipped) == ((("first.png",),), 6)
 
 
+@pytest.fixture
+def drawn_as(tmp_path):
+    """A function that writes a small picture of a format under a name beside or in `top`."""
+
+    def make(name, kind="PNG"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L" if kind == "PPM" else "RGB", (16, 16), 7).save(path, kind)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_name_without_a_suffix_is_a_picture_by_its_content(tree, drawn_as, kind):
+    """Every format that is read is known by its first bytes; it stands in the order of names."""
+    if kind not in Image.SAVE:
+        pytest.skip(f"this Pillow writes no {kind}")
+    drawn_as("top/0a4d55a8", kind)
+    found = find_pictures(tree("top/2f9c"))
+    assert (found.pictures, found.skipped) == ((("0a4d55a8",), ("first.png",)), 1)
+
+
+def test_only_files_without_a_suffix_are_opened(tree, drawn_as, monkeypatch):
+    """A suffix says enough, and so does a dot in front; what has none is opened once."""
+    for name in ("top/digest", "top/x.png", "top/x.data", "top/.hidden", "top/digest.v2"):
+        drawn_as(name)
+    opened, real = [], Image.open
+    monkeypatch.setattr(Image, "open", lambda path, **more: opened.append(path) or real(path, **more))
+    found = find_pictures(tree())
+    assert found.pictures == (("digest",), ("first.png",), ("x.png",))
+    assert (found.skipped, [Path(path).name for path in opened]) == (3, ["digest"])
+
+
+def test_a_link_that_says_picture_names_a_file_that_does_not(tree, drawn_as):
+    """As in a hub cache: blobs called by digests, and readable names that link to them."""
+    for name in ("top/blobs/aa", "top/blobs/bb", "top/blobs/cc"):
+        drawn_as(name)
+    folder = tree("top/blobs/dd")
+    for name, target in (("one.png", "aa"), ("two.png", "aa"), ("plain", "bb"), ("text", "dd")):
+        link(folder, f"names/{name}", folder / "blobs" / target)
+    found = find_pictures(folder)
+    assert found.pictures == (("blobs", "bb"), ("blobs", "cc"), ("first.png",), ("names", "one.png"))
+    assert found.skipped == 2
+
+
+def test_links_without_a_suffix_lead_to_pictures_once(tree, drawn_as):
+    """Outside the folder the first link's name counts; what has a name in it is not found twice."""
+    target = drawn_as("out/blob")
+    folder = tree()
+    for name in ("b", "a"):
+        link(folder, name, target)
+    link(folder, "c", folder / "first.png")
+    found = find_pictures(folder)
+    assert (found.pictures, found.skipped) == ((("a",), ("first.png",)), 0)
+
+
+def test_what_cannot_be_looked_into_is_not_passed_over(tree, drawn_as, monkeypatch):
+    """A file that the system refuses, or that unpacks to too much, is told when it is opened."""
+    path, real = drawn_as("top/large"), Image.open
+
+    def refusing(path, **more):
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return real(path, **more)
+
+    monkeypatch.setattr(Image, "open", refusing)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert path.exists()
+    assert names(tree("top/locked")) == ["first.png", "large", "locked"]
+
+
 def test_hidden_names_are_counted_and_not_entered(tree):
     """A hidden file is one, a hidden folder is one however much it holds; a hidden top folder was meant."""
     folder = tree("top/.a.png", "top/.git/b.png", "top/.git/c/d.png", "top/s/._first.png")
