@@ -90,7 +90,7 @@ def _from_files(name: str, options: LoadOptions, device: str) -> Loaded:
         model = _load_model(source, config, options, device)
     loaded = _loaded(name, model, processor, options, device)
     revision = source.revision or getattr(model.config, "_commit_hash", None)
-    return replace(loaded, revision=revision, config_digest=_digest(raw))
+    return replace(loaded, revision=revision, config_digest=config_digest(raw))
 
 
 def _from_numbers(entry: ModelEntry, options: LoadOptions, device: str) -> Loaded:
@@ -103,7 +103,7 @@ def _from_numbers(entry: ModelEntry, options: LoadOptions, device: str) -> Loade
         processor = build_processor(entry.processor, config.get_text_config().vocab_size)
         model = build_model(options.model, config, _settings(options, device), device, options.seed)
     loaded = _loaded(entry.hub, model, processor, options, device)
-    return replace(loaded, config_digest=_digest(entry.config))
+    return replace(loaded, config_digest=config_digest(entry.config))
 
 
 def _loaded(name: str, model: Any, processor: Any, options: LoadOptions, device: str) -> Loaded:
@@ -126,7 +126,8 @@ def _loaded(name: str, model: Any, processor: Any, options: LoadOptions, device:
     )
 
 
-def _digest(config: Mapping[str, Any]) -> str:
+def config_digest(config: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of what a config.json says, however it is laid out."""
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
