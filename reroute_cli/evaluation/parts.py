@@ -30,15 +30,19 @@ def whole(rows: Iterable[Row]) -> Pictures:
 
 
 def twin(arms: Sequence[Arm], place: int) -> int | None:
-    """The arm that prunes what this one reroutes: the same method and amount; None where there is none."""
-    mine = arms[place]
-    if mine.action != "reroute":
+    """The arm that prunes what this one reroutes: the same method, decision layers as typed, and amount.
+
+    None where there is none.
+    """
+    if arms[place].action != "reroute":
         return None
-    for other, arm in enumerate(arms):
-        same = (arm.choice.ratio, arm.choice.budget) == (mine.choice.ratio, mine.choice.budget)
-        if arm.method == mine.method and arm.action == "prune" and same:
-            return other
-    return None
+    pruning = (other for other, arm in enumerate(arms) if arm.action == "prune")
+    return next((other for other in pruning if _deed(arms[other]) == _deed(arms[place])), None)
+
+
+def _deed(arm: Arm) -> tuple[object, ...]:
+    """All of a schedule but its action."""
+    return arm.choice.method, arm.choice.cuts, arm.choice.ratio, arm.choice.budget
 
 
 def scores_part(pictures: Pictures, scores: Sequence[Score], arms: Sequence[Arm], place: int) -> ScoresPart:
@@ -113,6 +117,7 @@ def choice_part(arm: Arm) -> ArmChoicePart:
         profile=arm.name if arm.choice.profile is not None else None,
         ratio=arm.choice.ratio,
         budget=arm.choice.budget,
+        cuts=None if arm.choice.cuts is None else list(arm.choice.cuts),
     )
 
 
@@ -125,7 +130,13 @@ def made_part(schedules: Schedules, tally: Tally) -> MadePart:
     missing = {
         name: NO_ANSWER for name, value in (("achieved_ratio", ratio), ("first", first)) if value is None
     }
-    return MadePart(schedules=len(schedules.digests), achieved_ratio=ratio, first=first, reasons=missing)
+    return MadePart(
+        schedules=len(schedules.digests),
+        cut=schedules.cut,
+        achieved_ratio=ratio,
+        first=first,
+        reasons=missing,
+    )
 
 
 def cost_part(tally: Tally) -> CostPart | None:

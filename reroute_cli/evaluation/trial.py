@@ -23,6 +23,7 @@ from reroute_cli.batching.loop import BatchRun, Outcome
 from reroute_cli.batching.prepare import Request, make_request
 from reroute_cli.batching.session import keep
 from reroute_cli.batching.summary import Tally
+from reroute_cli.boxes import Box
 from reroute_cli.errors import Failure
 from reroute_cli.evaluation.fingerprint import Fingerprint
 from reroute_cli.judges import Truth, Verdict, judge
@@ -33,11 +34,15 @@ from reroute_cli.records.answer import AnswerRecord, SchedulePart
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One arm's answer to one item. verdict: None where there is an error, which is one sentence."""
+    """One arm's answer to one item. verdict: None where there is an error, which is one sentence.
+
+    box: the first one in the answer, in pixels of the picture, where it has any.
+    """
 
     answer: str
     verdict: Verdict | None
     error: str | None
+    box: Box | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +80,21 @@ class Course:
 
 @dataclass
 class Schedules:
-    """The schedules of one arm. first: of the first answered item; digests: of all of them."""
+    """The schedules of one arm. first: of the first answered item; digests: of all of them.
+
+    cut: how many answers the limit of new tokens ended.
+    """
 
     first: SchedulePart | None = None
     digests: set[str] = field(default_factory=set)
+    cut: int = 0
 
     def note(self, record: dict[str, Any]) -> None:
         """One more record, perhaps of a failed item, which has no schedule."""
         if (made := record["schedule"]) is not None:
             self.first = self.first or SchedulePart.model_validate(made)
             self.digests.add(made["digest"])
+            self.cut += record["tokens"]["finish"] == "length"
 
 
 @dataclass(frozen=True)
@@ -207,5 +217,6 @@ def _said(record: dict[str, Any], item: BatchItem) -> Said:
     if record["error"] is not None:
         return Said("", None, record["error"])
     assert item.truth is not None
-    boxes = [tuple(box) for box in record["boxes"] or ()]
-    return Said(record["answer"], judge(record["answer"], boxes, item.truth), None)
+    boxes: list[Box] = [tuple(box) for box in record["boxes"] or ()]
+    verdict = judge(record["answer"], boxes, item.truth)
+    return Said(record["answer"], verdict, None, boxes[0] if boxes else None)

@@ -77,21 +77,27 @@ class CostPart(MeansPart):
 
 
 class ArmChoicePart(Part):
-    """Which schedule an arm is. ratio: reduction ratio asked for. All null for the dense arm."""
+    """Which schedule an arm is. ratio: reduction ratio asked for. All null for the dense arm.
+
+    cuts: the decision layers, where they were chosen in place of the method's own.
+    """
 
     method: str | None
     action: str | None
     profile: str | None
     ratio: float | None
     budget: float | None
+    cuts: list[int] | None
 
 
 class MadePart(Section):
     """What became of an arm's choice. first: the schedule of the first answered item, with its stages.
 
     achieved_ratio: over all answers. schedules: how many different ones the items' visual tokens led to.
+    cut: answers that the limit of new tokens ended.
     """
 
     schedules: int
+    cut: int
     achieved_ratio: float | None
     first: SchedulePart | None

@@ -1,0 +1,156 @@
+"""The report of `reroute eval`, `reroute.eval/1`: how good answers are under each schedule, how surely.
+
+Several arms, the dense one first, over the same questions; every share with its interval, every difference
+paired. Does not know how anything was measured.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from reroute_cli.metrics import DENSE_ARM
+from reroute_cli.records.report import WorkloadModel
+from reroute_cli.records.score import ArmChoicePart, CostPart, MadePart, ScoresPart
+from reroute_cli.records.section import Part, Section, as_json
+
+SCHEMA = "reroute.eval/1"
+
+
+class QuestionsPart(Section):
+    """What was asked. source: where the questions come from: a hub id with its revision, or a file.
+
+    benchmark: its name, or "manifest". asked, available: how many, of how many. digest: SHA-256 over ids,
+    pictures' bytes, questions as asked and truths; the same under any model.
+    """
+
+    benchmark: str
+    title: str
+    split: str
+    source: dict[str, str]
+    asked: int
+    available: int | None
+    digest: str
+
+
+class EvaluationWorkload(Part):
+    """What was run: two reports are about the same thing when these and the arms' choices are equal.
+
+    batch_size decides no answer, but the speed.
+    """
+
+    model: WorkloadModel
+    device: str
+    questions: QuestionsPart
+    max_new_tokens: int
+    batch_size: int
+    seed: int
+
+
+class EvaluationCounts(Part):
+    """Answers and what became of them, over all arms.
+
+    left_out: questions to which some arm has no answer. They count in no score and no difference.
+    """
+
+    questions: int
+    answered: int
+    errors: int
+    left_out: int
+
+
+class EvaluationRun(Part):
+    """This run alone. resumed: answers that the file of records had before. waiting_s: for pictures."""
+
+    answered: int
+    resumed: int
+    wall_s: float
+    waiting_s: float
+
+
+class EvaluationArm(Part):
+    """One schedule. groups: its scores by kind of question, where the questions have kinds.
+
+    cost: null where it answered nothing.
+    """
+
+    name: str
+    choice: ArmChoicePart
+    made: MadePart
+    overall: ScoresPart
+    groups: dict[str, ScoresPart]
+    cost: CostPart | None
+
+
+class TruthPart(Part):
+    """What is true. kind: how it is judged. box: pixels of the picture."""
+
+    kind: str
+    answers: list[str]
+    box: tuple[float, float, float, float] | None
+
+
+class SaidPart(Part):
+    """One arm's answer to a question. right: null where error says why there is none.
+
+    box: the first one in the answer, which is the one that is judged. iou, centre: of true boxes only.
+    read: what a judge of words read in the answer, where it says so.
+    """
+
+    answer: str
+    right: bool | None
+    box: tuple[float, float, float, float] | None
+    iou: float | None
+    centre: bool | None
+    read: str | None
+    error: str | None
+
+
+class EvaluationItem(Part):
+    """One question, word for word as it was asked. said: by the arm's name. truth: null where unreadable."""
+
+    id: str
+    image: str
+    question: str
+    group: str
+    truth: TruthPart | None
+    said: dict[str, SaidPart]
+
+
+class Evaluation(Part):
+    """One run of `eval`.
+
+    headlines: names of the scores to look at first, one for each set of questions. first_error: the first
+    failed question with its sentence; null where none failed.
+    """
+
+    schema_: Literal["reroute.eval/1"] = Field(default="reroute.eval/1", alias="schema")
+    created: str
+    workload: EvaluationWorkload
+    environment: dict[str, Any]
+    counts: EvaluationCounts
+    headlines: list[str]
+    arms: list[EvaluationArm] = Field(min_length=1)
+    items: list[EvaluationItem]
+    this_run: EvaluationRun
+    first_error: str | None
+
+    @model_validator(mode="after")
+    def _arms_and_items_fit(self) -> Self:
+        names = [arm.name for arm in self.arms]
+        if names[0] != DENSE_ARM or len(set(names)) != len(names):
+            raise ValueError(f"the first arm is '{DENSE_ARM}' and names are unique; given {names}")
+        for item in self.items:
+            if list(item.said) != names:
+                raise ValueError(f"the item '{item.id}' has answers of {list(item.said)}, not of {names}")
+        return self
+
+    @property
+    def dense(self) -> EvaluationArm:
+        """The arm that every other is compared with."""
+        return self.arms[0]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, `schema` first and `reasons` last in each section."""
+        return as_json(self)
