@@ -17,6 +17,7 @@ from reroute_cli.output import write_file
 from reroute_cli.records.answer import AnyAnswer
 from reroute_cli.records.batch import BatchSummary
 from reroute_cli.records.comparison import Comparison
+from reroute_cli.records.lmms_costs import LmmsCosts
 from reroute_cli.records.report import Report
 
 FOLDER = Path(__file__).resolve().parent
@@ -24,6 +25,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "answer-1": AnyAnswer,
     "batch-1": BatchSummary,
     "comparison-1": Comparison,
+    "lmms_costs-1": LmmsCosts,
     "report-1": Report,
 }
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -1,0 +1,82 @@
+"""What an evaluation under lmms-eval cost, task by task, `reroute.lmms_costs/1`: no score without it.
+
+Does not know how anything was counted.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from reroute_cli.records.answer import ModelPart
+from reroute_cli.records.section import Part, Section, Source, as_json
+
+
+class VisualPart(Part):
+    """Visual tokens: means over the answers with pictures. average_visual: per decoder layer."""
+
+    answers: int
+    visual_tokens: float
+    average_visual: float
+    achieved_ratio: float
+    source: Source = "counted"
+
+
+class AnswersPart(Section):
+    """Means over the answers. kv: bytes at an answer's end; seconds: of passes, shared among their items."""
+
+    prompt_tokens: float
+    new_tokens: float
+    visual: VisualPart | None
+    kv_bytes: float
+    dense_kv_bytes: float
+    kv_ratio: float
+    kv_source: Source = "estimated"
+    seconds: float
+
+
+class TaskPart(Section):
+    """One task, or all of them. requests: asked of the model now; those that a response cache had are not.
+
+    failed: have no answer, and were given to the task as an empty one; first_error: why the first has none.
+    escaped: a control token of the model was in the question. shortened: the model's context had no room for
+    an answer as long as the task allows.
+    """
+
+    plain_nulls = frozenset({"first_error"})
+
+    requests: int
+    answered: int
+    failed: int
+    escaped: int
+    shortened: int
+    first_error: str | None
+    means: AnswersPart | None
+
+
+class AskedPart(Part):
+    """The schedule that was asked for, as it was typed; method null: the profile's. cuts: decoder layers."""
+
+    method: str | None
+    action: str | None
+    ratio: float | None
+    budget: float | None
+    profile: str | None
+    cuts: list[int] | None
+    seed: int
+
+
+class LmmsCosts(Part):
+    """What the answers to a run's tasks took. batch_size: as asked for."""
+
+    schema_: Literal["reroute.lmms_costs/1"] = Field(default="reroute.lmms_costs/1", alias="schema")
+    model: ModelPart
+    schedule: AskedPart
+    batch_size: int
+    tasks: dict[str, TaskPart]
+    total: TaskPart
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, `schema` first and `reasons` last in each section."""
+        return as_json(self)
