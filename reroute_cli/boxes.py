@@ -12,13 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reroute_cli.final_answer import final_answer
+
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels, x1 < x2, y1 < y2
 _DECIMALS = 2
 
 _NUMBER = r"\s*(-?\d{1,6}(?:\.\d{1,6})?)\s*"
-_BRACKETS = re.compile(rf"\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]")
+_FOUR = rf"{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}"
+_BRACKETS = re.compile(rf"(?:\[{_FOUR}\]|\({_FOUR}\)|<{_FOUR}>)")
 _CORNERS = re.compile(rf"\({_NUMBER},{_NUMBER}\)\s*,?\s*\({_NUMBER},{_NUMBER}\)")
 _LOCATIONS = re.compile(r"<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>")
+_FORMS = (_BRACKETS, _CORNERS, _LOCATIONS)
 
 
 @dataclass(frozen=True)
@@ -73,40 +77,48 @@ CONVENTIONS: dict[str, Convention] = {
     "glm46v": _THOUSAND,
     "paligemma": _LOC,
 }
-"""Families not named here (idefics3, smolvlm, mistral3, ...) have no published way to write a box."""
+"""Families not named here (idefics3, smolvlm, mistral3, ...) have no published way to write a box.
+
+Where each is stated: LLaVA, of the square that it sees, padding included: github.com/haotian-liu/LLaVA
+issue 606. Qwen2-VL, [0, 1000): its paper, arxiv.org/abs/2409.12191, "Data Format". Qwen2.5-VL and Qwen3-VL:
+QwenLM/Qwen3-VL issues 991 and 1427, cookbooks/2d_grounding.ipynb. InternVL: OpenGVLab/InternVL issue 285.
+GLM-4.1V, where the brackets may be of any kind: zai-org/GLM-V, README, Grounding. PaliGemma:
+google-research/big_vision, configs/proj/paligemma/README.md.
+"""
 
 _ONE_FRAME = ("llava", "vipllava")  # one square picture, not tiles: what lies outside it is never seen
 
 
 def decode_boxes(answer: str, family: str, view: View, size: tuple[int, int]) -> list[Box]:
-    """Every well-formed box in the answer, in order, clipped to the original picture of `size` (w, h).
+    """Every well-formed box in what is meant as the answer, in order, clipped to what the model saw.
 
-    Four numbers that are inverted, empty, out of the family's range or outside the picture are no box.
+    Four numbers are no box that are inverted, empty, or have their centre out of the family's range: a model
+    that writes pixels where fractions are due has not written a box, one that reaches a pixel too far has.
+    view: what was seen of the original picture, which is `size` (w, h) large.
     """
     convention = CONVENTIONS[family]
+    found = (_box(numbers, convention, view, size) for numbers in _quads(final_answer(answer)))
+    return [box for box in found if box is not None]
+
+
+def _box(numbers: tuple[float, ...], convention: Convention, view: View, size: tuple[int, int]) -> Box | None:
+    """Four numbers in the order in which they were written, as a box in pixels of the original."""
+    y1, x1, y2, x2 = numbers if convention.y_first else (numbers[1], numbers[0], numbers[3], numbers[2])
     across, down = convention.across(view)
-    boxes: list[Box] = []
-    for numbers in _quads(answer):
-        y_first = convention.y_first
-        x1, y1, x2, y2 = (numbers[1], numbers[0], numbers[3], numbers[2]) if y_first else numbers
-        if not (0 <= x1 < x2 <= across and 0 <= y1 < y2 <= down):
-            continue
-        horizontal = (view.left + x / across * view.width for x in (x1, x2))
-        vertical = (view.top + y / down * view.height for y in (y1, y2))
-        (left, right), (top, bottom) = horizontal, vertical
-        if box := _clipped((left, top, right, bottom), size):
-            boxes.append(box)
-    return boxes
+    if not (x1 < x2 and y1 < y2 and 0 <= x1 + x2 <= 2 * across and 0 <= y1 + y2 <= 2 * down):
+        return None
+    left, right = (view.left + min(max(x / across, 0.0), 1.0) * view.width for x in (x1, x2))
+    top, bottom = (view.top + min(max(y / down, 0.0), 1.0) * view.height for y in (y1, y2))
+    return _clipped((left, top, right, bottom), size)
 
 
-def _quads(answer: str) -> list[tuple[float, float, float, float]]:
+def _quads(answer: str) -> list[tuple[float, ...]]:
     """All groups of four numbers that are written as a box, by position."""
-    found = [match for pattern in (_BRACKETS, _CORNERS, _LOCATIONS) for match in pattern.finditer(answer)]
-    quads = []
-    for match in sorted(found, key=lambda match: match.start()):
-        a, b, c, d = (float(number) for number in match.groups())
-        quads.append((a, b, c, d))
-    return quads
+    found = [match for form in _FORMS for match in form.finditer(answer)]
+    return [
+        tuple(float(number) for number in match.groups() if number is not None)
+        for match in sorted(found, key=lambda match: match.start())
+    ]
 
 
 def _clipped(box: Box, size: tuple[int, int]) -> Box | None:

@@ -1,16 +1,31 @@
 """What is true of an item, and whether a record's answer says so: one judge for each kind of truth.
 
-A truth has a kind; JUDGES says how that kind is judged. Knows answers as text and boxes as numbers; not
-models, benchmarks, pictures or files.
+A truth has a kind; JUDGES says how that kind is judged. What a judge reads in an answer is the verdict's
+`said`: scores that need more than right and wrong (precision, the share of yes) are made of it. Knows
+answers as text and boxes as numbers; not models, benchmarks, pictures or files.
 """
 
 from __future__ import annotations
 
+import re
+import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from reroute_cli.boxes import Box
-from reroute_cli.scores import same_words, score_box
+from reroute_cli.final_answer import final_answer
+from reroute_cli.scores import score_box, words
+
+_YES_NO = ("yes", "no")
+_MME_PREFIX = 4  # characters in which MME looks for yes and no
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_OPEN, _CLOSE = r"[\s\"'*(\[]*", r"[\s\"'*.:)\]]*"
+_LETTER_ALONE = re.compile(rf"{_OPEN}([A-Za-z]){_CLOSE}")
+_LETTER_FIRST = re.compile(rf"{_OPEN}([A-Z])[\"'*]*[.:)\]]+[\"'*]*\s")
+_LETTER_NAMED = re.compile(
+    rf"(?i:\b(?:answer|option|choice)\b(?:\s+is)?\s*:?\s*(?:option\b)?){_OPEN}([A-Z])"
+    r"(?=[\"'*.,;:)\]]|\s*(?:\n|$))"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,17 +33,21 @@ class Truth:
     """What a right answer is. kind: a key of JUDGES.
 
     answers: every wording that is right, for kinds that are judged by words. box: x1, y1, x2, y2 in pixels,
-    picture upright, for kind "box".
+    picture upright, for kind "box". options: letters with their texts, for kind "choice".
     """
 
     kind: str
     answers: tuple[str, ...] = ()
     box: Box | None = None
+    options: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One judged answer. iou, centre: of boxes only. said: what a judge of words read in it, if anything."""
+    """One judged answer. iou, centre: of boxes only.
+
+    said: what the judge read in the answer, in the truth's own terms; None where it says nothing of the kind.
+    """
 
     right: bool
     iou: float | None = None
@@ -41,7 +60,12 @@ Judge = Callable[[str, Sequence[Box], Truth], Verdict]
 
 def judge(answer: str, boxes: Sequence[Box], truth: Truth) -> Verdict:
     """Whether an answer, with the boxes that were decoded from it, is right."""
-    return JUDGES[truth.kind](answer, boxes, truth)
+    return JUDGES[truth.kind](final_answer(answer), boxes, truth)
+
+
+def bare_words(text: str) -> str:
+    """Lower case, single spaces, no punctuation anywhere: how GQA's exact match compares."""
+    return " ".join(text.casefold().translate(_NO_PUNCTUATION).split())
 
 
 def _box(_answer: str, boxes: Sequence[Box], truth: Truth) -> Verdict:
@@ -53,10 +77,66 @@ def _box(_answer: str, boxes: Sequence[Box], truth: Truth) -> Verdict:
 
 def _words(answer: str, _boxes: Sequence[Box], truth: Truth) -> Verdict:
     """Equal to one of the true wordings but for case, spaces and punctuation around it."""
-    return Verdict(same_words(answer, truth.answers))
+    said = words(answer)
+    return Verdict(said in {words(true) for true in truth.answers}, said=said or None)
+
+
+def _exact(answer: str, _boxes: Sequence[Box], truth: Truth) -> Verdict:
+    """Equal to one of the true wordings but for case, spaces and all punctuation."""
+    said = bare_words(answer)
+    return Verdict(said in {bare_words(true) for true in truth.answers}, said=said or None)
+
+
+def _yes_no(answer: str, _boxes: Sequence[Box], truth: Truth) -> Verdict:
+    """Exactly yes or no but for case, spaces and punctuation around it; anything else says neither."""
+    said = words(answer)
+    return _one_of(said if said in _YES_NO else None, truth)
+
+
+def _mme(answer: str, _boxes: Sequence[Box], truth: Truth) -> Verdict:
+    """MME's own rule: yes, else no, anywhere in the first four characters; anything else says neither.
+
+    eval_tool/calculation.py of github.com/BradyFU/Awesome-Multimodal-Large-Language-Models, release of MME.
+    """
+    start = answer.strip().casefold()[:_MME_PREFIX]
+    return _one_of(next((word for word in _YES_NO if word in start), None), truth)
+
+
+def _choice(answer: str, _boxes: Sequence[Box], truth: Truth) -> Verdict:
+    """The letter of an option; see chosen_letter."""
+    return _one_of(chosen_letter(answer, truth.options), truth)
+
+
+def chosen_letter(answer: str, options: Sequence[tuple[str, str]]) -> str | None:
+    """The option that an answer names, by the first rule that applies; None where it names none of them.
+
+    1. A letter alone, bare or in brackets, quotes or stars: "B", "b.", "(B)", "**B**".
+    2. A capital letter with a point, colon or bracket in front of other words: "B. a dog", "(B) a dog".
+    3. A capital letter named as the answer: "The answer is B.", "Answer: (B)", "Option B", where all that are
+       so named are the same.
+    4. Exactly the text of one option, but for case, spaces and punctuation around it.
+    """
+    letters = {letter for letter, _ in options}
+    for rule in (_LETTER_ALONE.fullmatch(answer), _LETTER_FIRST.match(answer)):
+        if rule:
+            letter = rule.group(1).upper()
+            return letter if letter in letters else None
+    named = {match.group(1) for match in _LETTER_NAMED.finditer(answer)}
+    if named:
+        return named.pop() if len(named) == 1 and named <= letters else None
+    same = [letter for letter, text in options if words(text) == words(answer)]
+    return same[0] if len(same) == 1 else None
+
+
+def _one_of(said: str | None, truth: Truth) -> Verdict:
+    return Verdict(said is not None and said in truth.answers, said=said)
 
 
 JUDGES: dict[str, Judge] = {
     "box": _box,
     "words": _words,
+    "exact": _exact,
+    "yes_no": _yes_no,
+    "mme": _mme,
+    "choice": _choice,
 }

@@ -1,0 +1,116 @@
+"""MME: two questions about every picture, one whose answer is yes and one whose answer is no.
+
+arxiv.org/abs/2306.13394. A category scores 100 · (accuracy + accuracy+): the share of questions that are
+right, and the share of pictures both of whose questions are. Perception is the sum over ten categories
+(2000 at most), cognition over four (800). A sum that lacks a category is no sum and is not given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from reroute_cli.batch_inputs import BatchItem
+from reroute_cli.benchmarks.benchmark import Benchmark, Questions, Wanted
+from reroute_cli.benchmarks.pope import yes_or_no
+from reroute_cli.benchmarks.prompts import short_answer
+from reroute_cli.benchmarks.rows import Items, Row, choose, units_by
+from reroute_cli.benchmarks.table import open_table
+from reroute_cli.evaluation.score import Judged, Numbers, Score, mean_of, quotient
+from reroute_cli.evaluation.trial import Row as Asked
+from reroute_cli.judges import Truth
+
+COLUMNS = ("question_id", "image", "question", "answer", "category")
+PERCEPTION = (
+    "existence",
+    "count",
+    "position",
+    "color",
+    "posters",
+    "celebrity",
+    "scene",
+    "landmark",
+    "artwork",
+    "OCR",
+)
+COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
+_SOURCE = "lmms-lab-encoder/MME"
+_ASKS = "Please answer yes or no."  # at the end of each question; the suffix takes its place
+_PAIR = 2
+
+
+def _load(wanted: Wanted) -> Questions:
+    table = open_table(wanted.data or _SOURCE, None, wanted.split, COLUMNS)
+    chosen = choose(units_by(table, "question_id", lambda name: name), wanted.limit)
+    items = Items(table, COLUMNS, lambda row: _items(row, wanted.family), chosen)
+    return Questions(items, len(chosen), table.source)
+
+
+def _items(row: Row, family: str) -> Sequence[BatchItem]:
+    name = row.name("question_id")
+    question = row.text("question").removesuffix(_ASKS).rstrip()
+    return [
+        BatchItem(
+            id=name,
+            image=name,
+            path=name,
+            question=short_answer(question, family),
+            truth=Truth("mme", (yes_or_no(row),)),
+            group=row.text("category"),
+            data=row.picture(),
+        )
+    ]
+
+
+def _is_mme(row: Asked) -> bool:
+    return row.truth is not None and row.truth.kind == "mme"
+
+
+def _parts(judged: Sequence[Judged]) -> tuple[float, float, float, float]:
+    """Of one picture: right answers, questions, whether both are right, whether there are both."""
+    right, pair = sum(verdict.right for _, verdict in judged), len(judged) == _PAIR
+    return float(right), float(len(judged)), float(pair and right == _PAIR), float(pair)
+
+
+def _both(judged: Sequence[Judged]) -> tuple[float, ...]:
+    return _parts(judged)[2:]
+
+
+def _total(name: str, title: str, categories: Sequence[str]) -> Score:
+    """The sum over categories of 100 · (accuracy + accuracy+)."""
+
+    def of(row: Asked) -> bool:
+        return _is_mme(row) and row.group in categories
+
+    def count(judged: Sequence[Judged]) -> tuple[float, ...]:
+        by_category = [[one for one in judged if one[0].group == category] for category in categories]
+        return tuple(number for part in by_category for number in _parts(part))
+
+    def value(sums: Numbers) -> Numbers:
+        parts = sums.reshape(*sums.shape[:-1], len(categories), 4)
+        found: Numbers = 100 * np.sum(quotient(parts[..., :2]) + quotient(parts[..., 2:]), axis=-1)
+        return found
+
+    return Score(name, title, of, count, value)
+
+
+PERCEPTION_TOTAL = _total("mme_perception", "perception", PERCEPTION)
+COGNITION_TOTAL = _total("mme_cognition", "cognition", COGNITION)
+ACCURACY = replace(
+    mean_of("mme_accuracy", "accuracy", _is_mme, lambda verdict: float(verdict.right)), share=True
+)
+ACCURACY_PLUS = Score("mme_accuracy_plus", "accuracy+", _is_mme, _both, quotient)
+
+BENCHMARK = Benchmark(
+    name="mme",
+    title="MME",
+    source=_SOURCE,
+    splits=("test",),
+    max_new_tokens=16,
+    load=_load,
+    scores=(PERCEPTION_TOTAL, COGNITION_TOTAL, ACCURACY, ACCURACY_PLUS),
+    notes="yes or no within an answer's first four characters, as MME reads it; --limit takes both questions "
+    "of a picture",
+)
