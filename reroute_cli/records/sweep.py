@@ -1,0 +1,208 @@
+"""The report of a sweep, `reroute.sweep/1`, and the record of one measured block, `reroute.cost/1`.
+
+A sweep holds every arm's answers as right or wrong, item by item, so that whoever reads it can make their own
+comparison; its scores, differences and costs are in it as well. Does not know how anything was measured.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from reroute_cli.metrics import DENSE_ARM
+from reroute_cli.records.answer import ModelPart
+from reroute_cli.records.report import Report
+from reroute_cli.records.score import DifferencePart, MadePart, ScorePart
+from reroute_cli.records.section import Part, Section, Source, as_json
+
+RIGHT, WRONG, FAILED = "1", "0", "-"
+
+
+class CostBlock(Part):
+    """One item measured under every arm, interleaved; a line of the records file. id: the item's."""
+
+    schema_: Literal["reroute.cost/1"] = Field(default="reroute.cost/1", alias="schema")
+    id: str
+    key: str
+    report: Report
+    error: None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, `schema` first."""
+        return as_json(self)
+
+
+class MetricPart(Section):
+    """One metric of one arm: a time's median over items and rounds, the mean over items of all else.
+
+    ratio: to the dense arm; low, high: its 95% interval, from values of the same item and round.
+    """
+
+    plain_nulls = frozenset({"ratio", "low", "high"})
+
+    unit: str
+    source: Source
+    value: float
+    n: int
+    ratio: float | None
+    low: float | None
+    high: float | None
+
+
+class SweepArm(Section):
+    """One schedule over all items. place: the method, with decision layers where they were typed.
+
+    refused: why the model can't reach what was asked, in one sentence; such an arm was asked nothing.
+    made: what came of the schedule. average_visual: counted visual tokens per decoder layer, mean over all
+    answers. right: a character an item, in the order of `items`: 1 right, 0 wrong, - no answer.
+    scores: over the items that every arm has answered; to_dense: this arm minus the dense one.
+    costs: by metric; unknown: the other metrics, with the reason.
+    """
+
+    plain_nulls = frozenset({"method", "action", "cuts", "ratio", "budget", "refused"})
+
+    name: str
+    place: str
+    method: str | None
+    action: str | None
+    cuts: list[int] | None
+    ratio: float | None
+    budget: float | None
+    refused: str | None
+    made: MadePart | None
+    average_visual: float | None
+    right: str | None
+    scores: dict[str, ScorePart]
+    to_dense: dict[str, DifferencePart]
+    costs: dict[str, MetricPart]
+    unknown: dict[str, str]
+
+
+class PairPart(Part):
+    """One method at one amount, pruned and rerouted. scores: the rerouted arm minus the pruned one."""
+
+    place: str
+    ratio: float | None
+    budget: float | None
+    prune: str
+    reroute: str
+    scores: dict[str, DifferencePart]
+
+
+class BeatenPart(Part):
+    """An arm that is not on the front. by: the arm of the front that beats it, by the highest score.
+
+    score: this arm minus that one; where its interval holds 0 the two can't be told apart.
+    """
+
+    arm: str
+    by: str
+    score: DifferencePart
+
+
+class FrontPart(Part):
+    """The arms that nobody beats on this score and this cost (a metric) at once, cheapest first."""
+
+    score: str
+    cost: str
+    arms: list[str]
+    beaten: list[BeatenPart]
+
+
+class SweepCounts(Part):
+    """Items, and what became of them. compared: answered by every arm that was asked; scores are of these.
+
+    answers, errors: over all arms.
+    """
+
+    items: int
+    compared: int
+    pictures: int
+    answers: int
+    errors: int
+
+
+class SweepCourse(Part):
+    """What this run did itself. resumed: answers that the records file had before."""
+
+    answered: int
+    resumed: int
+    wall_s: float
+
+
+class SweepCostPart(Part):
+    """How costs were measured; items: ids, none where costs are estimated from the answers."""
+
+    items: list[str]
+    new_tokens: int
+    warmup: int
+    rounds: int
+
+
+class ScoreName(Part):
+    """A score. title: as people read it. share: of right answers, so that McNemar's test applies.
+
+    shown: the first share of its questions, which tables and plots show; the others say more of the same.
+    """
+
+    name: str
+    title: str
+    share: bool
+    shown: bool
+
+
+class SweepReport(Section):
+    """One run of `sweep`. source: of the questions. first_error: of the first answer that failed.
+
+    items: the ids of all questions; items_digest: SHA-256 over what was asked, the same under any model.
+    """
+
+    plain_nulls = frozenset({"first_error"})
+
+    schema_: Literal["reroute.sweep/1"] = Field(default="reroute.sweep/1", alias="schema")
+    created: str
+    model: ModelPart
+    source: dict[str, str]
+    batch_size: int
+    max_new_tokens: int
+    seed: int
+    counts: SweepCounts
+    course: SweepCourse
+    costs: SweepCostPart
+    scores: list[ScoreName]
+    items: list[str]
+    items_digest: str
+    arms: list[SweepArm] = Field(min_length=1)
+    pairs: list[PairPart]
+    fronts: list[FrontPart]
+    first_error: str | None
+    environment: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _arms_share_the_items(self) -> Self:
+        names = [arm.name for arm in self.arms]
+        if names[0] != DENSE_ARM or len(set(names)) != len(names):
+            raise ValueError(f"the first arm is '{DENSE_ARM}' and names are unique; given {names}")
+        for arm in self.arms:
+            if arm.right is not None and len(arm.right) != len(self.items):
+                raise ValueError(f"{arm.name} has {len(arm.right)} answers to {len(self.items)} items")
+        return self
+
+    @property
+    def asked(self) -> list[SweepArm]:
+        """The arms that the model could reach, the dense one first."""
+        return [arm for arm in self.arms if arm.refused is None]
+
+    @property
+    def shown(self) -> list[ScoreName]:
+        """The scores that tables and plots show."""
+        return [score for score in self.scores if score.shown]
+
+    def arm(self, name: str) -> SweepArm:
+        """The arm of this name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, `schema` first and `reasons` last in each section."""
+        return as_json(self)

@@ -1,0 +1,40 @@
+"""The lines of a sweep's tables and plot: one method at one amount, pruned beside rerouted.
+
+Knows reports; not how a line is written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reroute_cli.arms import Arm
+from reroute_cli.records.sweep import SweepArm, SweepReport
+from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.sweeping.pairs import pairs_of
+
+
+@dataclass(frozen=True)
+class Line:
+    """At least one of the two arms is there. amount: '0.889', or '64 tokens'."""
+
+    place: str
+    amount: str
+    prune: SweepArm | None
+    reroute: SweepArm | None
+
+
+def lines_of(report: SweepReport) -> list[Line]:
+    """Every routed arm once, refused ones too, in the report's order."""
+    by_name = {arm.name: arm for arm in report.arms}
+    found = []
+    for pair in pairs_of(_arm(arm) for arm in report.arms[1:]):
+        amount = f"{pair.budget:g} tokens" if pair.ratio is None else f"{pair.ratio:g}"
+        both = [by_name[arm.name] if arm else None for arm in (pair.prune, pair.reroute)]
+        found.append(Line(pair.place, amount, both[0], both[1]))
+    return found
+
+
+def _arm(part: SweepArm) -> Arm:
+    """The arm that a part of a report is of."""
+    cuts = None if part.cuts is None else tuple(part.cuts)
+    return Arm(part.name, ScheduleChoice(part.method, part.action, part.ratio, part.budget, cuts=cuts))

@@ -1,0 +1,101 @@
+"""The sentences of a sweep's page: what came out of it, what to beware of, how the numbers were made.
+
+Knows reports; not how a page is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from reroute_cli.records.sweep import ScoreName, SweepArm, SweepReport
+from reroute_cli.reporting.words import short
+
+COSTS = {
+    "visual_tokens": "visual tokens/layer",
+    "prefill_flops": "prefill FLOPs",
+    "kv": "KV cache",
+    "kv_end": "KV cache",
+    "ttft": "TTFT",
+    "e2e": "end to end",
+}
+_REASON = 200  # characters of a refusal
+
+
+def headline(report: SweepReport) -> str:
+    """'reroute against prune at equal amounts: box Acc@0.5 better in 9 of 12, worse in 0 · ...'."""
+    if not report.pairs:
+        return f"{count(len(report.asked), 'arm')} over {count(report.counts.compared, 'question')}"
+    found = [_verdict(report, score) for score in report.shown]
+    return f"reroute against prune at equal amounts: {' · '.join(found)}"
+
+
+def _verdict(report: SweepReport, score: ScoreName) -> str:
+    parts = [pair.scores[score.name] for pair in report.pairs if score.name in pair.scores]
+    better = sum(part.is_real and part.value > 0 for part in parts)
+    worse = sum(part.is_real and part.value < 0 for part in parts)
+    return f"{score.title} better in {better} of {len(parts)}, worse in {worse}"
+
+
+def warnings(report: SweepReport) -> Iterator[str]:
+    """What would mislead if it were not said."""
+    refused = [arm for arm in report.arms if arm.refused is not None]
+    for _, group in groupby(refused, key=lambda arm: (arm.place, arm.action)):
+        arms = list(group)
+        amounts = ", ".join(f"{arm.ratio if arm.ratio is not None else arm.budget:g}" for arm in arms)
+        yield f"not asked at {amounts}: {short(arms[0].refused or '', _REASON)}"
+    if left := report.counts.items - report.counts.compared:
+        why = short(report.first_error or "", _REASON)
+        yield f"{count(left, 'question')} without an answer of every arm are in no score: {why}"
+    if report.model.weights == "random":
+        yield "random weights: the costs are real, the answers mean nothing"
+
+
+def notes(report: SweepReport) -> Iterator[str]:
+    """How the numbers were made."""
+    counts = report.counts
+    yield (
+        f"{count(counts.compared, 'question')} about {count(counts.pictures, 'picture')}, "
+        "each under every arm; beside a score its difference to dense, ≈ where the interval holds 0"
+    )
+    yield (
+        "intervals: paired bootstrap over pictures, 95%, of scores Wilson's; p: McNemar's exact test; none "
+        "is corrected for the number of comparisons"
+    )
+    yield "front: nobody scores as high at no more cost; beats · ≈: arms it beats, clearly and not"
+    yield _costs(report)
+    yield _who(report)
+
+
+def _costs(report: SweepReport) -> str:
+    made = report.costs
+    if not made.items:
+        return "costs are estimated from the answers, relative to dense; times were not measured"
+    rounds = f"{count(len(made.items), 'item')} × {count(made.rounds, 'round')}"
+    warm = count(made.warmup, "warm-up round")
+    return (
+        f"costs relative to dense, measured on {rounds} after {warm}, arms interleaved, "
+        f"{count(made.new_tokens, 'new token')} forced; times are ratios of p50"
+    )
+
+
+def _who(report: SweepReport) -> str:
+    model, cpu = report.model, report.environment.get("cpu") or {}
+    machine = f"{cpu.get('model')}, {count(int(cpu.get('torch_threads') or 0), 'thread')}"
+    if model.device.startswith("cuda"):
+        machine = ", ".join(str(gpu.get("name")) for gpu in report.environment.get("gpus") or [])
+    how = f"{model.device} {model.dtype} {model.attention}"
+    return (
+        f"{short(model.id, 60)} · {model.family} · {how} · {short(machine, 60)} · batch {report.batch_size}"
+    )
+
+
+def count(number: int, thing: str) -> str:
+    """'1 item', '2 items'."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+def amount_of(arm: SweepArm) -> str:
+    """'0.889' or '64'; '' for the dense arm."""
+    value = arm.budget if arm.ratio is None else arm.ratio
+    return "" if value is None else f"{value:g}"
