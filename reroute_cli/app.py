@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from reroute_cli.commands import ask, batch, compare, env, methods, models, plan, profile, profiles
+from reroute_cli.commands import ask, batch, compare, env, methods, models, plan, profile, profiles, sweep
 from reroute_cli.errors import BoundedGroup
 from reroute_cli.output import Sink, open_streams
 
@@ -44,6 +44,7 @@ app.command("ask")(ask.ask)
 app.command("batch")(batch.batch)
 app.command("profile")(profile.profile)
 app.command("plan")(plan.plan)
+app.command("sweep")(sweep.sweep)
 app.command("compare")(compare.compare)
 app.command("methods")(methods.methods)
 app.command("models")(models.models)

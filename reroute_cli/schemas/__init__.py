@@ -19,14 +19,17 @@ from reroute_cli.records.batch import BatchSummary
 from reroute_cli.records.comparison import Comparison
 from reroute_cli.records.lmms_costs import LmmsCosts
 from reroute_cli.records.report import Report
+from reroute_cli.records.sweep import CostBlock, SweepReport
 
 FOLDER = Path(__file__).resolve().parent
 MODELS: dict[str, type[BaseModel]] = {
     "answer-1": AnyAnswer,
     "batch-1": BatchSummary,
     "comparison-1": Comparison,
+    "cost-1": CostBlock,
     "lmms_costs-1": LmmsCosts,
     "report-1": Report,
+    "sweep-1": SweepReport,
 }
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
