@@ -70,7 +70,8 @@ def headlines(rows: Sequence[Row], scores: Sequence[Score]) -> list[str]:
     """The first score of each set of questions, by name: of boxes, of words."""
     first: dict[tuple[bool, ...], str] = {}
     for score in scores:
-        if any(of := tuple(score.of(row) for row in rows)):
+        of = tuple(score.of(row) for row in rows)
+        if any(of):
             first.setdefault(of, score.name)
     return list(first.values())
 
@@ -133,7 +134,7 @@ def _item(trial: Trial, row: Row) -> EvaluationItem:
 
 
 def _truth(truth: Truth) -> TruthPart:
-    return TruthPart(kind=truth.kind, answers=list(truth.answers), box=truth.box)
+    return TruthPart(kind=truth.kind, answers=list(truth.answers), options=list(truth.options), box=truth.box)
 
 
 def _said(said: Said) -> SaidPart:

@@ -84,10 +84,11 @@ class EvaluationArm(Part):
 
 
 class TruthPart(Part):
-    """What is true. kind: how it is judged. box: pixels of the picture."""
+    """What is true. kind: how it is judged. box: pixels of the picture. options: letters with their texts."""
 
     kind: str
     answers: list[str]
+    options: list[tuple[str, str]]
     box: tuple[float, float, float, float] | None
 
 

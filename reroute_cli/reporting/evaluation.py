@@ -5,6 +5,7 @@ Knows neither terminals nor Markdown.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from reroute_cli.records.evaluation import Evaluation, EvaluationArm
@@ -47,18 +48,34 @@ def headline(report: Evaluation) -> str:
         scores = report.dense.overall.scores
         said = (f"{scores[name].title} {score(scores[name])}" for name in report.headlines)
         return f"dense: {', '.join(said)}"
-    first = report.headlines[0]
-    best = max(routed, key=lambda arm: arm.overall.scores[first].value)
-    kept = "; ".join(_kept(report, best, name) for name in report.headlines)
-    lead = "" if len(routed) == 1 else f"highest of {len(routed)} schedules, "
-    return f"{lead}{title(best)}{amount_of(best.choice)}: {kept}"
+    amount = amount_of(routed[0].choice)
+    if len(routed) == 1:
+        kept = "; ".join(_kept(report, routed[0], name) for name in report.headlines)
+        return f"{title(routed[0])}{amount}: {kept}"
+    best = "; ".join(_best(report, name) for name in report.headlines)
+    return f"{len(routed)} schedules{amount}, at best: {best}"
+
+
+def _best(report: Evaluation, name: str) -> str:
+    """The highest of a score, and who has it; of equals the one that is better in the other headlines."""
+    ranks = [name, *report.headlines]
+    arm = max(report.arms[1:], key=lambda arm: [_value(arm, rank) for rank in ranks])
+    return f"{_kept(report, arm, name)} ({title(arm)})"
 
 
 def _kept(report: Evaluation, arm: EvaluationArm, name: str) -> str:
     """'box Acc@0.5 0.71 of dense's 0.95, −0.24 [−0.28, −0.20]'."""
-    mine, dense = arm.overall.scores[name], report.dense.overall.scores[name]
-    changed = difference(arm.overall.to_dense[name])
-    return f"{mine.title} {plain_number(mine.value)} of dense's {plain_number(dense.value)}, {changed}"
+    dense, changed = report.dense.overall.scores[name], arm.overall.to_dense.get(name)
+    mine = _value(arm, name)
+    if changed is None:
+        return f"no {dense.title}"
+    return f"{dense.title} {plain_number(mine)} of dense's {plain_number(dense.value)}, {difference(changed)}"
+
+
+def _value(arm: EvaluationArm, name: str) -> float:
+    """A score; lower than any where the arm has none, which a quotient of nothing is."""
+    found = arm.overall.scores.get(name)
+    return -math.inf if found is None else found.value
 
 
 def warnings(report: Evaluation) -> Iterator[str]:
@@ -108,6 +125,9 @@ def notes(report: Evaluation) -> Iterator[str]:
     )
     if any(arm.overall.to_dense for arm in report.arms):
         yield "every schedule was asked the same questions; McNemar's exact test of each share: -v, --json"
+    if report.dense.groups:
+        titles = (report.dense.overall.scores[name].title for name in report.headlines)
+        yield f"by kind: {' or '.join(titles)}, whichever the kind asks for"
     yield from _made(report)
     yield _who(report)
 

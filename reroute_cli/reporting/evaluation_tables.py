@@ -73,8 +73,9 @@ def _beside(report: Evaluation, names: Sequence[str]) -> Table:
 def group_tables(report: Evaluation) -> list[Table]:
     """The headline score of each kind of question; how many questions that is in the first row."""
     groups = list(report.dense.groups)
-    chosen = [groups[start : start + _GROUPS] for start in range(0, len(groups), _GROUPS)]
-    return [_by_group(report, some) for some in chosen]
+    tables = -(-len(groups) // _GROUPS)
+    step = -(-len(groups) // max(tables, 1)) or 1
+    return [_by_group(report, groups[start : start + step]) for start in range(0, len(groups), step)]
 
 
 def _by_group(report: Evaluation, groups: Sequence[str]) -> Table:

@@ -1,0 +1,41 @@
+"""Judged rows made by hand, for tests of scores: no model, no picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reroute_cli.arms import Arm
+from reroute_cli.evaluation.trial import Row, Said
+from reroute_cli.judges import Truth, Verdict
+from reroute_cli.schedules import ScheduleChoice
+
+WORDS, BOX = Truth("words", ("yes",)), Truth("box", box=(0.0, 0.0, 10.0, 10.0))
+
+
+def said(mark: bool | float | None) -> Said:
+    """An answer in words that is right or not, a box with this IoU, or a failure."""
+    if mark is None:
+        return Said("", None, "it broke")
+    if isinstance(mark, bool):
+        return Said("yes" if mark else "no", Verdict(mark), None)
+    return Said("[...]", Verdict(mark >= 0.5, mark, mark > 0.2), None)
+
+
+def row(image: str, *marks: bool | float | None, group: str = "") -> Row:
+    """A question about a picture, and what became of it under each arm."""
+    boxed = any(isinstance(mark, float) for mark in marks)
+    name = f"{image}/{marks}"
+    return Row(name, image, "?", group, BOX if boxed else WORDS, tuple(said(mark) for mark in marks))
+
+
+def rows(table: Sequence[Sequence[Sequence[bool | float | None]]]) -> list[Row]:
+    """A list of pictures, each a list of questions, each with a mark for every arm."""
+    return [row(f"p{place}", *marks) for place, picture in enumerate(table) for marks in picture]
+
+
+DENSE = Arm("dense", ScheduleChoice())
+
+
+def arm(method: str, action: str, ratio: float = 0.5, cuts: tuple[int, ...] | None = None) -> Arm:
+    """A routed arm."""
+    return Arm(f"{method}-{action}", ScheduleChoice(method, action, ratio, cuts=cuts))
