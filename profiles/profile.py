@@ -18,13 +18,14 @@ or a method and an amount, resolved for the model at hand
     ratio: 0.889                    # or budget: 64 (visual tokens per layer)
     options: {cuts: [2, 7, 15, 23]} # optional, the method's own options
 
-Both may add name, model_family, source, rounding (floor or budget), and layers and visual: the depth and
-the number of visual tokens the profile was made for. Knows schedules and solvers, no YAML and no model.
+Both may add name, model_family, source, rounding (floor or budget), layers and visual: the depth and the
+number of visual tokens the profile was made for, and provenance: how it was found, as `reroute tune` writes
+it, for people to read. Knows schedules and solvers, no YAML and no model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -37,7 +38,33 @@ from routing.schedule import Action, Pool, Rounding, Schedule, Stage, VisionStag
 
 MOST_LAYERS, MOST_VISUAL = 1000, 1_000_000  # schedules are worked out layer by layer
 
-_ABOUT = ("name", "title", "model_family", "source", "rounding", "layers", "visual")
+_ABOUT = ("name", "title", "model_family", "source", "rounding", "layers", "visual", "provenance")
+PROVENANCE: dict[str, type[str] | type[int] | type[float]] = {
+    "tool": str,
+    "created": str,
+    "model": str,
+    "revision": str,
+    "config_digest": str,
+    "weights": str,
+    "questions": str,
+    "questions_digest": str,
+    "searched_pictures": int,
+    "reported_pictures": int,
+    "reported_questions": int,
+    "score": str,
+    "value": float,
+    "low": float,
+    "high": float,
+    "dense_value": float,
+    "asked_budget": float,
+    "asked_ratio": float,
+    "asked_floor": float,
+    "floor_of_dense": str,
+    "floor_holds": str,
+    "average_visual": float,
+    "answers": int,
+    "seed": int,
+}
 _STAGED = (*_ABOUT, "action", "stages", "vision", "scorer", "pool", "seed")
 _SOLVED = (*_ABOUT, "action", "method", "ratio", "budget", "options")
 
@@ -102,7 +129,8 @@ class Profile:
     """A named schedule.
 
     origin: "release" (verbatim from the source), "exact" (solved for the budget it is named after),
-    "solved" or "user". layers and visual: what it was made for, where that is known.
+    "solved" or "user". layers and visual: what it was made for, where that is known. provenance: how it was
+    found, under names of PROVENANCE; nothing follows from it.
     """
 
     name: str
@@ -114,6 +142,7 @@ class Profile:
     rounding: Rounding = Rounding.FLOOR
     layers: int | None = None
     visual: int | None = None
+    provenance: Mapping[str, str | int | float] = field(default_factory=dict)
 
     def schedule(self, layers: int, visual: int | None = None, first_layer: int = 0) -> Schedule:
         """The schedule for a decoder of `layers` layers and a prompt of `visual` visual tokens.
@@ -145,8 +174,20 @@ def from_section(section: Section, name: str) -> Profile:
         rounding=_rounding(section),
         layers=_one_to(MOST_LAYERS, section, "layers"),
         visual=_one_to(MOST_VISUAL, section, "visual"),
+        provenance=_provenance(section.section("provenance")) if "provenance" in section else {},
     )
     return _checked(section, profile)
+
+
+def _provenance(section: Section) -> dict[str, str | int | float]:
+    """Lines of text and numbers, under the names that are known."""
+    section.only(*PROVENANCE)
+    readers: dict[type, Callable[[str], str | int | float]] = {
+        str: section.text,
+        int: section.whole,
+        float: section.number,
+    }
+    return {name: readers[PROVENANCE[name]](name) for name in section}
 
 
 def _checked(section: Section, profile: Profile) -> Profile:

@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from reroute_cli.commands import ask, batch, compare, env, methods, models, plan, profile, profiles, sweep
+from reroute_cli.commands import (
+    ask,
+    batch,
+    compare,
+    env,
+    methods,
+    models,
+    plan,
+    profile,
+    profiles,
+    sweep,
+    tune,
+)
+from reroute_cli.commands import eval as evaluation
 from reroute_cli.errors import BoundedGroup
 from reroute_cli.output import Sink, open_streams
 
@@ -43,8 +56,10 @@ def root(
 app.command("ask")(ask.ask)
 app.command("batch")(batch.batch)
 app.command("profile")(profile.profile)
+app.command("eval")(evaluation.evaluate)
 app.command("plan")(plan.plan)
 app.command("sweep")(sweep.sweep)
+app.command("tune")(tune.tune)
 app.command("compare")(compare.compare)
 app.command("methods")(methods.methods)
 app.command("models")(models.models)

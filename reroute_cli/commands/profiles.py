@@ -66,6 +66,7 @@ def show(
             model_family=found.model_family or "",
             layers=layers,
             visual=visual,
+            provenance=found.provenance,
         )
     )
 

@@ -17,9 +17,11 @@ from reroute_cli.output import write_file
 from reroute_cli.records.answer import AnyAnswer
 from reroute_cli.records.batch import BatchSummary
 from reroute_cli.records.comparison import Comparison
+from reroute_cli.records.evaluation import Evaluation
 from reroute_cli.records.lmms_costs import LmmsCosts
 from reroute_cli.records.report import Report
 from reroute_cli.records.sweep import CostBlock, SweepReport
+from reroute_cli.records.tune import TuneReport
 
 FOLDER = Path(__file__).resolve().parent
 MODELS: dict[str, type[BaseModel]] = {
@@ -27,9 +29,11 @@ MODELS: dict[str, type[BaseModel]] = {
     "batch-1": BatchSummary,
     "comparison-1": Comparison,
     "cost-1": CostBlock,
+    "eval-1": Evaluation,
     "lmms_costs-1": LmmsCosts,
     "report-1": Report,
     "sweep-1": SweepReport,
+    "tune-1": TuneReport,
 }
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
