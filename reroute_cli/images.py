@@ -68,6 +68,7 @@ def open_picture(path: str, data: bytes | None = None) -> Picture:
 def as_seen(image: Image.Image, shown: str) -> Image.Image:
     """An image that Pillow has opened already, as a model should see it; raises what open_picture does."""
     _check_pixels(image)
+    image.load()  # before its EXIF is read: Pillow may turn it, and then says so there
     pixels = _rgb(_upright(image))
     _check_sides(shown, pixels)
     return pixels
