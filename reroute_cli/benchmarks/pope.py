@@ -91,10 +91,13 @@ F1 = Score("pope_f1", "F1", _is_yes_no, _yes, _f1)
 PRECISION = Score("pope_precision", "precision", _is_yes_no, _yes, _precision)
 RECALL = Score("pope_recall", "recall", _is_yes_no, _yes, _recall)
 YES_RATIO = replace(
-    mean_of("pope_yes_ratio", "share of yes", _is_yes_no, lambda verdict: _says(_YES, verdict)), neutral=True
+    mean_of("pope_yes_ratio", "share of yes", _is_yes_no, lambda verdict: _says(_YES, verdict)),
+    share=True,
+    neutral=True,
 )
 NEITHER = replace(
     mean_of("pope_neither", "neither yes nor no", _is_yes_no, lambda verdict: _says(None, verdict)),
+    share=True,
     neutral=True,
 )
 

@@ -20,7 +20,7 @@ from reroute_cli.images import as_text
 
 Plain = dict[str, Any]  # one row by column; pictures as {"bytes": ..., "path": ...}
 
-_HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _REVISION = re.compile(r"@([0-9a-f]{40})(?:/|$)")
 _OURS = (Failure, UsageError, MemoryError)
 _TALKATIVE = ("datasets", "huggingface_hub", "fsspec", "httpx")
@@ -95,7 +95,7 @@ def open_table(place: str, config: str | None, split: str, needed: Sequence[str]
 def is_folder(place: str) -> bool:
     """Whether a place is a folder of this machine, rather than a hub id."""
     try:
-        return Path(place).is_dir()
+        return bool(place) and Path(place).is_dir()
     except (OSError, ValueError):  # a name that no folder can have
         return False
 

@@ -26,7 +26,27 @@ WHOLE = View(0, 0, 640, 480, 640, 480)
             [(160, 240, 480, 480), (0, 0, 320, 240)],
         ),
         ("internvl", "<ref>cup</ref><box>[[250, 500, 750, 1000]]</box>", [(160, 240, 480, 480)]),
+        ("internvl", "cup[[250, 500, 750, 1000]]", [(160, 240, 480, 480)]),
+        (
+            "qwen2_vl",
+            "<|object_ref_start|>cup<|object_ref_end|><|box_start|>(250,500),(750,1000)<|box_end|><|im_end|>",
+            [(160, 240, 480, 480)],
+        ),
+        ("qwen2_vl", '[{"bbox_2d": [250, 500, 750, 1000], "label": "cup"}]', [(160, 240, 480, 480)]),
         ("glm4v", "It is at <|begin_of_box|>[[250,500,750,1000]]<|end_of_box|>", [(160, 240, 480, 480)]),
+        ("glm4v", "<|begin_of_box|>(250,500,750,1000)<|end_of_box|>", [(160, 240, 480, 480)]),
+        ("glm46v", "<|begin_of_box|><250, 500, 750, 1000><|end_of_box|>", [(160, 240, 480, 480)]),
+        (
+            "glm4v",
+            "<think>Perhaps [[0,0,9,9]], or rather [[1,1,8,8]].</think><answer>The cup is at "
+            "<|begin_of_box|>[[250,500,750,1000]]<|end_of_box|>.</answer>",
+            [(160, 240, 480, 480)],
+        ),
+        (
+            "paligemma",
+            "<loc0512><loc0256><loc1023><loc0768> cup ; <loc0000><loc0000><loc0512><loc0512> cup",
+            [(160, 240, 480, 479.53), (0, 0, 320, 240)],
+        ),
         ("paligemma", "<loc0512><loc0256><loc1023><loc0768> cup", [(160, 240, 480, 479.53)]),
     ],
 )
@@ -59,12 +79,61 @@ def test_qwen25_writes_pixels_of_the_resized_picture():
         "[[[[" * 5000,
         "[0.1," * 20000,
         "(0.1,0.2)",
+        "[10%, 20%, 30%, 40%]",
+        "[64, 96, 192, 192]",
+        "x1=0.1, y1=0.2, x2=0.3, y2=0.4",
+        "[x0.1,y0.2,x0.3,y0.4]",
+        "[0.1 0.2 0.3 0.4]",
+        "(0.9,0.8),(0.1,0.2)",
+        "[0.9,0.2,1.2,0.4]",
+        "<think>[0.1,0.2,0.3,0.4]",
+        "[" + " " * 50000,
+        "(" * 50000,
+        "[1,1,1," * 9999,
+        "(1,1)" * 9999,
+        "<loc0512>" * 3,
     ],
     ids=lambda answer: answer[:20],
 )
 def test_garbage_is_no_box(answer):
     """Inverted, empty, incomplete, out of range or endless: no box, no error."""
     assert decode_boxes(answer, "llava", WHOLE, (640, 480)) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "box"),
+    [
+        ("[0.5,0.5,1.01,1.02]", (320, 240, 640, 480)),
+        ("[-0.02,0,0.5,0.5]", (0, 0, 320, 240)),
+        ("[0.9,0.2,1.1,0.4]", (576, 96, 640, 192)),
+    ],
+)
+def test_a_box_that_reaches_too_far_ends_at_the_edge(answer, box):
+    """A box with its centre in the picture is one, and what lies outside is cut off."""
+    assert decode_boxes(answer, "llava", WHOLE, (640, 480)) == [box]
+
+
+@pytest.mark.parametrize(
+    "answer", ["cup[0.1,0.2,0.3,0.4]there", "0.9[0.1,0.2,0.3,0.4]0.9", "[[0.1,0.2,0.3,0.4]]"]
+)
+def test_a_box_may_be_glued_to_what_stands_around_it(answer):
+    """Words, numbers and more brackets beside a box do not hide it."""
+    assert decode_boxes(answer, "llava", WHOLE, (640, 480)) == [(64, 96, 192, 192)]
+
+
+def test_what_a_crop_cuts_off_is_in_no_box():
+    """A box that reaches beyond the crop that LLaVA saw ends where the crop does, not in the picture."""
+    side = {"height": 336, "width": 336}
+    clip = SimpleNamespace(do_center_crop=True, size={"shortest_edge": 336}, crop_size=side)
+    view = view_of("llava", clip, {}, (640, 480))
+    assert decode_boxes("[0.5,0.5,1.1,1.1]", "llava", view, (640, 480)) == [(320, 240, 560, 480)]
+
+
+def test_qwen25_may_miss_the_edge_by_a_pixel():
+    """Pixels of the resized picture just outside are its edge; those of a larger picture are no box."""
+    view = View(0, 0, 1288, 952, 644, 476)
+    assert decode_boxes("[322, 238, 645, 478]", "qwen2_5_vl", view, (1288, 952)) == [(644, 476, 1288, 952)]
+    assert decode_boxes("[900, 600, 1200, 900]", "qwen2_5_vl", view, (1288, 952)) == []
 
 
 def test_boxes_keep_their_order_and_survive_garbage_between_them():
