@@ -76,7 +76,12 @@ def as_seen(image: Image.Image, shown: str) -> Image.Image:
 
 def digest_of(path: str, data: bytes | None = None) -> str:
     """SHA-256 of a picture file's bytes, without decoding them; takes and raises what open_picture does."""
-    return hashlib.sha256(_read(path, as_text(path)) if data is None else data).hexdigest()
+    return hashlib.sha256(read_bytes(path) if data is None else data).hexdigest()
+
+
+def read_bytes(path: str) -> bytes:
+    """A picture file's bytes, undecoded; raises Failure for what open_picture would not read."""
+    return _read(path, as_text(path))
 
 
 def begins_like_a_picture(path: str) -> bool:

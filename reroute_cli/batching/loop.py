@@ -64,6 +64,8 @@ class BatchSize:
 class BatchRun:
     """One run over items: iterate `outcomes`; `waiting` says how long the device had nothing to do."""
 
+    workers = 1  # processes with a model
+
     def __init__(self, request: Request) -> None:
         self._request = request
         self._costs = CostModel.of(request.loaded)

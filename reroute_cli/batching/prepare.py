@@ -115,14 +115,23 @@ def entries(
     """
     preparer = _Preparer(request)
     depth = 2 * request.batch_size + WORKERS
-    digests = ahead(_digest, items, workers=2, depth=2 * depth)
     return ahead(
         preparer.prepare,
-        _keyed(request, digests, is_done),
+        keyed_items(request, items, is_done, 2 * depth),
         workers=WORKERS,
         depth=depth,
         waiting=waiting,
     )
+
+
+def keyed_items(
+    request: Request, items: Iterable[BatchItem], is_done: Callable[[str], bool], depth: int
+) -> Iterator[Keyed]:
+    """Every item in order with its keys; at most `depth` pictures are read before they are asked for.
+
+    Of the request's model only its names are used.
+    """
+    return _keyed(request, ahead(_digest, items, workers=2, depth=depth), is_done)
 
 
 def _digest(item: BatchItem) -> tuple[BatchItem, str | None, str | None]:

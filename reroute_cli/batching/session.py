@@ -5,20 +5,34 @@ Knows record files, runs and summaries; not the terminal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 from reroute_cli.answer import model_part
 from reroute_cli.batch_inputs import BatchItem, BatchItems
-from reroute_cli.batching.loop import BatchRun, Outcome
+from reroute_cli.batching.loop import Outcome
+from reroute_cli.batching.prefetch import Waiting
 from reroute_cli.batching.prepare import Request
 from reroute_cli.batching.summary import RunFacts, Tally
 from reroute_cli.output import Progress, to_line
 from reroute_cli.record_file import RecordFile
 from reroute_cli.records.batch import BatchSummary
+
+
+class Run(Protocol):
+    """What answers items: `batching.loop.BatchRun` here, `cluster.run.ClusterRun` on many machines.
+
+    workers: processes with a model. waiting: seconds that a model had nothing to do, the mean of all.
+    """
+
+    workers: int
+    waiting: Waiting
+
+    def outcomes(self, items: Iterable[BatchItem], is_done: Callable[[str], bool]) -> Generator[Outcome]:
+        """What becomes of every item, each once, in any order."""
 
 
 @dataclass
@@ -34,15 +48,17 @@ class _Course:
         self.resumed += outcome.record is None
         self.answered += outcome.record is not None and outcome.record.error is None
 
-    def facts(self, items: BatchItems, run: BatchRun) -> RunFacts:
+    def facts(self, items: BatchItems, run: Run) -> RunFacts:
         """What only the run knows."""
         seconds = perf_counter() - self.start
-        return RunFacts(self.answered, self.resumed, items.skipped, seconds, run.waiting.seconds)
+        return RunFacts(self.answered, self.resumed, items.skipped, seconds, run.waiting.seconds, run.workers)
 
 
-def run_into_file(request: Request, items: BatchItems, file: RecordFile, progress: Progress) -> BatchSummary:
+def run_into_file(
+    run: Run, request: Request, items: BatchItems, file: RecordFile, progress: Progress
+) -> BatchSummary:
     """Answer what the file has no answer of; the summary is of all records of these items in it."""
-    run, course, tally = BatchRun(request), _Course(), Tally()
+    course, tally = _Course(), Tally()
     mine: dict[str, BatchItem] = {}
     for outcome in _outcomes(run, items, file.is_done, progress):
         mine[keep(outcome, file)] = outcome.item
@@ -65,10 +81,10 @@ def keep(outcome: Outcome, file: RecordFile) -> str:
 
 
 def run_onto_stream(
-    request: Request, items: BatchItems, write: Callable[[str], None], progress: Progress
+    run: Run, request: Request, items: BatchItems, write: Callable[[str], None], progress: Progress
 ) -> BatchSummary:
     """Answer every item and write its record as one line at once."""
-    run, course, tally = BatchRun(request), _Course(), Tally()
+    course, tally = _Course(), Tally()
     for outcome in _outcomes(run, items, _nothing_is_done, progress):
         assert outcome.record is not None, "nothing is done before a run onto a stream"
         plain: dict[str, Any] = outcome.record.as_dict()
@@ -83,7 +99,7 @@ def _nothing_is_done(_key: str) -> bool:
 
 
 def _outcomes(
-    run: BatchRun, items: BatchItems, is_done: Callable[[str], bool], progress: Progress
+    run: Run, items: BatchItems, is_done: Callable[[str], bool], progress: Progress
 ) -> Generator[Outcome]:
     """Every item's outcome; progress advances once it was taken care of."""
     progress.expect(len(items.items))

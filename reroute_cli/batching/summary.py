@@ -40,13 +40,17 @@ _UNKNOWN_FLOPS = "the FLOPs of some answers are not known: see their records"
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What only the run knows. waiting: seconds that the model stood still for want of prepared items."""
+    """What only the run knows. waiting: seconds that the model stood still for want of prepared items.
+
+    workers: processes with a model; of several, waiting is the mean.
+    """
 
     answered: int
     resumed: int
     skipped: int
     wall: float
     waiting: float
+    workers: int = 1
 
 
 @dataclass
@@ -227,6 +231,7 @@ def _this_run(facts: RunFacts) -> ThisRunPart:
     rate = facts.answered / facts.wall if facts.answered and facts.wall else None
     return ThisRunPart(
         answered=facts.answered,
+        workers=facts.workers,
         wall_s=facts.wall,
         waiting_s=facts.waiting,
         samples_per_s=rate,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from reroute_cli import options, run_options
+from reroute_cli.cluster import options as cluster_options
 from reroute_cli.errors import EXIT_FAILURE, Failure
 from reroute_cli.models import LoadOptions
-from reroute_cli.output import Progress, Sink, check_writable, to_json, write_file
+from reroute_cli.output import Progress, Sink, check_writable, clean, to_json, write, write_file
 from reroute_cli.record_file import RecordFile
 from reroute_cli.schedules import ScheduleChoice, read_cuts
 from reroute_cli.sources import POCKET
@@ -20,6 +22,7 @@ from reroute_cli.sources import POCKET
 if TYPE_CHECKING:
     from reroute_cli.batch_inputs import BatchItems
     from reroute_cli.batching.prepare import Request
+    from reroute_cli.batching.session import Run
     from reroute_cli.records.batch import BatchSummary
 
 
@@ -30,6 +33,15 @@ class Asked:
     choice: ScheduleChoice
     max_new_tokens: int
     batch_size: int
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the options of a cluster say; None where they were not given."""
+
+    address: str | None
+    workers: int | None
+    gpus_per_worker: float | None
 
 
 def batch(
@@ -51,6 +63,10 @@ def batch(
     batch_size: run_options.BatchSize = 1,
     max_new_tokens: options.MaxNewTokens = 64,
     seed: options.Seed = 0,
+    engine: cluster_options.Engine = cluster_options.EngineName.LOCAL,
+    ray_address: cluster_options.RayAddress = None,
+    workers: cluster_options.Workers = None,
+    gpus_per_worker: cluster_options.GpusPerWorker = None,
     output: run_options.Records = None,
     summary: run_options.Summary = None,
     quiet: run_options.LongQuiet = False,
@@ -60,10 +76,15 @@ def batch(
     sink = Sink(quiet=quiet, verbose=verbose)
     choice = ScheduleChoice(method, action, ratio, budget, profile, seed, read_cuts(cuts))
     choice.check_profile()
+    cluster_options.check_engine(
+        engine, ray_address=ray_address, workers=workers, gpus_per_worker=gpus_per_worker
+    )
+    on_ray = engine is cluster_options.EngineName.RAY
     _check_outputs(output, summary)
     items = _items(folder, question, manifest, limit)
     loading = LoadOptions(model, device, dtype, attn, load_format, seed)
-    found = _run(sink, loading, items, Asked(choice, max_new_tokens, batch_size), output)
+    cluster = Cluster(ray_address, workers, gpus_per_worker) if on_ray else None
+    found = _run(sink, loading, items, Asked(choice, max_new_tokens, batch_size), output, cluster)
     if summary is not None:
         write_file(summary, to_json(found.as_dict()) + "\n")
     _show(sink, found)
@@ -86,24 +107,36 @@ def _items(folder: Path | None, question: str | None, manifest: Path | None, lim
 
 
 def _run(
-    sink: Sink, loading: LoadOptions, items: BatchItems, asked: Asked, output: Path | None
+    sink: Sink,
+    loading: LoadOptions,
+    items: BatchItems,
+    asked: Asked,
+    output: Path | None,
+    cluster: Cluster | None,
 ) -> BatchSummary:
-    """Everything that needs torch: load the model, answer, sum up."""
+    """Everything that needs torch: load the model, or find workers that do, answer, sum up."""
     from reroute_cli.batching.session import run_into_file, run_onto_stream
     from reroute_cli.models import quiet_libraries
 
     with ExitStack() as stack:
         stack.enter_context(quiet_libraries())
+        result = sink.result if cluster is None else _apart(stack, sink)
         progress = stack.enter_context(sink.progress())
-        if output is None:
-            request = _request(sink, loading, asked, progress)
-            return run_onto_stream(request, items, sink.result, progress)
-        with RecordFile(output) as file:  # another writer is refused before a model is loaded
-            request = _request(sink, loading, asked, progress)
-            return run_into_file(request, items, file, progress)
+        file = None if output is None else stack.enter_context(RecordFile(output))
+        # another writer was refused before a model is loaded or a cluster asked
+        if cluster is None:
+            run, request = _here(sink, loading, asked, progress)
+        else:
+            run, request = _on_cluster(stack, sink, loading, asked, cluster)
+        progress.tell("answering")
+        if file is None:
+            return run_onto_stream(run, request, items, result, progress)
+        return run_into_file(run, request, items, file, progress)
 
 
-def _request(sink: Sink, loading: LoadOptions, asked: Asked, progress: Progress) -> Request:
+def _here(sink: Sink, loading: LoadOptions, asked: Asked, progress: Progress) -> tuple[Run, Request]:
+    """A run in this process."""
+    from reroute_cli.batching.loop import BatchRun
     from reroute_cli.batching.prepare import make_request
     from reroute_cli.models import load
 
@@ -111,8 +144,32 @@ def _request(sink: Sink, loading: LoadOptions, asked: Asked, progress: Progress)
     loaded = load(loading)
     if caveat := asked.choice.caveat(loaded.family, loaded.layers):
         sink.talk(caveat)
-    progress.tell("answering")
-    return make_request(loaded, [asked.choice], asked.max_new_tokens, asked.batch_size)
+    request = make_request(loaded, [asked.choice], asked.max_new_tokens, asked.batch_size)
+    return BatchRun(request), request
+
+
+def _on_cluster(
+    stack: ExitStack, sink: Sink, loading: LoadOptions, asked: Asked, cluster: Cluster
+) -> tuple[Run, Request]:
+    """A run in the workers of a cluster, which is left when the stack is closed."""
+    from reroute_cli.cluster.crew import Wishes
+    from reroute_cli.cluster.engine import cluster_run, plan_request
+    from reroute_cli.cluster.link import Link
+
+    link = stack.enter_context(Link(cluster.address, verbose=sink.verbose))
+    wishes = Wishes(cluster.workers, cluster.gpus_per_worker)
+    request = plan_request(link, loading, wishes, [asked.choice], asked.max_new_tokens, asked.batch_size)
+    if caveat := asked.choice.caveat(request.loaded.family, request.loaded.layers):
+        sink.talk(caveat)
+    return cluster_run(link, loading, wishes, request, sink.talk), request
+
+
+def _apart(stack: ExitStack, sink: Sink) -> Callable[[str], None]:
+    """Where results go while Ray's words go elsewhere."""
+    from reroute_cli.cluster.quiet import apart
+
+    stdout = stack.enter_context(apart(verbose=sink.verbose))
+    return lambda text: write(stdout, clean(text).rstrip("\n") + "\n")
 
 
 def _show(sink: Sink, found: BatchSummary) -> None:

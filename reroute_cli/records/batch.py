@@ -108,9 +108,15 @@ class ThroughputPart(Part):
 
 
 class ThisRunPart(Section):
-    """This run alone, by the wall clock. waiting_s: the model stood still until an item was prepared."""
+    """This run alone, by the wall clock. waiting_s: the model stood still until an item was prepared.
+
+    workers: processes with a model; 0 where a cluster had nothing to do. On a cluster wall_s begins before
+    they and their models do, and waiting_s is the mean over workers, of the time between a worker's first
+    items and its last.
+    """
 
     answered: int
+    workers: int = 1
     wall_s: float
     waiting_s: float
     samples_per_s: float | None

@@ -90,7 +90,12 @@ def _times(summary: BatchSummary, verbose: bool) -> list[Row]:
     ]
     if run.answered:
         waited = f"waited {units.seconds(run.waiting_s)} for pictures"
-        rows.append(("this run", units.seconds(run.wall_s), f"{_count(run.answered, 'answer')} · {waited}"))
+        told = [
+            _count(run.answered, "answer"),
+            *([f"{run.workers} workers"] if run.workers > 1 else []),
+            waited,
+        ]
+        rows.append(("this run", units.seconds(run.wall_s), " · ".join(told)))
     return rows
 
 

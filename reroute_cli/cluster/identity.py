@@ -1,0 +1,55 @@
+"""What a worker's model will be, told without its weights: keys of answers are known before anybody loads.
+
+`tests/cli/cluster` hold it to what loading gives, and every worker compares it with what it loaded. Knows
+configs and what `load` makes of options; loads no weights.
+"""
+
+from __future__ import annotations
+
+from reroute_cli.models import Loaded, LoadOptions, choose_dtype, config_digest
+from reroute_cli.sources import explained, find, known, read_config
+
+
+def without_weights(options: LoadOptions, device: str) -> Loaded:
+    """What `load` would give on this device, with neither model nor processor; raises what it raises."""
+    from transformers import AutoConfig
+
+    from reroute_cli.dummy.model import build_config
+    from routing.families import describe_config
+
+    entry = known(options.model)
+    random = options.load_format == "dummy"
+    revision = None
+    with explained(options.model):
+        if entry is not None and random:
+            raw, config = entry.config, build_config(entry.config)
+        else:
+            source = find(options.model)
+            raw = read_config(options.model, source)
+            config = AutoConfig.from_pretrained(source.location, **source.arguments)
+            revision = source.revision or getattr(config, "_commit_hash", None)
+        info = describe_config(config)
+    return Loaded(
+        name=entry.hub if entry else options.model,
+        model=None,
+        processor=None,
+        family=info.family,
+        layers=info.layers,
+        first_layer=info.first_layer,
+        image_token_ids=info.image_token_ids,
+        revision=revision,
+        device=device,
+        dtype=_dtype(options.dtype, device),
+        attention=options.attn,
+        random=random,
+        config_digest=config_digest(raw),
+    )
+
+
+def _dtype(asked: str, device: str) -> str:
+    """The dtype by name. The driver may have no GPU to ask, and then believes in one of this decade."""
+    import torch
+
+    if asked == "auto" and device == "cuda" and not torch.cuda.is_available():
+        return "bfloat16"
+    return str(choose_dtype(asked, device)).removeprefix("torch.")

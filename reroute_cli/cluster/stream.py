@@ -1,0 +1,130 @@
+"""Jobs through the cluster by Ray Data: read on the driver's node, answered by workers, streamed back.
+
+What a lost worker had in hand is not tried again here: it does not come back, and the caller asks again. Ray
+Data streams with back-pressure, so that a few tables of pictures are under way at any time, however many
+there are. Knows tables, workers and Ray Data; not keys or files.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from queue import Empty, Full, Queue
+from typing import TYPE_CHECKING, Any
+
+from reroute_cli.cluster.crew import Crew
+from reroute_cli.cluster.link import Link
+from reroute_cli.cluster.order import Order
+from reroute_cli.cluster.rows import Answer, Job, answers_of, tables_of, with_pictures
+from reroute_cli.cluster.worker import Worker
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_READERS = 2  # tables of pictures that are read at once, on the driver's node
+_LOOK = 2.0  # seconds without an answer, after which the cluster is looked at
+_AHEAD = 8  # tables of answers that wait for the driver, at most
+
+
+@dataclass(frozen=True)
+class Round:
+    """One way through the cluster. size: rows of a table. in_hand: tables of a worker at a time."""
+
+    order: Order
+    crew: Crew
+    size: int
+    in_hand: int
+
+
+def answers(link: Link, made: Round, jobs: Sequence[Job], look: Callable[[], None]) -> Generator[Answer]:
+    """Answers as they come, in any order; jobs of a lost worker are not among them.
+
+    look: called whenever nothing came for a while; what it raises ends the round.
+    """
+    tables: Queue[pa.Table | Exception | None] = Queue(_AHEAD)
+    over = threading.Event()
+    dataset = _dataset(link, made, jobs)
+    thread = threading.Thread(target=_fill, args=(dataset, tables, over), name="reroute-ray", daemon=True)
+    thread.start()
+    try:
+        while (table := _next(tables, look)) is not None:
+            yield from answers_of(table)
+    finally:
+        over.set()
+
+
+def _next(tables: Queue[pa.Table | Exception | None], look: Callable[[], None]) -> pa.Table | None:
+    while True:
+        try:
+            found = tables.get(timeout=_LOOK)
+        except Empty:
+            look()
+            continue
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def _fill(dataset: Any, tables: Queue[pa.Table | Exception | None], over: threading.Event) -> None:
+    """Take what comes, in a thread of its own, so that waiting for it can be interrupted."""
+    last: Exception | None = None
+    try:
+        for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            if not _put(tables, table, over):
+                return
+    except Exception as error:  # noqa: BLE001  raised again in the driver's own thread
+        last = error
+    _put(tables, last, over)
+
+
+def _put(tables: Queue[Any], thing: Any, over: threading.Event) -> bool:
+    """Hand a thing over, once there is room; False when nobody takes it any more."""
+    while not over.is_set():
+        try:
+            tables.put(thing, timeout=_LOOK)
+        except Full:
+            continue
+        return True
+    return False
+
+
+def _dataset(link: Link, made: Round, jobs: Sequence[Job]) -> Any:
+    """The plan: nothing of it runs before it is iterated."""
+    from ray.data import ActorPoolStrategy, TaskPoolStrategy
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    _quiet_data(link)
+    here = NodeAffinitySchedulingStrategy(link.own_node(), soft=False)
+    rows: dict[str, Any] = {"batch_size": made.size, "batch_format": "pyarrow"}
+    return (
+        link.ray.data.from_arrow(tables_of(jobs, made.size))
+        .map_batches(
+            with_pictures,
+            **rows,
+            compute=TaskPoolStrategy(size=_READERS),
+            num_cpus=0,
+            scheduling_strategy=here,
+        )
+        .map_batches(
+            Worker,
+            **rows,
+            fn_constructor_args=(made.order,),
+            compute=ActorPoolStrategy(size=made.crew.workers, max_tasks_in_flight_per_actor=made.in_hand),
+            num_cpus=made.crew.cpus,
+            num_gpus=made.crew.gpus or None,
+            max_restarts=-1,
+            max_task_retries=0,
+        )
+    )
+
+
+def _quiet_data(link: Link) -> None:
+    """No bars, plans and tracebacks of lost workers on the terminal; a lost table does not end the round."""
+    context = link.ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.max_errored_blocks = -1
+    if not link.verbose:
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL + 1)
