@@ -63,7 +63,7 @@ def sweep_arms(listed: str | None, amounts: Sequence[Amount], seed: int) -> tupl
 
     listed: --arms; without it every method under both actions.
     """
-    grid = [_at(listed or _every_method(), amount, seed) for amount in amounts]
+    grid = [_at(_every_method() if listed is None else listed, amount, seed) for amount in amounts]
     routed = [arm for arms in zip(*(arms[1:] for arms in grid), strict=True) for arm in arms]
     return (grid[0][0], *routed)
 
