@@ -1,66 +1,123 @@
 """How much faster batches are: items per second of `reroute batch` at several batch sizes, interleaved.
 
-    python -m tests.benchmarks.batching                       # the embedded model, a minute; no test
+    python -m tests.benchmarks.batching --out FILE            # the embedded model, five minutes; no test
+    python -m tests.benchmarks.batching --shape --out FILE    # the shape of tests.benchmarks.prefill, longer
     python -m tests.benchmarks.batching --model ID --load-format dummy --device cuda
 
-Every round runs all sizes one after the other over the same items, so that what else the machine does hits
-them alike. Medians over rounds: items per second of the wall clock, their ratio to batch 1, the same ratio of
-processor seconds (which another program on the machine does not change), and how long the model waited for
-pictures.
+Every round runs all schedules and sizes one after the other over the same items, forwards and backwards in
+turn, so that what else the machine does hits them alike. What the columns say: see batch_results.py.
 """
 
+from __future__ import annotations
+
 import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
+from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
+from typing import Any
 
-from reroute_cli.batch_inputs import BatchItems, batch_items
+from reroute_cli.batch_inputs import BatchItem, batch_items
 from reroute_cli.batching.loop import BatchRun
 from reroute_cli.batching.prepare import Request, make_request
-from reroute_cli.models import LoadOptions, load, quiet_libraries
+from reroute_cli.environment import describe_environment
+from reroute_cli.models import Loaded, LoadOptions, load, quiet_libraries
 from reroute_cli.schedules import ScheduleChoice
+from tests.benchmarks.batch_results import SCHEMA, Course, arm_results, table
+from tests.benchmarks.rounds import Timed, interleave
+from tests.benchmarks.shape import write_shape
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 SIZES = (1, 2, 4, 8)
+ARMS = {"dense": ScheduleChoice(), "pdrop-reroute-0.889": ScheduleChoice("pdrop", "reroute", 0.889)}
 
 
-def measured(request: Request, items: BatchItems, size: int) -> tuple[float, float, float]:
-    """Items per second, processor seconds, and the share of the time that the model waited for pictures."""
+def once(request: Request, items: Sequence[BatchItem], size: int) -> Course:
+    """All items in batches of a size; fails where one of them has no answer."""
     run = BatchRun(replace(request, batch_size=size))
     start, worked = perf_counter(), process_time()
-    outcomes = list(run.outcomes(items.items, lambda key: False))
+    outcomes = list(run.outcomes(items, lambda key: False))
     seconds, busy = perf_counter() - start, process_time() - worked
-    assert all(outcome.record is not None and outcome.record.error is None for outcome in outcomes)
-    return len(outcomes) / seconds, busy, run.waiting.seconds / seconds
+    records = [outcome.record for outcome in outcomes]
+    assert all(record is not None and record.error is None for record in records), records[0]
+    return Course(seconds, busy, run.waiting.seconds)
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def measure(loaded: Loaded, options: argparse.Namespace) -> dict[str, dict[int, list[Course]]]:
+    """Every schedule at every size, in every round after the first, which warms up."""
+    items = batch_items(None, None, SAMPLES / "manifest.jsonl", options.items).items
+    raw: dict[str, dict[int, list[Course]]] = {name: defaultdict(list) for name in ARMS}
+    last: dict[tuple[str, int], Course] = {}
+
+    def call(name: str, size: int) -> Callable[[], object]:
+        request = make_request(loaded, [ARMS[name]], options.max_new_tokens, 1)
+
+        def timed() -> None:
+            last[name, size] = once(request, items, size)
+
+        return timed
+
+    calls = {f"{name} {size}": Timed(call(name, size)) for name in ARMS for size in SIZES}
+
+    def done(label: str, _seconds: float) -> None:
+        name, size = label.split(" ")
+        raw[name][int(size)].append(last[name, int(size)])
+        print(f"\r{len(raw[name][int(size)])} of {options.rounds}: {label}    ", end="", file=sys.stderr)
+
+    interleave(calls, options.rounds, lambda: None, done)  # an answer is on the host when it is there
+    print(file=sys.stderr)
+    return raw
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.batching", description=__doc__)
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--load-format", default="auto")
+    parser.add_argument("--shape", action="store_true", help="the model of tests.benchmarks.prefill instead")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--method")
-    parser.add_argument("--action")
-    parser.add_argument("--ratio", type=float)
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--items", type=int, help="at most so many questions (default: 42; 8 with --shape)")
     parser.add_argument("--max-new-tokens", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=5)
-    asked = parser.parse_args()
-    choice = ScheduleChoice(asked.method, asked.action, asked.ratio)
-    items = batch_items(None, None, SAMPLES / "manifest.jsonl", None)
+    parser.add_argument("--rounds", type=int, default=7, help="timed rounds, after one that warms up")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write everything there as JSON as well")
+    options = parser.parse_args(arguments)
+    if options.shape and options.items is None:
+        options.items = max(SIZES)
+    return options
+
+
+def _load(options: argparse.Namespace) -> Loaded:
+    typed = LoadOptions(options.model, options.device, options.dtype, load_format=options.load_format)
+    if not options.shape:
+        return load(typed)
+    with TemporaryDirectory() as folder:
+        name = write_shape(Path(folder))
+        return replace(load(replace(typed, model=name, load_format="dummy")), name="benchmark shape")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print the table, write the JSON."""
+    options = _options(arguments)
     with quiet_libraries():
-        loaded = load(LoadOptions(asked.model, asked.device, load_format=asked.load_format))
-        request = make_request(loaded, [choice], asked.max_new_tokens, 1)
-        measured(request, items, SIZES[-1])  # warm-up
-        rounds = [[measured(request, items, size) for size in SIZES] for _ in range(asked.rounds)]
-    print(f"{len(items.items)} items, {asked.rounds} rounds, {choice.name}, {loaded.name} on {loaded.device}")
-    for index, size in enumerate(SIZES):
-        rates, _, waits = zip(*(row[index] for row in rounds), strict=True)
-        ratio = median(row[index][0] / row[0][0] for row in rounds)
-        busy = median(row[0][1] / row[index][1] for row in rounds)
-        speed = f"{median(rates):6.2f} items/s  {ratio:.2f}x  processor {busy:.2f}x"
-        print(f"batch {size}: {speed}  waiting {median(waits):.1%}")
+        loaded = _load(options)
+        raw = measure(loaded, options)
+    results = {name: arm_results(courses) for name, courses in raw.items()}
+    report: dict[str, Any] = {
+        "schema": SCHEMA,
+        "model": {"name": loaded.name, "device": loaded.device, "dtype": loaded.dtype},
+        "items": options.items or 42,
+        "max_new_tokens": options.max_new_tokens,
+        "rounds": options.rounds,
+        "environment": describe_environment(),
+        "results": results,
+    }
+    print("\n".join(table(report)))
+    if options.out:
+        options.out.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

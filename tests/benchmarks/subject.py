@@ -31,7 +31,7 @@ class Subject:
     def __init__(self, dtype: torch.dtype, device: str) -> None:
         torch.manual_seed(0)
         with torch.device(device):
-            self.model = Llava(_config()).to(dtype).eval()
+            self.model = Llava(benchmark_config()).to(dtype).eval()
             self.features = torch.randn(1, VISUAL, HIDDEN).to(dtype)
             half = torch.randint(3, IMAGE, (TEXT // 2,)), torch.randint(3, IMAGE, (TEXT - TEXT // 2,))
             self.ids = torch.cat([half[0], torch.full((VISUAL,), IMAGE), half[1]])[None]
@@ -127,7 +127,8 @@ def _keys_and_one_row(attention: Any, hidden: Tensor, every: Tensor) -> Tensor:
     return heads[0] @ heads[1].transpose(-1, -2)
 
 
-def _config() -> LlavaConfig:
+def benchmark_config() -> LlavaConfig:
+    """The configuration: a LLaMA-like decoder behind a vision tower that costs next to nothing."""
     text = LlamaConfig(
         hidden_size=HIDDEN,
         intermediate_size=MLP,

@@ -4,6 +4,8 @@ import pytest
 
 from routing.cost import ModelShape
 from routing.schedule import Action, Schedule, Stage
+from tests.benchmarks import batch_results
+from tests.benchmarks.batch_results import Course, arm_results
 from tests.benchmarks.limits import Arm, Workload, flops_share, lengths, median, scored, stage_starts
 from tests.benchmarks.results import arm_result, table
 from tests.benchmarks.rounds import Timed, interleave
@@ -82,3 +84,49 @@ def test_shares_are_taken_round_by_round():
         }
     )
     assert table([found])[-1].endswith("| 0.950 (0.950–0.950) | unknown |")
+
+
+def test_a_batch_is_compared_with_batch_1_round_by_round():
+    """Twice as fast in every round is 2.00 without spread; waiting is a share of a run's own time."""
+    slow = (1.0, 3.0, 1.0, 2.0, 1.0, 1.0)
+    courses = {
+        1: [Course(8 * one, 16 * one, 0.0) for one in slow],
+        4: [Course(4 * one, 10 * one, one) for one in slow],
+    }
+    found = arm_results(courses)
+    assert {key: found["4"]["times_faster"][key] for key in ("value", "low", "high")} == {
+        "value": 2.0,
+        "low": 2.0,
+        "high": 2.0,
+    }
+    assert found["4"]["times_less_processor"]["value"] == 1.6
+    assert (found["1"]["times_faster"]["value"], found["4"]["waiting_share"]) == (1.0, 0.25)
+    report = {
+        "model": {"name": "m", "device": "cpu", "dtype": "float32"},
+        "environment": {"cpu": {"model": "c", "torch_threads": 2}},
+        "items": 8,
+        "max_new_tokens": 4,
+        "rounds": 6,
+        "results": {"dense": found},
+    }
+    row = "| dense | 4 | 2.00 | 2.00 [2.00, 2.00] | 1.60 [1.60, 1.60] | 25.0% |"
+    assert batch_results.table(report)[-1] == row
+
+
+def test_the_benchmark_shape_has_the_prompt_of_the_prefill_benchmark(tmp_path):
+    """576 visual tokens, about 64 of text, 16 layers of width 1024: what subject.py times by itself."""
+    from transformers import AutoConfig, AutoProcessor
+
+    from reroute_cli.images import open_picture
+    from reroute_cli.prompts import build_prompt
+    from tests.benchmarks.batching import SAMPLES
+    from tests.benchmarks.shape import write_shape
+    from tests.benchmarks.subject import IMAGE, benchmark_config
+
+    folder = write_shape(tmp_path)
+    config = AutoConfig.from_pretrained(folder)
+    assert config.text_config.to_dict() == benchmark_config().text_config.to_dict() | {"eos_token_id": None}
+    processor = AutoProcessor.from_pretrained(folder)
+    prompt = build_prompt(processor, [open_picture(str(SAMPLES / "desk.png"))], "where is the cup?")
+    assert int((prompt.inputs["input_ids"] == IMAGE).sum()) == 576
+    assert 60 <= prompt.tokens - 576 <= 68

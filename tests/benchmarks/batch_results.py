@@ -1,0 +1,83 @@
+"""From the courses of interleaved runs to how many times faster than batch 1 each batch size is.
+
+A ratio is the quotient of median seconds, batch 1 over the batch, with a bootstrap interval over rounds; the
+same of processor seconds, which another program on the machine hardly changes. Waiting is the share of its
+own time that a run waited for prepared pictures. Knows no model and no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from reroute_cli.stats import Quotient, ratio_of_medians
+
+SCHEMA = "reroute.batch-speed/1"
+
+
+@dataclass(frozen=True)
+class Course:
+    """One run over all items, in seconds: of the clock, of the processor, and of waiting for pictures."""
+
+    seconds: float
+    busy: float
+    waiting: float
+
+
+def arm_results(courses: Mapping[int, Sequence[Course]]) -> dict[str, Any]:
+    """Batch size -> medians, ratios to batch 1 and every value; batch 1 is the first."""
+    alone = courses[1]
+    return {str(size): _size_result(alone, own) for size, own in courses.items()}
+
+
+def _size_result(alone: Sequence[Course], own: Sequence[Course]) -> dict[str, Any]:
+    return {
+        "seconds": median(one.seconds for one in own),
+        "times_faster": _ratio([one.seconds for one in alone], [one.seconds for one in own]),
+        "times_less_processor": _ratio([one.busy for one in alone], [one.busy for one in own]),
+        "waiting_share": median(one.waiting / one.seconds for one in own),
+        "raw": [asdict(one) for one in own],
+    }
+
+
+def _ratio(part: Sequence[float], whole: Sequence[float]) -> dict[str, Any]:
+    found = ratio_of_medians(part, whole)
+    assert found is not None, "a run takes time"
+    return asdict(found)
+
+
+def table(report: Mapping[str, Any]) -> list[str]:
+    """Markdown: a row for each schedule and size."""
+    machine, model = report["environment"]["cpu"], report["model"]
+    head = (
+        f"{model['name']}, {model['dtype']} on {model['device']} ({machine['model']}, "
+        f"{machine['torch_threads']} threads): {report['items']} items of at most "
+        f"{report['max_new_tokens']} new tokens, {report['rounds']} rounds"
+    )
+    columns = "| schedule | batch | items/s | times faster | times less processor | waiting |"
+    rows = [
+        _row(name, size, report["items"], found)
+        for name, sizes in report["results"].items()
+        for size, found in sizes.items()
+    ]
+    return [head, "", columns, "|---|--:|--:|--:|--:|--:|", *rows]
+
+
+def _row(name: str, size: str, items: int, found: Mapping[str, Any]) -> str:
+    ratios = (_shown(Quotient(**found[key])) for key in ("times_faster", "times_less_processor"))
+    cells = (
+        name,
+        size,
+        f"{items / found['seconds']:.2f}",
+        *ratios,
+        f"{found['waiting_share']:.1%}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _shown(ratio: Quotient) -> str:
+    if ratio.low is None or ratio.high is None:
+        return f"{ratio.value:.2f}"
+    return f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
