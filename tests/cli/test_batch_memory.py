@@ -1,6 +1,9 @@
 """Out of memory: the batch is cut in two and tried again, and one item that never fits is an error."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,3 +109,46 @@ def test_an_item_that_the_model_refuses_fails_alone(run, monkeypatch):
     answers = [record["answer"] for record in found]
     assert answers == [record["answer"] if index != 5 else "" for index, record in enumerate(alone)]
     assert {record["latency"]["halvings"] for record in found if record["latency"]} == {0}
+
+
+SHORT_OF_ROOM = """
+import resource, sys, threading
+from pathlib import Path
+import torch
+from reroute_cli.batch_inputs import batch_items
+from reroute_cli.batching.loop import BatchRun
+from reroute_cli.batching.prepare import make_request
+from reroute_cli.models import LoadOptions, load, quiet_libraries
+from reroute_cli.schedules import ScheduleChoice
+
+torch.set_num_threads(1)
+threading.stack_size(1 << 19)  # the system counts a thread's whole stack
+items = batch_items(None, None, Path(sys.argv[1]), 32).items
+with quiet_libraries():
+    loaded = load(LoadOptions(device="cpu"))
+
+def answered(size):
+    request = make_request(loaded, [ScheduleChoice("pdrop", "reroute", 0.8)], 2, size)
+    return [outcome.record for outcome in BatchRun(request).outcomes(items, lambda key: False)]
+
+alone = answered(1)
+answered(4)  # whatever the libraries set up for batches
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (60 << 20), resource.RLIM_INFINITY))
+short = answered(32)
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert [record.error for record in short] == [None] * 32, short
+assert [record.answer for record in short] == [record.answer for record in alone]
+assert all(record.latency.halvings for record in short)
+print(max(record.latency.batch_size for record in short))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits a process as Linux does")
+def test_a_batch_that_really_does_not_fit_is_halved():
+    """In a process that may take 60 MiB more, 32 items do not fit: they are answered as they are alone."""
+    allocator = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "131072"}  # glibc: no memory in reserve
+    command = [sys.executable, "-c", SHORT_OF_ROOM, MANIFEST]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | allocator, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert 1 <= int(done.stdout) <= 16

@@ -2,6 +2,7 @@
 
 import json
 import random
+import runpy
 import shutil
 import signal
 import subprocess
@@ -76,6 +77,51 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(work, tmp_path):
     assert untimed(killed) == untimed(whole)
     assert [record["id"] for record in untimed(killed)] == [f"item {number}" for number in range(210)]
     assert list(tmp_path.glob(".*.tmp")) == []
+
+
+TWO_ASKS = """
+import sys
+from pathlib import Path
+from reroute_cli.batch_inputs import batch_items
+from reroute_cli.batching.loop import BatchRun
+from reroute_cli.batching.prepare import make_request
+from reroute_cli.batching.session import keep
+from reroute_cli.models import LoadOptions, load
+from reroute_cli.record_file import RecordFile
+from reroute_cli.schedules import ScheduleChoice
+
+choices = [ScheduleChoice(), ScheduleChoice("pdrop", "reroute", 0.8)]
+
+def answer(manifest, path, loaded):
+    items = batch_items(None, None, Path(manifest), 20).items
+    with RecordFile(Path(path)) as file:
+        for outcome in BatchRun(make_request(loaded, choices, 2, 4)).outcomes(items, file.is_done):
+            keep(outcome, file)
+
+if __name__ == "__main__":
+    answer(sys.argv[1], sys.argv[2], load(LoadOptions(device="cpu")))
+"""
+
+
+def test_several_asks_killed_and_resumed_lose_nothing(work, tmp_path, pocket):
+    """Killed while it writes, three times, in the middle of two asks: every item has both records, once."""
+    script, path = tmp_path / "two.py", tmp_path / "o.jsonl"
+    script.write_text(TWO_ASKS)
+    runpy.run_path(str(script))["answer"](work[1], tmp_path / "whole.jsonl", pocket)
+    command, luck, counts = [sys.executable, str(script), work[1], str(path)], random.Random(3), []
+    for _ in range(3):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        wait_for_growth(path, process)
+        time.sleep(luck.uniform(0, 0.1))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        counts.append(path.stat().st_size)
+    assert sorted(set(counts)) == counts
+    subprocess.run(command, check=True, capture_output=True)
+    found, whole = ({one["key"]: one for one in untimed(at)} for at in (path, tmp_path / "whole.jsonl"))
+    assert len(untimed(path)) == len(found) == 40
+    assert found == whole
 
 
 @pytest.mark.usefixtures("heeded_interrupts")
