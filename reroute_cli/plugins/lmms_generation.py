@@ -85,8 +85,8 @@ def _most(kwargs: Mapping[str, Any], task: str) -> int | None:
 
 def _until(kwargs: Mapping[str, Any], task: str) -> tuple[str, ...]:
     given = kwargs.get("until")
-    words = [given] if isinstance(given, str) else given or []
-    if words == FILLED_IN:
+    words = [given] if isinstance(given, str) else given
+    if words is None or words == FILLED_IN:
         return ()
     if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
         raise UsageError(f"task '{task}' asks for until={given!r}: give a string or a list of strings")

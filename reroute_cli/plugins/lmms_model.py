@@ -149,7 +149,7 @@ class Reroute(lmms):
             self._checked.add(one.task)
             if one.generation.unused:
                 names = ", ".join(one.generation.unused)
-                logger.warning(f"{one.task}: generation_kwargs {names} have no meaning here")
+                logger.warning(f"{one.task}: generation_kwargs that mean nothing here: {names}")
             try:
                 one.chat(self.task_dict)
                 answering.prepare(one.wish(self.task_dict, self._arguments.max_new_tokens))
