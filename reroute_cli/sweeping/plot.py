@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from reroute_cli.errors import Failure
 from reroute_cli.output import write_file
 from reroute_cli.records.sweep import FrontPart, MetricPart, ScoreName, SweepArm, SweepReport
+from reroute_cli.reporting.score_words import count
 from reroute_cli.reporting.words import short
-from reroute_cli.sweeping.sentences import COSTS, count
+from reroute_cli.sweeping.sentences import COSTS
 from reroute_cli.sweeping.tooltips import with_tooltips
 
 if TYPE_CHECKING:

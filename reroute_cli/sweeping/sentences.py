@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
-from reroute_cli.records.sweep import ScoreName, SweepArm, SweepReport
+from reroute_cli.records.sweep import ScoreName, SweepReport
+from reroute_cli.reporting.score_words import count
 from reroute_cli.reporting.words import short
 
 COSTS = {
@@ -56,13 +57,16 @@ def notes(report: SweepReport) -> Iterator[str]:
     counts = report.counts
     yield (
         f"{count(counts.compared, 'question')} about {count(counts.pictures, 'picture')}, "
-        "each under every arm; beside a score its difference to dense, ≈ where the interval holds 0"
+        "each under every arm; beside a score its difference to dense, ≈ where its interval holds 0"
     )
     yield (
         "intervals: paired bootstrap over pictures, 95%, of scores Wilson's; p: McNemar's exact test; none "
         "is corrected for the number of comparisons"
     )
-    yield "front: nobody scores as high at no more cost; beats · ≈: arms it beats, clearly and not"
+    yield (
+        "• on the Pareto front: nobody scores higher at no more cost, or as high for less; "
+        "~ beaten by an arm of it, but not clearly: the interval of the difference holds 0"
+    )
     yield _costs(report)
     yield _who(report)
 
@@ -88,14 +92,3 @@ def _who(report: SweepReport) -> str:
     return (
         f"{short(model.id, 60)} · {model.family} · {how} · {short(machine, 60)} · batch {report.batch_size}"
     )
-
-
-def count(number: int, thing: str) -> str:
-    """'1 item', '2 items'."""
-    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
-
-
-def amount_of(arm: SweepArm) -> str:
-    """'0.889' or '64'; '' for the dense arm."""
-    value = arm.budget if arm.ratio is None else arm.ratio
-    return "" if value is None else f"{value:g}"
