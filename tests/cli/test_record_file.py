@@ -86,6 +86,23 @@ def test_a_kill_before_an_error_gave_way_loses_nothing(tmp_path: Path):
     assert _keys(path) == ["b", "a"]
 
 
+def test_records_are_found_in_a_file_that_was_tidied_on_opening(tmp_path: Path):
+    """What a killed writer left twice is rewritten at once, and every record is read from its new place."""
+    path = tmp_path / "run.jsonl"
+    lines = [_record("a", error="unreadable"), _record("b", "no"), _record("c", error="torn"), _record("a")]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with RecordFile(path) as file:
+        assert _keys(path) == ["a", "b", "c"]
+        assert [(one["key"], one["error"]) for one in file.records()] == [
+            ("a", None),
+            ("b", None),
+            ("c", "torn"),
+        ]
+        assert (file.get("b")["answer"], file.is_done("a"), file.is_done("c")) == ("no", True, False)
+        with pytest.raises(KeyError):
+            file.get("d")
+
+
 def test_a_link_stays_a_link(tmp_path: Path):
     """Rewriting the file behind a link leaves the link where it was."""
     path = tmp_path / "link.jsonl"
