@@ -12,6 +12,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,8 @@ class Table:
 def open_table(place: str, config: str | None, split: str, needed: Sequence[str]) -> Table:
     """A split with these columns; raises UsageError for what can't be a dataset, Failure for what is none."""
     _check_place(place)
+    if find_spec("datasets") is None:
+        raise Failure("datasets of the hub are read by the library `datasets`: pip install 'reroute[eval]'")
     shown = as_text(place)
     try:
         builder = _builder(place, config, None, None)

@@ -10,7 +10,7 @@ import pytest
 from reroute_cli.benchmarks import BENCHMARKS
 from reroute_cli.benchmarks import table as tables
 from reroute_cli.benchmarks.benchmark import Wanted
-from reroute_cli.benchmarks.rows import choose
+from reroute_cli.benchmarks.rows import Row, choose
 from reroute_cli.benchmarks.table import open_table
 from reroute_cli.errors import Failure, UsageError
 from tests.cli.benchmarks import hub_tables as hub
@@ -197,6 +197,27 @@ def test_of_parquet_only_the_columns_are_read(folder: Path, monkeypatch: pytest.
     monkeypatch.setattr(datasets, "load_dataset_builder", noted)
     list(table.rows(["id"]))
     assert asked[-1] == ["id"]
+
+
+def test_without_the_extra_it_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """One sentence says what to install."""
+    monkeypatch.setattr(tables, "find_spec", lambda _name: None)
+    with pytest.raises(Failure, match=r"pip install 'reroute\[eval\]'"):
+        open_table(str(folder), None, "test", ["id"])
+
+
+@pytest.mark.parametrize("kind", ["struct", "binary"])
+def test_pictures_need_no_metadata(tmp_path: Path, kind: str):
+    """A file that does not say that a column holds pictures still holds their bytes."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    data = hub.picture(3)["bytes"]
+    values = [data] if kind == "binary" else [{"bytes": data, "path": "a.png"}]
+    (tmp_path / "data").mkdir()
+    parquet.write_table(pa.table({"image": values}), tmp_path / "data" / "test-00000-of-00001.parquet")
+    [row] = open_table(str(tmp_path), None, "test", ["image"]).rows(["image"])
+    assert Row(0, row, "row 0").picture() == data
 
 
 def test_files_that_are_no_parquet_are_read_too(tmp_path: Path):
