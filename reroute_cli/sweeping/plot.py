@@ -7,26 +7,32 @@ Knows reports and matplotlib, which is loaded here and nowhere else; not how any
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.errors import Failure
 from reroute_cli.output import write_file
-from reroute_cli.records.sweep import FrontPart, MetricPart, ScoreName, SweepArm, SweepReport
+from reroute_cli.records.sweep import SweepReport
 from reroute_cli.reporting.score_words import count
 from reroute_cli.reporting.words import short
+from reroute_cli.sweeping.panel import (
+    COLOURS,
+    DENSE,
+    FRONT,
+    INK,
+    MARKERS,
+    draw_panel,
+    place,
+    point_id,
+    right_end,
+)
 from reroute_cli.sweeping.sentences import COSTS
 from reroute_cli.sweeping.tooltips import with_tooltips
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/): told apart with any colour vision.
-COLOURS = {"prune": "#D55E00", "reroute": "#0072B2"}
-MARKERS = {"prune": "s", "reroute": "o"}
-_FRONT, _DENSE, _INK = "#8a8a8a", "#222222", "#333333"
 _WIDTH, _HEIGHT, _ROOM = 8.6, 2.25, 1.0  # inches: of the figure, of a row of panels, of legend and footer
 _DPI = 160
 _NAME = 40  # characters of a method
@@ -35,11 +41,11 @@ _STYLE = {
     "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica"],
     "font.size": 8.5,
     "axes.titlesize": 9.5,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "text.color": _INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.color": INK,
     "text.parse_math": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -84,109 +90,15 @@ def _figure(report: SweepReport, cost: str) -> Figure:
     grid = figure.subplots(len(scores), len(methods), sharex=True, sharey="row", squeeze=False)
     for row, score in zip(grid, scores, strict=True):
         for axes, method in zip(row, methods, strict=True):
-            _panel(axes, report, score, method, cost)
+            draw_panel(axes, report, score, method, cost)
         row[0].set_ylabel(score.title)
+        if score.share:
+            row[0].set_ylim(0, 1.04)
     for axes, method in zip(grid[0], methods, strict=True):
         axes.set_title(short(_title(method), _NAME), fontweight="bold")
+    figure.align_ylabels()
     _around(figure, report, cost, height)
     return figure
-
-
-def _panel(axes: Axes, report: SweepReport, score: ScoreName, method: str, cost: str) -> None:
-    """One method: its pruned and its rerouted arms, over the front and the dense model."""
-    _reference(axes, report, score)
-    series: dict[tuple[str, str], list[tuple[int, SweepArm]]] = {}
-    for number, arm in enumerate(report.arms):
-        if arm.method == method and cost in arm.costs and score.name in arm.scores:
-            series.setdefault((arm.place, arm.action or ""), []).append((number, arm))
-    for (place, action), arms in series.items():
-        _series(axes, arms, score, cost, action, place.partition("@")[2])
-
-
-def _reference(axes: Axes, report: SweepReport, score: ScoreName) -> None:
-    """The dense model with its interval, and the front of all arms as the best that a cost buys."""
-    dense = report.arms[0].scores.get(score.name)
-    if dense is not None:
-        axes.axhline(dense.value, color=_DENSE, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-        if dense.low is not None and dense.high is not None:
-            axes.axhspan(dense.low, dense.high, color=_DENSE, alpha=0.07, linewidth=0, zorder=0)
-    front = next((front for front in report.fronts if front.score == score.name), None)
-    points = [] if front is None else _front_points(report, front)
-    if points:
-        x, y = zip(*points, strict=True)
-        axes.step(x, y, where="post", color=_FRONT, linewidth=3.5, alpha=0.45, zorder=1.5)
-
-
-def _front_points(report: SweepReport, front: FrontPart) -> list[tuple[float, float]]:
-    """The front, going on to the right edge at the height of its last routed arm."""
-    routed = [arm for arm in (report.arm(name) for name in front.arms) if arm.method is not None]
-    points = [(_x(arm, front.cost)[0], arm.scores[front.score].value) for arm in routed]
-    return [*points, (_right(report, front.cost), points[-1][1])] if points else []
-
-
-def _series(
-    axes: Axes, arms: Sequence[tuple[int, SweepArm]], score: ScoreName, cost: str, action: str, layers: str
-) -> None:
-    """One line with its points; hollow and dotted where the decision layers were typed."""
-    arms = sorted(arms, key=lambda pair: _x(pair[1], cost)[0])
-    colour = COLOURS.get(action, _INK)
-    points = [(_x(arm, cost)[0], arm.scores[score.name].value) for _, arm in arms]
-    axes.plot(
-        *zip(*points, strict=True), color=colour, linewidth=1.1, linestyle=":" if layers else "-", zorder=2
-    )
-    for number, arm in arms:
-        _point(axes, arm, score, cost, f"point-{number}-{score.name}", hollow=bool(layers))
-    if layers:
-        x, y = points[-1]
-        axes.annotate(
-            f"@{layers}",
-            (x, y),
-            (6, -2 if action == "reroute" else -4),
-            textcoords="offset points",
-            color=colour,
-            fontsize=7.5,
-            annotation_clip=False,
-        )
-
-
-def _point(axes: Axes, arm: SweepArm, score: ScoreName, cost: str, name: str, *, hollow: bool) -> None:
-    """One arm with its intervals."""
-    colour = COLOURS.get(arm.action or "", _INK)
-    found = arm.scores[score.name]
-    x, left, right = _x(arm, cost)
-    if found.low is not None and found.high is not None:
-        axes.plot((x, x), (found.low, found.high), color=colour, linewidth=1, alpha=0.55, zorder=2)
-    if right > left:
-        axes.plot((left, right), (found.value, found.value), color=colour, linewidth=1, alpha=0.55, zorder=2)
-    axes.plot(
-        x,
-        found.value,
-        marker=MARKERS.get(arm.action or "", "D"),
-        markersize=5,
-        markeredgecolor=colour,
-        markerfacecolor="white" if hollow else colour,
-        markeredgewidth=1.1,
-        linestyle="",
-        zorder=3,
-        gid=name,
-    )
-
-
-def _x(arm: SweepArm, cost: str) -> tuple[float, float, float]:
-    """Where an arm stands on the cost's axis, and its interval there."""
-    part: MetricPart = arm.costs[cost]
-    if cost == "visual_tokens" or part.ratio is None:
-        return part.value, part.value, part.value
-    return (
-        part.ratio,
-        part.ratio if part.low is None else part.low,
-        part.ratio if part.high is None else part.high,
-    )
-
-
-def _right(report: SweepReport, cost: str) -> float:
-    """The right end of the cost's axis: a little beyond the dearest routed arm."""
-    return 1.08 * max(_x(arm, cost)[2] for arm in report.asked[1:] if cost in arm.costs)
 
 
 def _around(figure: Figure, report: SweepReport, cost: str, height: float) -> None:
@@ -194,7 +106,7 @@ def _around(figure: Figure, report: SweepReport, cost: str, height: float) -> No
     from matplotlib.ticker import MaxNLocator
 
     for axes in figure.axes:
-        axes.set_xlim(0, _right(report, cost))
+        axes.set_xlim(0, right_end(report, cost))
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
     whole = "" if cost == "visual_tokens" else ", relative to dense"
     figure.supxlabel(f"{COSTS[cost]}{whole}", fontsize=9, y=0.36 / height)
@@ -227,18 +139,18 @@ def _legend(report: SweepReport) -> list[Any]:
             Line2D(
                 [],
                 [],
-                color=_INK,
+                color=INK,
                 marker="o",
                 markersize=5,
                 markerfacecolor="white",
                 linestyle=":",
-                label="@ layers",
+                label="layers as given",
             )
         )
     return [
         *marks,
-        Line2D([], [], color=_FRONT, linewidth=3.5, alpha=0.45, label="Pareto front of all arms"),
-        Line2D([], [], color=_DENSE, linewidth=1, linestyle=(0, (4, 3)), label="dense"),
+        Line2D([], [], color=FRONT, linewidth=3.5, alpha=0.4, label="Pareto front of all arms"),
+        Line2D([], [], color=DENSE, linewidth=1, linestyle=(0, (4, 3)), label="dense"),
     ]
 
 
@@ -259,6 +171,6 @@ def _tooltips(report: SweepReport, cost: str) -> Iterable[tuple[str, str]]:
     for number, arm in enumerate(report.arms):
         for score in report.shown:
             if cost in arm.costs and score.name in arm.scores:
-                value, x = arm.scores[score.name].value, _x(arm, cost)[0]
+                value, x = arm.scores[score.name].value, place(arm, cost)[0]
                 says = f"{arm.name}: {score.title} {value:.3f}, {COSTS[cost]} {x:.3g}"
-                yield f"point-{number}-{score.name}", says
+                yield point_id(number, score), says
