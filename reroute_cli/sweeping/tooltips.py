@@ -12,13 +12,20 @@ from xml.etree import ElementTree
 from reroute_cli.exports.text import xml_text
 
 _SVG = "http://www.w3.org/2000/svg"
+_NAMESPACES = {
+    "": _SVG,
+    "xlink": "http://www.w3.org/1999/xlink",
+    "cc": "http://creativecommons.org/ns#",
+    "dc": "http://purl.org/dc/elements/1.1/",
+    "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
+}
 _DOCTYPE = re.compile(rb"<!DOCTYPE[^>]*>\s*")
 
 
 def with_tooltips(svg: bytes, tooltips: Iterable[tuple[str, str]]) -> str:
     """The SVG with a title in the element of each id that it has; texts are escaped."""
-    ElementTree.register_namespace("", _SVG)
-    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    for prefix, namespace in _NAMESPACES.items():
+        ElementTree.register_namespace(prefix, namespace)
     root = ElementTree.fromstring(_DOCTYPE.sub(b"", svg))  # noqa: S314  drawn by ourselves a moment ago
     groups = {element.get("id"): element for element in root.iter() if element.get("id")}
     for name, text in tooltips:
