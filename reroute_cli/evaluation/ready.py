@@ -22,6 +22,7 @@ from reroute_cli.evaluation.trial import records_at
 from reroute_cli.models import Loaded, LoadOptions, quiet_libraries
 from reroute_cli.output import Progress, Sink, check_writable
 from reroute_cli.record_file import RecordFile
+from reroute_cli.sources import read_config
 
 NOT_KEPT = "the answers are not kept, so that a run that is cut off starts anew: add --records FILE.jsonl"
 
@@ -55,6 +56,16 @@ def _is_file(path: Path) -> bool:
     return path.is_file() or not path.exists()
 
 
+def _family(loading: LoadOptions, subject: Subject) -> str | None:
+    """The model's family as its config alone tells it, so that a dataset that can't be read is known early.
+
+    None where the questions have been looked at already, and for dummy weights, which are there at once.
+    """
+    if subject.is_here or loading.load_format == "dummy":
+        return None
+    return str(read_config(loading.model).get("model_type"))
+
+
 @contextmanager
 def made_ready(
     sink: Sink, loading: LoadOptions, subject: Subject, arms: Sequence[Arm], records: Path | None
@@ -71,12 +82,14 @@ def made_ready(
         stack.enter_context(quiet_libraries())
         file = stack.enter_context(records_at(records))
         progress = stack.enter_context(sink.progress())
+        progress.tell("reading the questions")
+        family = _family(loading, subject)
+        early = subject.questions(family) if family else None
         progress.tell("loading the model")
         loaded = models.load(loading)
         for arm in arms:
             if caveat := arm.choice.caveat(loaded.family, loaded.layers):
                 sink.talk(caveat)
-        progress.tell("reading the questions")
-        questions = subject.questions(loaded.family)
         progress.tell("answering")
+        questions = early if early and family == loaded.family else subject.questions(loaded.family)
         yield Ready(loaded, questions, file, progress)

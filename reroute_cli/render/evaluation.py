@@ -24,6 +24,7 @@ def benchmark_list(benchmarks: Sequence[Benchmark]) -> Page:
     rows = [
         (one.name, one.title, ", ".join(one.splits), one.source or "in the package") for one in benchmarks
     ]
-    notes = [f"{one.name}: {one.notes}" for one in benchmarks if one.notes]
+    told = dict.fromkeys(one.notes for one in benchmarks if one.notes)
+    notes = [f"{', '.join(one.name for one in benchmarks if one.notes == note)}: {note}" for note in told]
     drawn: Page = [table(("--bench", "questions", "--split", "from"), rows)]
     return [*drawn, *([plain("")] if notes else []), *(plain(note, DIM) for note in notes)]

@@ -18,6 +18,7 @@ from reroute_cli.reporting.evaluation_tables import (
     headline_tables,
     mcnemar_table,
     other_tables,
+    shown_groups,
     title,
 )
 from reroute_cli.reporting.score_words import amount_of, count, difference, plain_number, score
@@ -127,7 +128,9 @@ def notes(report: Evaluation) -> Iterator[str]:
         yield "every schedule was asked the same questions; McNemar's exact test of each share: -v, --json"
     if report.dense.groups:
         titles = (report.dense.overall.scores[name].title for name in report.headlines)
-        yield f"by kind: {' or '.join(titles)}, whichever the kind asks for"
+        left = len(report.dense.groups) - len(shown_groups(report))
+        more = f"; -v shows {left} more" if left else ""
+        yield f"by kind: {' or '.join(titles)}, whichever the kind asks for{more}"
     yield from _made(report)
     yield _who(report)
 
@@ -137,8 +140,8 @@ def _asked(report: Evaluation) -> str:
     of_all = "" if found.available in (None, found.asked) else f" of {found.available}, spread evenly"
     split = f", split {found.split}" if found.split else ""
     pictures = len({item.image for item in report.items})
-    about = f"{count(found.asked, 'question')}{of_all}, about {count(pictures, 'picture')}"
-    return f"{short(found.title, 60)}{split}: {about}"
+    asked = f"{count(found.asked, 'question')}{of_all}, on {count(pictures, 'picture')}"
+    return f"{short(found.title, 60)}{split}: {asked}"
 
 
 def _made(report: Evaluation) -> Iterator[str]:

@@ -19,6 +19,7 @@ _TWIN = "reroute minus prune"
 _BESIDE = 14  # characters of the longest name that leave room for three intervals in 80 columns
 _A_TABLE = 3  # scores beside one another: three of '0.71 [0.67, 0.75]' fit in 80 columns
 _GROUPS = 7  # kinds of question beside one another
+_MOST_GROUPS = 2 * _GROUPS  # kinds of question that are shown without being asked for
 _GROUP = 10  # characters of a kind's name
 
 
@@ -70,9 +71,20 @@ def _beside(report: Evaluation, names: Sequence[str]) -> Table:
     return Table(headers, tuple(rows))
 
 
+def shown_groups(report: Evaluation) -> list[str]:
+    """The kinds of question in their order; of very many, those that most questions are of."""
+    groups = list(report.dense.groups)
+    counts = {
+        group: max((part.n for part in report.dense.groups[group].scores.values()), default=0)
+        for group in groups
+    }
+    most = sorted(groups, key=lambda group: -counts[group])[:_MOST_GROUPS]
+    return [group for group in groups if group in most]
+
+
 def group_tables(report: Evaluation) -> list[Table]:
     """The headline score of each kind of question; how many questions that is in the first row."""
-    groups = list(report.dense.groups)
+    groups = shown_groups(report)
     tables = -(-len(groups) // _GROUPS)
     step = -(-len(groups) // max(tables, 1)) or 1
     return [_by_group(report, groups[start : start + step]) for start in range(0, len(groups), step)]

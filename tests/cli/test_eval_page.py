@@ -176,3 +176,13 @@ def test_markdown_has_every_table():
 def test_numbers_are_written_with_a_sign_where_they_have_one(value, plain, signed):
     """A rounded nothing has none."""
     assert (plain_number(value), signed_number(value)) == (plain, signed)
+
+
+def test_of_very_many_kinds_the_largest_are_shown():
+    """Fourteen at most without -v, and how many there are beyond them."""
+    table = [[(True, place % 2 > 0, True)] for place in range(100)]
+    groups = {f"k{n}": slice(n * 4, n * 4 + (4 if n % 2 else 3)) for n in range(24)}
+    made = report(table, PAIR, groups=groups)
+    text = evaluation_markdown(made)
+    assert [f"k{n}" in text for n in (1, 3, 23)] == [True] * 3
+    assert "-v shows 10 more" in text
