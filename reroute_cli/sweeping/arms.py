@@ -61,7 +61,8 @@ def _numbers(option: str, text: str, form: str) -> list[float]:
 def sweep_arms(listed: str | None, amounts: Sequence[Amount], seed: int) -> tuple[Arm, ...]:
     """The dense arm, then every arm at each amount: 'fastv-reroute 0.889'; raises UsageError.
 
-    listed: --arms; without it every method under both actions.
+    listed: --arms; without it every method under both actions. Two amounts that come to the same whole
+    tokens stay two arms, each with answers of its own: a row says what was asked for, not what was inferred.
     """
     grid = [_at(_every_method() if listed is None else listed, amount, seed) for amount in amounts]
     routed = [arm for arms in zip(*(arms[1:] for arms in grid), strict=True) for arm in arms]

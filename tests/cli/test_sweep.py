@@ -365,13 +365,14 @@ def test_questions_that_fail_are_left_out_and_counted(run, warm, tmp_path, pictu
 
 
 def test_where_nothing_can_be_answered_there_is_still_a_report(run, warm, tmp_path):
-    """No score, no front, exit 4."""
+    """No score, no front, exit 4; a hostile name reaches the page as text and nothing else."""
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    line = {"image": "broken.png", "question": "is there a cup?", "answer": "no"}
+    line = {"id": "\x1b[31m\u202e[b]x", "image": "broken.png", "question": "is there a cup?", "answer": "no"}
     (tmp_path / "m.jsonl").write_text(json.dumps(line) + "\n")
     options = ("--manifest", str(tmp_path / "m.jsonl"), "--arms", "fastv:prune", "--ratios", "0.5", "-q")
     result = run("sweep", *options)
     assert result.exit_code == 4, result.output
-    assert "broken.png" in result.stdout
+    assert "[b]x" in result.stdout
+    assert not {"\x1b", "\u202e"} & set(result.stdout)
     found = json.loads(run("sweep", *options, "--json").stdout)
     assert found["scores"] == found["fronts"] == []
