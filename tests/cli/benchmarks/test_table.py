@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.benchmarks import BENCHMARKS
 from reroute_cli.benchmarks import table as tables
 from reroute_cli.benchmarks.benchmark import Wanted
-from reroute_cli.benchmarks.rows import Row, choose
+from reroute_cli.benchmarks.rows import Items, Row, choose
 from reroute_cli.benchmarks.table import open_table
 from reroute_cli.errors import Failure, UsageError
 from tests.cli.benchmarks import hub_tables as hub
@@ -244,6 +245,27 @@ def test_as_many_whole_units_as_fit_are_chosen(sizes: list[int], limit: int | No
     """Evenly spread, never parted, never more than the limit."""
     units = [[(unit, index) for index in range(size)] for unit, size in enumerate(sizes)]
     assert choose(units, limit) == {unit: list(range(sizes[unit])) for unit in taken}
+
+
+class _Counted:
+    """A table of a hundred rows that knows how many were taken."""
+
+    place, split, taken = "somewhere", "test", 0
+
+    def rows(self, _columns: Any) -> Any:
+        """Each row once."""
+        for self.taken in range(1, 101):
+            yield {"question": f"number {self.taken}?"}
+
+
+def test_nothing_is_read_behind_the_last_question():
+    """A stream ends where the choice does: what follows is not fetched."""
+    table = _Counted()
+    items = Items(
+        table, (), lambda row: [BatchItem(row.where, "", "", row.text("question"))], {0: [0], 3: [0]}
+    )
+    assert [item.question for item in items] == ["number 1?", "number 4?"]
+    assert table.taken == 4
 
 
 def test_loggers_of_the_libraries_keep_quiet(folder: Path, capfd: pytest.CaptureFixture[str]):
