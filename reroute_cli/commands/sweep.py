@@ -143,11 +143,11 @@ def sweep(
     report = _swept(sink, loading, subject, chosen, wish, records)
     if output is not None:
         write_file(output, to_json(report.as_dict()) + "\n")
+    _show(sink, report, shown)
     if plot is not None:
         from reroute_cli.sweeping.plot import draw_plot
 
         draw_plot(report, plot)
-    _show(sink, report, shown)
     if report.counts.errors:
         raise typer.Exit(EXIT_FAILURE)
 

@@ -45,6 +45,10 @@ def warnings(report: SweepReport) -> Iterator[str]:
         arms = list(group)
         amounts = ", ".join(f"{arm.ratio if arm.ratio is not None else arm.budget:g}" for arm in arms)
         yield f"not asked at {amounts}: {short(arms[0].refused or '', _REASON)}"
+    if report.scores and not report.fronts[0].arms:
+        cost = report.fronts[0].cost
+        why = short(report.arms[0].unknown.get(cost, "nothing was measured"), _REASON)
+        yield f"no front without {COSTS[cost]}: {why}; try --against visual-tokens"
     if left := report.counts.items - report.counts.compared:
         why = short(report.first_error or "", _REASON)
         yield f"{count(left, 'question')} without an answer of every arm are in no score: {why}"
