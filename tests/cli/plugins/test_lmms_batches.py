@@ -68,11 +68,18 @@ def test_a_text_alone_is_answered_as_the_bare_model_does(pocket):
 
 def test_only_like_requests_share_a_pass(pocket, passes):
     """A text alone, another longest answer: neighbours that differ are answered apart, in order."""
-    first, second, third, fourth, fifth = LINES[:5]
-    wishes = [wish(first), wish(second), wish(third, pictures=0), wish(fourth, 5), wish(fifth, 5)]
+    first, second, third, fourth, fifth, sixth = LINES[:6]
+    wishes = [
+        wish(first),
+        wish(second),
+        wish(third, pictures=0),
+        wish(fourth, 5),
+        wish(fifth, 5),
+        wish(sixth),
+    ]
     found = list(Answering(pocket, ScheduleChoice(), 4).answers(wishes))
-    assert passes == [2, 1, 2]
-    assert [answer.visual for answer in found] == [256, 256, 0, 256, 256]
+    assert passes == [2, 1, 2, 1]
+    assert [answer.visual for answer in found] == [256, 256, 0, 256, 256, 256]
     dense = ScheduleChoice()
     assert found[0].text == asked(pocket, first, dense)
     assert found[4].text == asked(pocket, fifth, dense, most=5)
