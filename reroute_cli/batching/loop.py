@@ -58,7 +58,7 @@ class BatchSize:
 
     def too_large(self, items: int) -> None:
         """A batch of so many items did not fit."""
-        self.now, self._fitted = max(1, min(self.now, (items + 1) // 2)), 0
+        self.now, self._fitted = min(self.now, (items + 1) // 2), 0
 
 
 class BatchRun:

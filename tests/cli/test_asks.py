@@ -14,6 +14,7 @@ from reroute_cli.batching import prepare
 from reroute_cli.batching.loop import BatchRun
 from reroute_cli.batching.prepare import make_request
 from reroute_cli.batching.session import keep
+from reroute_cli.judges import Truth
 from reroute_cli.models import LoadOptions, load
 from reroute_cli.record_file import RecordFile
 from reroute_cli.schedules import ScheduleChoice
@@ -287,6 +288,27 @@ def test_a_picture_that_changes_under_the_run_is_an_error(ask, items, monkeypatc
     assert (
         outcome.record.error
         == f"'{items[0].image}' changed while it was read: ask again once it stays as it is"
+    )
+
+
+def test_a_true_box_outside_its_picture_is_an_error_under_every_ask(ask, items):
+    """It says the line, the box and the size; scoring against it would be scoring against nothing."""
+    wrong = replace(items[0], truth=Truth("box", box=(1.0, 2.0, 300.0, 40.0)))
+    outcomes = ask([wrong, replace(wrong, where="")], [DENSE, REROUTE])
+    expected = "the true box [1.0, 2.0, 300.0, 40.0] reaches out of the picture, which is 224 × 224"
+    assert [one.record.error.split(": ")[1] for one in outcomes] == [expected] * 4
+    assert {one.record.error.split(": ")[0] for one in outcomes} == {items[0].where, repr(items[0].id)}
+
+
+def test_more_tokens_than_the_model_reads_are_an_error_before_it_runs(pocket, items, watched):
+    """Every item says how many it has and may get, and the model's limit."""
+    seen = watched()
+    request = make_request(pocket, [DENSE], 100_000, 3)
+    outcomes = list(BatchRun(request).outcomes(items[:2], lambda key: False))
+    assert seen == []
+    limit = pocket.model.config.get_text_config().max_position_embeddings
+    assert all(
+        f"100000 new ones may follow, but 'pocket' reads {limit}" in one.record.error for one in outcomes
     )
 
 

@@ -302,6 +302,17 @@ def test_a_huge_manifest_is_streamed(manifest):
     assert peak < path.stat().st_size / 10
 
 
+def test_a_line_without_an_end_is_not_held(manifest):
+    """Of a line of 40 MB as much is read as shows that it is too long; the next line is an item."""
+    path = manifest(b"n" * (40 << 20), GOOD)
+    tracemalloc.start()
+    long, good = of_manifest(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert ("longer than" in long.problem, good.problem, good.id) == (True, "", "line 2")
+    assert peak < 10 << 20
+
+
 def test_the_sample_scenes_are_a_manifest_without_problems():
     """42 questions, 18 of them with boxes, which lie in their pictures."""
     items = of_manifest(Path(__file__).resolve().parents[2] / "samples" / "manifest.jsonl")

@@ -85,6 +85,19 @@ def test_the_size_grows_again_after_eight_that_fitted():
     assert sizes == [4] * 7 + [8] * 9
 
 
+def test_the_size_never_grows_beyond_what_was_asked_nor_shrinks_below_one():
+    """Of five three are left, then five again, not six; a larger half that fails later changes nothing."""
+    size = BatchSize(5)
+    size.too_large(5)
+    assert size.now == 3
+    for _ in range(20):
+        size.fits()
+    assert size.now == 5
+    for items, left in ((5, 3), (3, 2), (2, 1), (3, 1), (1, 1)):
+        size.too_large(items)
+        assert size.now == left
+
+
 def test_an_item_that_the_model_refuses_fails_alone(run, monkeypatch):
     """Any other failure of a batch is cut down to the one item that is to blame; the rest is answered."""
     generate, prompts = passes.timed_rows, []

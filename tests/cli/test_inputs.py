@@ -77,6 +77,14 @@ def test_every_named_picture_is_taken_unless_a_limit_is_given():
     assert [item.id for item in choose_items(names, "where?", None, 2).chosen] == ["0.png", "15.png"]
 
 
+def test_a_named_picture_is_called_after_its_file():
+    """The folder is not in the name; one that comes again gets a number, and so does the third."""
+    names = ["a/x.png", "b/x.png", "y.png", "c/x.png", "/"]
+    items = choose_items(names, "where?", None, None).chosen
+    assert [item.id for item in items] == ["x.png", "x.png#2", "y.png", "x.png#3", "/"]
+    assert [item.path for item in items] == names
+
+
 @pytest.mark.parametrize(
     ("images", "question", "manifest", "words"),
     [
