@@ -10,7 +10,11 @@ import pytest
 import torch
 
 from reroute_cli import run as passes
+from reroute_cli.batch_inputs import batch_items
+from reroute_cli.batching import loop
 from reroute_cli.batching.loop import BatchSize
+from reroute_cli.batching.prepare import make_request
+from reroute_cli.schedules import ScheduleChoice
 
 MANIFEST = str(Path(__file__).resolve().parents[2] / "samples" / "manifest.jsonl")
 EIGHT = ("batch", "--manifest", MANIFEST, "--limit", "8", "--batch-size", "8", "--max-new-tokens", "4")
@@ -83,6 +87,23 @@ def test_the_size_grows_again_after_eight_that_fitted():
         size.fits()
         sizes.append(size.now)
     assert sizes == [4] * 7 + [8] * 9
+
+
+def test_a_run_tries_larger_batches_again(pocket, monkeypatch):
+    """Where four fit: eight passes of four, then one of eight again, which is halved like the first."""
+    tried = []
+
+    def fitting(request, ask, costs, items, halvings):
+        tried.append(len(items))
+        if len(items) > 4:
+            raise MemoryError
+        return [None] * len(items)
+
+    monkeypatch.setattr(loop, "answer_batch", fitting)
+    items = batch_items(None, None, Path(MANIFEST), 40).items
+    request = make_request(pocket, [ScheduleChoice()], 2, 8)
+    assert len(list(loop.BatchRun(request).outcomes(items, lambda key: False))) == 40
+    assert tried == [8, *[4] * 8, 8, 4, 4]
 
 
 def test_the_size_never_grows_beyond_what_was_asked_nor_shrinks_below_one():

@@ -7,7 +7,7 @@ import pytest
 
 from reroute_cli import inputs
 from reroute_cli.errors import Failure, UsageError
-from reroute_cli.inputs import choose_items, read_manifest, samples_manifest, spread
+from reroute_cli.inputs import check_pictures, choose_items, read_manifest, samples_manifest, spread
 
 GOOD = {"image": "a.png", "question": "where is the cup?"}
 
@@ -83,6 +83,16 @@ def test_a_named_picture_is_called_after_its_file():
     items = choose_items(names, "where?", None, None).chosen
     assert [item.id for item in items] == ["x.png", "x.png#2", "y.png", "x.png#3", "/"]
     assert [item.path for item in items] == names
+
+
+def test_a_picture_that_is_none_is_named_once(manifest):
+    """By its path where it was typed, by its line where a manifest names it."""
+    (typed,) = choose_items(["gone.png"], "where?", None, None).chosen
+    with pytest.raises(Failure, match=r"^'gone.png' does not exist: check the path$"):
+        check_pictures([typed])
+    path = manifest(GOOD)
+    with pytest.raises(Failure, match=f"^line 1 of '{path}': '.*a.png' is not a picture"):
+        check_pictures(read_manifest(path, 1).chosen)
 
 
 @pytest.mark.parametrize(
