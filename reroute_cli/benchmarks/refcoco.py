@@ -2,6 +2,11 @@
 
 Every expression of a row is a question, as in the original benchmark; the box is the row's. Scores: the
 first box of the answer only, in pixels of the original picture, Acc@0.5, mean IoU, centre in the box.
+
+The hub's val has 8811 rows in RefCOCO and 7573 in RefCOCOg: by their numbers the 3811 and 2573 references of
+the partitions that papers quote (unc, umd) together with the 5000 of the google partition's val, and
+RefCOCO's test is that partition's (numbers: tensorflow.org/datasets/catalog/ref_coco). testA, testB and
+RefCOCOg's test are of unc and umd alone: they stand first.
 """
 
 from __future__ import annotations
@@ -22,6 +27,8 @@ from reroute_cli.judges import Truth
 
 COLUMNS = ("question_id", "image", "answer", "bbox", "file_name")
 _LONGEST_ANSWER = 128  # tokens; a box in JSON takes about 50
+_ASKED = "every expression of a row is asked; the first box of an answer only; each family's prompt"
+_MIXED = "; val holds the google partition's 5000 rows too"
 _ANNOTATED = re.compile(r"(COCO_\w+?_\d{12})_\d+(\.\w+)?")  # a picture's name with the annotation's number
 
 
@@ -70,7 +77,7 @@ def _box(row: Row) -> Box:
     return x, y, x + width, y + height
 
 
-def _benchmark(name: str, title: str, dataset: str, splits: tuple[str, ...]) -> Benchmark:
+def _benchmark(name: str, title: str, dataset: str, splits: tuple[str, ...], notes: str = "") -> Benchmark:
     source = f"lmms-lab-encoder/{dataset}"
     return Benchmark(
         name=name,
@@ -80,10 +87,10 @@ def _benchmark(name: str, title: str, dataset: str, splits: tuple[str, ...]) -> 
         max_new_tokens=_LONGEST_ANSWER,
         load=lambda wanted: _load(wanted, source),
         scores=(BOX_HIT, BOX_IOU, BOX_CENTRE),
-        notes="every expression of a row is asked; the first box of an answer only; each family's prompt",
+        notes=f"{_ASKED}{notes}",
     )
 
 
-REFCOCO = _benchmark("refcoco", "RefCOCO", "RefCOCO", ("val", "testA", "testB", "test"))
-REFCOCO_PLUS = _benchmark("refcoco+", "RefCOCO+", "RefCOCOplus", ("val", "testA", "testB"))
-REFCOCOG = _benchmark("refcocog", "RefCOCOg", "RefCOCOg", ("val", "test"))
+REFCOCO = _benchmark("refcoco", "RefCOCO", "RefCOCO", ("testA", "testB", "val", "test"), _MIXED)
+REFCOCO_PLUS = _benchmark("refcoco+", "RefCOCO+", "RefCOCOplus", ("testA", "testB", "val"))
+REFCOCOG = _benchmark("refcocog", "RefCOCOg", "RefCOCOg", ("test", "val"), _MIXED)

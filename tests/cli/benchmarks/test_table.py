@@ -176,9 +176,9 @@ def test_every_benchmark_of_the_hub_reads_its_own_dataset(monkeypatch: pytest.Mo
         with pytest.raises(Failure, match="enough"):
             benchmark.load(Wanted(benchmark.splits[0], "llava"))
     assert asked == {
-        "refcoco": ("lmms-lab-encoder/RefCOCO", "val"),
-        "refcoco+": ("lmms-lab-encoder/RefCOCOplus", "val"),
-        "refcocog": ("lmms-lab-encoder/RefCOCOg", "val"),
+        "refcoco": ("lmms-lab-encoder/RefCOCO", "testA"),
+        "refcoco+": ("lmms-lab-encoder/RefCOCOplus", "testA"),
+        "refcocog": ("lmms-lab-encoder/RefCOCOg", "test"),
         "pope": ("lmms-lab-encoder/POPE", "test"),
         "gqa": ("lmms-lab-encoder/GQA", "testdev"),
         "mme": ("lmms-lab-encoder/MME", "test"),
