@@ -115,8 +115,8 @@ def test_names_that_are_no_text_get_ids_that_are(folder):
 
 
 def test_a_folder_below_that_cannot_be_listed_is_an_item_with_a_problem(folder, monkeypatch):
-    """Its pictures are missing from the run, so the run must say it."""
-    path = folder("a.png", "locked/b.png")
+    """Its pictures are missing from the run, so the run must say it, there where they would stand."""
+    path = folder("a.png", "locked/b.png", "z.png")
     scan = os.scandir
 
     def refusing(place):
@@ -128,6 +128,7 @@ def test_a_folder_below_that_cannot_be_listed_is_an_item_with_a_problem(folder, 
     assert [(item.id, item.problem) for item in of_folder(path)] == [
         ("a.png", ""),
         ("locked", f"the folder '{path}/locked' can't be read (Permission denied): check its permissions"),
+        ("z.png", ""),
     ]
 
 
