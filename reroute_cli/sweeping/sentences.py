@@ -40,11 +40,7 @@ def _verdict(report: SweepReport, score: ScoreName) -> str:
 
 def warnings(report: SweepReport) -> Iterator[str]:
     """What would mislead if it were not said."""
-    refused = [arm for arm in report.arms if arm.refused is not None]
-    for _, group in groupby(refused, key=lambda arm: (arm.place, arm.action)):
-        arms = list(group)
-        amounts = ", ".join(f"{arm.ratio if arm.ratio is not None else arm.budget:g}" for arm in arms)
-        yield f"not asked at {amounts}: {short(arms[0].refused or '', _REASON)}"
+    yield from dict.fromkeys(_refusals(report))
     if report.scores and not report.fronts[0].arms:
         cost = report.fronts[0].cost
         why = short(report.arms[0].unknown.get(cost, "nothing was measured"), _REASON)
@@ -54,6 +50,15 @@ def warnings(report: SweepReport) -> Iterator[str]:
         yield f"{count(left, 'question')} without an answer of every arm are in no score: {why}"
     if report.model.weights == "random":
         yield "random weights: the costs are real, the answers mean nothing"
+
+
+def _refusals(report: SweepReport) -> Iterator[str]:
+    """One sentence for each arm with layers out of reach, by the reason of its least reduction."""
+    refused = [arm for arm in report.arms if arm.refused is not None]
+    for _, group in groupby(refused, key=lambda arm: (arm.place, arm.action)):
+        arms = list(group)
+        amounts = ", ".join(f"{arm.ratio if arm.ratio is not None else arm.budget:g}" for arm in arms)
+        yield f"not asked at {amounts}: {short(arms[0].refused or '', _REASON)}"
 
 
 def notes(report: SweepReport) -> Iterator[str]:

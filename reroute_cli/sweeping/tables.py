@@ -68,15 +68,17 @@ def _p(part: DifferencePart | None) -> str:
 
 def cost_table(lines: Sequence[Line]) -> Table:
     """What the arms of each line cost: 'prune · reroute' in each cell, over the dense arm's cost."""
+    arms = [arm for line in lines for arm in (line.prune, line.reroute) if arm is not None]
+    columns = [name for name in _COST_COLUMNS if any(_ratio(arm, name) != units.UNKNOWN for arm in arms)]
     rows: list[_Row] = []
     for place, group in groupby(lines, key=lambda line: line.place):
-        rows.append((short(place, _PLACE), *[""] * (1 + len(_COST_COLUMNS))))
+        rows.append((short(place, _PLACE), *[""] * (1 + len(columns))))
         for line in group:
             both = [arm for arm in (line.prune, line.reroute) if arm is not None]
             tokens = " · ".join(units.tokens(arm.average_visual) for arm in both)
-            ratios = [" · ".join(_ratio(arm, name) for arm in both) for name in _COST_COLUMNS]
+            ratios = [" · ".join(_ratio(arm, name) for arm in both) for name in columns]
             rows.append((line.amount, tokens, *ratios))
-    headers = ("prune · reroute", COSTS["visual_tokens"], *(COSTS[name] for name in _COST_COLUMNS))
+    headers = ("prune · reroute", COSTS["visual_tokens"], *(COSTS[name] for name in columns))
     return Table(headers, tuple(rows), right=tuple(range(1, len(headers))))
 
 

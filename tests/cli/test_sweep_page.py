@@ -60,6 +60,23 @@ def test_amounts_out_of_reach_are_told_in_one_sentence_an_arm():
     assert [text for text in sentences if "not asked" in text] == ["not asked at 0.7, 0.8: not at 0.7"]
 
 
+def test_a_reason_that_two_arms_share_is_told_once():
+    """A budget beyond the visual tokens is out of reach whatever becomes of the others."""
+    arms = [
+        sweeps.arm(f"fastv-{action} 300", "fastv", action, ratio=0.1, refused="too many")
+        for action in ("prune", "reroute")
+    ]
+    _, sentences = _page(sweeps.build([*sweeps.routed()[:2], *arms]))
+    assert [text for text in sentences if "not asked" in text] == ["not asked at 0.1: too many"]
+
+
+def test_a_cost_that_no_arm_knows_has_no_column():
+    """These reports have FLOPs and no KV cache or times."""
+    tables, _ = _page(sweeps.build())
+    assert tables["prune · reroute"].headers == ("prune · reroute", "visual tokens/layer", "prefill FLOPs")
+    assert ("0.8", "–", "0.20×") in tables["prune · reroute"].rows
+
+
 def test_a_front_of_nothing_says_why():
     """Where no arm's cost is known, there is no front, and a cost is named that is always known."""
     fronts = [{"score": name, "cost": "ttft", "arms": [], "beaten": []} for name in sweeps.SCORES]
