@@ -1,8 +1,8 @@
 """Trials: the same items under every arm, kept, resumed and judged; with the embedded model itself."""
 
+import gc
 import json
 import shutil
-import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from reroute_cli.arms import ArmOptions, arms_of
 from reroute_cli.batch_inputs import BatchItem, batch_items
 from reroute_cli.errors import Failure
 from reroute_cli.evaluation.feasible import checked
+from reroute_cli.evaluation.fingerprint import Fingerprint
 from reroute_cli.evaluation.trial import hold_trial, records_at
 from reroute_cli.judges import Truth
 from reroute_cli.record_file import RecordFile
@@ -21,27 +22,40 @@ SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 ARMS = arms_of(ArmOptions(method="pdrop", action="reroute", ratio=0.8))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def items():
     """Six sample questions with their truths."""
     return batch_items(None, None, SAMPLES / "manifest.jsonl", 6).items
 
 
-@pytest.fixture
-def hold(pocket, tmp_path):
-    """A function that holds a trial on a file of this test's own."""
+@pytest.fixture(scope="module")
+def answered(pocket, items, tmp_path_factory):
+    """A file with all answers to these items, under dense and pdrop reroute."""
+    path = tmp_path_factory.mktemp("answered") / "r.jsonl"
+    _held(pocket, items, ARMS, path)
+    return path
 
-    def held(items, arms=ARMS, done=lambda: None, name="r.jsonl", size=4):
-        with RecordFile(tmp_path / name) as file:
-            return hold_trial(pocket, arms, items, file, max_new_tokens=11, batch_size=size, done=done)
+
+def _held(pocket, items, arms, path, done=lambda: None, new=11):
+    with RecordFile(path) as file:
+        return hold_trial(pocket, arms, items, file, max_new_tokens=new, batch_size=4, done=done)
+
+
+@pytest.fixture
+def hold(pocket, tmp_path, answered):
+    """A function that holds a trial on this test's own copy of the answers."""
+    shutil.copy(answered, tmp_path / "r.jsonl")
+
+    def held(items, arms=ARMS, **options):
+        return _held(pocket, items, arms, tmp_path / "r.jsonl", **options)
 
     return held
 
 
-def test_every_item_has_an_answer_of_every_arm(hold, items):
+def test_every_item_has_an_answer_of_every_arm(pocket, items, tmp_path):
     """In the items' order, with their questions and truths; `done` is called after each answer."""
     steps = []
-    trial = hold(items, done=lambda: steps.append(1))
+    trial = _held(pocket, items, ARMS, tmp_path / "new.jsonl", done=lambda: steps.append(1))
     assert [row.id for row in trial.rows] == [item.id for item in items]
     assert [row.truth for row in trial.rows] == [item.truth for item in items]
     assert all(row.whole and len(row.said) == 2 for row in trial.rows)
@@ -50,12 +64,15 @@ def test_every_item_has_an_answer_of_every_arm(hold, items):
 
 
 def test_nothing_is_asked_twice(hold, items):
-    """A second trial on the file answers nothing and says the same; a new arm asks only for itself."""
-    first, again = hold(items), hold(items)
+    """A second trial on the file answers nothing; a new arm asks only for itself, and changes nothing."""
+    again = hold(items)
     assert (again.course.answered, again.course.resumed) == (0, 12)
-    assert again.rows == first.rows
     more = arms_of(ArmOptions(arms="pdrop", ratio=0.8))
-    assert (hold(items, more).course.answered, hold(items, more).course.resumed) == (6, 18)
+    first, second = hold(items, more), hold(items, more)
+    assert (first.course.answered, first.course.resumed) == (6, 12)
+    assert (second.course.answered, second.course.resumed) == (0, 18)
+    assert first.rows == second.rows
+    assert [(row.said[0], row.said[2]) for row in first.rows] == [row.said for row in again.rows]
 
 
 def test_a_failure_is_one_items_alone(hold, items, tmp_path):
@@ -97,39 +114,64 @@ def test_the_schedule_is_told_as_it_was_made(hold, items):
     assert routed.cut == 0
 
 
-def test_the_digest_of_the_items_is_about_what_is_asked(hold, items, tmp_path):
-    """The same under other arms; another once a truth, a question, a picture's bytes or the order differs."""
-    digest = hold(items).items_digest
-    assert hold(items, ARMS[:1], name="other").items_digest == digest
+def test_the_digest_of_the_items_is_about_what_is_asked(items, tmp_path):
+    """Another place of a picture is the same; its bytes, a question, a truth, a kind or the order are not."""
     copy = tmp_path / "copy.png"
     shutil.copy(items[0].path, copy)
-    assert hold([replace(items[0], path=str(copy)), *items[1:]]).items_digest == digest
+
+    def digest(first, rest=items[1:]):
+        mark = Fingerprint()
+        assert list(mark.of([first, *rest])) == [first, *rest]
+        return mark.digest()
+
+    same = {digest(items[0]), digest(replace(items[0], path=str(copy)))}
     copy.write_bytes(copy.read_bytes() + b" ")
-    changed = {
-        hold([replace(items[0], path=str(copy)), *items[1:]]).items_digest,
-        hold([replace(items[0], truth=Truth("words", ("moon",))), *items[1:]]).items_digest,
-        hold([replace(items[0], question="what is that?"), *items[1:]]).items_digest,
-        hold(items[::-1]).items_digest,
-        digest,
-    }
-    assert len(changed) == 5
+    changes = [
+        {"path": str(copy)},
+        {"question": "what is that?"},
+        {"truth": Truth("words", ("moon",))},
+        {"group": "other"},
+        {"id": "another"},
+        {"path": "/nowhere.png"},
+    ]
+    others = {digest(replace(items[0], **change)) for change in changes} | {digest(items[1], items[:1])}
+    assert (len(same), len(others), len(same | others)) == (1, 7, 8)
+
+
+def test_the_digest_of_a_trial_is_that_of_its_items(hold, items):
+    """Whichever arms are asked."""
+    mark = Fingerprint()
+    list(mark.of(items))
+    assert hold(items).items_digest == hold(items, ARMS[:1]).items_digest == mark.digest()
+
+
+class Counted(bytes):
+    """A picture's bytes that know how many of their kind there are."""
+
+    alive, most = 0, 0
+
+    def __init__(self, _data: bytes) -> None:
+        Counted.alive += 1
+        Counted.most = max(Counted.most, Counted.alive)
+
+    def __del__(self) -> None:
+        Counted.alive -= 1
 
 
 def test_a_stream_of_pictures_is_not_held(hold):
-    """Forty pictures of two megabytes that come as bytes: memory for a few of them, and no row keeps any."""
+    """Of sixty pictures that come as bytes there are at most those of a few batches, and none at the end."""
     picture = (SAMPLES / "desk.png").read_bytes()
 
     def stream():
-        for number in range(40):
-            data = picture + bytes(2 << 20)  # PNG ends where it says; what follows is passed over
-            yield BatchItem(f"i{number}", f"p{number}", "", "how many?", Truth("words", ("1",)), data=data)
+        for number in range(60):
+            truth = Truth("words", ("1",))
+            yield BatchItem(f"i{number}", f"p{number}", "", "how many?", truth, data=Counted(picture))
 
-    tracemalloc.start()
-    trial = hold(stream(), ARMS[:1], size=2)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert (len(trial.rows), trial.failed) == (40, 0)
-    assert peak < 60 << 20, "all forty would be 80 MiB"
+    trial = hold(stream(), ARMS[:1], new=1)
+    gc.collect()
+    assert (len(trial.rows), trial.failed) == (60, 0)
+    assert Counted.most < 45
+    assert Counted.alive == 0
 
 
 def test_a_schedule_that_cannot_be_had_is_known_before_anything_is_asked(pocket, items):
