@@ -10,9 +10,9 @@ import torch
 
 from reroute_cli import run as passes
 from reroute_cli.batch_inputs import batch_items
-from reroute_cli.batching import prepare
+from reroute_cli.batching import loop, prepare
 from reroute_cli.batching.loop import BatchRun
-from reroute_cli.batching.prepare import make_request
+from reroute_cli.batching.prepare import Keyed, Keys, make_request
 from reroute_cli.batching.session import keep
 from reroute_cli.judges import Truth
 from reroute_cli.models import LoadOptions, load
@@ -205,15 +205,19 @@ def test_a_group_of_every_kind_comes_out_in_order(ask, items):
     assert {one.record.error for one in outcomes if one.item.id == items[4].id} == {"line 9 is no item"}
 
 
-def test_what_is_done_waits_for_nobody(pocket, items):
-    """Outcomes of done and broken items come before an open item behind them is asked."""
-    request = make_request(pocket, [DENSE], NEW, 3)
-    keys = [one.keys.answer for one in BatchRun(request).outcomes(items[:2], lambda key: True)]
-    left = BatchRun(request).outcomes([*items[:2], items[2]], keys.__contains__)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(passes, "timed_rows", lambda *_: pytest.fail("the model ran"))
-        assert [next(left).record, next(left).record] == [None, None]
-    left.close()
+def test_what_is_done_waits_for_nobody(pocket, items, monkeypatch):
+    """With nothing open before it, each outcome is out before the next item is looked at."""
+    told = []
+
+    def one_by_one(request, items, is_done, waiting):
+        for number, item in enumerate(items):
+            assert len(told) == number
+            yield Keyed(item, (Keys("answer", "failure", True),))
+
+    monkeypatch.setattr(loop, "entries", one_by_one)
+    for outcome in BatchRun(make_request(pocket, [DENSE], NEW, 3)).outcomes(items, lambda key: True):
+        told.append(outcome.item.id)  # noqa: PERF401  each before the next
+    assert told == [item.id for item in items]
 
 
 def test_out_of_memory_under_one_ask_halves_its_batches_only(ask, items, watched):

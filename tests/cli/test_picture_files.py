@@ -138,8 +138,9 @@ def test_links_without_a_suffix_lead_to_pictures_once(tree, drawn_as):
     for name in ("b", "a"):
         link(folder, name, target)
     link(folder, "c", folder / "first.png")
+    link(folder, "d.txt", drawn_as("out/other"))  # says that it is something else
     found = find_pictures(folder)
-    assert (found.pictures, found.skipped) == ((("a",), ("first.png",)), 0)
+    assert (found.pictures, found.skipped) == ((("a",), ("first.png",)), 1)
 
 
 def test_what_cannot_be_looked_into_is_not_passed_over(tree, drawn_as, monkeypatch):
