@@ -142,7 +142,7 @@ def view_of(family: str, image_processor: Any, inputs: Mapping[str, Any], size: 
         return View(0.0, 0.0, width, height, columns * patch, rows * patch)
     if family in _ONE_FRAME and getattr(image_processor, "do_pad", None):
         side = max(width, height)
-        return View((width - side) / 2, (height - side) / 2, side, side, side, side)
+        return View(-float((side - width) // 2), -float((side - height) // 2), side, side, side, side)
     if family in _ONE_FRAME and getattr(image_processor, "do_center_crop", None):
         return _cropped_view(image_processor, width, height)
     return View(0.0, 0.0, width, height, width, height)

@@ -18,7 +18,7 @@ from routing.vision_cost import Grid, Tower
 Numbers = Mapping[str, Any]
 Size = tuple[int, int]  # width, height in pixels
 _EITHER = ("image_grid_pinpoints",)  # numbers that may stand in the one file or the other
-_LONGEST = 4096  # no side of a picture that Idefics3 cuts is longer
+LONGEST = 4096  # no side of a picture that Idefics3 cuts is longer
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,13 @@ def _any_resolution(image: Numbers, tower: Tower, size: Size) -> Pictures:
     """LLaVA-NeXT: the whole picture, then its tiles without their padding, with a token at each row's end."""
     _, patches, _ = _native(tower)
     tile = int(image["crop_size"]["height"])
-    high, wide = _best_canvas(image["image_grid_pinpoints"], size)
-    rows, columns = _unpadded(high // tile * patches, wide // tile * patches, size)
+    high, wide = best_canvas(image["image_grid_pinpoints"], size)
+    rows, columns = unpadded(high // tile * patches, wide // tile * patches, size)
     grids = (_native(tower),) * (1 + (high // tile) * (wide // tile))
     return Pictures(patches**2 + rows * columns + rows, grids)
 
 
-def _best_canvas(canvases: Sequence[Sequence[int]], size: Size) -> tuple[int, int]:
+def best_canvas(canvases: Sequence[Sequence[int]], size: Size) -> tuple[int, int]:
     """Of (height, width) canvases the one that shows most of the picture, then the one that wastes least."""
     width, height = size
 
@@ -111,7 +111,7 @@ def _best_canvas(canvases: Sequence[Sequence[int]], size: Size) -> tuple[int, in
     return high, wide
 
 
-def _unpadded(rows: int, columns: int, size: Size) -> tuple[int, int]:
+def unpadded(rows: int, columns: int, size: Size) -> tuple[int, int]:
     """Rows and columns of patches that hold the picture once the padding of its canvas is cut off."""
     width, height = size
     if width / height > columns / rows:
@@ -123,13 +123,13 @@ def _unpadded(rows: int, columns: int, size: Size) -> tuple[int, int]:
 
 def _tiles(image: Numbers, tower: Tower, size: Size) -> Pictures:
     """InternVL: at most max_patches tiles, arranged to be nearest to the picture's shape, and the whole."""
-    columns, rows = _arrangement(int(image["min_patches"]), int(image["max_patches"]), image["size"], size)
+    columns, rows = arrangement(int(image["min_patches"]), int(image["max_patches"]), image["size"], size)
     count = columns * rows
     grids = (_native(tower),) * (count + (count > 1))
     return Pictures(tower.visual_tokens(grids), grids)
 
 
-def _arrangement(least: int, most: int, tile: Numbers, size: Size) -> tuple[int, int]:
+def arrangement(least: int, most: int, tile: Numbers, size: Size) -> tuple[int, int]:
     """(columns, rows); of equally near ones the largest that the picture fills by more than half."""
     width, height = size
     sides = range(1, most + 1)
@@ -146,7 +146,7 @@ def _arrangement(least: int, most: int, tile: Numbers, size: Size) -> tuple[int,
 def _splits(image: Numbers, tower: Tower, size: Size) -> Pictures:
     """Idefics3, SmolVLM: scaled to a longest side, cut into squares, and the whole beside them."""
     tile = int(image["max_image_size"]["longest_edge"])
-    longest = min(int(image["size"]["longest_edge"]), _LONGEST)
+    longest = min(int(image["size"]["longest_edge"]), LONGEST)
     shorter = max(1, int(longest / (max(size) / min(size))))
     across = ceil(longest / tile)
     down = ceil(int(across * tile / (longest / shorter)) / tile)
