@@ -244,6 +244,19 @@ def test_a_second_item_of_an_id_names_both_lines(manifest):
         assert item.problem == f"line {number} of '{path}' has the id '7' of line 1: ids must differ"
 
 
+def test_a_second_item_of_an_id_that_is_wrong_otherwise_says_that(manifest):
+    """What is wrong with the line itself comes first."""
+    _, second = of_manifest(manifest(GOOD | {"id": "x"}, {"id": "x", "question": "q"}))
+    assert ("'image'" in second.problem, second.id) == (True, "line 2")
+
+
+@pytest.mark.parametrize("kind", ["5", "null", '"\\ud800"'])
+def test_a_kind_that_is_no_text_is_none(manifest, kind):
+    """It groups answers and is no reason to drop an item."""
+    (item,) = of_manifest(manifest('{"image": "a.png", "question": "q", "kind": ' + kind + "}"))
+    assert (item.group, item.problem) == ("", "")
+
+
 def test_ids_stay_apart_whatever_a_manifest_calls_its_items(manifest):
     """An item that is called like another's line number, twice."""
     path = manifest(GOOD | {"id": "line 2"}, GOOD, GOOD | {"id": "line 4"}, GOOD | {"id": "line 2"})
