@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from reroute_cli.cluster.crew import Node
-from reroute_cli.errors import Failure
+from reroute_cli.errors import CliError, Failure
 
 _PATIENCE = 5.0  # seconds for the head node to take a call
 _SILENT = logging.CRITICAL + 1
@@ -52,7 +52,12 @@ class Link:
 
     def nodes(self) -> list[Node]:
         """The machines that are alive now."""
-        found = [node for node in self.ray.nodes() if node["Alive"]]
+        try:
+            found = [node for node in self.ray.nodes() if node["Alive"]]
+        except CliError:
+            raise
+        except Exception as error:
+            raise Failure(f"the cluster can't be asked any more: {_first_line(error)}") from error
         return [_node(node["NodeID"], node["Resources"]) for node in found]
 
     def own_node(self) -> str:
@@ -60,7 +65,7 @@ class Link:
         return str(self.ray.get_runtime_context().get_node_id())
 
     def _connected(self) -> Any:
-        _keep_at_home()
+        _tame()
         ray = _module()
         if ray.is_initialized():
             return ray
@@ -82,9 +87,12 @@ class Link:
         return settings if self.address else settings | {"include_dashboard": False}
 
 
-def _keep_at_home() -> None:
-    """No statistics of use are sent to Ray's makers, unless somebody wants that; read when Ray is loaded."""
+def _tame() -> None:
+    """What Ray reads when it is first loaded. No statistics of use are sent, unless somebody wants that."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault(
+        "RAY_ENABLE_AUTO_CONNECT", "0"
+    )  # else a thread that comes late begins a new cluster
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of a future default
 
 
@@ -129,10 +137,14 @@ def _greet(call: socket.socket) -> None:
 
 def _why(address: str | None, error: Exception) -> str:
     """What Ray raised when it was to begin or to join, as one sentence."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = _first_line(error)
     if address is None:
         return f"Ray can't begin on this machine: {reason}"
     return f"--ray-address '{address}' can't be joined ({reason}): {_CHECK}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _node(identity: str, resources: dict[str, float]) -> Node:

@@ -30,10 +30,8 @@ from reroute_cli.records.answer import AnyAnswer
 
 _BATCHES = 4  # of a worker's table: the later ones are prepared while the first is answered
 _READ_AHEAD = 16  # pictures that are read for their keys before they are asked for
-_LOST = (
-    "the worker process ended each time that it was to answer this, out of memory perhaps: "
-    "Ray's logs say more, in the session's folder on that node (/tmp/ray)"
-)
+LOGS = "Ray's logs on that node say more (/tmp/ray/session_latest/logs)"
+_LOST = f"the worker process ended each time that it was to answer this, out of memory perhaps: {LOGS}"
 _Todo = dict[int, Keyed]
 
 
@@ -43,6 +41,10 @@ class Plan:
 
     loading: LoadOptions
     wishes: Wishes
+
+
+class BrokenOff(Failure):
+    """A round ended before its time: too many tables were lost, or the cluster was."""
 
 
 class ClusterRun:
@@ -82,10 +84,14 @@ class ClusterRun:
         self.workers = crew.workers
         while True:
             before = len(todo)
-            yield from self._round(crew, size, todo)
+            try:
+                yield from self._round(crew, size, todo)
+            except BrokenOff:
+                if len(todo) == before:
+                    raise
             if not todo or (len(todo) == before and size == 1):
                 break
-            self._talk(f"a worker was lost: {len(todo)} of {before} items are asked again, one by one")
+            self._talk(f"a worker was lost: {len(todo)} items are asked again, one by one")
             crew, size = crew.left(self._link.nodes()), 1
         for keyed in todo.values():
             yield self._failed(keyed, _LOST)
@@ -136,6 +142,5 @@ def _broken_off() -> Iterator[None]:
         raise
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise Failure(
-            f"the cluster broke off ({reason}): the records so far are safe, start the same command again"
-        ) from error
+        safe = "the records so far are safe, and the same command goes on"
+        raise BrokenOff(f"the cluster broke off ({reason}): {safe}; {LOGS}") from error

@@ -1,6 +1,7 @@
 """Jobs through the cluster by Ray Data: read on the driver's node, answered by workers, streamed back.
 
-What a lost worker had in hand is not tried again here: it does not come back, and the caller asks again. Ray
+What a lost worker had in hand is not tried again here: it does not come back, and the caller asks again. A
+worker that Ray puts in its place goes on with what is left. Ray
 Data streams with back-pressure, so that a few tables of pictures are under way at any time, however many
 there are. Knows tables, workers and Ray Data; not keys or files.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from reroute_cli.cluster.crew import Crew
 from reroute_cli.cluster.link import Link
 from reroute_cli.cluster.order import Order
-from reroute_cli.cluster.rows import Answer, Job, answers_of, tables_of, with_pictures
+from reroute_cli.cluster.rows import Answer, Job, answers_of, parcels_of, with_pictures
 from reroute_cli.cluster.worker import Worker
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 _READERS = 2  # tables of pictures that are read at once, on the driver's node
 _LOOK = 2.0  # seconds without an answer, after which the cluster is looked at
+_MOST_LOST = 8  # tables of one round for each worker, after which the round ends: they are lost by themselves
 _AHEAD = 8  # tables of answers that wait for the driver, at most
 
 
@@ -51,8 +54,18 @@ def answers(link: Link, made: Round, jobs: Sequence[Job], look: Callable[[], Non
     try:
         while (table := _next(tables, look)) is not None:
             yield from answers_of(table)
+    except BaseException:  # the thread goes on until it meets the end of Ray, which would be logged at length
+        _silence()
+        raise
     finally:
         over.set()
+
+
+def _silence() -> None:
+    """None of Ray's loggers says anything from now on."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.partition(".")[0] == "ray" and isinstance(logger, logging.Logger):
+            logger.disabled = True
 
 
 def _next(tables: Queue[pa.Table | Exception | None], look: Callable[[], None]) -> pa.Table | None:
@@ -95,36 +108,38 @@ def _dataset(link: Link, made: Round, jobs: Sequence[Job]) -> Any:
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    _quiet_data(link)
+    _settle(link, made)
     here = NodeAffinitySchedulingStrategy(link.own_node(), soft=False)
-    rows: dict[str, Any] = {"batch_size": made.size, "batch_format": "pyarrow"}
-    return (
-        link.ray.data.from_arrow(tables_of(jobs, made.size))
-        .map_batches(
+    pool = ActorPoolStrategy(size=made.crew.workers, max_tasks_in_flight_per_actor=made.in_hand)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what Ray 2.64 will not take any more
+        parcels = parcels_of(jobs, made.size)
+        dataset = link.ray.data.from_items(parcels, override_num_blocks=len(parcels)).map_batches(
             with_pictures,
-            **rows,
+            batch_size=1,
+            batch_format="pyarrow",
             compute=TaskPoolStrategy(size=_READERS),
             num_cpus=0,
             scheduling_strategy=here,
         )
-        .map_batches(
+        return dataset.map_batches(
             Worker,
-            **rows,
+            batch_size=made.size,
+            batch_format="pyarrow",
             fn_constructor_args=(made.order,),
-            compute=ActorPoolStrategy(size=made.crew.workers, max_tasks_in_flight_per_actor=made.in_hand),
+            compute=pool,
             num_cpus=made.crew.cpus,
             num_gpus=made.crew.gpus or None,
             max_restarts=-1,
             max_task_retries=0,
         )
-    )
 
 
-def _quiet_data(link: Link) -> None:
-    """No bars, plans and tracebacks of lost workers on the terminal; a lost table does not end the round."""
+def _settle(link: Link, made: Round) -> None:
+    """No bars, plans and tracebacks of lost workers on the terminal; lost tables do not end the round."""
     context = link.ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.max_errored_blocks = -1
+    context.max_errored_blocks = _MOST_LOST * made.crew.workers
     if not link.verbose:
         logging.getLogger("ray.data").setLevel(logging.CRITICAL + 1)

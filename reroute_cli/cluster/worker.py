@@ -32,26 +32,24 @@ class Worker:
     """
 
     def __init__(self, order: Order) -> None:
-        self._process = f"{platform.node()}:{os.getpid()}"
+        self._order = order
         self._open = ExitStack()
         self._ended: float | None = None
-        self._problem = ""
         self._run: BatchRun | None = None
-        try:
-            self._local = LocalChoice.of(order)
-            self._run = self._prepared(order)
-        except Exception as error:  # noqa: BLE001  the driver says it, once, for all workers
-            self._problem = f"a worker on '{platform.node()}' can't work: {sentence_of(error)}"
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Answer a table of items with their pictures."""
+        """Answer a table of items with their pictures. The first call loads the model.
+
+        A process that ends while it loads loses a table then, which is counted; one that ends in its
+        constructor Ray would begin again and again.
+        """
         indices = table["index"].to_pylist()
-        if self._run is None:
-            return problem_table(indices, self._problem, self._process)
         try:
+            if self._run is None:
+                self._run = self._prepared()
             return self._answered(self._run, indices, table)
-        except Exception as error:  # noqa: BLE001  one item's failure is a record; this is a bug of ours
-            return problem_table(indices, sentence_of(error), self._process)
+        except Exception as error:  # noqa: BLE001  what goes wrong with one item is a record: this ends the run
+            return problem_table(indices, f"a worker on '{platform.node()}' can't work: {sentence_of(error)}")
         finally:
             self._ended = perf_counter()
 
@@ -62,9 +60,9 @@ class Worker:
         outcomes = run.outcomes(items_of(table), _nothing_is_done)
         records = [outcome.record for outcome in outcomes if outcome.record is not None]
         shown = [json.dumps(self._local.as_typed(record.as_dict())) for record in records]
-        return answers_table(indices, shown, self._process, idle + run.waiting.seconds - before)
+        return answers_table(indices, shown, idle + run.waiting.seconds - before)
 
-    def _prepared(self, order: Order) -> BatchRun:
+    def _prepared(self) -> BatchRun:
         """Load the model, once; raises Failure where it is another one than the driver made keys for."""
         import torch
 
@@ -72,9 +70,11 @@ class Worker:
         from reroute_cli.batching.prepare import make_request
         from reroute_cli.models import load, quiet_libraries
 
+        order = self._order
         check_version(order["version"])
         torch.set_num_threads(_threads(order["threads"]))
         self._open.enter_context(quiet_libraries())
+        self._local = LocalChoice.of(order)
         loaded = load(LoadOptions(**order["loading"]))
         request = make_request(loaded, [self._local.choice], order["max_new_tokens"], order["batch_size"])
         check_settings(order["settings"], plain(request.asks[0].settings))

@@ -1,0 +1,184 @@
+"""`batch --engine ray` on real clusters: killed workers, a lost node, interrupts, files begun elsewhere."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytest.importorskip("ray.data")
+
+SAMPLES = Path(__file__).resolve().parents[3] / "samples"
+ROUTED = ("--method", "pdrop", "--action", "reroute", "--ratio", "0.7", "--max-new-tokens", "8")
+pytestmark = pytest.mark.timeout(600)
+
+
+def written(folder, lines):
+    """A manifest of these lines beside the pictures that they name."""
+    for name in {line["image"] for line in lines if (SAMPLES / line["image"]).exists()}:
+        shutil.copy(SAMPLES / name, folder / name)
+    path = folder / "manifest.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(path)
+
+
+def samples(count):
+    """The first sample questions, over and over, as lines of a manifest: all but 42 are copies."""
+    lines = [json.loads(line) for line in (SAMPLES / "manifest.jsonl").read_text().splitlines()]
+    return [lines[number % len(lines)] | {"id": f"item {number}"} for number in range(count)]
+
+
+def started(*arguments):
+    """A process that runs `reroute batch`."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "reroute_cli", "batch", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def records(path):
+    """The records of a file; a torn line fails."""
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def untimed(path):
+    """Id -> record without its times, which tell the pass as well; an id that is there twice fails."""
+    found = records(path)
+    by_id = {record["id"]: record | {"latency": None} for record in found}
+    assert len(by_id) == len(found), "an item has two records"
+    return by_id
+
+
+def wait_for(path, count, process):
+    """Return once a file has so many lines; a run that ended before fails."""
+    while (path.read_bytes().count(b"\n") if path.exists() else 0) < count:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def workers_of(raylet):
+    """The worker processes with a model on the node of this raylet."""
+    children = psutil.Process(raylet).children(recursive=True)
+    return [child for child in children if "MapWorker" in " ".join(child.cmdline())]
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """Two nodes of one CPU each, as processes of this machine."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    made.second = made.add_node(num_cpus=1)
+    made.wait_for_nodes()
+    yield made
+    made.shutdown()
+
+
+def raylet_of(node):
+    """The process id of a node's raylet."""
+    return node.all_processes["raylet"][0].process.pid
+
+
+def test_a_killed_worker_and_a_lost_node_lose_nothing(cluster, tmp_path):
+    """SIGKILL to the head node's worker, then the other node removed with its worker: the file is what one
+    machine writes, item by item, but for times; the cluster lives on, and the second run asks it nothing.
+    """
+    lines = samples(70)
+    lines[5]["image"] = "broken.png"
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    work = ("--manifest", written(tmp_path, lines), "--batch-size", "2", *ROUTED)
+    spread, alone = tmp_path / "spread.jsonl", tmp_path / "alone.jsonl"
+    on_ray = (*work, "-o", str(spread), "--engine", "ray", "--ray-address", cluster.address)
+    process = started(*on_ray, "--summary", str(tmp_path / "s"))
+    wait_for(spread, 4, process)
+    (victim,) = workers_of(raylet_of(cluster.head_node))
+    victim.kill()
+    seen = len(records(spread))
+    wait_for(spread, seen + 6, process)
+    assert len(workers_of(raylet_of(cluster.second))) == 1
+    cluster.remove_node(cluster.second)
+    assert len(records(spread)) < len(lines), "the node was lost in the middle of the run"
+    stdout, stderr = process.communicate(timeout=500)
+    assert (process.returncode, stdout) == (4, ""), stderr
+    assert "a worker was lost: " in stderr
+    assert "Traceback" not in stderr
+    one = started(*work, "-o", str(alone), "--quiet")
+    one.communicate(timeout=200)
+    assert untimed(spread) == untimed(alone)
+    assert len(untimed(spread)) == len(lines)
+    summary = json.loads((tmp_path / "s").read_text())
+    assert summary["counts"]["answered"] == 69
+    assert (summary["this_run"]["answered"], summary["this_run"]["workers"]) == (69, 2)
+    assert cluster.head_node.any_processes_alive()
+
+
+def test_files_begun_on_one_machine_and_on_ray_are_finished_by_the_other(run, tmp_path):
+    """Copies of a picture, an item that fails, and nothing asked twice: all as if one had done everything."""
+    lines = samples(50)
+    lines[3] = lines[3] | {"box": [0, 0, 5000, 9]}
+    path = written(tmp_path, lines)
+    here, there, whole = tmp_path / "here", tmp_path / "there", tmp_path / "whole"
+    work = ("batch", "--manifest", path, "--batch-size", "4", *ROUTED)
+    on_ray = ("--engine", "ray", "--workers", "1")
+    run(*work, "-o", str(whole))
+    run(*work, "-o", str(here), "--limit", "20")
+    result = run(*work, "-o", str(here), *on_ray)
+    assert result.exit_code == 4, result.output
+    assert "50 items · 49 answered, " in result.stderr
+    assert untimed(here) == untimed(whole)
+    assert run(*work, "-o", str(there), "--limit", "20", *on_ray).stdout == ""
+    begun = there.read_text()
+    run(*work, "-o", str(there))
+    assert untimed(there) == untimed(whole)
+    assert set(begun.splitlines()) - set(there.read_text().splitlines()) == {
+        line for line in begun.splitlines() if json.loads(line)["error"] is not None
+    }
+
+
+def test_records_on_stdout_are_lines_and_nothing_else(tmp_path):
+    """Ray's words do not get between them, nor onto a quiet stderr."""
+    work = ("--manifest", written(tmp_path, samples(3)), *ROUTED, "--quiet")
+    process = started(*work, "--engine", "ray", "--workers", "1")
+    stdout, stderr = process.communicate(timeout=300)
+    assert (process.returncode, stderr) == (0, "")
+    assert sorted(json.loads(line)["id"] for line in stdout.splitlines()) == ["item 0", "item 1", "item 2"]
+
+
+def test_nothing_left_to_do_begins_no_cluster(run, tmp_path, warm, monkeypatch):
+    """What is done is known without one; so are the summary and the exit code."""
+    import ray
+
+    work = ("batch", "--manifest", written(tmp_path, samples(2)), *ROUTED, "-o", str(tmp_path / "o"))
+    run(*work)
+    before = (tmp_path / "o").read_bytes()
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("a cluster was begun"))
+    result = run(*work, "--engine", "ray", "--summary", str(tmp_path / "s"))
+    assert (result.exit_code, (tmp_path / "o").read_bytes()) == (0, before)
+    assert "2 answered, 2 of them before" in result.stderr
+    assert json.loads((tmp_path / "s").read_text())["this_run"]["workers"] == 0
+
+
+@pytest.mark.usefixtures("heeded_interrupts")
+def test_ctrl_c_keeps_every_finished_record_and_ends_the_cluster(tmp_path):
+    """Exit code 130, one sentence, whole lines, and no process of Ray left that this run began."""
+    path = tmp_path / "o"
+    work = ("--manifest", written(tmp_path, samples(400)), *ROUTED, "-o", str(path), "--quiet")
+    process = started(*work, "--engine", "ray", "--workers", "1")
+    wait_for(path, 2, process)
+    began = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=200)
+    assert (process.returncode, stdout, stderr) == (130, "", "error: interrupted\n")
+    assert 2 <= len(untimed(path)) < 400
+    _, alive = psutil.wait_procs(began, timeout=60)
+    assert alive == []
