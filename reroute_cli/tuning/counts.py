@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise, product
+from operator import mul
 
 _STEPS = (-1, 0, 1, 2)  # tokens by which a count may differ from its shape, rounded down
 _MOST_ENTRIES = 6  # so that all combinations of steps are a few thousand
@@ -29,30 +30,24 @@ def spend(
     exact = [scale * weight for weight in weights]
     if max(exact) > visual or min(exact) < 1:
         return None
-    best = min(
-        _candidates(exact, visual, falling=falling), key=lambda made: _rank(made, exact, spans, tokens)
-    )
-    return best if _cost(best, spans) <= tokens else None
+    found = [(tokens - _cost(made, spans), made) for made in _around(exact, visual, falling=falling)]
+    unspent = min((rest for rest, _ in found if rest >= 0), default=None)
+    ties = [made for rest, made in found if rest == unspent]
+    return min(ties, key=lambda made: (_distance(made, exact), made)) if ties else None
 
 
-def _candidates(exact: Sequence[float], visual: int, *, falling: bool) -> Iterator[tuple[int, ...]]:
+def _around(exact: Sequence[float], visual: int, *, falling: bool) -> Iterator[tuple[int, ...]]:
     """Counts around the exact ones; those rounded down are always among them."""
     floored = [math.floor(count) for count in exact]
-    for steps in product(_STEPS, repeat=len(floored)):
-        made = tuple(count + step for count, step in zip(floored, steps, strict=True))
-        inside = min(made) >= 1 and max(made) <= visual
-        if inside and not (falling and any(later > earlier for earlier, later in pairwise(made))):
+    choices = [[c for c in (count + step for step in _STEPS) if 1 <= c <= visual] for count in floored]
+    for made in product(*choices):
+        if not (falling and any(later > earlier for earlier, later in pairwise(made))):
             yield made
 
 
-def _rank(
-    made: tuple[int, ...], exact: Sequence[float], spans: Sequence[int], tokens: int
-) -> tuple[bool, int, float, tuple[int, ...]]:
-    """Affordable ones first, then by what stays unspent, then by the distance from the shape."""
-    unspent = tokens - _cost(made, spans)
-    distance = math.fsum((count - wanted) ** 2 / wanted for count, wanted in zip(made, exact, strict=True))
-    return unspent < 0, abs(unspent), distance, made
+def _distance(made: Sequence[int], exact: Sequence[float]) -> float:
+    return math.fsum((count - wanted) ** 2 / wanted for count, wanted in zip(made, exact, strict=True))
 
 
 def _cost(counts: Sequence[int], spans: Sequence[int]) -> int:
-    return sum(count * span for count, span in zip(counts, spans, strict=True))
+    return sum(map(mul, counts, spans))

@@ -29,6 +29,9 @@ DECAYS = (0.35, 0.5, 0.7, 1.0, 1.4)  # rising ones under rerouting only: what wa
 RHOS = (0.07, RHO, 0.3, 0.6)
 _HALVING = 0.5  # PyramidDrop's decay, near enough to go on from its default
 _TRIES = 40  # draws of a kind of plan before there is taken to be none at this budget
+_OPENINGS = ((3, 1.0), (2, 0.5), (1, 1.0), (4, 0.5), (3, 0.0), (2, 1.0), (4, 1.0))  # layers, first of them
+_FIRST_OF_ALL, _LAST_OF_ALL = 0.5, 0.7  # of the depth: the latest first decision, and the last one
+_STEP = 0.7  # decay of the plans that a search begins with
 Kind = tuple[str, str, int]  # method, action, number of decision layers
 
 
@@ -61,8 +64,12 @@ def _near(method: str, action: str, cuts: tuple[int, ...], scorer: str) -> Plan:
 
 
 def starters(room: Room, random: Random) -> Iterator[Candidate]:
-    """Plans at random, each kind in its turn; ends when no kind has another."""
+    """Plans with evenly spread layers, then plans at random, each kind in its turn, while there are more."""
     seen: set[str] = set()
+    for made in _spread_out(room):
+        if made.identity not in seen:
+            seen.add(made.identity)
+            yield made
     kinds = [
         (method, action, cuts)
         for cuts in range(1, MOST_CUTS + 1)
@@ -77,6 +84,26 @@ def starters(room: Room, random: Random) -> Iterator[Candidate]:
                 continue
             seen.add(found.identity)
             yield found
+
+
+def _spread_out(room: Room) -> Iterator[Candidate]:
+    """Few kinds of layers for every method and action: from the last layer that the first decision may
+    stand at, which keeps most of the model as it is, or from half as deep.
+    """
+    for number, depth in _OPENINGS:
+        for method, action in ((method, action) for method in room.methods for action in room.actions):
+            rho = RHOS[-1] if method == "nuwa" else None
+            firsts = _first_cuts(room, behind_vision=rho is not None)
+            if not firsts:
+                continue
+            late = min(firsts[-1], round(_FIRST_OF_ALL * room.target.layers))
+            first = max(firsts[0], round(late * depth))
+            end = max(first + number - 1, round(_LAST_OF_ALL * room.target.layers))
+            cuts = tuple(first + (end - first) * index // max(1, number - 1) for index in range(number))
+            decay = _STEP if method == "pdrop" and number > 1 else 1.0
+            made = candidate(Plan(method, action, cuts, decay, rho, _scorer(method, room)), room, "start")
+            if made is not None:
+                yield made
 
 
 def _another(kind: Kind, room: Room, random: Random, seen: set[str]) -> Candidate | None:
@@ -124,7 +151,7 @@ def neighbours(plan: Plan, room: Room, random: Random) -> list[Plan]:
 
     Either sort is shuffled; two of the first are followed by one of the second, since layers matter most.
     """
-    layers, others = _other_cuts(plan, room), _other_shapes(plan, room)
+    layers, others = _other_cuts(plan, room), [*_other_shapes(plan, room), *_elsewhere(plan, room)]
     random.shuffle(layers)
     random.shuffle(others)
     mixed = zip_longest(layers[::2], layers[1::2], others)
@@ -141,8 +168,21 @@ def _other_cuts(plan: Plan, room: Room) -> list[Plan]:
     return [_with_cuts(plan, made) for made in distinct]
 
 
+def _elsewhere(plan: Plan, room: Room) -> list[Plan]:
+    """One layer taken from where it is into the middle of another gap."""
+    found: dict[tuple[int, ...], None] = {}
+    for index in range(len(plan.cuts)):
+        rest = plan.cuts[:index] + plan.cuts[index + 1 :]
+        for low, high in pairwise((*rest, room.target.layers)):
+            found[tuple(sorted((*rest, (low + high) // 2)))] = None
+    return [
+        _with_cuts(plan, made) for made in found if made != plan.cuts and _ordered(made, room.target.layers)
+    ]
+
+
 def _moved(cuts: tuple[int, ...], index: int, step: int) -> tuple[int, ...]:
-    return (*cuts[:index], cuts[index] + step, *cuts[index + 1 :])
+    """One layer moved, over another one too."""
+    return tuple(sorted((*cuts[:index], cuts[index] + step, *cuts[index + 1 :])))
 
 
 def _ordered(cuts: Sequence[int], layers: int) -> bool:

@@ -17,9 +17,9 @@ from reroute_cli.tuning.moves import neighbours, starters
 from reroute_cli.tuning.plans import Candidate, Plan, Room, candidate
 
 FEWEST = 8  # questions of a rung: on fewer, one schedule can hardly be told from another
-_LEADERS = 3  # schedules whose neighbours are looked at
+_LEADERS = 2  # schedules whose neighbours are looked at
 _LIFTING = 0.5  # of a rung's share, for what survived the one before
-_FIELD = 0.6  # of the first rung's share, for schedules that are no neighbours
+_FIELD = 0.4  # of the first rung's share, for schedules that are no neighbours
 
 
 @dataclass(frozen=True)

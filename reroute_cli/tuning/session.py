@@ -30,7 +30,7 @@ from reroute_cli.tuning.wish import Wish, asks_for, chosen_score
 
 FOUND = "tuned"  # the arm of what was found
 _LOOKED_AT = 32  # questions whose visual tokens are counted, to know what a budget is for
-_PER_QUESTION = 12  # answers of a search for each question of its last rung
+_PER_QUESTION = 16  # answers of a search for each question of its last rung
 
 
 @dataclass(frozen=True)
