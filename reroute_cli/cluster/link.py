@@ -90,9 +90,7 @@ class Link:
 def _tame() -> None:
     """What Ray reads when it is first loaded. No statistics of use are sent, unless somebody wants that."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault(
-        "RAY_ENABLE_AUTO_CONNECT", "0"
-    )  # else a thread that comes late begins a new cluster
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a thread that comes late begins no cluster
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of a future default
 
 
