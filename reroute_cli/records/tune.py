@@ -156,8 +156,8 @@ class RungPart(Part):
 class CoursePart(Part):
     """How the schedule was found, on the searched half: the best of many looks better there than it is.
 
-    answers: what the search asked, or took from the records. dense: the dense model's score there, where a
-    floor needs it.
+    answers: of all schedules that were tried, asked or taken from the records. dense: the dense model's score
+    there, where a floor needs it; its answers come on top.
     """
 
     half: Literal["searched"] = "searched"

@@ -112,15 +112,16 @@ def _above_floor(
     room: Room, jury: ModelJury, wish: Wish, questions: int
 ) -> tuple[Entry, tuple[tuple[Room, Course], ...], float, Room]:
     assert wish.floor is not None
-    effort = Effort(wish.answers, min(questions, max(FEWEST, wish.answers // FINEST)))
-    dense = jury.dense(effort.most, wish.seed)
+    most = min(questions, max(FEWEST, wish.answers // FINEST))
+    effort = Effort(wish.answers - most, most)
+    dense = jury.dense(most, wish.seed)
     if dense.broken:
         raise Failure(f"the dense model gave no answer: {dense.broken}")
     floor = wish.floor.value(dense.value)
     if floor > dense.value:
         raise Failure(
             f"--floor {wish.floor} is above the dense model itself, which has {dense.value:.3f} over "
-            f"{effort.most} questions of the searched half: give at most that, or a share like 95%"
+            f"{most} questions of the searched half: give at most that, or a share like 95%"
         )
     made = descend(room, least_tokens(room.target), jury, effort, wish.seed, floor)
     probe = made.cheapest
