@@ -17,6 +17,7 @@ from reroute_cli.commands import (
     profile,
     profiles,
     sweep,
+    trace,
     tune,
 )
 from reroute_cli.commands import eval as evaluation
@@ -60,6 +61,7 @@ app.command("eval")(evaluation.evaluate)
 app.command("plan")(plan.plan)
 app.command("sweep")(sweep.sweep)
 app.command("tune")(tune.tune)
+app.command("trace")(trace.trace)
 app.command("compare")(compare.compare)
 app.command("methods")(methods.methods)
 app.command("models")(models.models)

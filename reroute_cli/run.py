@@ -152,6 +152,13 @@ def _row(answer: list[int], ends: set[int], most: int, trace: RouteTrace, index:
     return Row(new, len(new) == most and new[-1] not in ends, stages)
 
 
+def traced_pass(job: Job, max_new_tokens: int) -> tuple[Row, RouteTrace]:
+    """Answer once with nothing attached, and say which visual tokens the schedule kept at each stage."""
+    output, trace = _generate(job, max_new_tokens, [])
+    answer = output.sequences[0, job.inputs["input_ids"].shape[1] :].tolist()
+    return _row(answer, _end_tokens(job.loaded.model), max_new_tokens, trace, 0), trace
+
+
 def forced_pass(job: Job, new_tokens: int) -> Times:
     """Answer with exactly this many tokens; only the clock, parts of the prefill apart, is attached."""
     clock = TokenClock(job.loaded.device, job.loaded.model)

@@ -246,3 +246,14 @@ Format = Annotated[
 LongQuiet = Annotated[  # where -q is the question
     bool, typer.Option("--quiet", help="Only the result and errors.", rich_help_panel=_OUTPUT)
 ]
+TraceFile = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Draw the trace as FILE.png, or write all of it as FILE.json.",
+        show_default=False,
+        rich_help_panel=_OUTPUT,
+    ),
+]

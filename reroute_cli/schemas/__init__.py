@@ -21,6 +21,7 @@ from reroute_cli.records.evaluation import Evaluation
 from reroute_cli.records.lmms_costs import LmmsCosts
 from reroute_cli.records.report import Report
 from reroute_cli.records.sweep import CostBlock, SweepReport
+from reroute_cli.records.trace import TraceRecord
 from reroute_cli.records.tune import TuneReport
 
 FOLDER = Path(__file__).resolve().parent
@@ -33,6 +34,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "lmms_costs-1": LmmsCosts,
     "report-1": Report,
     "sweep-1": SweepReport,
+    "trace-1": TraceRecord,
     "tune-1": TuneReport,
 }
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
