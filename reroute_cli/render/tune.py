@@ -55,11 +55,17 @@ def _stages(report: TuneReport) -> Table:
             str(stage.layer),
             f"{stage.keep_ratio:.4f}",
             str(stage.kept),
-            "the tower" if stage.scored_by is None else f"layer {stage.scored_by}",
+            "the tower" if stage.scored_by is None else _ranking(report, stage.scored_by),
         )
         for stage in report.found.stages
     ]
     return Table(("stage", "layer", "keep ratio", "kept", "ranked by"), tuple(rows), right=(1, 2, 3))
+
+
+def _ranking(report: TuneReport, layer: int) -> str:
+    """'layer 3', with the engine's name of the ranking where it is not the usual one."""
+    scorer = report.found.scorer
+    return f"layer {layer}" if scorer == "last_query" else f"layer {layer}, {scorer}"
 
 
 def _arms(report: TuneReport, name: str) -> Table:
