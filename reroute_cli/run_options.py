@@ -7,13 +7,24 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
+from reroute_cli.errors import UsageError
 from reroute_cli.options import within
 
 _INPUT, _SCHEDULE, _RUN, _OUTPUT = "Input", "Schedule", "Run", "Output"
+
+
+_Format = TypeVar("_Format", bound=StrEnum)
+
+
+def shown_format(typed: _Format, *, json: bool) -> _Format:
+    """The format that --format and --json ask for together; raises UsageError where they ask for two."""
+    if json and typed.value not in ("text", "json"):
+        raise UsageError(f"--json and --format {typed} ask for two things on stdout: give one of them")
+    return type(typed)("json") if json else typed
 
 
 class FormatName(StrEnum):

@@ -10,7 +10,7 @@ import typer
 
 from reroute_cli import options, run_options
 from reroute_cli.arms import Arm, ArmOptions, arms_of
-from reroute_cli.errors import EXIT_FAILURE, UsageError
+from reroute_cli.errors import EXIT_FAILURE
 from reroute_cli.models import LoadOptions
 from reroute_cli.output import Sink, to_json, write_file
 from reroute_cli.schedules import read_cuts
@@ -72,7 +72,7 @@ def evaluate(
     if benches or bench == "list":
         _list(sink, json=json)
         return
-    shown = _format(format, json=json)
+    shown = run_options.shown_format(format, json=json)
     chosen = arms_of(ArmOptions(method, action, ratio, budget, profile, arms, seed, read_cuts(cuts)))
     subject = _subject(bench, split, data, manifest, limit)
     _check_files(output, records, manifest)
@@ -83,12 +83,6 @@ def evaluate(
     _show(sink, report, shown)
     if report.counts.errors:
         raise typer.Exit(EXIT_FAILURE)
-
-
-def _format(typed: EvalFormat, *, json: bool) -> EvalFormat:
-    if json and typed not in (EvalFormat.TEXT, EvalFormat.JSON):
-        raise UsageError(f"--json and --format {typed} ask for two things on stdout: give one of them")
-    return EvalFormat.JSON if json else typed
 
 
 def _subject(

@@ -9,7 +9,7 @@ import typer
 
 from reroute_cli import options, run_options
 from reroute_cli.arms import Arm, ArmOptions, arms_of
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.errors import Failure
 from reroute_cli.models import LoadOptions
 from reroute_cli.output import Sink, check_writable, to_json, write_file
 from reroute_cli.profiling.plan import Plan
@@ -58,7 +58,7 @@ def profile(
 ) -> None:
     """Measure schedules against the dense model, interleaved in one run, over pictures and questions."""
     sink = Sink(quiet=quiet, verbose=verbose)
-    shown = _format(format, json=json)
+    shown = run_options.shown_format(format, json=json)
     chosen = arms_of(ArmOptions(method, action, ratio, budget, profile, arms, seed, read_cuts(cuts)))
     if problem := check_writable(output):
         raise Failure(f"--output: {problem}")
@@ -95,12 +95,6 @@ def show_report(sink: Sink, report: Report, shown: FormatName) -> None:
         from reroute_cli.render.report import report_page
 
         sink.table(*report_page(report, verbose=sink.verbose))
-
-
-def _format(typed: FormatName, *, json: bool) -> FormatName:
-    if json and typed not in (FormatName.TEXT, FormatName.JSON):
-        raise UsageError(f"--json and --format {typed} ask for two things on stdout: give one of them")
-    return FormatName.JSON if json else typed
 
 
 def _items(

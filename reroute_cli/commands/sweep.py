@@ -9,7 +9,7 @@ import typer
 
 from reroute_cli import options, run_options
 from reroute_cli.arms import Arm
-from reroute_cli.errors import EXIT_FAILURE, UsageError
+from reroute_cli.errors import EXIT_FAILURE
 from reroute_cli.models import LoadOptions
 from reroute_cli.output import Sink, to_json, write_file
 from reroute_cli.profiling.plan import Plan
@@ -130,7 +130,7 @@ def sweep(
     from reroute_cli.evaluation.subject import subject_of
 
     sink = Sink(quiet=quiet, verbose=verbose)
-    shown = _format(format, json=json)
+    shown = run_options.shown_format(format, json=json)
     chosen = sweep_arms(arms, read_amounts(ratios, budgets), seed)
     check_plot(plot)
     check_against(against, cost_items)
@@ -150,12 +150,6 @@ def sweep(
         draw_plot(report, plot)
     if report.counts.errors:
         raise typer.Exit(EXIT_FAILURE)
-
-
-def _format(typed: TableFormat, *, json: bool) -> TableFormat:
-    if json and typed not in (TableFormat.TEXT, TableFormat.JSON):
-        raise UsageError(f"--json and --format {typed} ask for two things on stdout: give one of them")
-    return TableFormat.JSON if json else typed
 
 
 def _wish(
