@@ -71,7 +71,7 @@ class Canvas:
     def frame(
         self, box: tuple[int, int, int, int], colour: Colour, *, thick: int = 3, dashed: bool = False
     ) -> None:
-        """A rectangle's outline in a white casing, which shows on any picture; dashes leave the gaps alone."""
+        """A rectangle's outline in a white casing, which shows on any picture; dashes leave the gaps be."""
         x1, y1, x2, y2 = box
         if not dashed:
             self._draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=palette.PAPER, width=thick + 2)
