@@ -16,6 +16,7 @@ from reroute_cli.commands import (
     plan,
     profile,
     profiles,
+    report,
     sweep,
     trace,
     tune,
@@ -62,6 +63,7 @@ app.command("plan")(plan.plan)
 app.command("sweep")(sweep.sweep)
 app.command("tune")(tune.tune)
 app.command("trace")(trace.trace)
+app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("methods")(methods.methods)
 app.command("models")(models.models)

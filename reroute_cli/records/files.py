@@ -33,20 +33,20 @@ _SCHEMA_NAME = re.compile(r"reroute\.[a-z_]{1,40}/[0-9]{1,6}")
 
 def read_report(path: Path, *, absent: type[CliError] = Failure) -> Report:
     """The report in a file (raises Failure, NotComparable for another schema, `absent` for no file)."""
-    value = _decode(path, _read(path, absent))
+    value = json_of(path, read_content(path, absent=absent))
     _check_schema(path, value)
     return _validate(path, value)
 
 
-def _read(path: Path, absent: type[CliError]) -> bytes:
+def read_content(path: Path, *, absent: type[CliError] = Failure, remedy: str = REMEDY) -> bytes:
     """The bytes of a regular file; a folder, a pipe, a device and too large a file are refused unread."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            raise absent(f"there is no report '{path}': {REMEDY}") from error
+            raise absent(f"there is no report '{path}': {remedy}") from error
         if error.errno == errno.EISDIR:
-            raise Failure(f"'{path}' is a folder: name a report, or {REMEDY}") from error
+            raise Failure(f"'{path}' is a folder: name a report, or {remedy}") from error
         raise Failure(f"'{path}' can't be read: {error.strerror}") from error
     except ValueError as error:
         raise absent(f"'{path}' is no file name: {error}") from error
@@ -54,7 +54,7 @@ def _read(path: Path, absent: type[CliError]) -> bytes:
     if not stat.S_ISREG(mode):
         os.close(handle)
         kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
-        raise Failure(f"'{path}' is {kind}: name a report, or {REMEDY}")
+        raise Failure(f"'{path}' is {kind}: name a report, or {remedy}")
     with os.fdopen(handle, "rb") as file:
         content = file.read(LARGEST + 1) if size <= LARGEST else b""
     if max(size, len(content)) > LARGEST:
@@ -62,7 +62,7 @@ def _read(path: Path, absent: type[CliError]) -> bytes:
     return content
 
 
-def _decode(path: Path, content: bytes) -> Any:
+def json_of(path: Path, content: bytes, *, remedy: str = REMEDY) -> Any:
     """JSON by the letter: UTF-8, no NaN, no name twice, no number that arithmetic can't hold."""
     try:
         return json.loads(
@@ -80,7 +80,7 @@ def _decode(path: Path, content: bytes) -> Any:
         where = f"{error.msg} (line {error.lineno}, column {error.colno})"
         ends = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated")
         cut = ", the file looks truncated" if ends else ""
-        raise Failure(f"'{path}' is no JSON: {where}{cut}; {REMEDY}") from error
+        raise Failure(f"'{path}' is no JSON: {where}{cut}; {remedy}") from error
     except ValueError as error:
         raise Failure(f"'{path}' is no report: {error}") from error
 
@@ -128,7 +128,7 @@ def _validate(path: Path, value: Any) -> Report:
     try:
         report = Report.model_validate(value, strict=True)
     except ValidationError as error:
-        raise Failure(f"'{path}' does not match {SCHEMA}: {_first(error)}; {REMEDY}") from error
+        raise Failure(f"'{path}' does not match {SCHEMA}: {first_mistake(error)}; {REMEDY}") from error
     except RecursionError as error:
         raise Failure(f"'{path}' is no report: it is nested too deeply") from error
     for part in (report.process, *report.arms):
@@ -136,7 +136,7 @@ def _validate(path: Path, value: Any) -> Report:
     return report
 
 
-def _first(error: ValidationError) -> str:
+def first_mistake(error: ValidationError) -> str:
     """Where the first thing that is wrong stands, and what is wrong with it."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or "the whole"

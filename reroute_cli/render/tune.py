@@ -22,10 +22,11 @@ _LONG = 200  # characters of a sentence from outside
 
 def tune_page(report: TuneReport, *, verbose: bool = False) -> Page:
     """The page of a report; verbose: with other scores and the course of the search."""
-    return drawn_page(list(_blocks(report, verbose)))
+    return drawn_page(list(tune_blocks(report, verbose=verbose)))
 
 
-def _blocks(report: TuneReport, verbose: bool) -> Iterator[Block]:
+def tune_blocks(report: TuneReport, *, verbose: bool = False) -> Iterator[Block]:
+    """What was found, the arms, what would mislead, how it was made."""
     yield Say(_headline(report), Tone.HEADLINE)
     yield _stages(report)
     yield _arms(report, report.asked.score)

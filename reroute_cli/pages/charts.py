@@ -1,0 +1,219 @@
+"""Figures as Plotly takes them: latencies as boxes, layers as steps, scores against costs.
+
+Colours are the light palette's. Every name goes through `plot_text`. Knows numbers and names; no records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reroute_cli.pages.islands import plot_text
+from reroute_cli.pages.palette import DASHES, LIGHT, SYMBOLS
+
+MOST_POINTS = 400  # drawn points of one arm; its box is made of all values
+_ROW = 44  # pixels of a box
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One arm's values, one a decoder layer, or one a measurement."""
+
+    name: str
+    role: str
+    values: tuple[float, ...]
+    kind: int = 0  # which method: arms of one method share symbol and dash
+
+
+@dataclass(frozen=True)
+class Point:
+    """One arm on a plot of score against cost, with the interval of its score."""
+
+    name: str
+    x: float
+    y: float
+    low: float | None
+    high: float | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points that belong to one method and action, joined by a line."""
+
+    name: str
+    role: str
+    kind: int
+    points: tuple[Point, ...]
+
+
+def layout(height: int, x: str, y: str, **more: Any) -> dict[str, Any]:
+    """What every figure shares: quiet axes, no background, the page's type."""
+    axis = {
+        "gridcolor": LIGHT["rule"],
+        "linecolor": LIGHT["rule"],
+        "zerolinecolor": LIGHT["rule"],
+        "automargin": True,
+        "title": {"standoff": 10, "font": {"size": 12, "color": LIGHT["soft"]}},
+        "tickfont": {"size": 12, "color": LIGHT["ink"]},
+    }
+    return {
+        "height": height,
+        "margin": {"l": 8, "r": 14, "t": 8, "b": 8},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": _FONT, "size": 12, "color": LIGHT["ink"]},
+        "hoverlabel": {"font": {"family": _FONT, "size": 12}},
+        "xaxis": axis | {"title": axis["title"] | {"text": x}} | more.pop("xaxis", {}),
+        "yaxis": axis | {"title": axis["title"] | {"text": y}} | more.pop("yaxis", {}),
+        "legend": {"orientation": "h", "y": -0.24, "yanchor": "top", "x": 0, "font": {"size": 12}},
+        **more,
+    }
+
+
+def boxes(lines: Sequence[Line], unit: str) -> dict[str, Any]:
+    """Distributions, one under another: quartiles, and every value as a dot."""
+    traces = [
+        {
+            "type": "box",
+            "orientation": "h",
+            "name": plot_text(line.name, 30),
+            "x": list(line.values),
+            "boxpoints": "all" if len(line.values) <= MOST_POINTS else "outliers",
+            "jitter": 0.6,
+            "pointpos": 0,
+            "quartilemethod": "linear",
+            "marker": {"size": 4, "opacity": 0.55, "color": LIGHT[line.role]},
+            "line": {"width": 1.5, "color": LIGHT[line.role]},
+            "fillcolor": "rgba(128,128,128,0.12)",
+            "hoverlabel": {"bgcolor": LIGHT["paper"], "font": {"color": LIGHT["ink"]}},
+            "showlegend": False,
+        }
+        for line in lines
+    ]
+    axis = {"autorange": "reversed", "title": {"text": ""}, "showgrid": False}
+    names = layout(64 + _ROW * len(lines), unit, "", yaxis=axis, xaxis={"rangemode": "tozero"})
+    return {"data": traces, "layout": names | {"boxgap": 0.35}}
+
+
+def steps(lines: Sequence[Line], unit: str) -> dict[str, Any]:
+    """One value a decoder layer, as steps."""
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": plot_text(line.name, 30),
+            "x": list(range(len(line.values))),
+            "y": list(line.values),
+            "line": {"shape": "hvh", "width": 2, "color": LIGHT[line.role], "dash": _dash(line.kind)},
+            "marker": {"size": 5, "color": LIGHT[line.role], "symbol": _symbol(line.kind)},
+            "hovertemplate": "layer %{x}: %{y:.4~g}",
+        }
+        for line in lines
+    ]
+    ticks = {"dtick": _tick(max((len(line.values) for line in lines), default=1)), "showgrid": False}
+    more = {"hovermode": "x unified", "showlegend": True}
+    body = layout(300, "decoder layer", unit, xaxis=ticks, yaxis={"rangemode": "tozero"}, **more)
+    return {"data": traces, "layout": body}
+
+
+def pareto(series: Sequence[Series], front: Sequence[Point], x: str, y: str) -> dict[str, Any]:
+    """Scores with their intervals against a cost; the front as a grey staircase."""
+    traces = [_staircase(front)] if len(front) > 1 else []
+    traces += [_series(one) for one in series]
+    body = layout(420, x, y, xaxis={"rangemode": "tozero"}, showlegend=True, hovermode="closest")
+    return {"data": traces, "layout": body}
+
+
+def _staircase(front: Sequence[Point]) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "Pareto front",
+        "x": [point.x for point in front],
+        "y": [point.y for point in front],
+        "line": {"shape": "hv", "width": 6, "color": LIGHT["rule"]},
+        "hoverinfo": "skip",
+    }
+
+
+def _series(one: Series) -> dict[str, Any]:
+    above = [0.0 if point.high is None else max(0.0, point.high - point.y) for point in one.points]
+    below = [0.0 if point.low is None else max(0.0, point.y - point.low) for point in one.points]
+    colour = LIGHT[one.role]
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": plot_text(one.name, 40),
+        "x": [point.x for point in one.points],
+        "y": [point.y for point in one.points],
+        "text": [plot_text(point.text, 200) for point in one.points],
+        "hovertemplate": "%{text}<extra></extra>",
+        "line": {"width": 1.5, "color": colour, "dash": _dash(one.kind)},
+        "marker": {"size": 10, "color": colour, "symbol": _symbol(one.kind)},
+        "hoverlabel": {"bgcolor": LIGHT["paper"], "font": {"color": LIGHT["ink"]}},
+        "error_y": {
+            "type": "data",
+            "symmetric": False,
+            "array": above,
+            "arrayminus": below,
+            "thickness": 1,
+            "width": 3,
+            "color": colour,
+        },
+    }
+
+
+def _dash(kind: int) -> str:
+    return DASHES[kind % len(DASHES)]
+
+
+def _symbol(kind: int) -> str:
+    return SYMBOLS[kind % len(SYMBOLS)]
+
+
+def _tick(layers: int) -> int:
+    """Every layer of a small model, every fourth of a large one."""
+    return next(step for step in (1, 2, 4, 8, 16, 32, 1 << 20) if layers <= 16 * step)
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One schedule of a search. weight: how many questions its score stands on."""
+
+    role: str
+    x: float
+    y: float
+    weight: int
+    text: str
+
+
+def scatter(dots: Sequence[Dot], x: str, y: str) -> dict[str, Any]:
+    """Dots, larger where more questions stand behind them."""
+    heaviest = max((dot.weight for dot in dots), default=1)
+    roles = list(dict.fromkeys(dot.role for dot in dots))
+    traces = [_dots(role, [dot for dot in dots if dot.role == role], heaviest) for role in roles]
+    body = layout(360, x, y, xaxis={"rangemode": "tozero"}, showlegend=True, hovermode="closest")
+    return {"data": traces, "layout": body}
+
+
+def _dots(role: str, dots: Sequence[Dot], heaviest: int) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": plot_text(role),
+        "x": [dot.x for dot in dots],
+        "y": [dot.y for dot in dots],
+        "text": [plot_text(dot.text, 200) for dot in dots],
+        "hovertemplate": "%{text}<extra></extra>",
+        "hoverlabel": {"bgcolor": LIGHT["paper"], "font": {"color": LIGHT["ink"]}},
+        "marker": {
+            "size": [6 + 10 * dot.weight / max(1, heaviest) for dot in dots],
+            "color": LIGHT.get(role, LIGHT["other"]),
+            "symbol": "circle" if role == "reroute" else "square",
+            "opacity": 0.7,
+            "line": {"width": 1, "color": LIGHT["paper"]},
+        },
+    }

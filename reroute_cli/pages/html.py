@@ -1,0 +1,148 @@
+"""The page itself: one HTML file that needs nothing else, and lets nothing else in.
+
+Everything from outside is escaped by Jinja; what is marked as safe is our own: the stylesheet, the scripts and
+what `island` has encoded. Scripts and styles are let in by their digests. Knows parts; no records.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reroute_cli.errors import Failure
+from reroute_cli.output import clean
+from reroute_cli.pages.gallery import Gallery, gallery_of
+from reroute_cli.pages.islands import island
+from reroute_cli.pages.palette import DARK, LIGHT
+from reroute_cli.pages.pictures import Album, album_of
+from reroute_cli.pages.pieces import Chart, Part
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+LARGEST = 6_000_000  # bytes of a page
+_SPARE = 4_000  # bytes for what counts of pictures say
+_ASSETS = Path(__file__).resolve().parent / "assets"
+_EMPTY_STYLE = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="  # Plotly makes one and fills it by rules
+
+
+@dataclass(frozen=True)
+class Page:
+    """A finished page. left_out: items that did not fit."""
+
+    html: str
+    gallery: Gallery
+    album: Album
+
+
+def page_of(parts: Sequence[Part], most_items: int, folders: Sequence[Path]) -> Page:
+    """The page of these parts, with as many items and pictures as fit (raises Failure where nothing does)."""
+    items = [item for part in parts for item in part.items]
+    gallery = gallery_of(items, most_items)
+    while _size(bare := _render(parts, gallery, Album())) > LARGEST - _SPARE:
+        if not gallery.items:
+            raise Failure(
+                f"a page of these files takes {_size(bare):,} bytes, more than {LARGEST:,}: name fewer of them"
+            )
+        gallery = gallery_of(items, len(gallery.items) // 2)
+    album = album_of(gallery.items, folders).fit(LARGEST - _SPARE - _size(bare))
+    return Page(_render(parts, gallery, album), gallery, album)
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8"))
+
+
+def _render(parts: Sequence[Part], gallery: Gallery, album: Album) -> str:
+    from markupsafe import Markup
+
+    charts = [chart for part in parts for chart in part.run.charts]
+    style, script = _asset("page.css"), _asset("page.js")
+    plotly = _plotly() if charts else ""
+    scripts = [_digest(text) for text in (plotly, script) if text]
+    return _environment().get_template("page.html.j2").render(
+        runs=[part.run for part in parts],
+        gallery=gallery,
+        album=album,
+        style=Markup(style),  # noqa: S704  our own file
+        script=Markup(script),  # noqa: S704  our own file
+        plotly=Markup(plotly),  # noqa: S704  Plotly's own file
+        figures=Markup(island(_figures(charts))),  # noqa: S704  nothing in it is markup
+        policy=_policy(scripts, [_digest(style), _EMPTY_STYLE]),
+    )
+
+
+def _figures(charts: Sequence[Chart]) -> dict[str, Any]:
+    """What the page's script draws, in the order of the charts, and the colours that the dark theme has."""
+    dark = {LIGHT[name]: DARK[name] for name in LIGHT}
+    return {"figures": [chart.figure for chart in charts], "dark": dark}
+
+
+def _policy(scripts: Sequence[str], styles: Sequence[str]) -> str:
+    said = {
+        "default-src": "'none'",
+        "script-src": " ".join(f"'{one}'" for one in scripts),
+        "style-src": " ".join(f"'{one}'" for one in styles),
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in said.items())
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}"
+
+
+@cache
+def _asset(name: str) -> str:
+    return _script_text((_ASSETS / name).read_text(encoding="utf-8"))
+
+
+@cache
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return _script_text(str(get_plotlyjs()))
+
+
+def _script_text(text: str) -> str:
+    """Text as a browser reads it inside its element, so that its digest is the browser's."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lowered = text.lower()
+    assert "</script" not in lowered and "</style" not in lowered and "<!--" not in text  # noqa: PT018
+    return text
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    found = Environment(
+        loader=FileSystemLoader(_ASSETS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters["bounded"] = _bounded
+    return found
+
+
+def _shown(value: Any) -> Any:
+    """What a template writes: text from outside without control and direction characters."""
+    return clean(value) if type(value) is str else value
+
+
+def _bounded(text: str, most: int) -> str:
+    """At most so many characters; what is cut off is counted."""
+    cleaned = clean(text).strip()
+    if len(cleaned) <= most:
+        return cleaned
+    return f"{cleaned[:most]}… ({len(cleaned):,} characters)"
