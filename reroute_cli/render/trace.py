@@ -1,4 +1,4 @@
-"""The numbers of a trace beside its picture: an arm a block, a stage a line.
+"""The numbers of a trace beside its picture: a line an arm, then a line a stage.
 
 Knows records; writes nowhere (output.py does).
 """
@@ -9,36 +9,35 @@ from reroute_cli import units
 from reroute_cli.records.trace import TraceArm, TraceRecord
 from reroute_cli.render.draw import STRONG, Page, plain, table
 
-_HEADERS = ("arm", "layer", "kept", "re-entered", "recall", "never used", "tokens/layer", "answer")
+Row = tuple[str, ...]
 
 
 def trace_card(record: TraceRecord) -> Page:
-    """A table of stages, and what recall is of."""
-    rows = [row for arm in record.arms for row in _rows(record, arm)]
+    """A table of arms, one of their stages, and what recall is of."""
+    arms = [_arm(record, arm) for arm in record.arms]
+    stages = [row for arm in record.arms for row in _stages(record, arm)]
     return [
         plain(""),
-        table(_HEADERS, rows, right=(1, 2, 3, 4, 5, 6)),
+        table(("arm", "tokens/layer", "never used", "answer"), arms, right=(1, 2)),
+        plain(""),
+        table(("arm", "layer", "kept", "re-entered", "recall"), stages, right=(1, 2, 3, 4)),
         plain(""),
         plain(_recall_of(record), STRONG),
     ]
 
 
-Row = tuple[str, ...]
-
-
-def _rows(record: TraceRecord, arm: TraceArm) -> list[Row]:
+def _arm(record: TraceRecord, arm: TraceArm) -> Row:
     used = str(arm.never_used) if arm.stages else "–"
-    average, kept = units.tokens(arm.average_visual), f"{record.visual} of {record.visual}"
-    if not arm.stages:
-        return [(arm.name, "", kept, "–", "–", used, average, arm.answer)]
-    found = []
+    return (arm.name, f"{units.tokens(arm.average_visual)} of {record.visual}", used, arm.answer)
+
+
+def _stages(record: TraceRecord, arm: TraceArm) -> list[Row]:
+    found: list[Row] = []
     for index, stage in enumerate(arm.stages):
-        recall = "–" if stage.recall is None else f"{stage.recall:.0%}"
-        own = (arm.name, used, average, arm.answer) if index == 0 else ("", "", "", "")
+        name = arm.name if index == 0 else ""
         layer = "vision" if stage.where == "vision" else str(stage.layer)
-        found.append(
-            (own[0], layer, f"{stage.kept} of {record.visual}", str(stage.reentered), recall, *own[1:])
-        )
+        recall = "–" if stage.recall is None else f"{stage.recall:.0%}"
+        found.append((name, layer, f"{stage.kept} of {record.visual}", str(stage.reentered), recall))
     return found
 
 

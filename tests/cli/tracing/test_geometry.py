@@ -23,6 +23,7 @@ from tests.cli.tracing.sights import FAMILIES, Eye
 
 PICTURES, CELLS = 2, 5
 SEEN_IN_PART = ("llava", "vipllava", "llava_next ragged", "paligemma ragged", "smolvlm ragged")
+SHRUNK = "llava_onevision shrunk"  # its cells are averages of patches, sampled at their middle
 EDGE = 0.35  # share of a cell's width and height that is changed, in one of its corners
 
 
@@ -67,7 +68,7 @@ def test_pixels_inside_a_cell_change_its_token_most(name):
         for _ in range(CELLS):
             grid = draw.choice(grids)
             token, cell = draw.choice(list(grid.cells()))
-            patch = corner(draw, cell, size, middle=name == "llava_onevision shrunk")
+            patch = corner(draw, cell, size, middle=name == SHRUNK)
             if patch is None:
                 continue
             left, top, right, bottom = patch
@@ -77,7 +78,8 @@ def test_pixels_inside_a_cell_change_its_token_most(name):
             assert strongest(change, grid) == token, (size, grid.view, token, cell, patch)
             for other in grids:
                 cells = dict(other.cells())
-                if any(meets(place, patch) for place in cells.values()) and other is not grid:
+                felt = any(meets(place, patch) for place in cells.values())
+                if felt and other is not grid and name != SHRUNK:
                     assert meets(cells[strongest(change, other)], patch), (size, other.view, patch)
                 assert all(change[end] == 0 for end, _ in other.ends())
             looked += 1
