@@ -43,6 +43,7 @@ except SystemExit as stop:
         ("--version",),
         ("ask", "--help"),
         ("profile", "--help"),
+        ("trace", "--help"),
         ("sweep", "--help"),
         ("eval", "--help"),
         ("methods",),
