@@ -17,6 +17,8 @@ def shows_pictures() -> bool:
     """Whether stdout is a terminal that shows pictures and the package that talks to it is installed."""
     if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb" or find_spec("textual_image") is None:
         return False
+    if not os.get_terminal_size(sys.stdout.fileno()).columns:  # nobody told it how large it is
+        return False
     from textual_image.renderable import Image  # asks the terminal, once
 
     return Image.__module__ in _GRAPHICS
