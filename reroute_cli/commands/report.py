@@ -27,7 +27,12 @@ Files = Annotated[
 Written = Annotated[
     Path,
     typer.Option(
-        "-o", "--output", metavar="FILE", help="The page to write.", show_default=False, rich_help_panel="Output"
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="The page to write.",
+        show_default=False,
+        rich_help_panel="Output",
     ),
 ]
 Pictures = Annotated[
@@ -35,8 +40,8 @@ Pictures = Annotated[
     typer.Option(
         "--pictures",
         metavar="FOLDER",
-        help="Where pictures that the files name are looked for, and below. Repeatable; by default the files' "
-        "own folders, this one and the samples.",
+        help="Where pictures that the files name are looked for, and below. Repeatable; by default the "
+        "files' own folders, this one and the samples.",
         show_default=False,
         rich_help_panel="Gallery",
     ),
@@ -87,7 +92,9 @@ def _check(files: list[Path], output: Path, pictures: list[Path]) -> None:
         refuse_same_file(output, path, "RUN")
     for folder in pictures:
         if not folder.is_dir():
-            raise UsageError(f"--pictures: there is no folder '{folder}': name the one that holds the pictures")
+            raise UsageError(
+                f"--pictures: there is no folder '{folder}': name the one that holds the pictures"
+            )
 
 
 def _folders(files: list[Path], pictures: list[Path] | None) -> list[Path]:
@@ -103,10 +110,14 @@ def _remarks(page: Page) -> list[str]:
     """What is not on the page."""
     gallery, album, said = page.gallery, page.album, []
     if gallery.total > len(gallery.items):
-        said.append(f"note: {len(gallery.items)} of {gallery.total} questions are in the gallery; --items shows more")
+        said.append(
+            f"note: {len(gallery.items)} of {gallery.total} questions are in the gallery; --items shows more"
+        )
     if album.missing:
         count = len(album.missing)
-        said.append(f"note: {count} pictures were not found, '{album.missing[0]}' first: add --pictures FOLDER")
+        said.append(
+            f"note: {count} pictures were not found, '{album.missing[0]}' first: add --pictures FOLDER"
+        )
     if album.left_out:
         said.append(f"note: {album.left_out} pictures did not fit into the page's 6 MB: lower --items")
     return said

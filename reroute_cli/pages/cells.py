@@ -78,11 +78,11 @@ def scored(part: ScorePart | None) -> Cell:
 
 
 def changed(part: DifferencePart | None) -> Cell:
-    """A difference with its interval below; faint where the interval holds 0."""
+    """A difference with its interval below; faint and after ≈ where the interval holds 0."""
     if part is None:
         return Cell(units.UNKNOWN)
     tone = "" if not part.is_real else "good" if part.value > 0 else "bad"
-    shown = signed_number(part.value)
+    shown = signed_number(part.value) if part.is_real else f"≈ {signed_number(part.value)}"
     return Cell(shown, part.value, tone=tone or "faint", note=difference(part).partition(" ")[2])
 
 

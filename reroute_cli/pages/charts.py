@@ -51,7 +51,7 @@ class Series:
 
 def layout(height: int, x: str, y: str, **more: Any) -> dict[str, Any]:
     """What every figure shares: quiet axes, no background, the page's type."""
-    axis = {
+    axis: dict[str, Any] = {
         "gridcolor": LIGHT["rule"],
         "linecolor": LIGHT["rule"],
         "zerolinecolor": LIGHT["rule"],
@@ -66,9 +66,16 @@ def layout(height: int, x: str, y: str, **more: Any) -> dict[str, Any]:
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": _FONT, "size": 12, "color": LIGHT["ink"]},
         "hoverlabel": {"font": {"family": _FONT, "size": 12}},
-        "xaxis": axis | {"title": axis["title"] | {"text": x}} | more.pop("xaxis", {}),
-        "yaxis": axis | {"title": axis["title"] | {"text": y}} | more.pop("yaxis", {}),
-        "legend": {"orientation": "h", "y": -0.24, "yanchor": "top", "x": 0, "font": {"size": 12}},
+        "xaxis": axis | {"title": axis["title"] | {"text": plot_text(x)}} | more.pop("xaxis", {}),
+        "yaxis": axis | {"title": axis["title"] | {"text": plot_text(y)}} | more.pop("yaxis", {}),
+        "legend": {
+            "orientation": "h",
+            "yref": "container",
+            "y": 0,
+            "yanchor": "bottom",
+            "x": 0,
+            "font": {"size": 12},
+        },
         **more,
     }
 
@@ -94,7 +101,8 @@ def boxes(lines: Sequence[Line], unit: str) -> dict[str, Any]:
         for line in lines
     ]
     axis = {"autorange": "reversed", "title": {"text": ""}, "showgrid": False}
-    names = layout(64 + _ROW * len(lines), unit, "", yaxis=axis, xaxis={"rangemode": "tozero"})
+    largest = max((max(line.values, default=0) for line in lines), default=0)
+    names = layout(64 + _ROW * len(lines), unit, "", yaxis=axis, xaxis={"range": [0, largest * 1.06 or 1]})
     return {"data": traces, "layout": names | {"boxgap": 0.35}}
 
 

@@ -1,13 +1,14 @@
 """The page itself: one HTML file that needs nothing else, and lets nothing else in.
 
-Everything from outside is escaped by Jinja; what is marked as safe is our own: the stylesheet, the scripts and
-what `island` has encoded. Scripts and styles are let in by their digests. Knows parts; no records.
+Everything from outside is escaped by Jinja; what is marked as safe is our own: the stylesheet, the scripts
+and what `island` has encoded. Scripts and styles are let in by their digests. Knows parts; no records.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +31,9 @@ _SPARE = 4_000  # bytes for what counts of pictures say
 _ASSETS = Path(__file__).resolve().parent / "assets"
 _EMPTY_STYLE = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="  # Plotly makes one and fills it by rules
 
+# Plotly carries the stylesheet of its maps, and adds it unless an element of this name is there: one is.
+_GUARD = re.compile(r'document\.getElementById\("([0-9a-f]{64})"\)')
+
 
 @dataclass(frozen=True)
 class Page:
@@ -47,7 +51,7 @@ def page_of(parts: Sequence[Part], most_items: int, folders: Sequence[Path]) -> 
     while _size(bare := _render(parts, gallery, Album())) > LARGEST - _SPARE:
         if not gallery.items:
             raise Failure(
-                f"a page of these files takes {_size(bare):,} bytes, more than {LARGEST:,}: name fewer of them"
+                f"a page of these files takes {_size(bare):,} bytes, more than {LARGEST:,}: name fewer"
             )
         gallery = gallery_of(items, len(gallery.items) // 2)
     album = album_of(gallery.items, folders).fit(LARGEST - _SPARE - _size(bare))
@@ -65,16 +69,19 @@ def _render(parts: Sequence[Part], gallery: Gallery, album: Album) -> str:
     style, script = _asset("page.css"), _asset("page.js")
     plotly = _plotly() if charts else ""
     scripts = [_digest(text) for text in (plotly, script) if text]
-    return _environment().get_template("page.html.j2").render(
+    template = _environment().get_template("page.html.j2")
+    page: str = template.render(
         runs=[part.run for part in parts],
         gallery=gallery,
         album=album,
         style=Markup(style),  # noqa: S704  our own file
         script=Markup(script),  # noqa: S704  our own file
         plotly=Markup(plotly),  # noqa: S704  Plotly's own file
+        guards=_GUARD.findall(plotly),
         figures=Markup(island(_figures(charts))),  # noqa: S704  nothing in it is markup
         policy=_policy(scripts, [_digest(style), _EMPTY_STYLE]),
     )
+    return page
 
 
 def _figures(charts: Sequence[Chart]) -> dict[str, Any]:

@@ -28,10 +28,11 @@ _NAME = 60
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers in a file of records; the last of each key. dropped: lines that were none, with why."""
+    """The answers in a file of records; the last of each key. dropped: lines that are not here, and why."""
 
     records: list[AnswerRecord | FailedAnswer] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _is_lines(content: bytes) -> bool:
 def _schema_of(path: Path, value: Any) -> str:
     schema = value.get("schema") if isinstance(value, dict) else None
     if not isinstance(schema, str) or not schema.startswith("reroute."):
-        raise Failure(f"'{path}' is no record: it does not say \"schema\": \"reroute.…\"; {ALLOWED}")
+        raise Failure(f'\'{path}\' is no record: it does not say "schema": "reroute.…"; {ALLOWED}')
     return schema
 
 
@@ -111,11 +112,10 @@ def _answers(path: Path, content: bytes) -> Answers:
             more += 1
     if more:
         dropped.append(f"{more} lines after the first {MOST_ANSWERS} answers are not on this page")
-    if costs:
-        dropped.append(f"{costs} blocks of measured costs are left to the sweep's own report")
+    notes = [f"measured costs in the file ({costs}) are left to the sweep's own report"] if costs else []
     if not found:
         raise Failure(f"'{path}' holds no answers: {ALLOWED}")
-    return Answers(list(found.values()), dropped)
+    return Answers(list(found.values()), dropped, notes)
 
 
 def _answer(place: Path, line: bytes) -> AnswerRecord | FailedAnswer:
@@ -124,7 +124,9 @@ def _answer(place: Path, line: bytes) -> AnswerRecord | FailedAnswer:
     value = json_of(place, line, remedy=ALLOWED)
     schema = _schema_of(place, value)
     if schema != "reroute.answer/1":
-        raise Failure(f"'{place}' is {short(schema, _NAME)}, and files of lines hold reroute.answer/1: {ALLOWED}")
+        raise Failure(
+            f"'{place}' is {short(schema, _NAME)}, and files of lines hold reroute.answer/1: {ALLOWED}"
+        )
     model = FailedAnswer if value.get("error") is not None else AnswerRecord
     record: Any = _checked(place, line, schema, model)
     return record  # type: ignore[no-any-return]

@@ -54,14 +54,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure as Plotly takes it. label: what it shows, for who can't see it. data: the same as a table."""
+    """A figure as Plotly takes it. label: what it shows, for who can't see it. data: the same as a table.
+
+    span: "third", "half" or "full", of the page's width.
+    """
 
     title: str
     label: str
     figure: dict[str, Any]
     data: Table
     note: str = ""
-    wide: bool = False
+    span: str = "half"
 
 
 @dataclass(frozen=True)
@@ -108,10 +111,14 @@ class Said:
 
 @dataclass(frozen=True)
 class MapStage:
-    """What one stage did, as outlines of cells in pixels of the picture: SVG paths made of numbers alone."""
+    """What one stage did, as outlines of cells in pixels of the picture: SVG paths made of numbers alone.
+
+    back: tokens that re-entered.
+    """
 
     title: str
     text: str
+    back: int = 0
     deferred: str = ""
     pruned: str = ""
     reentered: str = ""
@@ -124,6 +131,12 @@ class MapArm:
     name: str
     role: str
     stages: tuple[MapStage, ...]
+
+    @property
+    def first_seen(self) -> int:
+        """The stage to begin with: where most came back, else the last."""
+        most = max(self.stages, key=lambda stage: stage.back)
+        return self.stages.index(most) if most.back else len(self.stages) - 1
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,19 @@
     if (value === null || typeof value !== "object") return value;
     return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, repaint(part)]));
   };
+  const narrow = (figure) => {  // names of boxes above them, legends with a line for each name
+    if (figure.data.every((trace) => trace.type === "box")) {
+      Object.assign(figure.layout.yaxis, { ticklabelposition: "inside top", tickson: "boundaries" });
+      figure.layout.height += 8 * figure.data.length;
+    } else {
+      figure.layout.height += 20 * figure.data.length;
+    }
+  };
   const draw = (place) => {
     const figure = repaint(data.figures[Number(place.dataset.figure)]);
     figure.layout.dragmode = coarse ? false : "zoom";
     figure.layout.width = Math.max(240, Math.floor(place.clientWidth));
+    if (figure.layout.width < 480) narrow(figure);
     Plotly.react(place, figure.data, figure.layout, { displayModeBar: false, scrollZoom: false });
   };
   const plots = all(".plot");
@@ -114,6 +123,8 @@
       slider.setAttribute("aria-valuetext", wanted.dataset.text);
     };
     slider.addEventListener("input", show);
+    const boxes = item.querySelector(".with-boxes");
+    boxes.addEventListener("change", () => item.classList.toggle("no-boxes", !boxes.checked));
     for (const radio of all(".map input[type=radio]", item)) radio.addEventListener("change", show);
     show();
   }

@@ -17,8 +17,13 @@ from reroute_cli.records.batch import BatchSummary, SharePart, SpreadPart
 from reroute_cli.reporting.score_words import count
 from reroute_cli.reporting.words import short
 
-Judge = Callable[[AnswerRecord], tuple[str, bool | None]]  # a record -> the arm it is of, and whether it is right
-_TIMES = {"TTFT": lambda record: record.latency.ttft_s, "end to end": lambda record: record.latency.e2e_s}
+Judge = Callable[
+    [AnswerRecord], tuple[str, bool | None]
+]  # the arm that a record is of, and whether it is right
+_TIMES: dict[str, Callable[[AnswerRecord], float]] = {
+    "TTFT": lambda record: record.latency.ttft_s,
+    "end to end": lambda record: record.latency.e2e_s,
+}
 
 
 def summary_part(report: BatchSummary, name: str) -> Part:
@@ -71,17 +76,40 @@ def _numbers(report: BatchSummary) -> Table:
     rows: list[tuple[Cell, ...]] = []
     if means is not None:
         rows += [
-            (Cell("visual tokens/layer"), cells.tokens(means.average_visual), Cell(f"of {units.tokens(means.visual_tokens)}")),
+            (
+                Cell("visual tokens/layer"),
+                cells.tokens(means.average_visual),
+                Cell(f"of {units.tokens(means.visual_tokens)}"),
+            ),
             (Cell("prompt tokens"), cells.tokens(means.prompt_tokens), Cell("mean")),
             (Cell("new tokens"), cells.tokens(means.new_tokens), Cell("mean")),
-            (Cell("FLOPs"), Cell(units.flops(means.flops), means.flops), Cell(f"mean of an answer, {means.flops_source}")),
-            (Cell("KV cache"), Cell(units.size(means.kv_bytes), means.kv_bytes), Cell(f"mean at the end, {means.kv_source}")),
+            (
+                Cell("FLOPs"),
+                Cell(units.flops(means.flops), means.flops),
+                Cell(f"mean of an answer, {means.flops_source}"),
+            ),
+            (
+                Cell("KV cache"),
+                Cell(units.size(means.kv_bytes), means.kv_bytes),
+                Cell(f"mean at the end, {means.kv_source}"),
+            ),
         ]
     if latency is not None:
-        spreads = (("TTFT", latency.ttft_s), ("TPOT", latency.tpot_s), ("end to end", latency.e2e_s), ("preprocess", latency.preprocess_s))
+        spreads = (
+            ("TTFT", latency.ttft_s),
+            ("TPOT", latency.tpot_s),
+            ("end to end", latency.e2e_s),
+            ("preprocess", latency.preprocess_s),
+        )
         rows += [_spread(label, spread) for label, spread in spreads if spread is not None]
     if rate is not None:
-        rows.append((Cell("throughput"), Cell(f"{rate.samples_per_s:.2f} items/s"), Cell(f"{rate.output_tokens_per_s:.1f} new tokens/s")))
+        rows.append(
+            (
+                Cell("throughput"),
+                Cell(f"{rate.samples_per_s:.2f} items/s"),
+                Cell(f"{rate.output_tokens_per_s:.1f} new tokens/s"),
+            )
+        )
     columns = (Column("what"), Column("value", right=True), Column("how"))
     return cells.table("Over every answer", columns, rows)
 
@@ -120,11 +148,15 @@ def answers_part(answers: Answers, name: str, judge: Judge = arm_of) -> Part:
     run = Run(
         kind="answers",
         name=name,
-        headline=f"{said} under {count(len(ordered), 'schedule')}" + (f", {count(len(failed), 'error')}" if failed else ""),
+        headline=f"{said} under {count(len(ordered), 'schedule')}"
+        + (f", {count(len(failed), 'error')}" if failed else ""),
         warnings=tuple(_warnings(answers, failed)),
         charts=tuple(_charts(ordered)),
         tables=(_arms(ordered),) if ordered else (),
-        notes=("times are those of the pass that answered, one run without warm-up: measure with reroute profile",),
+        notes=(
+            "times are of the pass that answered, one run without warm-up: measure with reroute profile",
+            *answers.notes,
+        ),
     )
     return Part(run, tuple(_items(answers, name, judge)))
 
@@ -148,7 +180,9 @@ def _arms(arms: dict[str, list[AnswerRecord]]) -> Table:
     columns += [Column(text, right=True) for text in names]
     rows = []
     for name, records in arms.items():
-        kv, dense = (fmean(getattr(record.kv_cache, key) for record in records) for key in ("bytes", "dense_bytes"))
+        kv, dense = (
+            fmean(getattr(record.kv_cache, key) for record in records) for key in ("bytes", "dense_bytes")
+        )
         ttft, e2e = (_median([take(record) for record in records]) for take in _TIMES.values())
         rows.append(
             (
@@ -181,24 +215,60 @@ def _charts(arms: dict[str, list[AnswerRecord]]) -> Iterator[Chart]:
     for what, take in _TIMES.items():
         found = {name: [take(record) for record in records] for name, records in arms.items()}
         step, unit = cells.scale_of("s", max(map(max, found.values())))
-        lines = [charts.Line(name, _role(arms[name]), tuple(value / step for value in values)) for name, values in found.items()]
+        lines = [
+            charts.Line(name, _role(arms[name]), tuple(value / step for value in values))
+            for name, values in found.items()
+        ]
         columns = [Column("schedule"), *(Column(text, right=True) for text in ("n", "min", "median", "max"))]
-        rows = [(cells.name(name, _role(arms[name])), cells.count(len(values)), *(Cell(units.seconds(value), value) for value in (min(values), _median(values), max(values)))) for name, values in found.items()]
+        rows = [
+            (
+                cells.name(name, _role(arms[name])),
+                cells.count(len(values)),
+                *(Cell(units.seconds(value), value) for value in (min(values), _median(values), max(values))),
+            )
+            for name, values in found.items()
+        ]
         label = f"{what} of every schedule as box plots, in {unit}"
-        yield Chart(what, label, charts.boxes(lines, unit), cells.table(f"{what}, of the pass", columns, rows), "measured, of the pass that answered")
+        yield Chart(
+            what,
+            label,
+            charts.boxes(lines, unit),
+            cells.table(f"{what}, of the pass", columns, rows),
+            "measured, of the pass that answered",
+        )
     stored = {name: _stored(records) for name, records in arms.items()}
-    lines = [charts.Line(name, _role(arms[name]), tuple(values), kind) for kind, (name, values) in enumerate(stored.items())]
+    lines = [
+        charts.Line(name, _role(arms[name]), tuple(values), kind)
+        for kind, (name, values) in enumerate(stored.items())
+    ]
     columns = [Column("layer", right=True), *(Column(name, right=True) for name in stored)]
     depth = max(map(len, stored.values()))
-    rows = [(cells.count(layer), *(cells.tokens(values[layer] if layer < len(values) else None) for values in stored.values())) for layer in range(depth)]
+    rows = [
+        (
+            cells.count(layer),
+            *(cells.tokens(values[layer] if layer < len(values) else None) for values in stored.values()),
+        )
+        for layer in range(depth)
+    ]
     label = "Tokens stored in the KV cache of each decoder layer at the end of the answer, means over answers"
-    yield Chart("KV cache per layer, at the end", label, charts.steps(lines, "stored tokens"), cells.table("Stored tokens per layer", columns, rows), "mean over answers, text included")
+    yield Chart(
+        "KV cache per layer, at the end",
+        label,
+        charts.steps(lines, "stored tokens"),
+        cells.table("Stored tokens per layer", columns, rows),
+        "mean over answers, text included",
+        "full",
+    )
 
 
 def _stored(records: Sequence[AnswerRecord]) -> list[float]:
     """Stored tokens of each layer, mean over the answers of the first one's depth."""
     depth = len(records[0].kv_cache.per_layer_tokens)
-    same = [record.kv_cache.per_layer_tokens for record in records if len(record.kv_cache.per_layer_tokens) == depth]
+    same = [
+        record.kv_cache.per_layer_tokens
+        for record in records
+        if len(record.kv_cache.per_layer_tokens) == depth
+    ]
     return [fmean(column) for column in zip(*same, strict=True)]
 
 

@@ -37,7 +37,9 @@ def part_of(report: Comparison, name: str) -> Part:
 def _tiles(report: Comparison) -> Iterator[Tile]:
     yield Tile("verdict", "passed" if report.passed else "FAILED", f"{len(report.failed)} gates failed")
     yield Tile("answers that changed", f"{len(report.answers):,}")
-    yield Tile("same machine", "yes" if report.same_machine else "no", "times compare on the same machine only")
+    yield Tile(
+        "same machine", "yes" if report.same_machine else "no", "times compare on the same machine only"
+    )
 
 
 def _table(caption: str, found: list[Row]) -> Table:
@@ -74,7 +76,13 @@ def _environment(report: Comparison) -> Iterator[Table]:
     if report.environment:
         columns = [Column(text) for text in ("what", "baseline", "current")]
         rows = [
-            (cells.name(one.name), *(cells.text("unknown" if side is None else side, 120) for side in (one.baseline, one.current)))
+            (
+                cells.name(one.name),
+                *(
+                    cells.text("unknown" if side is None else side, 120)
+                    for side in (one.baseline, one.current)
+                ),
+            )
             for one in report.environment
         ]
         yield cells.table("What else differs", columns, rows)

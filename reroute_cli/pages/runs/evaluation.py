@@ -61,7 +61,10 @@ def _arms(report: Evaluation) -> Table:
             Column("− dense", right=True, help="paired difference with its 95% interval"),
             Column("− prune", right=True, help="of a rerouted arm: minus the same method, pruning"),
         ]
-    columns += [Column("prefill", right=True, help="FLOPs over dense's"), Column("KV end", right=True, help="over dense's")]
+    columns += [
+        Column("prefill", right=True, help="FLOPs over dense's"),
+        Column("KV end", right=True, help="over dense's"),
+    ]
     rows = [_row(report, arm) for arm in report.arms]
     amount = amount_of(report.arms[-1].choice)
     return cells.table(f"Every schedule{amount}: scores and costs", columns, rows)
@@ -73,7 +76,11 @@ def _row(report: Evaluation, arm: EvaluationArm) -> tuple[Cell, ...]:
     for name in report.headlines:
         row += [cells.scored(found.scores.get(name)), cells.changed(found.to_dense.get(name))]
         row.append(cells.changed(found.to_prune.get(name)))
-    return *row, _times(None if cost is None else cost.prefill_ratio), _times(None if cost is None else cost.kv_ratio)
+    return (
+        *row,
+        _times(None if cost is None else cost.prefill_ratio),
+        _times(None if cost is None else cost.kv_ratio),
+    )
 
 
 def _times(ratio: float | None) -> Cell:
@@ -93,7 +100,9 @@ def _groups(report: Evaluation) -> Iterator[Table]:
             parts = [_of_group(arm, group).scores.get(name) for arm in report.arms]
             if parts[0] is not None:
                 shown = (cells.scored(part) for part in parts)
-                rows.append((cells.name(group), cells.text(parts[0].title, 40), cells.count(parts[0].n), *shown))
+                rows.append(
+                    (cells.name(group), cells.text(parts[0].title, 40), cells.count(parts[0].n), *shown)
+                )
     if rows:
         yield cells.table("By kind of question", columns, rows)
 
@@ -104,7 +113,9 @@ def _of_group(arm: EvaluationArm, group: str) -> ScoresPart:
 
 def _scores(report: Evaluation) -> Table:
     columns = [Column("schedule"), Column("score")]
-    columns += [Column(text, right=True) for text in ("value", "n", "pictures", "− dense", "p", "− prune", "p")]
+    columns += [
+        Column(text, right=True) for text in ("value", "n", "pictures", "− dense", "p", "− prune", "p")
+    ]
     rows = []
     for arm in report.arms:
         for key, part in arm.overall.scores.items():

@@ -55,15 +55,23 @@ def _tiles(report: Report) -> Iterator[Tile]:
     if not routed:
         for key in ("ttft", "e2e"):
             if key in report.dense.metrics:
-                yield Tile(f"{METRICS[key].label}, dense", typical(report.dense, key), _how(report, key), "dense")
+                yield Tile(
+                    f"{METRICS[key].label}, dense", typical(report.dense, key), _how(report, key), "dense"
+                )
         return
     arm = min(routed, key=lambda arm: arm.ratios["ttft"].value)
+    who = f"{title(arm)}, " if len(routed) > 1 else ""
     for key in _RATIOS:
         if key in arm.ratios:
             whole, _, interval = quotient(arm.ratios[key]).partition(" ")
             label = f"{METRICS[key].label} of dense"
-            yield Tile(label, whole, f"95% {interval}" if interval else arm.metrics[key].source, _role(arm))
+            how = f"95% {interval}" if interval else _source(arm, key)
+            yield Tile(label, whole, who + how, _role(arm))
     yield Tile("answers equal to dense", equal_answers(arm), f"{title(arm)}{amount(arm)}", _role(arm))
+
+
+def _source(arm: ArmPart, key: str) -> str:
+    return arm.metrics[key].source if key in arm.metrics else ""
 
 
 def _how(report: Report, key: str) -> str:
@@ -129,6 +137,7 @@ def _times(report: Report) -> Iterator[Chart]:
             figure=charts.boxes(lines, unit),
             data=_spread(arms, key),
             note=f"{METRICS[key].means}; {_how(report, key)}" if key in report.dense.metrics else "",
+            span="third",
         )
 
 
@@ -137,7 +146,10 @@ def _flat(arm: ArmPart, key: str, step: float) -> tuple[float, ...]:
 
 
 def _spread(arms: Sequence[ArmPart], key: str) -> Table:
-    columns = [Column("schedule"), *(Column(text, right=True) for text in ("n", "min", "p50", "p90", "p99", "max"))]
+    columns = [
+        Column("schedule"),
+        *(Column(text, right=True) for text in ("n", "min", "p50", "p90", "p99", "max")),
+    ]
     rows = []
     for arm in arms:
         found = arm.metrics[key]
@@ -189,7 +201,8 @@ def _means(rows: Sequence[Sequence[float]]) -> list[float]:
 def _items(report: Report, source: str) -> Iterator[Item]:
     for index, asked in enumerate(report.workload.items):
         said = tuple(
-            Said(title(arm), _role(arm), arm.items[index].answer, pair=arm.method or "") for arm in report.arms
+            Said(title(arm), _role(arm), arm.items[index].answer, pair=arm.method or "")
+            for arm in report.arms
         )
         image = asked.images[0] if asked.images else ""
         yield Item(asked.id, image, asked.question, source, said)

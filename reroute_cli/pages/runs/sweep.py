@@ -62,8 +62,10 @@ def _tiles(report: SweepReport) -> Iterator[Tile]:
         for action, arm in (("prune", pair.prune), ("reroute", pair.reroute)):
             found = report.arm(arm).scores[name.name]
             note = f"95% {score(found).partition(' ')[2]}"
-            yield Tile(label_of(arm, action), plain_number(found.value), note, action)
-    yield Tile("questions answered by every arm", f"{report.counts.compared:,}", f"of {report.counts.items:,}")
+            yield Tile(f"{name.title}, {label_of(arm, action)}", plain_number(found.value), note, action)
+    yield Tile(
+        "questions answered by every arm", f"{report.counts.compared:,}", f"of {report.counts.items:,}"
+    )
 
 
 def _arms(report: SweepReport, fronts: dict[str, FrontPart]) -> Table:
@@ -83,13 +85,26 @@ def _arms(report: SweepReport, fronts: dict[str, FrontPart]) -> Table:
 def _row(
     report: SweepReport, arm: SweepArm, fronts: dict[str, FrontPart], costs: list[str]
 ) -> tuple[Cell, ...]:
-    row = [cells.name(label_of(arm.name, arm.action), _role(arm)), _amount(arm), cells.tokens(arm.average_visual)]
+    row = [
+        cells.name(label_of(arm.name, arm.action), _role(arm)),
+        _amount(arm),
+        cells.tokens(arm.average_visual),
+    ]
     for name in report.shown:
         front = fronts.get(name.name)
         row += [cells.scored(arm.scores.get(name.name)), cells.changed(arm.to_dense.get(name.name))]
-        on = front is not None and arm.name in front.arms
-        row.append(Cell("on it" if on else "", 0.0 if on else 1.0, tone="good" if on else ""))
+        row.append(_place(arm, front))
     return (*row, *(_cost(arm, key) for key in costs))
+
+
+def _place(arm: SweepArm, front: FrontPart | None) -> Cell:
+    """• on the front, ~ beaten by an arm of it, but not clearly."""
+    if front is None:
+        return Cell("")
+    if arm.name in front.arms:
+        return Cell("• on it", 0.0, tone="good")
+    near = any(part.arm == arm.name and not part.score.is_real for part in front.beaten)
+    return Cell("~ near it", 1.0, tone="faint") if near else Cell("", 2.0)
 
 
 def _amount(arm: SweepArm) -> Cell:
@@ -133,7 +148,11 @@ def _pairs(report: SweepReport) -> Iterator[Table]:
 def _others(report: SweepReport) -> Iterator[Table]:
     """Every score and the arms that the model can't reach."""
     rows = [
-        (cells.name(label_of(arm.name, arm.action), _role(arm)), cells.text(name.title, 40), *_scores(arm, name))
+        (
+            cells.name(label_of(arm.name, arm.action), _role(arm)),
+            cells.text(name.title, 40),
+            *_scores(arm, name),
+        )
         for arm in report.asked
         for name in report.scores
     ]
@@ -142,7 +161,10 @@ def _others(report: SweepReport) -> Iterator[Table]:
     yield cells.table("Every score", columns, rows)
     refused = [arm for arm in report.arms if arm.refused is not None]
     if refused:
-        told = [(cells.name(label_of(arm.name, arm.action)), cells.text(arm.refused or "", 300)) for arm in refused]
+        told = [
+            (cells.name(label_of(arm.name, arm.action)), cells.text(arm.refused or "", 300))
+            for arm in refused
+        ]
         yield cells.table("Not asked", [Column("schedule"), Column("why")], told)
 
 
@@ -166,12 +188,12 @@ def _plots(report: SweepReport, fronts: dict[str, FrontPart]) -> Iterator[Chart]
         x = _axis(front.cost)
         yield Chart(
             title=f"{short(name.title, 60)} against {COSTS.get(front.cost, front.cost)}",
-            label=f"{short(name.title, 60)} of every schedule against its cost, with 95% intervals; better is up "
-            "and to the left",
+            label=f"{short(name.title, 60)} of every schedule against its cost, with 95% intervals; better: "
+            "up, to the left",
             figure=charts.pareto(series, beaten, x, short(name.title, 40)),
             data=_points(report, name, series, x, set(front.arms)),
             note="up and to the left is better; bars are 95% intervals; the grey line is the Pareto front",
-            wide=True,
+            span="full",
         )
 
 
@@ -212,14 +234,26 @@ def _point(arm: SweepArm, name: ScoreName, cost: str) -> charts.Point:
 def _points(
     report: SweepReport, name: ScoreName, series: list[charts.Series], x: str, front: set[str]
 ) -> Table:
-    columns = [Column("schedule"), Column(x, right=True), Column(short(name.title, 40), right=True), Column("front")]
+    columns = [
+        Column("schedule"),
+        Column(x, right=True),
+        Column(short(name.title, 40), right=True),
+        Column("front"),
+    ]
     rows = []
     for one in series:
         for point in one.points:
             arm = report.arm(point.name)
             on = "on it" if point.name in front else ""
             cost = Cell(f"{point.x:.3g}", point.x)
-            rows.append((cells.name(label_of(arm.name, arm.action), one.role), cost, cells.scored(arm.scores[name.name]), Cell(on)))
+            rows.append(
+                (
+                    cells.name(label_of(arm.name, arm.action), one.role),
+                    cost,
+                    cells.scored(arm.scores[name.name]),
+                    Cell(on),
+                )
+            )
     return cells.table(f"{short(name.title, 60)} against {x}", columns, rows)
 
 

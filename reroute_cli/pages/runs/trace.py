@@ -41,12 +41,12 @@ def part_of(report: TraceRecord, name: str) -> Part:
         tiles=tuple(_tiles(report)),
         tables=(_stages(report), _answers(report)),
         notes=(
-            f"{report.visual} visual tokens, {report.layers} decoder layers; recall: share of the tokens centred "
-            "in the target's box that a stage keeps",
+            f"{report.visual} visual tokens, {report.layers} decoder layers; recall: share of the tokens "
+            "centred in the target's box that a stage keeps",
         ),
     )
     item = Item(
-        id=short(report.picture.path, cells.NAME),
+        id=short(report.picture.path.replace("\\", "/").rpartition("/")[2], cells.NAME),
         image=report.picture.path,
         question=report.question,
         source=name,
@@ -75,8 +75,18 @@ def _tiles(report: TraceRecord) -> Iterator[Tile]:
     for arm in report.arms[1:]:
         last = arm.stages[-1] if arm.stages else None
         if last is not None and last.recall is not None:
-            yield Tile(f"recall of the target, last stage, {_title(arm)}", f"{last.recall:.0%}", "counted", _role(arm))
-        yield Tile(f"never used, {_title(arm)}", f"{arm.never_used} of {report.visual}", "visual tokens, counted", _role(arm))
+            yield Tile(
+                f"recall of the target, last stage, {_title(arm)}",
+                f"{last.recall:.0%}",
+                "counted",
+                _role(arm),
+            )
+        yield Tile(
+            f"never used, {_title(arm)}",
+            f"{arm.never_used} of {report.visual}",
+            "visual tokens, counted",
+            _role(arm),
+        )
 
 
 def _stages(report: TraceRecord) -> Table:
@@ -98,7 +108,12 @@ def _stages(report: TraceRecord) -> Table:
 
 
 def _answers(report: TraceRecord) -> Table:
-    columns = [Column("schedule"), Column("answer"), Column("tokens/layer", right=True), Column("overlap", right=True)]
+    columns = [
+        Column("schedule"),
+        Column("answer"),
+        Column("tokens/layer", right=True),
+        Column("overlap", right=True),
+    ]
     rows = [
         (
             cells.name(_title(arm), _role(arm)),
@@ -143,7 +158,7 @@ def _stage(stage: TraceStage, places: dict[int, Box], visual: int) -> MapStage:
     parts += [f"{stage.reentered} re-entered"] if stage.reentered else []
     parts += [f"{stage.recall:.0%} of the target"] if stage.recall is not None else []
     outlines = (_outline(stage.states, state, places) for state in (DEFERRED, PRUNED, REENTERED))
-    return MapStage(title, " · ".join(parts), *outlines)
+    return MapStage(title, " · ".join(parts), stage.reentered, *outlines)
 
 
 def _outline(states: str, wanted: str, places: dict[int, Box]) -> str:
@@ -151,11 +166,18 @@ def _outline(states: str, wanted: str, places: dict[int, Box]) -> str:
     runs: list[list[float]] = []
     for token in (token for token, state in enumerate(states) if state == wanted and token in places):
         left, top, right, bottom = places[token]
-        if wanted != REENTERED and runs and runs[-1][1:4:2] == [top, bottom] and abs(runs[-1][2] - left) < 1e-6:
+        if (
+            wanted != REENTERED
+            and runs
+            and runs[-1][1:4:2] == [top, bottom]
+            and abs(runs[-1][2] - left) < 1e-6
+        ):
             runs[-1][2] = right
         else:
             runs.append([left, top, right, bottom])
-    return "".join(f"M{_n(left)} {_n(top)}H{_n(right)}V{_n(bottom)}H{_n(left)}Z" for left, top, right, bottom in runs)
+    return "".join(
+        f"M{_n(left)} {_n(top)}H{_n(right)}V{_n(bottom)}H{_n(left)}Z" for left, top, right, bottom in runs
+    )
 
 
 def _n(value: float) -> str:

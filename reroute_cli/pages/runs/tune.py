@@ -67,11 +67,19 @@ def _arms(report: TuneReport) -> Table:
     columns = [Column("schedule"), Column("published"), Column("tokens/layer", right=True)]
     for name in names:
         title = short(report.arms[0].scores[name].title, 40)
-        columns += [Column(title, right=True), Column("− dense", right=True), Column("found − this", right=True)]
+        columns += [
+            Column(title, right=True),
+            Column("− dense", right=True),
+            Column("found − this", right=True),
+        ]
     rows = []
     for arm in report.arms:
         average = None if arm.cost is None else arm.cost.average_visual
-        row = [cells.name(_title(arm), _role(arm)), Cell("yes" if arm.published else ""), cells.tokens(average)]
+        row = [
+            cells.name(_title(arm), _role(arm)),
+            Cell("yes" if arm.published else ""),
+            cells.tokens(average),
+        ]
         for name in names:
             row += [cells.scored(arm.scores.get(name)), cells.changed(arm.to_dense.get(name))]
             row.append(cells.changed(arm.to_found.get(name)))
@@ -80,7 +88,10 @@ def _arms(report: TuneReport) -> Table:
 
 
 def _stages(report: TuneReport) -> Table:
-    columns = [Column("stage"), *(Column(text, right=True) for text in ("layer", "keep ratio", "kept", "ranked by layer"))]
+    columns = [
+        Column("stage"),
+        *(Column(text, right=True) for text in ("layer", "keep ratio", "kept", "ranked by layer")),
+    ]
     rows = [
         (
             Cell(stage.where),
@@ -99,14 +110,18 @@ def _course(report: TuneReport) -> Iterator[Chart]:
     tried = [one for one in report.course.tried if one.value is not None]
     if not tried:
         return
-    title = report.arms[0].scores[report.asked.score].title if report.asked.score in report.arms[0].scores else "score"
+    title = (
+        report.arms[0].scores[report.asked.score].title
+        if report.asked.score in report.arms[0].scores
+        else "score"
+    )
     yield Chart(
         title="The search, on its own half of the pictures",
         label="Score of every schedule that was tried against its visual tokens per layer",
         figure=charts.scatter([_dot(one) for one in tried], "visual tokens/layer", short(title, 40)),
         data=_tried(report),
         note="no result: the best of many looks better here than it is; larger dots stand on more questions",
-        wide=True,
+        span="full",
     )
 
 
@@ -117,7 +132,11 @@ def _dot(one: TriedPart) -> charts.Dot:
 
 
 def _tried(report: TuneReport) -> Table:
-    columns = [Column("schedule"), Column("stages"), *(Column(text, right=True) for text in ("tokens/layer", "questions", "score"))]
+    columns = [
+        Column("schedule"),
+        Column("stages"),
+        *(Column(text, right=True) for text in ("tokens/layer", "questions", "score")),
+    ]
     rows = [
         (
             cells.name(f"{one.method} {one.action}", role_of(None, one.action)),
