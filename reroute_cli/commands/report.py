@@ -75,7 +75,7 @@ def report(
     page = page_of(parts, items, _folders(files, pictures))
     write_file(output, page.html)
     sink = Sink(quiet=quiet)
-    for remark in _remarks(page):
+    for remark in _remarks(page, items):
         sink.talk(remark)
     sink.result(str(output))
 
@@ -106,13 +106,12 @@ def _folders(files: list[Path], pictures: list[Path] | None) -> list[Path]:
     return list(dict.fromkeys([*(path.parent for path in files), Path(), samples / "heldout", samples]))
 
 
-def _remarks(page: Page) -> list[str]:
+def _remarks(page: Page, most: int) -> list[str]:
     """What is not on the page."""
     gallery, album, said = page.gallery, page.album, []
-    if gallery.total > len(gallery.items):
-        said.append(
-            f"note: {len(gallery.items)} of {gallery.total} questions are in the gallery; --items shows more"
-        )
+    if (shown := len(gallery.items)) < gallery.total:
+        why = "--items shows more" if shown == most else "more do not fit into the page's 6 MB"
+        said.append(f"note: {shown} of {gallery.total} questions are in the gallery: {why}")
     if album.missing:
         count = len(album.missing)
         said.append(

@@ -10,11 +10,11 @@ from typing import Any
 
 from reroute_cli.pages.inputs import Answers, Input
 from reroute_cli.pages.pieces import Part
-from reroute_cli.pages.runs import batch, comparison, evaluation, profile, sweep, trace, tune
+from reroute_cli.pages.runs import answers, batch, comparison, evaluation, profile, sweep, trace, tune
 from reroute_cli.records.sweep import SweepReport
 
 _PARTS: dict[str, Callable[[Any, str], Part]] = {
-    "reroute.batch/1": batch.summary_part,
+    "reroute.batch/1": batch.part_of,
     "reroute.comparison/1": comparison.part_of,
     "reroute.eval/1": evaluation.part_of,
     "reroute.report/1": profile.part_of,
@@ -33,7 +33,7 @@ def parts_of(inputs: Sequence[Input]) -> list[Part]:
     return [_part(one, judge) for one in inputs]
 
 
-def _part(one: Input, judge: batch.Judge) -> Part:
+def _part(one: Input, judge: answers.Judge) -> Part:
     if isinstance(one.record, Answers):
-        return batch.answers_part(one.record, one.name, judge)
+        return answers.part_of(one.record, one.name, judge)
     return _PARTS[one.record.schema_](one.record, one.name)

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from reroute_cli.pages.islands import plot_text
 from reroute_cli.pages.palette import DASHES, LIGHT, SYMBOLS
 
-MOST_POINTS = 400  # drawn points of one arm; its box is made of all values
+MOST_POINTS = 400  # dots of one arm; above them only those outside of its whiskers
+MOST_VALUES = (
+    8_000  # values of a figure; above them each arm has its share, evenly by rank, which keeps the box
+)
+FEWEST_VALUES = 101  # that an arm keeps in any case
 _ROW = 44  # pixels of a box
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 
@@ -87,7 +92,7 @@ def boxes(lines: Sequence[Line], unit: str) -> dict[str, Any]:
             "type": "box",
             "orientation": "h",
             "name": plot_text(line.name, 30),
-            "x": list(line.values),
+            "x": by_rank(line.values, max(FEWEST_VALUES, MOST_VALUES // len(lines))),
             "boxpoints": "all" if len(line.values) <= MOST_POINTS else "outliers",
             "jitter": 0.6,
             "pointpos": 0,
@@ -104,6 +109,14 @@ def boxes(lines: Sequence[Line], unit: str) -> dict[str, Any]:
     largest = max((max(line.values, default=0) for line in lines), default=0)
     names = layout(64 + _ROW * len(lines), unit, "", yaxis=axis, xaxis={"range": [0, largest * 1.06 or 1]})
     return {"data": traces, "layout": names | {"boxgap": 0.35}}
+
+
+def by_rank(values: Sequence[float], most: int) -> list[float]:
+    """The values to seven digits; of many, so many from the least to the largest, evenly by rank."""
+    if len(values) > most:
+        ordered, last = sorted(values), len(values) - 1
+        values = [ordered[round(at * last / (most - 1))] for at in range(most)]
+    return [float(f"{value:.7g}") for value in values]
 
 
 def steps(lines: Sequence[Line], unit: str) -> dict[str, Any]:
@@ -123,7 +136,9 @@ def steps(lines: Sequence[Line], unit: str) -> dict[str, Any]:
     ]
     ticks = {"dtick": _tick(max((len(line.values) for line in lines), default=1)), "showgrid": False}
     more = {"hovermode": "x unified", "showlegend": True}
-    body = layout(300, "decoder layer", unit, xaxis=ticks, yaxis={"rangemode": "tozero"}, **more)
+    body = layout(
+        280 + _legend(len(lines)), "decoder layer", unit, xaxis=ticks, yaxis={"rangemode": "tozero"}, **more
+    )
     return {"data": traces, "layout": body}
 
 
@@ -131,7 +146,9 @@ def pareto(series: Sequence[Series], front: Sequence[Point], x: str, y: str) -> 
     """Scores with their intervals against a cost; the front as a grey staircase."""
     traces = [_staircase(front)] if len(front) > 1 else []
     traces += [_series(one) for one in series]
-    body = layout(420, x, y, xaxis={"rangemode": "tozero"}, showlegend=True, hovermode="closest")
+    body = layout(
+        390 + _legend(len(traces)), x, y, xaxis={"rangemode": "tozero"}, showlegend=True, hovermode="closest"
+    )
     return {"data": traces, "layout": body}
 
 
@@ -172,6 +189,11 @@ def _series(one: Series) -> dict[str, Any]:
             "color": colour,
         },
     }
+
+
+def _legend(names: int) -> int:
+    """Pixels of a legend below a figure, about four names a line."""
+    return 20 * ceil(names / 4)
 
 
 def _dash(kind: int) -> str:

@@ -20,13 +20,14 @@ from reroute_cli.output import clean
 from reroute_cli.pages.gallery import Gallery, gallery_of
 from reroute_cli.pages.islands import island
 from reroute_cli.pages.palette import DARK, LIGHT
-from reroute_cli.pages.pictures import Album, album_of
+from reroute_cli.pages.pictures import Album, shelf_of
 from reroute_cli.pages.pieces import Chart, Part
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 LARGEST = 6_000_000  # bytes of a page
+_FOR_ITEMS = 0.7  # of the room beside charts and tables goes to words where all of it is wanted
 _SPARE = 4_000  # bytes for what counts of pictures say
 _ASSETS = Path(__file__).resolve().parent / "assets"
 _EMPTY_STYLE = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="  # Plotly makes one and fills it by rules
@@ -48,18 +49,18 @@ def page_of(parts: Sequence[Part], most_items: int, folders: Sequence[Path]) -> 
     """The page of these parts, with as many items and pictures as fit (raises Failure where nothing does)."""
     items = [item for part in parts for item in part.items]
     gallery = gallery_of(items, most_items)
-    while _size(bare := _render(parts, gallery, Album())) > LARGEST - _SPARE:
+    while True:
+        shelf = shelf_of(gallery.items, folders)
+        bare = len(_render(parts, gallery, shelf.blank()).encode("utf-8"))
+        if bare <= LARGEST - _SPARE:
+            break
         if not gallery.items:
-            raise Failure(
-                f"a page of these files takes {_size(bare):,} bytes, more than {LARGEST:,}: name fewer"
-            )
-        gallery = gallery_of(items, len(gallery.items) // 2)
-    album = album_of(gallery.items, folders).fit(LARGEST - _SPARE - _size(bare))
+            raise Failure(f"a page of these files takes {bare:,} bytes, more than {LARGEST:,}: name fewer")
+        empty = len(_render(parts, gallery_of(items, 0), Album()).encode("utf-8"))
+        share = (_FOR_ITEMS * (LARGEST - _SPARE - empty)) / (bare - empty)
+        gallery = gallery_of(items, max(0, min(len(gallery.items) - 1, int(share * len(gallery.items)))))
+    album = shelf.fit(LARGEST - _SPARE - bare)
     return Page(_render(parts, gallery, album), gallery, album)
-
-
-def _size(text: str) -> int:
-    return len(text.encode("utf-8"))
 
 
 def _render(parts: Sequence[Part], gallery: Gallery, album: Album) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from reroute_cli.records.answer import AnswerRecord, FailedAnswer
 
 MOST_INPUTS = 20
-MOST_ANSWERS = 20_000
+MOST_ANSWERS = 60_000
 ALLOWED = "write one with profile, sweep, eval, tune, trace, batch, or compare --format json"
 _OPENING = b'{"schema": "reroute.'
 _NAME = 60

@@ -59,7 +59,7 @@ class _Found:
     pixels: Image.Image
 
 
-def album_of(items: Iterable[Item], folders: Sequence[Path]) -> Shelf:
+def shelf_of(items: Iterable[Item], folders: Sequence[Path]) -> Shelf:
     """Every picture of these items that is there, decoded once."""
     found, missing = {}, []
     for item in items:
@@ -97,6 +97,10 @@ class Shelf:
             kept.append(uri)
             used += len(uri)
         return self._album(kept, longest)
+
+    def blank(self) -> Album:
+        """All of them with nothing in them: what a page takes without their bytes."""
+        return self._album([""] * len(self.found), _LONGEST)
 
     def _album(self, uris: Sequence[str], longest: int) -> Album:
         pairs = zip(self.found, uris, strict=False)

@@ -164,6 +164,11 @@ class Item:
     map: TokenMap | None = None
 
     @property
+    def boxes(self) -> tuple[Box, ...]:
+        """Every box over its picture, a box that several arms say once."""
+        return tuple(dict.fromkeys([*self.truth_boxes, *(box for said in self.said for box in said.boxes)]))
+
+    @property
     def differs(self) -> bool:
         """Whether the answers are not all the same."""
         return len({said.answer.strip() for said in self.said if not said.error}) > 1

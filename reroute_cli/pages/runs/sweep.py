@@ -11,7 +11,7 @@ from reroute_cli import units
 from reroute_cli.metrics import METRICS
 from reroute_cli.pages import cells, charts
 from reroute_cli.pages.pieces import Cell, Chart, Column, Part, Run, Table, Tile, role_of
-from reroute_cli.pages.runs.batch import Judge, arm_of
+from reroute_cli.pages.runs.answers import Judge, arm_of
 from reroute_cli.records.answer import AnswerRecord
 from reroute_cli.records.sweep import RIGHT, WRONG, FrontPart, ScoreName, SweepArm, SweepReport
 from reroute_cli.reporting.score_words import p_value, plain_number, score, signed_number
