@@ -45,6 +45,7 @@ except SystemExit as stop:
         ("profile", "--help"),
         ("trace", "--help"),
         ("sweep", "--help"),
+        ("report", "--help"),
         ("eval", "--help"),
         ("methods",),
         ("profiles", "list"),
