@@ -57,7 +57,7 @@ def _tiles(report: BatchSummary) -> Iterator[Tile]:
 
 
 def _share(label: str, part: SharePart) -> Tile:
-    return Tile(label, f"{part.value:.2f}", f"95% [{part.low:.2f}, {part.high:.2f}], n = {part.n}")
+    return Tile(label, f"{part.value:.2f}", f"95% [{part.low:.2f}, {part.high:.2f}], n\u00a0=\u00a0{part.n}")
 
 
 def _numbers(report: BatchSummary) -> Table:

@@ -48,7 +48,7 @@ def _tiles(report: Evaluation) -> Iterator[Tile]:
         for arm in report.arms[:5]:
             part = arm.overall.scores.get(name)
             if part is not None:
-                note = f"95% {score(part).partition(' ')[2]}, n = {part.n}"
+                note = f"95% {score(part).partition(' ')[2]}, n\u00a0=\u00a0{part.n}"
                 yield Tile(f"{part.title}, {_title(arm)}", plain_number(part.value), note, _role(arm))
 
 

@@ -53,7 +53,7 @@ def _tiles(report: SweepReport) -> Iterator[Tile]:
     for name in report.shown[:1]:
         dense = report.arms[0].scores.get(name.name)
         if dense is not None:
-            note = f"95% {score(dense).partition(' ')[2]}, n = {dense.n}"
+            note = f"95% {score(dense).partition(' ')[2]}, n\u00a0=\u00a0{dense.n}"
             yield Tile(f"{name.title}, dense", plain_number(dense.value), note, "dense")
         pairs = [pair for pair in report.pairs if name.name in pair.scores]
         if not pairs:

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from reroute_cli import units
+from reroute_cli.pages.build import parts_of
+from reroute_cli.pages.gallery import gallery_of
+from reroute_cli.pages.inputs import read_inputs
 from tests.cli.pages import samples_of_runs as runs
 
 EVERY = (runs.PROFILE, runs.COMPARISON, runs.SWEEP, runs.EVAL, runs.TUNE, runs.BATCH, runs.ANSWERS)
@@ -174,8 +177,10 @@ def test_one_question_in_two_files_is_one_entry(page, tmp_path):
     for name, lines in parts.items():
         files.append(tmp_path / f"{name}.jsonl")
         files[-1].write_text("\n".join(lines) + "\n", "utf-8")
-    seen = page(*files)
-    assert len(seen.having(klass="item")) == len(ids)
+    assert len(page(*files).having(klass="item")) == len(ids)
+    items = gallery_of([item for part in parts_of(read_inputs(files)) for item in part.items], 100).items
+    wanted = ["dense", "pdrop prune 0.889", "pdrop reroute 0.889"]
+    assert [[said.arm for said in item.said] for item in items] == [wanted] * len(ids)
 
 
 def test_token_maps_outline_exactly_the_cells_of_each_state(page, traced):
