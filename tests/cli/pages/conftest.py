@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.pages import samples_of_runs
 
-VOID = {"meta", "input", "br", "link", "img"}
+NEEDS = "pip install 'reroute[report]'"
 
 
 class Seen(HTMLParser):
@@ -61,11 +61,16 @@ class Seen(HTMLParser):
         ]
 
 
+@pytest.fixture(autouse=True)
+def _extra() -> None:
+    """These tests need what the command needs."""
+    for name in ("jinja2", "plotly"):
+        pytest.importorskip(name, reason=f"!!! THE PAGE OF reroute report WAS NOT TRIED: {NEEDS}")
+
+
 @pytest.fixture
 def page(tmp_path: Path, run: Callable[..., object]) -> Callable[..., Seen]:
     """A function that makes the page of these files, and reads it."""
-    pytest.importorskip("jinja2", reason="pip install 'reroute[report]'")
-    pytest.importorskip("plotly", reason="pip install 'reroute[report]'")
 
     def make(*arguments: object, name: str = "page.html") -> Seen:
         done = run("report", *map(str, arguments), "-o", str(tmp_path / name))
