@@ -9,6 +9,7 @@
   // Themes: the system's, or the one that was chosen; paper is light.
   const system = matchMedia("(prefers-color-scheme: dark)");
   let printing = false;
+  const PAPER = 640;  // pixels of a figure that fits on A4 and on letter
   const isDark = () => !printing && (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
 
   // Charts: figures come in light colours; the dark theme has another for each.
@@ -32,7 +33,7 @@
   const draw = (place) => {
     const figure = repaint(data.figures[Number(place.dataset.figure)]);
     figure.layout.dragmode = coarse ? false : "zoom";
-    figure.layout.width = Math.max(240, Math.floor(place.clientWidth));
+    figure.layout.width = printing ? PAPER : Math.max(240, Math.floor(place.clientWidth));
     if (figure.layout.width < 480) narrow(figure);
     Plotly.react(place, figure.data, figure.layout, { displayModeBar: false, scrollZoom: false });
   };
