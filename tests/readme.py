@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,11 +76,15 @@ SHOWN = {
 
 
 def update() -> None:
-    """Rewrite every generated block of README.md from the code."""
-    from tests.readme_blocks import GENERATED
+    """Rewrite every generated block of README.md from the code; what needs an absent extra stays."""
+    from tests import readme_blocks, readme_extras
+
+    here = {name: make for name, (package, make) in readme_extras.GENERATED.items() if find_spec(package)}
+    makers = readme_blocks.GENERATED | here
 
     def written(match: re.Match[str]) -> str:
-        return match[1] + GENERATED[match["name"]]() + match[4]
+        name = match["name"]
+        return match[1] + (makers[name]() if name in makers else match["body"]) + match[4]
 
     README.write_text(BLOCK.sub(written, text()), encoding="utf-8")
 

@@ -76,6 +76,22 @@ def batch() -> str:
         return _session(command, folder=Path(folder))
 
 
+def trace() -> str:
+    """The figure's command and its numbers; the figure itself is compared by a test."""
+    picture, question = readme.question()
+    options = ("--method", "pdrop", "--cuts", "3,5,8", "--ratio", "0.667", "--versus", "-o", "trace.png")
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "samples").symlink_to(readme.ROOT / "samples")
+        return _session(("reroute", "trace", picture, question, *options), folder=Path(folder))
+
+
+def evaluation() -> str:
+    """The sample questions under PyramidDrop in both forms, beside the dense model."""
+    options = ("--arms", "pdrop", "--ratio", "0.889")
+    command = ("reroute", "eval", "--manifest", "samples/manifest.jsonl", *options, "--quiet")
+    return _session(command)
+
+
 def regression() -> str:
     """Two committed reports of one measurement, before and after a change that made ranking dearer."""
     command = ("reroute", "compare", "baseline.json", "current.json", "--gate", "ttft.ratio:10%")
@@ -234,6 +250,11 @@ GENERATED: dict[str, Callable[[], str]] = {
     "routed": routed,
     "plan": plan,
     "batch": batch,
+    "batch-speed": readme_reports.batch_speed,
+    "trace": trace,
+    "eval": evaluation,
+    "sweep": readme_reports.sweep,
+    "tune": readme_reports.tune,
     "profile": readme_reports.profile,
     "regression": regression,
     "metrics": metrics,
@@ -245,6 +266,5 @@ GENERATED: dict[str, Callable[[], str]] = {
     "refused": refused,
     "profiles": profiles,
     "python": python,
-    "reduction": readme_reports.reduction,
     "speed": readme_reports.speed,
 }

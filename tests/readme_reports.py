@@ -34,38 +34,70 @@ def profile() -> str:
     return f"```console\n$ reroute profile --method nuwa --ratio 0.9\n{shown}```\n"
 
 
-def reduction() -> str:
-    """The committed report of samples.reduction_table: prune beside reroute, method by method."""
-    report = _read("pocket-reduction.json")
-    arms = {(arm["method"], arm["action"], arm["ratio"]): arm for arm in report["arms"]}
-    dense = arms["none", "prune", 0.0]
-    said = ", ".join(
-        f"{name} {_estimate(dense[group]['right'])} (n = {dense[group]['n']})"
-        for group, name in (("boxes", "Acc@0.5"), ("yes_no", "yes/no"))
+def sweep() -> str:
+    """The committed sweep over held-out scenes: prune beside reroute at equal averages, with their costs."""
+    report = _read("scenes-sweep.json")
+    arms = {arm["name"]: arm for arm in report["arms"]}
+    dense, counts = arms["dense"], report["counts"]
+    shown = [dense["scores"][score["name"]] for score in report["scores"] if score["shown"]]
+    said = ", ".join(f"{score['title']} {_bounds(score)} (n = {score['n']})" for score in shown)
+    head = ["method", "ratio", "box Acc@0.5 prune", "reroute", "reroute − prune"]
+    head += ["answers right prune", "reroute", "reroute − prune", "prefill FLOPs", "TTFT"]
+    rows = [_paired(arms, pair) for pair in report["pairs"] if arms[pair["reroute"]]["refused"] is None]
+    asked = f"{counts['items']} questions about {counts['pictures']} pictures, {counts['answers']:,} answers"
+    return f"{asked}. Dense: {said}.\n\n" + table(head, rows)
+
+
+def _paired(arms: dict[str, Any], pair: dict[str, Any]) -> list[object]:
+    both = arms[pair["prune"]], arms[pair["reroute"]]
+    row: list[object] = [f"`{pair['place']}`", pair["ratio"]]
+    for score in ("box_acc_at_05", "words_right"):
+        row += [f"{arm['scores'][score]['value']:.2f}" for arm in both]
+        row.append(_bounds(pair["scores"][score], signed=True))
+    return row + [_costs(both, cost) for cost in ("prefill_flops", "ttft")]
+
+
+def _costs(arms: Sequence[dict[str, Any]], cost: str) -> str:
+    return " · ".join(f"{arm['costs'][cost]['ratio']:.2f}×" for arm in arms)
+
+
+def _bounds(part: dict[str, Any], *, signed: bool = False) -> str:
+    """A value and its interval, where it has one; a difference with its sign."""
+    form = "{:+.2f}" if signed else "{:.2f}"
+    value, low, high = (part[name] for name in ("value", "low", "high"))
+    value, *ends = (
+        form.format(number).replace("-", "−") for number in (value, low, high) if number is not None
     )
-    head = ["method", "ratio"]
-    for name in ("Acc@0.5", "yes/no"):
-        head += [f"{name} prune", "reroute", "reroute − prune"]
-    rows = [
-        [
-            f"`{method}`",
-            ratio,
-            *_compared(arms, method, ratio, "boxes"),
-            *_compared(arms, method, ratio, "yes_no"),
-        ]
-        for method, action, ratio in arms
-        if action == "reroute"
-    ]
-    return f"Dense: {said}.\n\n" + table(head, rows)
+    return f"{value} [{', '.join(ends)}]" if ends else value
 
 
-def _compared(arms: dict[Any, Any], method: str, ratio: float, group: str) -> list[str]:
-    pruned, rerouted = arms[method, "prune", ratio][group], arms[method, "reroute", ratio][group]
-    return [f"{a['right']['value']:.3f}" for a in (pruned, rerouted)] + [_estimate(rerouted["minus_prune"])]
+def tune() -> str:
+    """The committed report of the documented search, as the command shows it."""
+    from reroute_cli.output import draw
+    from reroute_cli.records.tune import TuneReport
+    from reroute_cli.render.tune import tune_page
+
+    report = TuneReport.model_validate(_read("scenes-tune.json"))
+    with mock.patch.dict(os.environ, {"COLUMNS": "100", "NO_COLOR": "1"}):
+        shown = draw(tuple(tune_page(report)), io.StringIO())
+    asked = "--ratio 0.667 --methods fastv,pdrop --limit 800 --seed 1"
+    return f"```console\n$ reroute tune {asked} --records answers.jsonl --write mine.yaml\n{shown}```\n"
 
 
-def _estimate(estimate: dict[str, float]) -> str:
-    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+def batch_speed() -> str:
+    """The committed reports of the benchmark of batches: how many times faster than one by one."""
+    rows = []
+    for name in ("batch-speed-2-cores.json", "batch-speed-shape-2-cores.json"):
+        report = _read(name)
+        for arm, sizes in report["results"].items():
+            alone, *batches = sizes.values()
+            faster = [f"{_share(batch['times_faster'], 'value')}×" for batch in batches]
+            rate = f"{report['items'] / alone['seconds']:.3g} items/s"
+            waiting = f"{batches[-1]['waiting_share']:.1%}"
+            rows.append([report["model"]["name"], f"`{arm}`", rate, *faster, waiting])
+    return table(
+        ("model", "schedule", "batch 1", "batch 2", "batch 4", "batch 8", "waiting for pictures at 8"), rows
+    )
 
 
 def speed() -> str:
@@ -101,8 +133,8 @@ def _fast(arm: dict[str, Any]) -> list[str]:
     ]
 
 
-def _share(share: dict[str, float]) -> str:
-    return f"{share['median']:.2f} [{share['low']:.2f}, {share['high']:.2f}]"
+def _share(share: dict[str, float], middle: str = "median") -> str:
+    return f"{share[middle]:.2f} [{share['low']:.2f}, {share['high']:.2f}]"
 
 
 def _milliseconds(seconds: dict[str, Any]) -> str:

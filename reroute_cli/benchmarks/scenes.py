@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from reroute_cli.batch_inputs import batch_items
@@ -22,14 +23,15 @@ def of_manifest(path: Path, limit: int | None) -> Questions:
 
 def _load(wanted: Wanted) -> Questions:
     path = samples_manifest()
-    return of_manifest(path.parent / HELD_OUT / path.name, wanted.limit)
+    found = of_manifest(path.parent / HELD_OUT / path.name, wanted.limit)
+    return replace(found, source={"bench": "scenes", "split": HELD_OUT})
 
 
 BENCHMARK = Benchmark(
     name="scenes",
     title="held-out scenes",
     source="",
-    splits=("heldout",),
+    splits=(HELD_OUT,),
     max_new_tokens=LONGEST_ANSWER,
     load=_load,
 )

@@ -161,13 +161,11 @@ def _wish(
     against: CostName,
     seed: int,
 ) -> Wish:
-    from reroute_cli.evaluation.subject import MANIFEST
     from reroute_cli.sweeping.run import Wish
 
     bench = subject.benchmark
     tokens = longest or bench.max_new_tokens
-    own = {"bench": bench.name, "split": subject.split} if subject.is_here and bench.name != MANIFEST else {}
-    return Wish(own, bench.scores, tokens, batch_size, cost_items, plan, against.metric, seed)
+    return Wish(bench.scores, tokens, batch_size, cost_items, plan, against.metric, seed)
 
 
 def _swept(

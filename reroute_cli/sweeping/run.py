@@ -32,12 +32,11 @@ _LOOKED_AT = 8  # items at most, in search of one that can be read
 
 @dataclass(frozen=True)
 class Wish:
-    """What is asked of a sweep. source: of the questions, where that is not for themselves to say.
+    """What is asked of a sweep.
 
     cost_items: how many items are measured. against: the cost of the front, a metric.
     """
 
-    source: dict[str, str]
     scores: tuple[Score, ...]
     max_new_tokens: int
     batch_size: int
@@ -75,7 +74,7 @@ def run_sweep(ready: Ready, arms: Sequence[Arm], wish: Wish, say: Callable[[str]
     swept = Swept(
         tuple(arms),
         found,
-        wish.source or questions.source,
+        questions.source,
         wish.scores,
         trial,
         job,
