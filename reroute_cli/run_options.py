@@ -263,7 +263,8 @@ TraceFile = Annotated[
         "-o",
         "--output",
         metavar="FILE",
-        help="Draw the trace as FILE.png, or write all of it as FILE.json.",
+        help="Draw the trace as FILE.png, as a page (FILE.html, extra reroute[report]), or write all of it "
+        "as FILE.json.",
         show_default=False,
         rich_help_panel=_OUTPUT,
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ import typer
 from reroute_cli import options
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.output import Sink, check_writable, write_file
+from reroute_cli.pages.needs import check_packages
 
 if TYPE_CHECKING:
     from reroute_cli.pages.html import Page
@@ -84,8 +84,7 @@ def _check(files: list[Path], output: Path, pictures: list[Path]) -> None:
     """What can be found wrong before anything is read."""
     from reroute_cli.regression.check import refuse_same_file
 
-    if missing := [name for name in ("jinja2", "plotly") if find_spec(name) is None]:
-        raise Failure(f"a page is made with {' and '.join(missing)}: pip install 'reroute[report]' first")
+    check_packages()
     if problem := check_writable(output):
         raise Failure(f"--output: {problem}")
     for path in files:

@@ -12,9 +12,11 @@ from reroute_cli.arms import Arm
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.models import LoadOptions
 from reroute_cli.output import Sink, check_writable, to_json, write_file
+from reroute_cli.pages.needs import check_packages
+from reroute_cli.reporting.words import short
 from reroute_cli.schedules import ScheduleChoice, read_cuts
 from reroute_cli.sources import POCKET
-from reroute_cli.tracing.choices import JSON, PNG, check_box, check_output, read_box
+from reroute_cli.tracing.choices import HTML, JSON, PNG, check_box, check_output, read_box
 
 if TYPE_CHECKING:
     from reroute_cli.boxes import Box
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from reroute_cli.records.trace import TraceRecord
 
 _SCHEDULE, _OUTPUT = "Schedule", "Output"
+_NAME = 60  # characters of the page's own name on it
 
 Versus = Annotated[
     bool,
@@ -79,6 +82,8 @@ def trace(
     shows = _shows(output, json=json)
     if problem := check_writable(output):
         raise Failure(f"--output: {problem}")
+    if kind == HTML:
+        check_packages()
     given = read_box(box)
     picture = _checked(images, question, choice)
     check_box(given, picture.size)
@@ -97,7 +102,7 @@ def _shows(output: Path | None, *, json: bool) -> bool:
 
     shows = not json and shows_pictures()
     if output is None and not json and not shows:
-        raise UsageError("a trace has nowhere to go: add -o FILE.png, -o FILE.json or --json")
+        raise UsageError("a trace has nowhere to go: add -o FILE.png, FILE.html or FILE.json, or --json")
     return shows
 
 
@@ -147,8 +152,18 @@ def _write(record: TraceRecord, output: Path | None, kind: str | None, data: byt
         return
     if kind == JSON:
         write_file(output, to_json(record.as_dict()) + "\n")
+    elif kind == HTML:
+        write_file(output, _page(record, output))
     else:
         write_bytes(output, data)
+
+
+def _page(record: TraceRecord, output: Path) -> str:
+    """The record as the page that `reroute report` makes of it."""
+    from reroute_cli.pages.html import page_of
+    from reroute_cli.pages.runs.trace import part_of
+
+    return page_of([part_of(record, short(output.name, _NAME))], 1, [Path(record.picture.path).parent]).html
 
 
 def _show(sink: Sink, record: TraceRecord, output: Path | None, data: bytes, *, as_json: bool) -> None:

@@ -11,22 +11,18 @@ from pathlib import Path
 from reroute_cli.boxes import Box
 from reroute_cli.errors import UsageError
 
-PNG, JSON = ".png", ".json"
+PNG, JSON, HTML = ".png", ".json", ".html"
 _NUMBER = re.compile(r"-?[0-9]{1,7}(\.[0-9]{1,6})?")
 
 
 def check_output(path: Path | None) -> str | None:
-    """The kind of file that -o asks for (PNG or JSON), None without -o; raises UsageError for any other."""
+    """The kind of file that -o asks for, by its suffix, None without -o; raises UsageError for any other."""
     if path is None:
         return None
     kind = path.suffix.lower()
-    if kind in (PNG, JSON):
+    if kind in (PNG, JSON, HTML):
         return kind
-    if kind in (".html", ".htm"):
-        raise UsageError(
-            f"--output '{path}': pages come with 'reroute report': write FILE.json for it, or FILE.png"
-        )
-    raise UsageError(f"--output '{path}' is neither a picture nor JSON: name it FILE.png or FILE.json")
+    raise UsageError(f"--output '{path}' is no kind of trace: name it FILE.png, FILE.html or FILE.json")
 
 
 def read_box(text: str | None) -> Box | None:

@@ -218,9 +218,9 @@ def test_the_output_is_checked_before_anything_is_read(run, fails, tmp_path):
 
 def test_without_the_extra_the_command_names_it(run, fails, tmp_path, monkeypatch):
     """Where a package of the extra is missing, one sentence says how to get it."""
-    from reroute_cli.commands import report
+    from reroute_cli.pages import needs
 
-    monkeypatch.setattr(report, "find_spec", lambda name: None if name == "plotly" else object())
+    monkeypatch.setattr(needs, "find_spec", lambda name: None if name == "plotly" else object())
     fails(run("report", str(runs.EVAL), "-o", str(tmp_path / "a.html")), 4, "pip install 'reroute[report]'")
 
 

@@ -57,6 +57,18 @@ def test_a_terminal_that_shows_pictures_gets_the_figure(run, warm, monkeypatch):
     assert Image.open(io.BytesIO(png)).format == "PNG"
 
 
+def test_a_page_is_what_report_makes_of_the_record(run, warm, tmp_path):
+    """`-o FILE.html` and `reroute report` on `-o FILE.json` give the same page, but for the file's name."""
+    pytest.importorskip("plotly", reason="the extra report")
+    for name in ("trace.json", "trace.html"):
+        assert run("trace", DESK, CUP, *SCHEDULE, "-o", str(tmp_path / name)).exit_code == 0
+    page = tmp_path / "report.html"
+    assert run("report", str(tmp_path / "trace.json"), "-o", str(page)).exit_code == 0
+    direct, made = ((tmp_path / name).read_text("utf-8") for name in ("trace.html", "report.html"))
+    assert direct.replace("trace.html", "trace.json") == made
+    assert "data:image/" in direct
+
+
 def test_a_pipe_is_no_terminal():
     """Here stdout is captured: no picture is shown, whatever is installed."""
     assert terminal.shows_pictures() is False
@@ -65,9 +77,8 @@ def test_a_pipe_is_no_terminal():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((DESK, CUP, *SCHEDULE, "-o", "out.svg"), ("out.svg", "FILE.png or FILE.json")),
-        ((DESK, CUP, *SCHEDULE, "-o", "out"), ("FILE.png or FILE.json",)),
-        ((DESK, CUP, *SCHEDULE, "-o", "out.html"), ("reroute report", "FILE.json")),
+        ((DESK, CUP, *SCHEDULE, "-o", "out.svg"), ("out.svg", "FILE.png, FILE.html or FILE.json")),
+        ((DESK, CUP, *SCHEDULE, "-o", "out"), ("FILE.png, FILE.html or FILE.json",)),
         ((DESK, CUP, *SCHEDULE), ("nowhere to go", "-o FILE.png")),
         ((DESK, CUP, "-o", "x.png"), ("what a schedule does", "--method pdrop --ratio 0.8")),
         ((DESK, CUP, "--method", "none", "-o", "x.png"), ("what a schedule does",)),
