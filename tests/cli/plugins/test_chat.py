@@ -147,7 +147,7 @@ def test_a_picture_may_be_a_file(tmp_path, drawn):
 
 
 def test_a_damaged_picture_is_one_sentence(drawn, monkeypatch):
-    """Pillow decodes late: what breaks then fails this picture, unless lmms-eval had it filled in with grey."""
+    """Pillow decodes late: what breaks then fails this picture, where lmms-eval has it not filled in."""
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)  # lmms_eval.api.task sets it for all
     file = io.BytesIO()
     drawn().save(file, "PNG")
