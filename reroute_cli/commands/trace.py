@@ -13,7 +13,6 @@ from reroute_cli.errors import Failure, UsageError
 from reroute_cli.models import LoadOptions
 from reroute_cli.output import Sink, check_writable, to_json, write_file
 from reroute_cli.pages.needs import check_packages
-from reroute_cli.reporting.words import short
 from reroute_cli.schedules import ScheduleChoice, read_cuts
 from reroute_cli.sources import POCKET
 from reroute_cli.tracing.choices import HTML, JSON, PNG, check_box, check_output, read_box
@@ -162,6 +161,7 @@ def _page(record: TraceRecord, output: Path) -> str:
     """The record as the page that `reroute report` makes of it."""
     from reroute_cli.pages.html import page_of
     from reroute_cli.pages.runs.trace import part_of
+    from reroute_cli.reporting.words import short
 
     return page_of([part_of(record, short(output.name, _NAME))], 1, [Path(record.picture.path).parent]).html
 
