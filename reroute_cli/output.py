@@ -75,19 +75,20 @@ def check_writable(path: Path | None) -> str | None:
     return None if os.access(path.parent, os.W_OK) else f"'{path.parent}' can't be written to: choose another"
 
 
-def write_file(path: Path, text: str) -> None:
+def write_file(path: Path, content: str | bytes) -> None:
     """Write a whole file or nothing: a reader never sees half of it.
 
     A link stays and its target is written; a device or a pipe (/dev/stdout, /dev/null) is written to, never
     replaced.
     """
+    data = content.encode("utf-8") if isinstance(content, str) else content
     if path.exists() and not path.is_file():
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(data)
         return
     target = Path(os.path.realpath(path))
     draft = target.with_name(f".{os.getpid()}.tmp")
     try:
-        draft.write_text(text, encoding="utf-8")
+        draft.write_bytes(data)
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)

@@ -145,8 +145,6 @@ def _drawn(sink: Sink, record: TraceRecord, picture: Picture) -> bytes:
 
 
 def _write(record: TraceRecord, output: Path | None, kind: str | None, data: bytes) -> None:
-    from reroute_cli.tracing.files import write_bytes
-
     if output is None:
         return
     if kind == JSON:
@@ -154,7 +152,7 @@ def _write(record: TraceRecord, output: Path | None, kind: str | None, data: byt
     elif kind == HTML:
         write_file(output, _page(record, output))
     else:
-        write_bytes(output, data)
+        write_file(output, data)
 
 
 def _page(record: TraceRecord, output: Path) -> str:
