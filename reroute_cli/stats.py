@@ -17,7 +17,7 @@ Number = int | float
 CONFIDENCE = 0.95
 FEWEST_PAIRS = 6
 RESAMPLES = 4000
-_SEED = 20260612
+SEED = 20260612
 _BATCH = 2_000_000  # resampled values held at a time
 
 
@@ -99,7 +99,7 @@ def _interval(part: Sequence[Number], whole: Sequence[Number]) -> tuple[float, f
         batch=max(1, _BATCH // len(part)),
         confidence_level=CONFIDENCE,
         method="percentile",
-        rng=np.random.default_rng(_SEED),
+        rng=np.random.default_rng(SEED),
     ).confidence_interval
     return float(found.low), float(found.high)
 

@@ -8,7 +8,7 @@ are held in main memory (65 MB) while the questions are read.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from reroute_cli.batch_inputs import BatchItem
@@ -17,7 +17,7 @@ from reroute_cli.benchmarks.prompts import short_answer
 from reroute_cli.benchmarks.rows import Items, Row, choose, units_by
 from reroute_cli.benchmarks.table import Table, open_table
 from reroute_cli.errors import Failure
-from reroute_cli.evaluation.score import mean_of
+from reroute_cli.evaluation.score import share_of
 from reroute_cli.evaluation.trial import Row as Asked
 from reroute_cli.judges import Truth
 
@@ -77,9 +77,7 @@ def _is_exact(row: Asked) -> bool:
     return row.truth is not None and row.truth.kind == "exact"
 
 
-ACCURACY = replace(
-    mean_of("gqa_accuracy", "accuracy", _is_exact, lambda verdict: float(verdict.right)), share=True
-)
+ACCURACY = share_of("gqa_accuracy", "accuracy", _is_exact)
 
 BENCHMARK = Benchmark(
     name="gqa",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from reroute_cli.batch_inputs import BatchItem
@@ -18,7 +18,7 @@ from reroute_cli.benchmarks.prompts import letter_answer
 from reroute_cli.benchmarks.rows import Items, Row, choose, units_by
 from reroute_cli.benchmarks.table import open_table
 from reroute_cli.errors import Failure, UsageError
-from reroute_cli.evaluation.score import Judged, Score, mean_of, quotient
+from reroute_cli.evaluation.score import Judged, Score, quotient, share_of
 from reroute_cli.evaluation.trial import Row as Asked
 from reroute_cli.judges import Truth
 
@@ -110,9 +110,7 @@ def _is_whole(circle: Sequence[Judged]) -> bool:
 
 
 CIRCULAR = Score("mmbench_circular", "circular accuracy", _is_choice, _circles, quotient)
-ACCURACY = replace(
-    mean_of("mmbench_accuracy", "accuracy", _is_choice, lambda verdict: float(verdict.right)), share=True
-)
+ACCURACY = share_of("mmbench_accuracy", "accuracy", _is_choice)
 
 BENCHMARK = Benchmark(
     name="mmbench",

@@ -8,7 +8,6 @@ right, and the share of pictures both of whose questions are. Perception is the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from reroute_cli.benchmarks.pope import yes_or_no
 from reroute_cli.benchmarks.prompts import short_answer
 from reroute_cli.benchmarks.rows import Items, Row, choose, units_by
 from reroute_cli.benchmarks.table import open_table
-from reroute_cli.evaluation.score import Judged, Numbers, Score, mean_of, quotient
+from reroute_cli.evaluation.score import Judged, Numbers, Score, quotient, share_of
 from reroute_cli.evaluation.trial import Row as Asked
 from reroute_cli.judges import Truth
 
@@ -98,9 +97,7 @@ def _total(name: str, title: str, categories: Sequence[str]) -> Score:
 
 PERCEPTION_TOTAL = _total("mme_perception", "perception", PERCEPTION)
 COGNITION_TOTAL = _total("mme_cognition", "cognition", COGNITION)
-ACCURACY = replace(
-    mean_of("mme_accuracy", "accuracy", _is_mme, lambda verdict: float(verdict.right)), share=True
-)
+ACCURACY = share_of("mme_accuracy", "accuracy", _is_mme)
 ACCURACY_PLUS = Score("mme_accuracy_plus", "accuracy+", _is_mme, _both, quotient)
 
 BENCHMARK = Benchmark(

@@ -7,7 +7,6 @@ and is a yes that was missed in the recall. The questions of all three categorie
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -17,9 +16,9 @@ from reroute_cli.benchmarks.prompts import short_answer
 from reroute_cli.benchmarks.rows import Items, Row, choose, units_by
 from reroute_cli.benchmarks.table import open_table
 from reroute_cli.errors import Failure
-from reroute_cli.evaluation.score import Judged, Numbers, Score, mean_of, quotient
+from reroute_cli.evaluation.score import Judged, Numbers, Score, quotient, share_of
 from reroute_cli.evaluation.trial import Row as Asked
-from reroute_cli.judges import Truth, Verdict
+from reroute_cli.judges import Truth
 
 COLUMNS = ("question_id", "question", "answer", "image_source", "image", "category")
 _SOURCE = "lmms-lab-encoder/POPE"
@@ -80,25 +79,15 @@ def _f1(sums: Numbers) -> Numbers:
     return quotient(np.stack([2 * sums[..., 2], sums[..., 0] + sums[..., 1]], axis=-1))
 
 
-def _says(word: str | None, verdict: Verdict) -> float:
-    return float(verdict.said == word)
-
-
-ACCURACY = replace(
-    mean_of("pope_accuracy", "accuracy", _is_yes_no, lambda verdict: float(verdict.right)), share=True
-)
+ACCURACY = share_of("pope_accuracy", "accuracy", _is_yes_no)
 F1 = Score("pope_f1", "F1", _is_yes_no, _yes, _f1)
 PRECISION = Score("pope_precision", "precision", _is_yes_no, _yes, _precision)
 RECALL = Score("pope_recall", "recall", _is_yes_no, _yes, _recall)
-YES_RATIO = replace(
-    mean_of("pope_yes_ratio", "share of yes", _is_yes_no, lambda verdict: _says(_YES, verdict)),
-    share=True,
-    neutral=True,
+YES_RATIO = share_of(
+    "pope_yes_ratio", "share of yes", _is_yes_no, lambda verdict: verdict.said == _YES, neutral=True
 )
-NEITHER = replace(
-    mean_of("pope_neither", "neither yes nor no", _is_yes_no, lambda verdict: _says(None, verdict)),
-    share=True,
-    neutral=True,
+NEITHER = share_of(
+    "pope_neither", "neither yes nor no", _is_yes_no, lambda verdict: verdict.said is None, neutral=True
 )
 
 BENCHMARK = Benchmark(

@@ -21,14 +21,12 @@ from numpy.typing import NDArray
 from reroute_cli.evaluation.trial import Row
 from reroute_cli.judges import Verdict
 from reroute_cli.scores import wilson_interval
+from reroute_cli.stats import CONFIDENCE, FEWEST_PAIRS, RESAMPLES, SEED
 
 Numbers: TypeAlias = NDArray[np.float64]
 Judged: TypeAlias = tuple[Row, Verdict]
 
-CONFIDENCE = 0.95
-FEWEST_PICTURES = 6  # of fewer, no resample of a median reaches 95%; see stats.py
-RESAMPLES = 4000
-_SEED = 20260612
+FEWEST_PICTURES = FEWEST_PAIRS
 _AT_ONCE = 4_000_000  # resampled pictures held as floats at a time
 _NOTHING = 1e-12  # narrower than this, an interval is rounding
 
@@ -149,7 +147,7 @@ class Pictures:
     def _drawn(self) -> NDArray[np.uint8]:
         """(resamples, pictures): how often each picture is drawn; hardly ever more than ten times."""
         number = len(self.groups)
-        draws = np.random.default_rng(_SEED).integers(number, size=(self._resamples, number))
+        draws = np.random.default_rng(SEED).integers(number, size=(self._resamples, number))
         counts = (np.bincount(row, minlength=number) for row in draws)
         return np.stack([np.minimum(count, 255).astype(np.uint8) for count in counts])
 
@@ -176,12 +174,29 @@ def _judged(score: Score, group: Sequence[Row], arm: int) -> list[Judged]:
 
 
 def mean_of(name: str, title: str, of: Callable[[Row], bool], number: Callable[[Verdict], float]) -> Score:
-    """The mean of a number that each verdict has; of a yes or no, the share of yes."""
+    """The mean of a number that each verdict has."""
 
     def count(judged: Sequence[Judged]) -> tuple[float, ...]:
         return sum(number(verdict) for _, verdict in judged), float(len(judged))
 
     return Score(name, title, of, count, quotient)
+
+
+def is_right(verdict: Verdict) -> bool:
+    """Whether the answer is right."""
+    return verdict.right
+
+
+def share_of(
+    name: str,
+    title: str,
+    of: Callable[[Row], bool],
+    hit: Callable[[Verdict], bool] = is_right,
+    *,
+    neutral: bool = False,
+) -> Score:
+    """The share of questions whose verdict is a hit: of right answers, where no other is named."""
+    return replace(mean_of(name, title, of, hit), share=True, neutral=neutral)
 
 
 def quotient(sums: Numbers) -> Numbers:
@@ -201,16 +216,9 @@ def is_words(row: Row) -> bool:
     return not is_box(row)
 
 
-def _right(verdict: Verdict) -> float:
-    return float(verdict.right)
-
-
-BOX_HIT = replace(mean_of("box_acc_at_05", "box Acc@0.5", is_box, _right), share=True)
+BOX_HIT = share_of("box_acc_at_05", "box Acc@0.5", is_box)
 BOX_IOU = mean_of("box_mean_iou", "box mean IoU", is_box, lambda verdict: verdict.iou or 0.0)
-BOX_CENTRE = replace(
-    mean_of("box_centre_inside", "box centre inside", is_box, lambda verdict: float(bool(verdict.centre))),
-    share=True,
-)
-WORDS_RIGHT = replace(mean_of("words_right", "answers right", is_words, _right), share=True)
+BOX_CENTRE = share_of("box_centre_inside", "box centre inside", is_box, lambda found: bool(found.centre))
+WORDS_RIGHT = share_of("words_right", "answers right", is_words)
 
 PLAIN = (BOX_HIT, BOX_IOU, BOX_CENTRE, WORDS_RIGHT)  # what any manifest with truths has scores of

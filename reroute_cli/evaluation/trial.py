@@ -170,7 +170,7 @@ def hold_trial(
             record = _kept(outcome, file)
             costs[outcome.ask].add(record, outcome.item)
             schedules[outcome.ask].note(record)
-            sheet.note(outcome.ask, outcome.item.without_data(), _said(record, outcome.item))
+            sheet.note(outcome.ask, outcome.item, _said(record, outcome.item))
             resumed += outcome.record is None
             answered += outcome.record is not None and outcome.record.error is None
             done()

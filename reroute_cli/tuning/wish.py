@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.errors import Failure, UsageError
-from reroute_cli.evaluation.score import Score, mean_of
+from reroute_cli.evaluation.score import Score, share_of
 from reroute_cli.evaluation.trial import Row
 
 METHODS = ("fastv", "pdrop", "nuwa")
 ACTIONS = ("prune", "reroute")
 ANSWERS, ANSWERS_FLOOR = 1500, 6000  # by default; a floor is several searches
 FEWEST_ANSWERS = 100
-RIGHT = replace(
-    mean_of("right", "all right", lambda _row: True, lambda found: float(found.right)), share=True
-)
+RIGHT = share_of("right", "all right", lambda _row: True)
 
 
 @dataclass(frozen=True)
