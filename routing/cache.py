@@ -10,10 +10,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from routing.errors import UnsupportedInputError
+from routing.errors import RoutingError, UnsupportedInputError, UnsupportedModelError
+from routing.host import part, versions, what_is_proven
 from routing.select import Rows
+
+try:
+    from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+except ImportError as missing:
+    raise UnsupportedModelError(
+        f"transformers' caches are not where they were under {versions()} ({missing}), so nothing can be "
+        f"routed; {what_is_proven()}"
+    ) from missing
+
+__all__ = ["Cache", "RoutedLayer", "check_cache", "install", "stored_rows"]
 
 _WHAT_WORKS = "use a fresh DynamicCache (the default) without offloading or quantisation"
 
@@ -117,19 +127,32 @@ def check_cache(cache: Any) -> None:
         raise UnsupportedInputError(f"a {type(cache).__name__} cannot be routed; {_WHAT_WORKS}")
     if getattr(cache, "offloading", False):
         raise UnsupportedInputError(f"an offloaded cache cannot be routed; {_WHAT_WORKS}")
-    for layer in cache.layers:
+    for layer in part(cache, "layers"):
         if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer, RoutedLayer):
             raise UnsupportedInputError(f"a cache of {type(layer).__name__} cannot be routed; {_WHAT_WORKS}")
+
+
+def stored_rows(layer: Any) -> int | None:
+    """Rows of keys in a cache layer: 0 while it is empty or missing, None for kinds that count otherwise."""
+    if layer is not None and type(layer) not in (DynamicLayer, RoutedLayer):
+        return None
+    keys = getattr(layer, "keys", None)
+    return 0 if keys is None or not keys.numel() else int(keys.shape[-2])
 
 
 def install(cache: DynamicCache, index: int, layer: RoutedLayer) -> None:
     """Put `layer` in place of layer `index` of a cache in which that layer is still empty.
 
     A sliding-window layer is replaced too: as long as the sequence fits its window it is an ordinary one, and
-    `update` refuses what does not fit.
+    `update` refuses what does not fit. Raises RoutingError where the cache does not take it.
     """
-    while len(cache.layers) <= index:
-        cache.layers.append(DynamicLayer())
-    layer.window = getattr(cache.layers[index], "sliding_window", None)
-    layer.is_sliding = layer.window is not None
-    cache.layers[index] = layer
+    cache.layers.extend(DynamicLayer() for _ in range(index + 1 - len(cache.layers)))
+    if index < len(cache.layers):
+        layer.window = getattr(cache.layers[index], "sliding_window", None)
+        layer.is_sliding = layer.window is not None
+        cache.layers[index] = layer
+    if index >= len(cache.layers) or cache.layers[index] is not layer:
+        raise RoutingError(
+            f"{type(cache).__name__}.layers does not hold what is put into it (layer {index}) under "
+            f"{versions()}, so the cache cannot be routed; {what_is_proven()}"
+        )

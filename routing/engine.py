@@ -13,22 +13,35 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from routing import vision
-from routing.cache import RoutedLayer, check_cache, install
-from routing.errors import RoutingError, ScheduleError, UnsupportedInputError
+from routing.cache import Cache, RoutedLayer, check_cache, install, stored_rows
+from routing.decisions import check_fit, decisions
+from routing.errors import RoutingError, UnsupportedInputError
 from routing.families import Location, locate
+from routing.host import (
+    BASE_ROLES,
+    HEAD_ROLES,
+    LAYER_ROLES,
+    Role,
+    bind,
+    cache_of,
+    check_layer,
+    hooks_of,
+    part,
+)
 from routing.layout import VisualLayout, build_layout
-from routing.prefill import Decision, Prefill
-from routing.schedule import Action, Pool, Schedule, VisionStage
+from routing.prefill import Context, Prefill
+from routing.proof import Proof, RoutedCache, check_in_place, check_keys_taken, check_mask_width, layer_of
+from routing.refusals import refuse_checkpointing, refuse_pictures, refuse_piece
+from routing.schedule import Schedule
 from routing.scoring import SCORERS, shares_keys
 from routing.select import column_mask
 from routing.trace import RouteTrace
-
-_PICTURES = ("pixel_values", "pixel_values_videos", "mm_encoder_outputs")
 
 
 @contextmanager
@@ -46,12 +59,12 @@ def route(model: Any, schedule: Schedule) -> Iterator[RouteTrace]:
     routed.
     """
     location = locate(model)
-    _check_fit(schedule, location)
-    session = _Session(location, schedule)
+    check_fit(schedule, location.info)
+    trace = RouteTrace()
     with ExitStack() as hooks:
         if schedule.entries:
-            session.attach(model, hooks)
-        yield session.trace
+            _Session(model, location, schedule, trace).attach(model, hooks)
+        yield trace
 
 
 class _Call(threading.local):
@@ -59,42 +72,56 @@ class _Call(threading.local):
 
     prompt: tuple[VisualLayout, Tensor] | None = None  # with its input_ids
     prefill: Prefill | None = None
+    proof: Proof | None = None  # of a prefill, or of decoding on a routed cache
+    entries: dict[int, RoutedLayer] = {}  # noqa: RUF012  # replaced at each call, never written to
     speculated: int = 0
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.prompt = self.prefill = self.proof = None
+        self.entries = {}
 
 
 class _Session:
     """What the hooks of one `route` share."""
 
-    def __init__(self, location: Location, schedule: Schedule) -> None:
-        self.location, self.schedule = location, schedule
-        self.trace = RouteTrace()
+    def __init__(self, model: Any, location: Location, schedule: Schedule, trace: RouteTrace) -> None:
+        self.location, self.schedule, self.trace = location, schedule, trace
         self.anchors: vision.VisionCollector | None = None
+        self.asked: frozenset[int] = frozenset()
         self.sharing: frozenset[int] = frozenset()
+        self.routed: WeakKeyDictionary[Any, RoutedCache] = WeakKeyDictionary()
         self.call = _Call()
+        self.base = bind(location.base, BASE_ROLES)
+        self.layer = [bind(layer, LAYER_ROLES) for layer in location.layers]
+        self.head = bind(model, HEAD_ROLES) if hasattr(model, "generate") else None
 
     def attach(self, model: Any, hooks: ExitStack) -> None:
         """Register every hook; `hooks` removes them."""
         base, layers = self.location.base, self.location.layers
-        if any(
-            isinstance(getattr(hook, "__self__", None), _Session) for hook in base._forward_pre_hooks.values()
-        ):
+        if any(isinstance(getattr(hook, "__self__", None), _Session) for hook in hooks_of(base)):
             raise RoutingError("this model is being routed already; leave the outer `with` first")
         add = partial(_add, hooks)
-        if model is not base:
+        if self.head is not None:
             add(model.register_forward_pre_hook(self._note_logits, with_kwargs=True))
         add(base.register_forward_pre_hook(self._begin, with_kwargs=True))
         add(base.register_forward_hook(self._end, always_call=True))
+        self.asked = frozenset(self._asked())
+        for index in self.asked:
+            check_layer(layers[index])
+        self.sharing = frozenset(index for index in self.asked if shares_keys(layers[index]))
         for index, layer in enumerate(layers):
             add(layer.register_forward_pre_hook(partial(self._enter, index), with_kwargs=True))
-        add(layers[-1].register_forward_hook(self._leave))
-        self.sharing = frozenset(index for index in self._asked() if shares_keys(layers[index]))
+            add(layer.register_forward_hook(partial(self._leave, index)))
+        for index in self.asked:
+            norm = layers[index].input_layernorm
+            add(norm.register_forward_pre_hook(partial(self._norm, index), with_kwargs=True))
         for index in self.sharing:
             add(layers[index].self_attn.k_proj.register_forward_pre_hook(self._spare_keys))
             add(layers[index].self_attn.k_proj.register_forward_hook(self._give_keys))
         if self.schedule.vision is not None:
-            self.anchors = vision.attach(
-                model, self.location.info.family, self.schedule.vision, self._anchor_count, hooks
-            )
+            family, stage = self.location.info.family, self.schedule.vision
+            self.anchors = vision.attach(model, family, stage, self._anchor_count, hooks)
 
     def _asked(self) -> set[int]:
         """Layers whose attention ranks tokens."""
@@ -103,67 +130,78 @@ class _Session:
         return {stage.layer if stage.scored_by is None else stage.scored_by for stage in self.schedule.stages}
 
     def _spare_keys(self, _k_proj: Any, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """A deciding layer is about to project its keys: none, if they are there already."""
+        """Skip the key projection of a layer whose keys were projected for the ranking."""
         prefill = self.call.prefill
         return (args[0][:, :0],) if prefill is not None and prefill.has_keys else None
 
     def _give_keys(self, _k_proj: Any, _args: tuple[Any, ...], output: Any) -> Any:
-        """It has: hand it those that are there."""
+        """Hand the layer the keys that were projected for the ranking, where there are any."""
         prefill = self.call.prefill
         return prefill.take_keys() if prefill is not None and prefill.has_keys else output
 
-    def _note_logits(self, _module: Any, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        wanted = kwargs.get("logits_to_keep", 0)
+    def _norm(self, index: int, _norm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The input norm of a ranking layer is about to run."""
+        if self.call.proof is not None:
+            self.call.proof.norms(index, next(iter((*args, *kwargs.values())), None))
+
+    def _note_logits(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        assert self.head is not None
+        wanted = self.head.read(Role.LOGITS_TO_KEEP, args, kwargs)
         self.call.speculated = max(0, wanted - 1) if isinstance(wanted, int) else 0
 
     def _begin(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Base model about to run: note the prompt if this is a prefill with visual tokens."""
-        self.call.prompt = self.call.prefill = None
+        self.call.forget()
         speculated, self.call.speculated = self.call.speculated, 0
-        cache, input_ids = kwargs.get("past_key_values"), args[0] if args else kwargs.get("input_ids")
+        cache, input_ids = (self.base.read(role, args, kwargs) for role in (Role.CACHE, Role.INPUT_IDS))
+        known = self._known(cache)
         if cache is not None and cache.get_seq_length() > 0:
-            _refuse_pictures(kwargs)
+            refuse_pictures(kwargs)
+            if known is not None:
+                self.call.entries = known.entries
+                self.call.proof = self._proof(cache, None, known.padded)
             return
         if input_ids is None:
             raise UnsupportedInputError(
                 "inputs_embeds without input_ids hides where the visual tokens are; pass input_ids"
             )
+        if cache is not None:
+            self.routed.pop(cache, None)  # it was reset
         visual_ids = torch.tensor(self.location.info.image_token_ids, device=input_ids.device)
         if torch.isin(input_ids, visual_ids).any():
             check_cache(cache)
-            _refuse_checkpointing(self.location.layers[0])
-            layout = build_layout(input_ids, kwargs.get("attention_mask"), visual_ids, speculated)
-            _refuse_piece(layout, kwargs)
+            refuse_checkpointing(self.location.layers[0])
+            mask = self.base.read(Role.ATTENTION_MASK, args, kwargs)
+            layout = build_layout(input_ids, mask, visual_ids, speculated)
+            refuse_piece(layout, mask, self.base.read(Role.POSITION_IDS, args, kwargs))
             self.call.prompt = layout, input_ids
+            self.call.proof = self._proof(cache, layout, layout.padded)
 
-    def _decisions(self, layout: VisualLayout) -> tuple[Decision, ...]:
-        """The schedule in token counts for these samples."""
-        counts = [self.schedule.counts(v, self.location.info.layers) for v in layout.visual_counts]
-        per_entry = list(zip(*counts, strict=True))
-        decisions, limit = [], layout.visual_counts
-        if self.schedule.vision is not None:
-            decisions.append(self._vision_decision(self.schedule.vision, layout))
-            per_entry = per_entry[1:]
-            if self.schedule.action is Action.PRUNE or self.schedule.pool is Pool.ANCHORS:
-                limit = decisions[0].counts  # every picture rounds by itself: maybe fewer than the ratio's
-        for stage, kept in zip(self.schedule.stages, per_entry, strict=True):
-            scored_by = stage.layer if stage.scored_by is None else stage.scored_by
-            decisions.append(Decision(stage.layer, scored_by, tuple(map(min, kept, limit))))
-        return tuple(decisions)
+    def _proof(self, cache: Any, layout: VisualLayout | None, padded: bool) -> Proof:
+        attention = self.location.attention
+        not_causal = attention == "eager" or self.location.family.bidirectional
+        return Proof(
+            layers=self.location.info.layers,
+            fixed=self.location.info.first_layer,
+            needs_mask=not_causal if layout is not None else not attention.startswith("flash"),
+            cache=cache,
+            layout=layout,
+            padded=padded,
+        )
 
-    def _vision_decision(self, stage: VisionStage, layout: VisualLayout) -> Decision:
-        assert self.anchors is not None
-        anchors = self.anchors.take(layout.visual_counts)
-        device = layout.visual.device
-        chosen = torch.zeros_like(layout.visual)
-        scores = torch.full(chosen.shape, -torch.inf, device=device)
-        for row, (columns, found) in enumerate(zip(layout.positions, anchors, strict=True)):
-            at = columns.to(device)
-            chosen[row, at[found.kept.to(device)]] = True
-            if found.scores is not None:
-                scores[row, at] = found.scores.to(device)
-        counts = tuple(len(found.kept) for found in anchors)
-        return Decision(stage.layer, stage.layer, counts, chosen, scores)
+    def _known(self, cache: Any) -> RoutedCache | None:
+        """What routing left in a cache, None for others; RoutingError where some of it is gone."""
+        if not isinstance(cache, Cache):
+            return None
+        known = self.routed.get(cache)
+        if known is None:  # routed elsewhere, or a copy
+            entries = {
+                i: layer for i, layer in enumerate(part(cache, "layers")) if isinstance(layer, RoutedLayer)
+            }
+            return RoutedCache(entries) if entries else None
+        for index, entry in known.entries.items():
+            check_in_place(cache, index, entry)
+        return known
 
     def _anchor_count(self, visual: int) -> int:
         """Anchors of a picture of `visual` tokens."""
@@ -173,120 +211,88 @@ class _Session:
         self, index: int, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """A decoder layer is about to run."""
-        cache = kwargs.get("past_key_values")
+        names, proof = self.layer[index], self.call.proof
+        hidden, mask, cache = (
+            names.read(role, args, kwargs) for role in (Role.HIDDEN_STATES, Role.ATTENTION_MASK, Role.CACHE)
+        )
+        if proof is None:
+            return None
+        proof.enters(index, hidden, mask, cache, kwargs)
         if self.call.prompt is None:
+            proof.runs_on(hidden, stored_rows(layer_of(cache, index)))
             return self._continue(index, args, kwargs, cache)
+        rotary = names.read(Role.POSITION_EMBEDDINGS, args, kwargs)
+        proof.check_rotary(index, rotary)
         if self.call.prefill is None:  # only now have the pictures been encoded
             layout, input_ids = self.call.prompt
-            self.call.prefill = Prefill(
-                self.schedule, self._decisions(layout), layout, input_ids, self.sharing
-            )
-        hidden, rest = (args[0], args[1:]) if args else (kwargs["hidden_states"], ())
-        kwargs = {name: value for name, value in kwargs.items() if name != "hidden_states"}
-        hidden, kwargs = self.call.prefill.enter(index, layer, hidden, kwargs)
-        rows = self.call.prefill.rows
-        if rows is not None:
-            if self.location.attention.startswith("flash"):
-                kwargs["position_ids"] = None  # ids with gaps would be read as packed sequences
+            found = decisions(self.schedule, self.location.info.layers, layout, self.anchors)
+            self.call.prefill = Prefill(self.schedule, found, layout, input_ids, self.sharing)
+        prefill = self.call.prefill
+        whole = Context(rotary, names.read(Role.POSITION_IDS, args, kwargs), mask)
+        hidden, context = prefill.enter(index, layer, hidden, whole)
+        proof.runs_on(hidden, 0)
+        if prefill.rows is not None:
             if cache is not None:
                 check_cache(cache)
-                install(cache, index, RoutedLayer(rows, self.call.prefill.layout.speculated))
-        return (hidden, *rest), kwargs
+                self.call.entries[index] = RoutedLayer(prefill.rows, prefill.layout.speculated)
+                install(cache, index, self.call.entries[index])
+            # under flash attention ids with gaps would be read as packed sequences
+            ids = None if self.location.attention.startswith("flash") else context.position_ids
+            args, kwargs = names.write(Role.POSITION_EMBEDDINGS, context.rotary, args, kwargs)
+            args, kwargs = names.write(Role.POSITION_IDS, ids, args, kwargs)
+            args, kwargs = names.write(Role.ATTENTION_MASK, context.mask, args, kwargs)
+        return names.write(Role.HIDDEN_STATES, hidden, args, kwargs)
 
     def _continue(
         self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any], cache: Any
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Decoding, or a later turn: give a layer the mask of what it has stored."""
-        if cache is None or index >= len(cache.layers) or not isinstance(cache.layers[index], RoutedLayer):
+        stored, names = self.call.entries.get(index), self.layer[index]
+        mask = names.read(Role.ATTENTION_MASK, args, kwargs)
+        if stored is None or (mask is None and not stored.ragged):
             return None
-        stored, mask = cache.layers[index], kwargs.get("attention_mask")
-        if not stored.get_seq_length() or (mask is None and not stored.ragged):
-            return None
-        new = (args[0] if args else kwargs["hidden_states"]).shape[1]
+        new = names.read(Role.HIDDEN_STATES, args, kwargs).shape[1]
+        check_mask_width(index, mask, stored.get_seq_length() + new)
         columns = stored.stored_columns(new)
         if mask is None and self.location.attention.startswith("flash"):
             mask = (columns >= 0).long()
         else:
             mask = column_mask(mask, columns, new)
-        return args, {**kwargs, "attention_mask": mask}
+        return names.write(Role.ATTENTION_MASK, mask, args, kwargs)
 
-    def _leave(self, _layer: Any, _args: tuple[Any, ...], output: Any) -> Any:
-        """The last decoder layer has run: back to full length."""
-        if self.call.prefill is None:
+    def _leave(self, index: int, _layer: Any, _args: tuple[Any, ...], output: Any) -> Any:
+        """A decoder layer has run; behind the last one, a prefill is brought back to full length."""
+        prefill, proof = self.call.prefill, self.call.proof
+        if proof is None:
+            return output
+        watched = prefill is not None and index in self.asked
+        proof.leaves(index, output, self.call.entries.get(index), watched)
+        if prefill is None:
+            return output
+        check_keys_taken(index, prefill.has_keys)
+        if index + 1 < self.location.info.layers:
             return output
         if isinstance(output, tuple):
-            return (self.call.prefill.leave(output[0]), *output[1:])
-        return self.call.prefill.leave(output)
+            return (prefill.leave(output[0]), *output[1:])
+        return prefill.leave(output)
 
     def _end(self, _module: Any, _args: tuple[Any, ...], output: Any) -> None:
         """The base model has run, or raised: record the prefill and forget its state."""
-        prompt, prefill = self.call.prompt, self.call.prefill
-        self.call.prompt = self.call.prefill = None
-        if prompt is None or output is None:
+        call = self.call
+        prefill, proof, entries = call.prefill, call.proof, call.entries
+        routed = call.prompt is not None
+        call.forget()
+        if proof is None or output is None:
             return
-        if prefill is None or not prefill.finished:
-            raise RoutingError("the model ran without passing through the layers of its schedule")
+        proof.ends(None if isinstance(output, tuple) else cache_of(output))
+        if not routed:
+            return
+        assert prefill is not None
+        assert prefill.finished
+        if proof.cache is not None:
+            self.routed[proof.cache] = RoutedCache(entries, proof.padded)
         self.trace._add(prefill.trace())
 
 
 def _add(hooks: ExitStack, handle: Any) -> None:
     hooks.callback(handle.remove)
-
-
-def _refuse_pictures(kwargs: dict[str, Any]) -> None:
-    """Refuse pictures that arrive on a used cache."""
-    given = [kwargs.get(name) for name in _PICTURES]
-    if any(isinstance(value, Tensor) or value for value in given):
-        raise UnsupportedInputError(
-            "new pictures on a used cache (a later turn, or prefill_chunk_size) cannot be routed; "
-            "give the whole conversation as one prompt on a fresh cache"
-        )
-
-
-def _refuse_checkpointing(layer: Any) -> None:
-    """Refuse gradient checkpointing, which runs layers again when the prefill is long over."""
-    if layer.training and torch.is_grad_enabled() and getattr(layer, "gradient_checkpointing", False):
-        raise UnsupportedInputError(
-            "a routed prefill can't be recomputed layer by layer: call model.gradient_checkpointing_disable()"
-        )
-
-
-def _refuse_piece(layout: VisualLayout, kwargs: dict[str, Any]) -> None:
-    """Refuse the first piece of a chunked prefill, whose last token is not the prompt's.
-
-    It stops within or behind the pictures, or its mask or positions are the left part of longer ones.
-    """
-    if (
-        not layout.ends_in_text
-        or _is_left_part(kwargs.get("attention_mask"))
-        or _is_left_part(kwargs.get("position_ids"))
-    ):
-        raise UnsupportedInputError(
-            "a prompt must be whole and end in text after its last picture, and this looks like a piece of a "
-            "chunked prefill: set prefill_chunk_size to None (or clone() a mask that you cut yourself)"
-        )
-
-
-def _is_left_part(columns: Tensor | None) -> bool:
-    """Whether (..., B, L) is a view of the first L columns of something longer."""
-    if columns is None or columns.ndim < 2:
-        return False
-    return columns.storage_offset() == 0 and columns.stride(-2) > columns.shape[-1]
-
-
-def _check_fit(schedule: Schedule, location: Location) -> None:
-    """Raise ScheduleError unless the schedule fits the model's depth and first routable layer."""
-    info = location.info
-    if not isinstance(schedule, Schedule):
-        raise ScheduleError(f"the schedule must be a routing.Schedule, got {schedule!r}")
-    if schedule.scorer not in SCORERS:
-        raise ScheduleError(f"scorer must be one of {', '.join(SCORERS)}, got {schedule.scorer!r}")
-    schedule.counts(1, info.layers)
-    asked = [layer for layer, _ in schedule.entries] + [
-        stage.scored_by for stage in schedule.stages if stage.scored_by is not None
-    ]
-    if asked and min(asked) < info.first_layer:
-        raise ScheduleError(
-            f"layer {min(asked)} cannot decide: {info.family} adds vision features after layers "
-            f"0..{info.first_layer - 1}, so the first decision is at layer {info.first_layer} or later"
-        )

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from routing.decisions import Decision
 from routing.layout import VisualLayout
 from routing.schedule import Action, Pool, Schedule
 from routing.scoring import SCORERS, Scoring, first_keys, random_scores
@@ -23,17 +24,16 @@ from routing.trace import PrefillTrace, StageTrace
 
 
 @dataclass(frozen=True)
-class Decision:
-    """A stage with its token counts: after it, sample b keeps counts[b] visual tokens.
+class Context:
+    """What a decoder layer is told beside its hidden states, for S rows.
 
-    chosen, scores: (B, L) bool and float32 when the choice was made outside the decoder (the vision stage).
+    rotary: cos and sin, (B | 1, S, r). position_ids: (B | 1, S) or None. mask: None (causal), (B, S) padding
+    or (B | 1, 1, S, S).
     """
 
-    layer: int
-    scored_by: int
-    counts: tuple[int, ...]
-    chosen: Tensor | None = None
-    scores: Tensor | None = None
+    rotary: tuple[Tensor, Tensor]
+    position_ids: Tensor | None
+    mask: Tensor | None
 
 
 class Prefill:
@@ -80,21 +80,19 @@ class Prefill:
         """What has happened so far."""
         return PrefillTrace(tuple(self._stages), self.layout.visual_counts, self.layout.prompt_counts)
 
-    def enter(
-        self, index: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]
-    ) -> tuple[Tensor, dict[str, Any]]:
-        """The input of decoder layer `index`: hidden (B, W, d), and its keyword arguments for those rows.
+    def enter(self, index: int, layer: Any, hidden: Tensor, context: Context) -> tuple[Tensor, Context]:
+        """The input of decoder layer `index`: hidden (B, W, d), and its context for those rows.
 
-        kwargs are the framework's own, for the full sequence, at every layer.
+        context is the framework's own, for the full sequence, at every layer.
         """
         self._keys = None
         for number, decision in enumerate(self._decisions):
             if decision.scored_by == index and decision.layer > index:
-                self._ranked[number] = self._score(number, layer, hidden, kwargs)
+                self._ranked[number] = self._score(number, layer, hidden, context)
             if decision.layer == index:
-                hidden = self._decide(number, layer, hidden, kwargs)
+                hidden = self._decide(number, layer, hidden, context)
         self._merged = None
-        return hidden, kwargs if self._rows is None else self._narrow(kwargs)
+        return hidden, context if self._rows is None else self._narrow(context)
 
     @property
     def has_keys(self) -> bool:
@@ -118,9 +116,9 @@ class Prefill:
             return scatter(hidden.new_zeros(shape), self._rows, hidden, in_place=not torch.is_grad_enabled())
         return self._restored(hidden)
 
-    def _decide(self, number: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
+    def _decide(self, number: int, layer: Any, hidden: Tensor, context: Context) -> Tensor:
         decision = self._decisions[number]
-        keep, ranked = self._choose(number, layer, hidden, kwargs)
+        keep, ranked = self._choose(number, layer, hidden, context)
         before = self._kept if self._stages else None
         self._stages.append(StageTrace(decision.layer, keep, before, ranked, self.layout))
         if keep is not self._kept:
@@ -129,7 +127,7 @@ class Prefill:
         return hidden
 
     def _choose(
-        self, number: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]
+        self, number: int, layer: Any, hidden: Tensor, context: Context
     ) -> tuple[Tensor, Tensor | None]:
         """The kept columns (B, L) of a decision, and the scores (B, L) if any were needed.
 
@@ -143,7 +141,7 @@ class Prefill:
             return self._kept, None
         if decision.chosen is not None:
             return decision.chosen, decision.scores
-        ranked = self._score(number, layer, hidden, kwargs) if ranked is None else ranked
+        ranked = self._score(number, layer, hidden, context) if ranked is None else ranked
         ranked = ranked.masked_fill(~candidates, -torch.inf)
         return top_k(ranked, candidates, decision.counts), ranked
 
@@ -184,15 +182,15 @@ class Prefill:
             self._merged, self._ours = hidden, not torch.is_grad_enabled()
         return self._full
 
-    def _score(self, number: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
+    def _score(self, number: int, layer: Any, hidden: Tensor, context: Context) -> Tensor:
         """(B, L) float32 scores of decision `number`, by `layer` on its input."""
         if self._scoring is None:
             return self._random(number, hidden.device)
         rows, own = self._rows, self._own_width(self._decisions[number])
         if rows is None or self._schedule.action is Action.REROUTE:
-            return self._ask(layer, self._restored(hidden), own, self.layout.query, kwargs)
+            return self._ask(layer, self._restored(hidden), own, self.layout.query, context)
         query = torch.full_like(self.layout.query, rows.width - 1 - self.layout.speculated)
-        return spread(rows, self._ask(layer, hidden, own, query, self._narrow(kwargs)), -torch.inf)
+        return spread(rows, self._ask(layer, hidden, own, query, self._narrow(context)), -torch.inf)
 
     def _own_width(self, decision: Decision) -> int:
         """Rows on which the layer that scores a decision itself will run; 0 if it takes over no keys."""
@@ -202,14 +200,15 @@ class Prefill:
             return max(map(sum, zip(self.layout.text_counts, decision.counts, strict=True)))
         return self.layout.length if self._rows is None else self._rows.width
 
-    def _ask(self, layer: Any, hidden: Tensor, own: int, query: Tensor, kwargs: dict[str, Any]) -> Tensor:
+    def _ask(self, layer: Any, hidden: Tensor, own: int, query: Tensor, context: Context) -> Tensor:
         assert self._scoring is not None
         normed = layer.input_layernorm(hidden)
         known = None if self._keys is None else self._keys.flatten(0, 1)
         if known is None and own:
             known = first_keys(layer.self_attn.k_proj, normed, own)
-        rotary, ids = kwargs["position_embeddings"], kwargs.get("position_ids")
-        scores, keys = self._scoring(layer, normed, known, query, rotary, ids, kwargs.get("attention_mask"))
+        scores, keys = self._scoring(
+            layer, normed, known, query, context.rotary, context.position_ids, context.mask
+        )
         self._keys = keys if own else None
         ranked: Tensor = scores
         return ranked
@@ -226,17 +225,15 @@ class Prefill:
         ids, real = self._input_ids.cpu(), (self.layout.visual | self.layout.text).cpu()
         return [row[here].tolist() for row, here in zip(ids, real, strict=True)]
 
-    def _narrow(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The framework's full-length arguments, for the rows of now; gathered once a stage."""
+    def _narrow(self, context: Context) -> Context:
+        """The framework's full-length context, for the rows of now; gathered once a stage."""
         assert self._rows is not None
-        rows, narrowed = self._rows, dict(kwargs)
-        cos, sin = kwargs["position_embeddings"]
-        narrowed["position_embeddings"] = (self._once(cos, self._gathered), self._once(sin, self._gathered))
-        if kwargs.get("position_ids") is not None:
-            narrowed["position_ids"] = self._once(kwargs["position_ids"], self._gathered)
-        mask = kwargs.get("attention_mask")
-        narrowed["attention_mask"] = self._once(mask, lambda full: square_mask(full, rows))
-        return narrowed
+        rows, ids, (cos, sin) = self._rows, context.position_ids, context.rotary
+        return Context(
+            rotary=(self._once(cos, self._gathered), self._once(sin, self._gathered)),
+            position_ids=None if ids is None else self._once(ids, self._gathered),
+            mask=self._once(context.mask, lambda full: square_mask(full, rows)),
+        )
 
     def _gathered(self, full: Tensor) -> Tensor:
         assert self._rows is not None

@@ -7,13 +7,15 @@ own norm, projections and rotary embedding, O(L * d), never an L x L matrix. Kno
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from routing.errors import RoutingError
+from routing.host import LENGTH_SCALE, LENGTH_SCALE_SETTING, ROTATE, beside, hooks_of, scales_by_position
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def shares_keys(layer: Any) -> bool:
     """
     k_proj = layer.self_attn.k_proj
     plain = type(k_proj).forward is nn.Linear.forward and "forward" not in vars(k_proj)
-    return plain and not k_proj._forward_pre_hooks and not k_proj._forward_hooks
+    return plain and not hooks_of(k_proj)
 
 
 def first_keys(k_proj: Any, normed: Tensor, rows: int) -> Tensor:
@@ -135,14 +137,14 @@ def _rotated(
     position_ids: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Rotated queries of `rows`, grouped by key head (B, H_kv, g * R, D), and all keys (B, H_kv, S, D)."""
-    rotate = sys.modules[type(attention).__module__].apply_rotary_pos_emb
+    rotate = beside(attention, ROTATE)
     cos, sin = rotary
     keys = _heads(attention, keys, "k")
     keys = rotate(keys[:, :0], keys, cos, sin)[1]
     queries = _heads(attention, attention.q_proj(_pick(normed, rows)), "q")
     queries = rotate(queries, queries[:, :0], _pick(cos, rows), _pick(sin, rows))[0]
-    if position_ids is not None:
-        queries = queries * _length_scale(attention, _pick(position_ids, rows)).to(queries.dtype)
+    if scales_by_position(attention):
+        queries = queries * _length_scale(attention, position_ids, rows).to(queries.dtype)
     return queries.unflatten(1, (keys.shape[1], -1)).flatten(2, 3), keys
 
 
@@ -154,16 +156,15 @@ def _heads(attention: Any, projected: Tensor, which: str) -> Tensor:
     return heads.transpose(1, 2)
 
 
-def _length_scale(attention: Any, positions: Tensor) -> Tensor:
-    """Ministral 3 sharpens queries by position (B, 1, R, 1); 1 for every other decoder."""
-    scale = getattr(sys.modules[type(attention).__module__], "get_llama_4_attn_scale", None)
-    if scale is None:
-        return torch.ones((), device=positions.device)
+def _length_scale(attention: Any, position_ids: Tensor | None, rows: Tensor) -> Tensor:
+    """What queries at `rows` are multiplied with (B, 1, R, 1), where a decoder sharpens them by position."""
+    if position_ids is None:
+        raise RoutingError(f"{type(attention).__name__} scales queries by position, and got no position ids")
     rope = attention.config.rope_parameters
-    found: Tensor = scale(
-        positions, rope.get("llama_4_scaling_beta"), rope.get("original_max_position_embeddings")
+    scale: Tensor = beside(attention, LENGTH_SCALE)(
+        _pick(position_ids, rows), rope[LENGTH_SCALE_SETTING], rope["original_max_position_embeddings"]
     )
-    return found
+    return scale
 
 
 def _pick(full: Tensor, rows: Tensor) -> Tensor:

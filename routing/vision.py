@@ -16,7 +16,6 @@ the first sample was reduced; every block was made to keep its whole attention (
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -29,6 +28,15 @@ from torch.utils.hooks import RemovableHandle
 from routing.aggregate import Grid, attention_received, cls_attention, window_order
 from routing.anchors import RADIUS, VisionCollector
 from routing.errors import ScheduleError, UnsupportedInputError, UnsupportedModelError
+from routing.host import (
+    MERGED_BLOCK_PARTS,
+    MERGED_TOWER_PARTS,
+    PATCH_TOWER_PARTS,
+    VISION_ROTATE,
+    beside,
+    given,
+    part,
+)
 from routing.schedule import VisionStage
 
 __all__ = ["TOWERS", "VisionCollector", "attach"]
@@ -106,13 +114,18 @@ class _PatchTower(_Tower):
 
     def __init__(self, base: Any, scorer: str, collector: VisionCollector) -> None:
         super().__init__(collector)
-        self._tower, self._projector, self._scorer = base.vision_tower, base.multi_modal_projector, scorer
+        self._tower, self._projector = part(base, "vision_tower"), part(base, "multi_modal_projector")
+        self._scorer = scorer
         self._class_tokens = _class_tokens(base.config)
         if scorer == "cls" and not self._class_tokens:
             raise UnsupportedModelError(_NO_CLS)
-        layers = self._tower.encoder.layers
-        self._attention = layers[_scored_layer(base.config.vision_feature_layer, len(layers))].self_attn
+        layers = part(self._tower, "encoder.layers")
+        scored = layers[_scored_layer(base.config.vision_feature_layer, len(layers))]
+        for path in PATCH_TOWER_PARTS:
+            part(scored, path)
+        self._attention = scored.self_attn
         self._compared = layers[max(1, round(PATCH_STATES * len(layers))) - 1 :]
+        self._patch_size = part(self._tower, "config.patch_size")
         self._grid: Grid = (0, 0)
 
     def register(self) -> list[RemovableHandle]:
@@ -126,7 +139,7 @@ class _PatchTower(_Tower):
         ]
 
     def _start(self, _tower: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        pixels, patch = args[0] if args else kwargs["pixel_values"], self._tower.config.patch_size
+        pixels, patch = args[0] if args else given(kwargs, "pixel_values", self._tower), self._patch_size
         self._grid = (pixels.shape[-2] // patch, pixels.shape[-1] // patch)
         self.begin()
 
@@ -141,8 +154,9 @@ class _PatchTower(_Tower):
 
     def _reduce(self, features: Tensor) -> Tensor:
         """(B, P, d) patches of B pictures, with the anchors aggregated."""
-        states = self.caught["states"][:, self._class_tokens :]
-        pictures = zip(features, states, self.caught["query"], self.caught["key"], strict=True)
+        states = given(self.caught, "states", self._tower)[:, self._class_tokens :]
+        query, key = (given(self.caught, name, self._attention) for name in ("query", "key"))
+        pictures = zip(features, states, query, key, strict=True)
         return torch.stack([self._reduce_one(*picture) for picture in pictures])
 
     def _reduce_one(self, features: Tensor, states: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -168,8 +182,16 @@ class _MergedTower(_Tower):
         super().__init__(collector)
         if scorer == "cls":
             raise UnsupportedModelError(_NO_CLS)
-        self._tower = base.visual
-        blocks = self._tower.blocks
+        self._tower = part(base, "visual")
+        for path in MERGED_TOWER_PARTS:
+            part(self._tower, path)
+        blocks = part(self._tower, "blocks")
+        for path in MERGED_BLOCK_PARTS:
+            part(blocks[-1], path)
+        self._rotate = beside(blocks[-1].attn, VISION_ROTATE)
+        self._windowed = getattr(self._tower.config, "window_size", None) is not None
+        if self._windowed:
+            part(self._tower, "window_size")
         first, last = (min(round(part * len(blocks)), len(blocks) - 1) for part in MERGED_STATES)
         self._attention, self._compared = blocks[-1].attn, blocks[first : last + 1]
         self._layout: dict[str, Any] = {}
@@ -186,7 +208,7 @@ class _MergedTower(_Tower):
         ]
 
     def _start(self, _tower: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        shapes = (args[1] if len(args) > 1 else kwargs["grid_thw"]).tolist()
+        shapes = (args[1] if len(args) > 1 else given(kwargs, "grid_thw", self._tower)).tolist()
         if any(frames != 1 for frames, _, _ in shapes):
             raise UnsupportedInputError("the vision stage (Nuwa) reduces pictures, not videos")
         merge = self._tower.spatial_merge_size
@@ -200,14 +222,15 @@ class _MergedTower(_Tower):
         self.caught["qkv"] = output.detach().view(len(output), 3, self._attention.num_heads, -1)
 
     def _finish(self, _tower: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
-        output.pooler_output = self.reduced(lambda: self._reduce(output.pooler_output))
+        features = part(output, "pooler_output")
+        output.pooler_output = self.reduced(lambda: self._reduce(features))
         self._layout = {}
         return output
 
     def _reduce(self, features: Tensor) -> Tensor:
         """(sum of V, d) features of all pictures, in raster order, with the anchors aggregated."""
         scores, similarity = self._scores(), self._similarity(features.dtype)
-        if hasattr(self._tower, "window_size"):
+        if self._windowed:
             raster = self._window_order().argsort()
             scores, similarity = scores[raster], similarity[raster]
         sizes = [height * width for height, width in self._grids]
@@ -217,10 +240,9 @@ class _MergedTower(_Tower):
     @torch.no_grad()
     def _scores(self) -> Tensor:
         """(sum of V,) attention received in the last block, mean over each merge group, in tower order."""
-        query, key, _ = self.caught["qkv"].unbind(1)
-        rotate = sys.modules[type(self._attention).__module__].apply_rotary_pos_emb_vision
-        query, key = rotate(query, key, *self._layout["position_embeddings"])
-        sizes = self._layout["cu_seqlens"].diff().tolist()
+        query, key, _ = given(self.caught, "qkv", self._attention).unbind(1)
+        query, key = self._rotate(query, key, *given(self._layout, "position_embeddings", self._attention))
+        sizes = given(self._layout, "cu_seqlens", self._attention).diff().tolist()
         segments = zip(torch.split(query, sizes), torch.split(key, sizes), strict=True)
         received = torch.cat([attention_received(q, k, self._attention.scaling) for q, k in segments])
         return received.view(-1, self._tower.spatial_merge_size**2).mean(dim=-1)
@@ -228,7 +250,7 @@ class _MergedTower(_Tower):
     @torch.no_grad()
     def _similarity(self, dtype: torch.dtype) -> Tensor:
         """(sum of V, d) mean hidden state of the compared blocks through the merger, in tower order."""
-        mean = self.caught["states"] / len(self._compared)
+        mean = given(self.caught, "states", self._tower) / len(self._compared)
         merged: Tensor = self._tower.merger(mean.to(dtype))
         return merged
 

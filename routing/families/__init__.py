@@ -24,6 +24,7 @@ from routing.families import (
     qwen3_vl,
 )
 from routing.families.family import Family
+from routing.host import part
 
 FAMILIES: dict[str, Family] = {
     "llava": llava.FAMILY,
@@ -132,7 +133,7 @@ def locate(model: Any) -> Location:
         raise UnsupportedModelError(
             f"the model is spread over {', '.join(sorted(devices))}; load it on one device to route it"
         )
-    attention = str(decoder.config._attn_implementation)
+    attention = str(part(decoder, "config._attn_implementation"))
     if attention == "flex_attention":
         raise UnsupportedModelError("flex_attention cannot be routed; load the model with sdpa or eager")
     if attention.startswith("flash") and decoder.config.model_type == "ministral3":

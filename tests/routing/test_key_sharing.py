@@ -139,19 +139,3 @@ def test_an_interrupted_layer_leaves_no_keys_behind(action):
     assert kept == expected.kept()
     assert ran.tokens == expected.tokens
     assert torch.equal(ran.logits, expected.logits)
-
-
-@pytest.mark.parametrize("action", ACTIONS)
-def test_keys_that_a_layer_does_not_ask_for_go_nowhere(action):
-    """A deciding layer that is skipped leaves its keys; the next decision ranks by keys of its own."""
-    subject, shared = fresh("llava"), fresh("llava")
-    for each in (subject, shared):
-        decoder(each.model).layers[2].forward = lambda hidden, **_: hidden
-    for layer in decoder(subject.model).layers:
-        layer.self_attn.k_proj.__class__ = _Adapted
-    kept = []
-    for each in (subject, shared):
-        with routing.route(each.model, plan(HALF_THEN_QUARTER, action)) as trace, torch.no_grad():
-            each.model(**each.inputs(ONE), use_cache=False)
-        kept.append([stage.kept[0].tolist() for stage in trace.stages])
-    assert kept[0] == kept[1]

@@ -1,0 +1,156 @@
+"""The engine watching itself: does the model do with the routed tokens what routing rests on?
+
+One `Proof` follows one pass of the base model, layer by layer, and raises RoutingError (versions, layer,
+expected, found) where the framework departs from it: a layer that is skipped, runs twice or runs on
+something else, a mask or rotary embedding that never arrives, a cache that is replaced, copied or left empty.
+It compares identities and shapes only: no kernel is launched and nothing waits for the device. Registers no
+hooks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from routing.cache import Cache, RoutedLayer, stored_rows
+from routing.errors import RoutingError
+from routing.host import part, versions, what_is_proven
+from routing.layout import VisualLayout
+
+
+@dataclass(frozen=True)
+class RoutedCache:
+    """What a routed prefill left in one cache: its layers by index, and whether its prompt was padded."""
+
+    entries: dict[int, RoutedLayer] = field(default_factory=dict)
+    padded: bool = False
+
+
+@dataclass
+class Proof:
+    """Follows one pass through `layers` decoder layers.
+
+    fixed: from this layer on, a layer's input must be the very output of the layer before (models that inject
+    vision features into earlier layers make new tensors there). needs_mask: the attention implementation is
+    not causal without a mask. cache: the one given to the base model, None if the model makes its own.
+    layout: of the prompt; None while decoding.
+    """
+
+    layers: int
+    fixed: int
+    needs_mask: bool
+    cache: Any = None
+    layout: VisualLayout | None = None
+    padded: bool = False
+    _next: int = 0
+    _output: Any = None  # of the layer before
+    _given: Any = None  # what the layer under way was given
+    _stored: int | None = 0  # with so many rows in its cache
+    _normed: bool = False  # and has normed
+
+    def enters(self, index: int, hidden: Tensor, mask: Any, cache: Any, kwargs: dict[str, Any]) -> None:
+        """Layer `index` is about to run: in turn, on the states and the cache of the layer before."""
+        if index != self._next:
+            _fail(index, f"layer {self._next} to run", f"layer {index}")
+        if index > self.fixed and hidden is not self._output:
+            _fail(index, "the output of the layer before as its input", "other hidden states")
+        self._next, self._output = index + 1, None
+        stray = [n for n, value in kwargs.items() if isinstance(value, Cache) and value is not cache]
+        if stray:
+            _fail(index, "one cache", f"another in {stray[0]!r}")
+        if self.cache is None:
+            self.cache = cache
+        if cache is not self.cache:
+            _fail(index, f"the cache of the pass ({type(self.cache).__name__})", type(cache).__name__)
+        self._check_mask(index, hidden, mask)
+
+    def _check_mask(self, index: int, hidden: Tensor, mask: Any) -> None:
+        several = hidden.shape[1] > 1
+        if mask is None and (self.padded or (self.needs_mask and several)):
+            _fail(index, "an attention mask", "none")
+        if mask is not None and self.layout is not None and mask.shape[-1] != self.layout.length:
+            _fail(index, f"an attention mask of width {self.layout.length}", f"one of {mask.shape[-1]}")
+
+    def check_rotary(self, index: int, rotary: Any) -> None:
+        """A prefill's layer needs cos and sin for every column of the prompt."""
+        assert self.layout is not None
+        widths = [part.shape[-2] for part in rotary or () if isinstance(part, Tensor)]
+        if widths != [self.layout.length] * 2:
+            expected = f"position embeddings (cos, sin) for {self.layout.length} positions"
+            _fail(index, expected, f"{widths or None}")
+
+    def runs_on(self, hidden: Tensor, stored: int | None) -> None:
+        """The layer under way got `hidden` (B, W, d), when its cache held `stored` rows (None: not told)."""
+        self._given, self._stored, self._normed = hidden, stored, False
+
+    def norms(self, index: int, hidden: Any) -> None:
+        """The input norm of a ranking layer runs: the ranking used what the layer itself uses."""
+        if self._given is None:  # for the ranking
+            return
+        if self._normed or hidden is not self._given:
+            _fail(index, "its input norm to run once, on its own input", "another input")
+        self._normed = True
+
+    def leaves(self, index: int, output: Any, entry: RoutedLayer | None, watched: bool) -> None:
+        """Layer `index` has run: on the rows that it was given, each of them stored once.
+
+        entry: what routing put into the cache for it. watched: `norms` is told of its input norm.
+        """
+        given, self._given = self._given, None
+        self._output = output[0] if isinstance(output, tuple) else output
+        if given is None or getattr(self._output, "shape", None) != given.shape:
+            _fail(index, f"an output of shape {_shape(given)}", f"{_shape(self._output)}")
+        if watched and not self._normed:
+            _fail(index, "its input norm to run on its own input", "none that ran")
+        if self.cache is None:
+            return
+        if entry is not None:
+            check_in_place(self.cache, index, entry)
+        stored = stored_rows(layer_of(self.cache, index))
+        if stored is not None and self._stored is not None and stored != self._stored + given.shape[1]:
+            _fail(index, f"{self._stored + given.shape[1]} rows in the cache", f"{stored}")
+
+    def ends(self, output_cache: Any) -> None:
+        """The pass is over: every layer has run, and the model hands out the cache that they filled."""
+        if self._next != self.layers:
+            _fail(self._next, f"{self.layers} layers to run", f"{self._next}")
+        if output_cache is not None and output_cache is not self.cache:
+            _fail(self.layers - 1, "the cache that the layers filled in the output", "another one")
+
+
+def layer_of(cache: Any, index: int) -> Any:
+    """Layer `index` of a cache, None where it has none yet."""
+    layers = () if cache is None else part(cache, "layers")
+    return layers[index] if index < len(layers) else None
+
+
+def check_in_place(cache: Any, index: int, entry: Any) -> None:
+    """Raise RoutingError unless layer `index` of `cache` is `entry` itself."""
+    found = layer_of(cache, index)
+    if found is not entry:
+        _fail(index, f"its {type(entry).__name__} in the cache", f"{type(found).__name__} in its place")
+
+
+def check_mask_width(index: int, mask: Any, width: int) -> None:
+    """Raise RoutingError unless a mask over a routed cache has one column for each of `width` tokens."""
+    if mask is not None and mask.shape[-1] != width:
+        _fail(index, f"an attention mask of width {width}", f"one of {mask.shape[-1]}")
+
+
+def check_keys_taken(index: int, waiting: bool) -> None:
+    """Raise RoutingError where a ranking layer ran without asking for its keys."""
+    if waiting:
+        _fail(index, "its key projection to run", "none that ran")
+
+
+def _shape(value: Any) -> Any:
+    return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+
+
+def _fail(layer: int, expected: str, found: str) -> None:
+    raise RoutingError(
+        f"the model did not run as routing needs it ({versions()}): at decoder layer {layer}, expected "
+        f"{expected}, found {found}; {what_is_proven()}"
+    )

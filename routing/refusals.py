@@ -1,0 +1,54 @@
+"""Calls of a supported model under which a prompt cannot be routed, each refused with what to do instead.
+
+Knows what callers pass to a model. Knows no schedule, no hooks and no cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from routing.errors import UnsupportedInputError
+from routing.layout import VisualLayout
+
+PICTURES = ("pixel_values", "pixel_values_videos", "mm_encoder_outputs")
+
+
+def refuse_pictures(kwargs: dict[str, Any]) -> None:
+    """Refuse pictures that arrive on a used cache."""
+    given = [kwargs.get(name) for name in PICTURES]
+    if any(isinstance(value, Tensor) or value for value in given):
+        raise UnsupportedInputError(
+            "new pictures on a used cache (a later turn, or prefill_chunk_size) cannot be routed; "
+            "give the whole conversation as one prompt on a fresh cache"
+        )
+
+
+def refuse_checkpointing(layer: Any) -> None:
+    """Refuse gradient checkpointing, which runs layers again when the prefill is long over."""
+    if layer.training and torch.is_grad_enabled() and getattr(layer, "gradient_checkpointing", False):
+        raise UnsupportedInputError(
+            "a routed prefill can't be recomputed layer by layer: call model.gradient_checkpointing_disable()"
+        )
+
+
+def refuse_piece(layout: VisualLayout, *columns: Tensor | None) -> None:
+    """Refuse the first piece of a chunked prefill, whose last token is not the prompt's.
+
+    It stops within or behind the pictures, or `columns` (its mask, its positions) are the left part of longer
+    ones.
+    """
+    if not layout.ends_in_text or any(map(_is_left_part, columns)):
+        raise UnsupportedInputError(
+            "a prompt must be whole and end in text after its last picture, and this looks like a piece of a "
+            "chunked prefill: set prefill_chunk_size to None (or clone() a mask that you cut yourself)"
+        )
+
+
+def _is_left_part(columns: Tensor | None) -> bool:
+    """Whether (..., B, L) is a view of the first L columns of something longer."""
+    if columns is None or columns.ndim < 2:
+        return False
+    return columns.storage_offset() == 0 and columns.stride(-2) > columns.shape[-1]
