@@ -191,7 +191,7 @@ def schedule_scoring_flops(shape: ModelShape, schedule: Schedule, prompts: Seque
         before, after = entries[number], entries[number + 1]
         anchors_only = number == 1 and schedule.vision is not None and schedule.pool is Pool.ANCHORS
         candidates = before if schedule.action is Action.PRUNE or anchors_only else everything
-        scored_by = stage.layer if stage.scored_by is None else stage.scored_by
+        scored_by = stage.ranking_layer
         if rows and (scored_by < stage.layer or after not in (everything, candidates)):
             length = _width(prompts, before if schedule.action is Action.PRUNE else everything)
             own = length if scored_by in projected else widths[scored_by]

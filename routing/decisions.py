@@ -49,8 +49,7 @@ def decisions(
         if schedule.action is Action.PRUNE or schedule.pool is Pool.ANCHORS:
             limit = found[0].counts  # every picture rounds by itself: maybe fewer than the ratio's
     for stage, kept in zip(schedule.stages, per_entry, strict=True):
-        scored_by = stage.layer if stage.scored_by is None else stage.scored_by
-        found.append(Decision(stage.layer, scored_by, tuple(map(min, kept, limit))))
+        found.append(Decision(stage.layer, stage.ranking_layer, tuple(map(min, kept, limit))))
     return tuple(found)
 
 
@@ -75,9 +74,7 @@ def check_fit(schedule: Schedule, info: ModelInfo) -> None:
     if schedule.scorer not in SCORERS:
         raise ScheduleError(f"scorer must be one of {', '.join(SCORERS)}, got {schedule.scorer!r}")
     schedule.counts(1, info.layers)
-    asked = [layer for layer, _ in schedule.entries] + [
-        stage.scored_by for stage in schedule.stages if stage.scored_by is not None
-    ]
+    asked = [layer for layer, _ in schedule.entries] + [stage.ranking_layer for stage in schedule.stages]
     if asked and min(asked) < info.first_layer:
         raise ScheduleError(
             f"layer {min(asked)} cannot decide: {info.family} adds vision features after layers "

@@ -88,7 +88,8 @@ class _Session:
     def __init__(self, model: Any, location: Location, schedule: Schedule, trace: RouteTrace) -> None:
         self.location, self.schedule, self.trace = location, schedule, trace
         self.anchors: vision.VisionCollector | None = None
-        self.asked: frozenset[int] = frozenset()
+        ranked = () if SCORERS[schedule.scorer] is None else schedule.stages
+        self.asked = frozenset(stage.ranking_layer for stage in ranked)
         self.sharing: frozenset[int] = frozenset()
         self.routed: WeakKeyDictionary[Any, RoutedCache] = WeakKeyDictionary()
         self.call = _Call()
@@ -106,7 +107,6 @@ class _Session:
             add(model.register_forward_pre_hook(self._note_logits, with_kwargs=True))
         add(base.register_forward_pre_hook(self._begin, with_kwargs=True))
         add(base.register_forward_hook(self._end, always_call=True))
-        self.asked = frozenset(self._asked())
         for index in self.asked:
             check_layer(layers[index])
         self.sharing = frozenset(index for index in self.asked if shares_keys(layers[index]))
@@ -123,32 +123,31 @@ class _Session:
             family, stage = self.location.info.family, self.schedule.vision
             self.anchors = vision.attach(model, family, stage, self._anchor_count, hooks)
 
-    def _asked(self) -> set[int]:
-        """Layers whose attention ranks tokens."""
-        if SCORERS[self.schedule.scorer] is None:
-            return set()
-        return {stage.layer if stage.scored_by is None else stage.scored_by for stage in self.schedule.stages}
-
+    @torch.compiler.disable
     def _spare_keys(self, _k_proj: Any, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Skip the key projection of a layer whose keys were projected for the ranking."""
         prefill = self.call.prefill
         return (args[0][:, :0],) if prefill is not None and prefill.has_keys else None
 
+    @torch.compiler.disable
     def _give_keys(self, _k_proj: Any, _args: tuple[Any, ...], output: Any) -> Any:
         """Hand the layer the keys that were projected for the ranking, where there are any."""
         prefill = self.call.prefill
         return prefill.take_keys() if prefill is not None and prefill.has_keys else output
 
+    @torch.compiler.disable
     def _norm(self, index: int, _norm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The input norm of a ranking layer is about to run."""
         if self.call.proof is not None:
             self.call.proof.norms(index, next(iter((*args, *kwargs.values())), None))
 
+    @torch.compiler.disable
     def _note_logits(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         assert self.head is not None
         wanted = self.head.read(Role.LOGITS_TO_KEEP, args, kwargs)
         self.call.speculated = max(0, wanted - 1) if isinstance(wanted, int) else 0
 
+    @torch.compiler.disable
     def _begin(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Base model about to run: note the prompt if this is a prefill with visual tokens."""
         self.call.forget()
@@ -207,6 +206,7 @@ class _Session:
         """Anchors of a picture of `visual` tokens."""
         return self.schedule.counts(visual, self.location.info.layers)[0]
 
+    @torch.compiler.disable
     def _enter(
         self, index: int, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -260,6 +260,7 @@ class _Session:
             mask = column_mask(mask, columns, new)
         return names.write(Role.ATTENTION_MASK, mask, args, kwargs)
 
+    @torch.compiler.disable
     def _leave(self, index: int, _layer: Any, _args: tuple[Any, ...], output: Any) -> Any:
         """A decoder layer has run; behind the last one, a prefill is brought back to full length."""
         prefill, proof = self.call.prefill, self.call.proof
@@ -276,6 +277,7 @@ class _Session:
             return (prefill.leave(output[0]), *output[1:])
         return prefill.leave(output)
 
+    @torch.compiler.disable
     def _end(self, _module: Any, _args: tuple[Any, ...], output: Any) -> None:
         """The base model has run, or raised: record the prefill and forget its state."""
         call = self.call

@@ -74,7 +74,8 @@ PATCH_TOWER_PARTS = (  # what the vision stage asks of a CLIP or SigLIP tower's 
     "self_attn.num_heads",
     "self_attn.scale",
 )
-MERGED_TOWER_PARTS = ("merger", "spatial_merge_size", "patch_size")  # and of a tower with a merger
+MERGED_TOWER_PARTS = ("merger", "spatial_merge_size")  # and of a tower with a merger
+WINDOWED_TOWER_PARTS = ("window_size", "patch_size")  # the same, where it attends within windows
 MERGED_BLOCK_PARTS = ("attn.qkv", "attn.num_heads", "attn.scaling")
 LENGTH_SCALE = "get_llama_4_attn_scale"  # the same, of decoders whose queries grow with the position
 LENGTH_SCALE_SETTING = "llama_4_scaling_beta"  # in rope_parameters, where they do
@@ -116,6 +117,7 @@ def bind(module: Any, roles: Iterable[Role]) -> Binding:
 
     Raises UnsupportedModelError naming the first role that no argument is known for.
     """
+    module = getattr(module, "_orig_mod", module)  # torch.compile wraps a module in one of its own
     owner = type(module).__name__
     places = _parameters(module)
     arguments: dict[Role, tuple[str, int]] = {}

@@ -64,6 +64,11 @@ class Stage:
         if self.scored_by > self.layer:
             raise ScheduleError(f"a stage at layer {self.layer} cannot be scored by layer {self.scored_by}")
 
+    @property
+    def ranking_layer(self) -> int:
+        """The layer whose attention ranks the tokens."""
+        return self.layer if self.scored_by is None else self.scored_by
+
 
 @dataclass(frozen=True)
 class VisionStage:

@@ -33,6 +33,7 @@ from routing.host import (
     MERGED_TOWER_PARTS,
     PATCH_TOWER_PARTS,
     VISION_ROTATE,
+    WINDOWED_TOWER_PARTS,
     beside,
     given,
     part,
@@ -183,15 +184,13 @@ class _MergedTower(_Tower):
         if scorer == "cls":
             raise UnsupportedModelError(_NO_CLS)
         self._tower = part(base, "visual")
-        for path in MERGED_TOWER_PARTS:
+        self._windowed = getattr(self._tower.config, "window_size", None) is not None
+        for path in (*MERGED_TOWER_PARTS, *(WINDOWED_TOWER_PARTS if self._windowed else ())):
             part(self._tower, path)
         blocks = part(self._tower, "blocks")
         for path in MERGED_BLOCK_PARTS:
             part(blocks[-1], path)
         self._rotate = beside(blocks[-1].attn, VISION_ROTATE)
-        self._windowed = getattr(self._tower.config, "window_size", None) is not None
-        if self._windowed:
-            part(self._tower, "window_size")
         first, last = (min(round(part * len(blocks)), len(blocks) - 1) for part in MERGED_STATES)
         self._attention, self._compared = blocks[-1].attn, blocks[first : last + 1]
         self._layout: dict[str, Any] = {}

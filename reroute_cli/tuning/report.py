@@ -41,7 +41,7 @@ from reroute_cli.tuning.plans import Candidate, Room
 from reroute_cli.tuning.search import Course, Entry
 from reroute_cli.tuning.session import Found, Questions
 from reroute_cli.tuning.wish import Wish
-from routing import Schedule, Stage
+from routing import Schedule
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _plain(schedule: Schedule) -> dict[str, Any]:
 def _stages(one: Candidate, room: Room) -> list[EntryPart]:
     counts = one.schedule.counts(room.target.visual, room.target.layers)
     vision = [None] * (one.schedule.vision is not None)
-    ranked = [*vision, *(_ranked_by(stage) for stage in one.schedule.stages)]
+    ranked = [*vision, *(stage.ranking_layer for stage in one.schedule.stages)]
     return [
         EntryPart(
             where="vision" if by is None else "decoder",
@@ -176,10 +176,6 @@ def _stages(one: Candidate, room: Room) -> list[EntryPart]:
         )
         for (layer, keep), count, by in zip(one.schedule.entries, counts, ranked, strict=True)
     ]
-
-
-def _ranked_by(stage: Stage) -> int:
-    return stage.layer if stage.scored_by is None else stage.scored_by
 
 
 def _arms(found: Found, pictures: Pictures, scores: Sequence[Score]) -> list[ArmPart]:

@@ -1,0 +1,49 @@
+"""Compiled models are routed as the eager model is: hooks stay outside of the graphs."""
+
+import pytest
+import torch
+
+import routing
+from tests.routing.reference import decoder
+from tests.routing.runs import HALF_THEN_QUARTER, close, generate, plan
+from tests.routing.tiny import ONE, fresh
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # dynamo's own, about graph breaks inside the framework
+SCHEDULE = plan(HALF_THEN_QUARTER, "reroute")
+
+
+def _whole(model):
+    return torch.compile(model, backend="eager")
+
+
+def _forward(model):
+    model.forward = torch.compile(model.forward, backend="eager")
+    return model
+
+
+def _each_layer(model):
+    for layer in decoder(model).layers:
+        layer.compile(backend="eager")
+    return model
+
+
+def _wrapped_layers(model):
+    layers = decoder(model).layers
+    for index, layer in enumerate(layers):
+        layers[index] = torch.compile(layer, backend="eager")
+    return model
+
+
+@pytest.mark.parametrize("compile_", [_whole, _forward, _each_layer, _wrapped_layers])
+def test_a_compiled_model_is_routed_like_the_eager_one(compile_):
+    """Kept sets and greedy tokens exactly, logits within 1e-5, whatever part of the model was compiled."""
+    torch._dynamo.reset()
+    subject = fresh("llava")
+    with routing.route(subject.model, SCHEDULE) as eager:
+        expected = generate(subject.model, subject.inputs(ONE), 4)
+    model = compile_(subject.model)
+    with routing.route(subject.model, SCHEDULE) as trace:
+        ran = generate(model, subject.inputs(ONE), 4)
+    assert [stage.kept[0].tolist() for stage in trace.stages] == [s.kept[0].tolist() for s in eager.stages]
+    assert ran.tokens == expected.tokens
+    assert close(ran.logits, expected.logits)
