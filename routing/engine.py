@@ -9,17 +9,16 @@ All of it is undone when the `with` ends. Knows hooks and caches; what a layer s
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from routing import vision
-from routing.cache import Cache, RoutedLayer, check_cache, install, stored_rows
+from routing.cache import RoutedLayer, check_cache, install, stored_rows
 from routing.decisions import check_fit, decisions
 from routing.errors import RoutingError, UnsupportedInputError
 from routing.families import Location, locate
@@ -32,11 +31,10 @@ from routing.host import (
     cache_of,
     check_layer,
     hooks_of,
-    part,
 )
 from routing.layout import VisualLayout, build_layout
 from routing.prefill import Context, Prefill
-from routing.proof import Proof, RoutedCache, check_in_place, check_keys_taken, check_mask_width, layer_of
+from routing.proof import Proof, RoutedCache, RoutedCaches, check_keys_taken, check_mask_width, layer_of
 from routing.refusals import refuse_checkpointing, refuse_pictures, refuse_piece
 from routing.schedule import Schedule
 from routing.scoring import SCORERS, shares_keys
@@ -67,6 +65,14 @@ def route(model: Any, schedule: Schedule) -> Iterator[RouteTrace]:
         yield trace
 
 
+_Hook = TypeVar("_Hook", bound=Callable[..., Any])
+
+
+def _outside_of_graphs(hook: _Hook) -> _Hook:
+    """Keep a hook out of what torch.compile traces: it runs eagerly, between the graphs."""
+    return cast("_Hook", torch.compiler.disable(hook))  # type: ignore[no-untyped-call]
+
+
 class _Call(threading.local):
     """The forward call under way, in each thread its own."""
 
@@ -91,7 +97,7 @@ class _Session:
         ranked = () if SCORERS[schedule.scorer] is None else schedule.stages
         self.asked = frozenset(stage.ranking_layer for stage in ranked)
         self.sharing: frozenset[int] = frozenset()
-        self.routed: WeakKeyDictionary[Any, RoutedCache] = WeakKeyDictionary()
+        self.routed = RoutedCaches()
         self.call = _Call()
         self.base = bind(location.base, BASE_ROLES)
         self.layer = [bind(layer, LAYER_ROLES) for layer in location.layers]
@@ -123,37 +129,37 @@ class _Session:
             family, stage = self.location.info.family, self.schedule.vision
             self.anchors = vision.attach(model, family, stage, self._anchor_count, hooks)
 
-    @torch.compiler.disable
+    @_outside_of_graphs
     def _spare_keys(self, _k_proj: Any, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Skip the key projection of a layer whose keys were projected for the ranking."""
         prefill = self.call.prefill
         return (args[0][:, :0],) if prefill is not None and prefill.has_keys else None
 
-    @torch.compiler.disable
+    @_outside_of_graphs
     def _give_keys(self, _k_proj: Any, _args: tuple[Any, ...], output: Any) -> Any:
         """Hand the layer the keys that were projected for the ranking, where there are any."""
         prefill = self.call.prefill
         return prefill.take_keys() if prefill is not None and prefill.has_keys else output
 
-    @torch.compiler.disable
+    @_outside_of_graphs
     def _norm(self, index: int, _norm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The input norm of a ranking layer is about to run."""
         if self.call.proof is not None:
             self.call.proof.norms(index, next(iter((*args, *kwargs.values())), None))
 
-    @torch.compiler.disable
+    @_outside_of_graphs
     def _note_logits(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         assert self.head is not None
         wanted = self.head.read(Role.LOGITS_TO_KEEP, args, kwargs)
         self.call.speculated = max(0, wanted - 1) if isinstance(wanted, int) else 0
 
-    @torch.compiler.disable
+    @_outside_of_graphs
     def _begin(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Base model about to run: note the prompt if this is a prefill with visual tokens."""
         self.call.forget()
         speculated, self.call.speculated = self.call.speculated, 0
         cache, input_ids = (self.base.read(role, args, kwargs) for role in (Role.CACHE, Role.INPUT_IDS))
-        known = self._known(cache)
+        known = self.routed.find(cache)
         if cache is not None and cache.get_seq_length() > 0:
             refuse_pictures(kwargs)
             if known is not None:
@@ -165,7 +171,7 @@ class _Session:
                 "inputs_embeds without input_ids hides where the visual tokens are; pass input_ids"
             )
         if cache is not None:
-            self.routed.pop(cache, None)  # it was reset
+            self.routed.forget(cache)  # it was reset
         visual_ids = torch.tensor(self.location.info.image_token_ids, device=input_ids.device)
         if torch.isin(input_ids, visual_ids).any():
             check_cache(cache)
@@ -188,25 +194,11 @@ class _Session:
             padded=padded,
         )
 
-    def _known(self, cache: Any) -> RoutedCache | None:
-        """What routing left in a cache, None for others; RoutingError where some of it is gone."""
-        if not isinstance(cache, Cache):
-            return None
-        known = self.routed.get(cache)
-        if known is None:  # routed elsewhere, or a copy
-            entries = {
-                i: layer for i, layer in enumerate(part(cache, "layers")) if isinstance(layer, RoutedLayer)
-            }
-            return RoutedCache(entries) if entries else None
-        for index, entry in known.entries.items():
-            check_in_place(cache, index, entry)
-        return known
-
     def _anchor_count(self, visual: int) -> int:
         """Anchors of a picture of `visual` tokens."""
         return self.schedule.counts(visual, self.location.info.layers)[0]
 
-    @torch.compiler.disable
+    @_outside_of_graphs
     def _enter(
         self, index: int, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -260,7 +252,7 @@ class _Session:
             mask = column_mask(mask, columns, new)
         return names.write(Role.ATTENTION_MASK, mask, args, kwargs)
 
-    @torch.compiler.disable
+    @_outside_of_graphs
     def _leave(self, index: int, _layer: Any, _args: tuple[Any, ...], output: Any) -> Any:
         """A decoder layer has run; behind the last one, a prefill is brought back to full length."""
         prefill, proof = self.call.prefill, self.call.proof
@@ -277,7 +269,7 @@ class _Session:
             return (prefill.leave(output[0]), *output[1:])
         return prefill.leave(output)
 
-    @torch.compiler.disable
+    @_outside_of_graphs
     def _end(self, _module: Any, _args: tuple[Any, ...], output: Any) -> None:
         """The base model has run, or raised: record the prefill and forget its state."""
         call = self.call
@@ -292,7 +284,7 @@ class _Session:
         assert prefill is not None
         assert prefill.finished
         if proof.cache is not None:
-            self.routed[proof.cache] = RoutedCache(entries, proof.padded)
+            self.routed.note(proof.cache, RoutedCache(entries, proof.padded))
         self.trace._add(prefill.trace())
 
 

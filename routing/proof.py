@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
@@ -26,6 +27,34 @@ class RoutedCache:
 
     entries: dict[int, RoutedLayer] = field(default_factory=dict)
     padded: bool = False
+
+
+class RoutedCaches:
+    """The caches that one `route` has filled, as long as their owners keep them."""
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[Any, RoutedCache] = WeakKeyDictionary()
+
+    def note(self, cache: Any, routed: RoutedCache) -> None:
+        """Remember what a prefill left in `cache`."""
+        self._known[cache] = routed
+
+    def forget(self, cache: Any) -> None:
+        """`cache` begins anew."""
+        self._known.pop(cache, None)
+
+    def find(self, cache: Any) -> RoutedCache | None:
+        """What routing left in a cache, None for others. Raises RoutingError where some of it is gone."""
+        if not isinstance(cache, Cache):
+            return None
+        known = self._known.get(cache)
+        if known is None:  # filled under another `route`, or a copy
+            layers = enumerate(part(cache, "layers"))
+            entries = {index: layer for index, layer in layers if isinstance(layer, RoutedLayer)}
+            return RoutedCache(entries) if entries else None
+        for index, entry in known.entries.items():
+            check_in_place(cache, index, entry)
+        return known
 
 
 @dataclass

@@ -376,6 +376,6 @@ def test_the_proof_launches_no_operator(name, samples, monkeypatch):
     for check in ("enters", "check_rotary", "norms", "runs_on", "leaves", "ends"):
         monkeypatch.setattr(Proof, check, lambda *_args, **_kwargs: None)
     monkeypatch.setattr("routing.engine.check_mask_width", lambda *_: None)
-    monkeypatch.setattr("routing.engine.check_in_place", lambda *_: None)
+    monkeypatch.setattr("routing.proof.check_in_place", lambda *_: None)
     assert with_proof == operators()
     assert len(with_proof) > 500
