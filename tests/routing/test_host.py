@@ -158,9 +158,12 @@ def test_a_missing_part_of_a_ranking_layer_is_refused_by_name(path):
     layer = decoder(subject.model).layers[2]
     owner, _, name = path.rpartition(".")
     delattr(layer.get_submodule(owner), name)
-    with pytest.raises(
-        routing.UnsupportedModelError, match=rf" has no {name} \(of LlamaDecoderLayer\.{path}\)"
-    ), routing.route(subject.model, SCHEDULE):
+    with (
+        pytest.raises(
+            routing.UnsupportedModelError, match=rf" has no {name} \(of LlamaDecoderLayer\.{path}\)"
+        ),
+        routing.route(subject.model, SCHEDULE),
+    ):
         pytest.fail("entered")
 
 
