@@ -27,6 +27,7 @@ from reroute_cli.measure.nvml import NvmlSampler
 from reroute_cli.models import Loaded
 from reroute_cli.prompts import Prompt
 from routing import RouteTrace, Schedule
+from routing.host import cache_of
 
 COUNTED = ("sdpa", "eager")  # attention whose operators the FLOP counter can see
 PEAKS = ("allocated", "reserved", "process", "device")  # whose bytes a memory pass tells
@@ -141,7 +142,7 @@ def timed_rows(job: Job, max_new_tokens: int) -> TimedRows:
     answers = output.sequences[:, job.inputs["input_ids"].shape[1] :].tolist()
     ends = _end_tokens(job.loaded.model)
     rows = tuple(_row(answer, ends, max_new_tokens, trace, index) for index, answer in enumerate(answers))
-    return TimedRows(rows, output.past_key_values, clock)
+    return TimedRows(rows, cache_of(output), clock)
 
 
 def _row(answer: list[int], ends: set[int], most: int, trace: RouteTrace, index: int) -> Row:
@@ -191,7 +192,7 @@ def count_dense_prefill(job: Job) -> Flops:
 def cache_pass(job: Job, new_tokens: int) -> KvUse:
     """The cache after exactly this many new tokens; after one it holds the prompt and nothing else."""
     output, _ = _generate(job, new_tokens, [], least=new_tokens)
-    return measure_kv(output.past_key_values)
+    return measure_kv(cache_of(output))
 
 
 def memory_pass(job: Job, new_tokens: int) -> MemoryPass:

@@ -23,10 +23,14 @@ from routing.methods import METHODS, Method
 from routing.schedule import Action, Pool, Rounding, Schedule, Stage, VisionStage
 
 if TYPE_CHECKING:
+    from routing.checks.check import FamilyCheck, Finding, check
     from routing.engine import route
     from routing.trace import PrefillTrace, RouteTrace, StageTrace
 
 _NEEDS_TORCH = {
+    "FamilyCheck": "routing.checks.check",
+    "Finding": "routing.checks.check",
+    "check": "routing.checks.check",
     "route": "routing.engine",
     "PrefillTrace": "routing.trace",
     "RouteTrace": "routing.trace",
@@ -39,6 +43,8 @@ __all__ = [
     "REFUSED",
     "Action",
     "BudgetError",
+    "FamilyCheck",
+    "Finding",
     "Method",
     "ModelInfo",
     "Pool",
@@ -53,6 +59,7 @@ __all__ = [
     "UnsupportedInputError",
     "UnsupportedModelError",
     "VisionStage",
+    "check",
     "describe",
     "describe_config",
     "ratio_for_budget",

@@ -16,7 +16,9 @@ from transformers import LlavaForConditionalGeneration as Llava
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from routing import route
+from routing.checks.runs import holding
 from routing.cost import ModelShape
+from routing.host import NAMES, Role
 from routing.schedule import Schedule
 from tests.benchmarks.limits import Workload, lengths, scored, stage_starts
 from tests.benchmarks.rounds import Timed
@@ -70,7 +72,7 @@ class Subject:
             for index, layer in enumerate(self.decoder.layers):
                 if index in starts:
                     hidden = given[index][0]
-                hidden = layer(hidden, past_key_values=cache, **given[index][1])
+                hidden = layer(hidden, **holding(cache), **given[index][1])
             return self.decoder.norm(hidden), cache
 
         return Timed(run)
@@ -80,7 +82,7 @@ class Subject:
         given: list[tuple[Tensor, dict[str, Any]]] = []
 
         def note(_layer: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            plain = {name: value for name, value in kwargs.items() if name != "past_key_values"}
+            plain = {name: value for name, value in kwargs.items() if name not in NAMES[Role.CACHE]}
             given.append((args[0].clone(), {**plain, "attention_mask": None}))
 
         with route(self.model, schedule):

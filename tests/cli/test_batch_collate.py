@@ -7,8 +7,8 @@ import routing
 from reroute_cli.batching.collate import collate
 from reroute_cli.images import open_picture
 from reroute_cli.prompts import build_prompt, render_template
-from tests.routing.runs import HALF_THEN_QUARTER, plan
-from tests.routing.tiny import ALL, COUSINS, ONE, RAGGED, tiny
+from routing.checks.runs import HALF_THEN_QUARTER, plan
+from routing.checks.subjects import ALL, COUSINS, ONE, RAGGED, tiny
 
 PICTURED = tuple(sample for sample in RAGGED if any(isinstance(part, tuple) for part in sample))
 

@@ -9,8 +9,8 @@ from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
 
 import profiles
 from reroute_cli.dummy import model as dummy
+from routing.checks.configs import SUPPORTED, VARIANTS
 from tests.cli.shrunk import shrunk
-from tests.routing.tiny_models import SUPPORTED, VARIANTS
 
 SETTINGS = {"dtype": torch.float32, "attn_implementation": "sdpa"}
 TINY = {**{name: (name, make) for name, make in SUPPORTED.items()}}

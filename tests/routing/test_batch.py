@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import routing
-from tests.routing.reference import Cut, by_gathering
-from tests.routing.runs import ACTIONS, HALF_THEN_QUARTER, close, generate_routed, plan, stored
-from tests.routing.tiny import ALL, COUSINS, RAGGED, TEXT_ONLY, tiny
+from routing.checks.reference import Cut, by_gathering
+from routing.checks.runs import ACTIONS, HALF_THEN_QUARTER, close, generate_routed, plan, stored
+from routing.checks.subjects import ALL, COUSINS, RAGGED, TEXT_ONLY, tiny
 
 LAYER_ZERO = (Cut(0, 0.5), Cut(3, 0.25))
 

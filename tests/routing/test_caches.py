@@ -7,9 +7,10 @@ import torch
 from transformers import DynamicCache
 
 import routing
-from tests.routing.reference import Cut, after, by_gathering
-from tests.routing.runs import HALF_THEN_QUARTER, close, generate, generate_routed, plan, stored
-from tests.routing.tiny import ONE, TEXT_ONLY, tiny
+from routing.checks.reference import Cut, after, by_gathering
+from routing.checks.runs import HALF_THEN_QUARTER, close, generate, generate_routed, holding, plan, stored
+from routing.checks.subjects import ONE, TEXT_ONLY, tiny
+from routing.host import cache_of
 
 SCHEDULE = plan(HALF_THEN_QUARTER, "reroute")
 NAMES = ("llava", "qwen2_5_vl")
@@ -18,12 +19,12 @@ STEP = {"input_ids": torch.tensor([[33]])}
 
 def _prefill(subject, sample=ONE):
     with torch.no_grad():
-        return subject.model(**subject.inputs(sample), use_cache=True).past_key_values
+        return cache_of(subject.model(**subject.inputs(sample), use_cache=True))
 
 
 def _step(subject, cache):
     with torch.no_grad():
-        return subject.model(**STEP, past_key_values=cache).logits[0, -1]
+        return subject.model(**STEP, **holding(cache)).logits[0, -1]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -32,7 +33,7 @@ def test_empty_cache_of_the_caller_is_used(name):
     subject = tiny(name)
     own = generate_routed(subject, SCHEDULE, ONE)
     for cache in (DynamicCache(), DynamicCache(config=subject.model.config.get_text_config())):
-        ran = generate_routed(subject, SCHEDULE, ONE, past_key_values=cache)
+        ran = generate_routed(subject, SCHEDULE, ONE, **holding(cache))
         assert ran.tokens == own.tokens
         assert stored(cache) == stored(own.cache)
 
@@ -70,7 +71,7 @@ def test_reset_cache_is_as_new(name, cuts):
         for inputs, expected in ((subject.inputs(TEXT_ONLY), text), (subject.inputs(ONE), picture)):
             cache.reset()
             assert cache.get_seq_length() == 0
-            assert generate(subject.model, inputs, 3, past_key_values=cache).tokens == expected.tokens
+            assert generate(subject.model, inputs, 3, **holding(cache)).tokens == expected.tokens
             seen = inputs["input_ids"].shape[1] + 2
             assert {cache.get_seq_length(layer) for layer in range(subject.layers)} == {seen}
 
@@ -121,9 +122,9 @@ def test_rows_of_a_ragged_cache_can_be_moved(change, rows, attention):
     )  # equal length, unequal V
     step = {"input_ids": torch.tensor([[33], [44]]), "attention_mask": torch.ones(2, 24, dtype=torch.long)}
     with routing.route(subject.model, SCHEDULE), torch.no_grad():
-        caches = [subject.model(**subject.inputs(*samples), use_cache=True).past_key_values for _ in range(2)]
-        expected = subject.model(**step, past_key_values=caches[0]).logits
+        caches = [cache_of(subject.model(**subject.inputs(*samples), use_cache=True)) for _ in range(2)]
+        expected = subject.model(**step, **holding(caches[0])).logits
         change(caches[1])
         moved = {name: value[rows] for name, value in step.items()}
-        logits = subject.model(**moved, past_key_values=caches[1]).logits
+        logits = subject.model(**moved, **holding(caches[1])).logits
     assert close(logits, expected[rows])

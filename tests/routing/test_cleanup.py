@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import routing
-from tests.routing.runs import ACTIONS, HALF_THEN_QUARTER, generate, hooks, plan
-from tests.routing.tiny import ALL, ONE, RAGGED, fresh, tiny
+from routing.checks.runs import ACTIONS, HALF_THEN_QUARTER, generate, hooks, plan
+from routing.checks.subjects import ALL, ONE, RAGGED, fresh, tiny
 
 
 class _Boom(Exception):

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import routing
-from tests.routing.reference import decoder
-from tests.routing.runs import HALF_THEN_QUARTER, close, generate, plan
-from tests.routing.tiny import ONE, fresh
+from routing.checks.reference import decoder
+from routing.checks.runs import HALF_THEN_QUARTER, close, generate, plan
+from routing.checks.subjects import ONE, fresh
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # dynamo's own, about graph breaks inside the framework
 SCHEDULE = plan(HALF_THEN_QUARTER, "reroute")

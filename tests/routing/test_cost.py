@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from routing.budget import solve
+from routing.checks.counting import Counted, prompts_of, shape_of
+from routing.checks.runs import holding
+from routing.checks.subjects import ALL, ONE, Sample, Tiny, fresh, tiny
 from routing.cost import (
     ModelShape,
     Prompt,
@@ -20,8 +22,8 @@ from routing.cost import (
     scoring_flops,
 )
 from routing.engine import route
+from routing.host import cache_of
 from routing.schedule import Action, Schedule, Stage, VisionStage
-from tests.routing.tiny import ALL, ONE, Sample, Tiny, fresh, tiny
 
 LLAVA_7B = {"model_type": "llava", "text_config": {"model_type": "llama", "vocab_size": 32064}}
 QWEN25_7B = {
@@ -35,70 +37,6 @@ QWEN25_7B = {
 }
 BATCH: tuple[Sample, ...] = ((3, (2, 3), 5), (2, (4, 6), 3, (2, 2), 6), (5, (3, 2), 8))
 ROUTED = ("llava", "qwen2_5_vl", "qwen3_vl", "smolvlm", "paligemma")
-
-
-def _cpu_attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:
-    return sdpa_flop_count(query, key, value)
-
-
-ROTARY = (
-    "rotary_emb",
-    "rotary_pos_emb",
-    "patch_positional_embedding",
-)  # matrix products in older transformers
-COUNTED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention}
-
-
-class Counted:
-    """FLOPs of a forward pass by the part of the model they were spent in, as torch counts them."""
-
-    def __init__(self, model: Tiny, inputs: dict[str, torch.Tensor]) -> None:
-        with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter, torch.no_grad():
-            self.output = model.model(**inputs, logits_to_keep=1)
-        self._parts = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
-
-    def sum(self, *endings: str) -> int:
-        """FLOPs of the outermost modules whose name ends in one of these."""
-        return sum(
-            flops
-            for name, flops in self._parts.items()
-            if name.endswith(endings) and not any(f"{ending}." in name for ending in endings)
-        )
-
-    @property
-    def total(self) -> int:
-        """Everything, without the rotary embeddings' own products."""
-        return self._parts["Global"] - self.sum(*ROTARY)
-
-    @property
-    def prefill(self) -> int:
-        """Decoder layers and lm_head, without scoring and without the rotary embedding's own products."""
-        return (
-            self.sum("language_model", "text_model", "lm_head")
-            - self.sum("language_model.rotary_emb", "text_model.rotary_emb")
-            - self.scoring
-        )
-
-    @property
-    def scoring(self) -> int:
-        """What the engine spent on ranking."""
-        return self.sum("Scoring")
-
-    @property
-    def vision(self) -> int:
-        """Tower and projector; a tower that is called `visual` holds both."""
-        rotary = self.sum(*ROTARY) - self.sum("language_model.rotary_emb", "text_model.rotary_emb")
-        return self.sum("vision_tower", "visual", "vision_model", "projector", "connector") - rotary
-
-
-def shape_of(model: Tiny) -> ModelShape:
-    """The shape of a tiny model, read from its config."""
-    return ModelShape.from_config(model.model.config.to_dict())
-
-
-def prompts_of(model: Tiny, *samples: Sample) -> list[Prompt]:
-    """Token counts of these samples."""
-    return [Prompt(len(model.ids(s)) - model.visual(s), model.visual(s)) for s in samples]
 
 
 def grids_of(model: Tiny, inputs: dict[str, torch.Tensor]) -> list[tuple[int, int, int]]:
@@ -185,11 +123,9 @@ def test_decoding_and_the_cache_cost_what_is_really_held(action: str) -> None:
     schedule = Schedule((Stage(1, 0.5), Stage(3, 0.25)), action=action)  # type: ignore[arg-type]
     with route(model.model, schedule), torch.no_grad():
         first = Counted(model, model.inputs(ONE))
-        cache = first.output.past_key_values
+        cache = cache_of(first.output)
         held = tuple(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
-        steps = [
-            Counted(model, {"input_ids": torch.tensor([[5]]), "past_key_values": cache}) for _ in range(2)
-        ]
+        steps = [Counted(model, {"input_ids": torch.tensor([[5]]), **holding(cache)}) for _ in range(2)]
     ours = cost(shape_of(model), schedule, prompts_of(model, ONE), new_tokens=3, element_bytes=4)
     assert ours.kv_bytes == held
     assert ours.decode_flops == sum(step.prefill for step in steps)

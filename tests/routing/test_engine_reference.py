@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import routing
-from tests.routing.reference import Cut, by_gathering, by_masking, decoder, dense, greedy, score
-from tests.routing.runs import ACTIONS, HALF_THEN_QUARTER, close, generate_routed, plan, stored
-from tests.routing.tiny import ALL, COUSINS, FIRST_LAYER, ONE, tiny
+from routing.checks.reference import Cut, by_gathering, by_masking, decoder, dense, greedy, score
+from routing.checks.runs import ACTIONS, HALF_THEN_QUARTER, close, generate_routed, plan, stored
+from routing.checks.subjects import ALL, COUSINS, FIRST_LAYER, ONE, tiny
 
 EVERY_LAYER = tuple(Cut(layer, 0.6 - 0.1 * layer / 2) for layer in range(2, 6))
 FROM_LAYER_ZERO = (Cut(0, 0.5), Cut(3, 0.3))

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import routing
-from tests.routing.reference import Cut, after, by_gathering, extended
-from tests.routing.runs import ACTIONS, HALF_THEN_QUARTER, close, generate, generate_routed, plan
-from tests.routing.tiny import ONE, RAGGED, fresh, tiny
+from routing.checks.reference import Cut, after, by_gathering, extended
+from routing.checks.runs import ACTIONS, HALF_THEN_QUARTER, close, generate, generate_routed, plan
+from routing.checks.subjects import ONE, RAGGED, fresh, tiny
 
 FAMILIES = ("llava", "qwen2_5_vl", "qwen3_vl", "idefics3", "glm4v", "paligemma")
 WORDY = (70, (3, 4), 90)

@@ -11,10 +11,10 @@ from transformers import DynamicCache
 
 import routing
 from routing import host
+from routing.checks.reference import decoder
+from routing.checks.runs import HALF_THEN_QUARTER, generate, plan
+from routing.checks.subjects import ALL, COUSINS, ONE, fresh, tiny
 from routing.host import BASE_ROLES, LAYER_ROLES, NAMES, Role, bind, cache_of
-from tests.routing.reference import decoder
-from tests.routing.runs import HALF_THEN_QUARTER, generate, plan
-from tests.routing.tiny import ALL, COUSINS, ONE, fresh, tiny
 
 SCHEDULE = plan(HALF_THEN_QUARTER, "reroute")
 RENAMED = {
@@ -88,7 +88,7 @@ def test_a_renamed_argument_of_the_head_is_refused_by_role(monkeypatch):
 
 def test_a_model_that_cannot_be_bound_still_runs_dense(monkeypatch):
     """A dense schedule hooks nothing, so it needs no names."""
-    monkeypatch.setitem(host.NAMES, Role.CACHE, ("of_another_age",))
+    monkeypatch.setitem(host.NAMES, Role.POSITION_IDS, ("of_another_age",))
     subject = tiny("llava")
     with routing.route(subject.model, routing.Schedule()):
         assert generate(subject.model, subject.inputs(ONE), 2).tokens

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import routing
-from tests.routing.reference import Cut
-from tests.routing.runs import ACTIONS, generate, generate_routed, plan
-from tests.routing.tiny import ALL, COUSINS, ONE, RAGGED, tiny
+from routing.checks.reference import Cut
+from routing.checks.runs import ACTIONS, generate, generate_routed, plan
+from routing.checks.subjects import ALL, COUSINS, ONE, RAGGED, tiny
 
 EVERYTHING = (Cut(2, 1.0), Cut(4, 1.0))
 

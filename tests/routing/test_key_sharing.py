@@ -5,9 +5,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import routing
-from tests.routing.reference import Cut, decoder
-from tests.routing.runs import ACTIONS, HALF_THEN_QUARTER, close, generate, generate_routed, plan
-from tests.routing.tiny import ONE, RAGGED, fresh, tiny
+from routing.checks.reference import Cut, decoder
+from routing.checks.runs import ACTIONS, HALF_THEN_QUARTER, close, generate, generate_routed, plan
+from routing.checks.subjects import ONE, RAGGED, fresh, tiny
 
 EARLY = (Cut(2, 0.5), Cut(4, 0.25, 3))
 

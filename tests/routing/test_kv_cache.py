@@ -8,9 +8,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
 import routing
-from tests.routing.reference import Cut, decoder
-from tests.routing.runs import ACTIONS, HALF_THEN_QUARTER, generate_routed, plan, stored
-from tests.routing.tiny import ALL, ONE, RAGGED, tiny
+from routing.checks.reference import Cut, decoder
+from routing.checks.runs import ACTIONS, HALF_THEN_QUARTER, generate_routed, plan, stored
+from routing.checks.subjects import ALL, ONE, RAGGED, tiny
+from routing.host import cache_of
 
 
 def _held_bytes(cache):
@@ -53,7 +54,7 @@ def test_logical_length_is_the_prompt_in_every_layer(name, action):
 def test_cache_tensors_own_no_more_than_they_show(name, action, samples):
     """No stored tensor is a view that keeps the full-length keys or values alive: freed bytes are freed."""
     with routing.route(tiny(name).model, plan(HALF_THEN_QUARTER, action)), torch.no_grad():
-        cache = tiny(name).model(**tiny(name).inputs(*samples), use_cache=True).past_key_values
+        cache = cache_of(tiny(name).model(**tiny(name).inputs(*samples), use_cache=True))
     assert _held_bytes(cache) == _needed_bytes(cache)
 
 

@@ -7,6 +7,7 @@ import math
 import pytest
 from transformers import CONFIG_MAPPING
 
+from routing.checks.subjects import ALL, tiny
 from routing.cost import (
     ModelShape,
     Prompt,
@@ -17,7 +18,6 @@ from routing.model_shape import _DEFAULTS, _HEAD_DIM, _KV_HEADS, _NAMES
 from routing.schedule import Schedule
 from routing.vision_cost import Tower
 from tests.routing.test_cost import LLAVA_7B
-from tests.routing.tiny import ALL, tiny
 
 
 @pytest.mark.parametrize("kind", _DEFAULTS)

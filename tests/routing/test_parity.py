@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
 import routing
-from tests.routing.reference import Cut, by_masking, greedy
-from tests.routing.runs import TOLERANCE, generate, plan, stored
+from routing.checks.reference import Cut, by_masking, greedy
+from routing.checks.runs import TOLERANCE, generate, plan, stored
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "parity"
 CASES = [

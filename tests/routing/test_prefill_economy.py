@@ -8,10 +8,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import routing
-from tests.routing.reference import Cut, decoder
-from tests.routing.runs import ACTIONS, HALF_THEN_QUARTER, close, plan
-from tests.routing.tiny import ONE, Sample, Tiny, tiny
-from tests.routing.tiny_models import build
+from routing.checks.configs import build
+from routing.checks.reference import Cut, decoder
+from routing.checks.runs import ACTIONS, HALF_THEN_QUARTER, close, plan
+from routing.checks.subjects import ONE, Sample, Tiny, tiny
 
 MANY: Sample = (100, *[(1, 1)] * 20, 60)  # 160 text and 500 visual tokens in pictures of 25
 FOUR = (Cut(1, 0.5), Cut(2, 0.4), Cut(3, 0.3, 2), Cut(4, 0.1))

@@ -9,11 +9,11 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 import routing
+from routing.checks.reference import Cut, decoder
+from routing.checks.runs import ACTIONS, HALF_THEN_QUARTER, generate, holding, plan
+from routing.checks.subjects import ONE, RAGGED, fresh, tiny
 from routing.host import cache_of, version
 from routing.proof import Proof
-from tests.routing.reference import Cut, decoder
-from tests.routing.runs import ACTIONS, HALF_THEN_QUARTER, generate, plan
-from tests.routing.tiny import ONE, RAGGED, fresh, tiny
 
 SCHEDULE = plan(HALF_THEN_QUARTER, "reroute")  # decides at layers 2 and 4 of 6
 FROM_ZERO = plan((Cut(0, 0.5), Cut(3, 0.25)), "reroute")
@@ -206,7 +206,7 @@ def test_a_mask_dropped_while_decoding_a_padded_batch_raises(where):
         more = torch.ones(len(RAGGED), 1, dtype=torch.long)
         mask = torch.cat([inputs["attention_mask"], more], dim=1)
         with pytest.raises(routing.RoutingError, match=f"layer {where}.*an attention mask, found none"):
-            subject.model(input_ids=more, attention_mask=mask, past_key_values=cache)
+            subject.model(input_ids=more, attention_mask=mask, **holding(cache))
 
 
 def test_a_mask_of_another_width_raises():
@@ -231,7 +231,7 @@ def test_a_mask_of_another_width_while_decoding_raises():
         cache = cache_of(subject.model(**subject.inputs(ONE)))
         decoder(subject.model).layers[3].register_forward_pre_hook(cut, with_kwargs=True, prepend=True)
         with pytest.raises(routing.RoutingError, match=r"layer 3.*an attention mask of width"):
-            subject.model(input_ids=torch.ones(1, 1, dtype=torch.long), past_key_values=cache)
+            subject.model(input_ids=torch.ones(1, 1, dtype=torch.long), **holding(cache))
 
 
 def test_missing_position_embeddings_raise():
@@ -260,7 +260,7 @@ class _Copying(DynamicCache):
 def test_a_cache_that_hands_out_copies_of_its_layers_raises():
     """What is put into it is lost: an error at once, where earlier releases of ours looped without end."""
     subject = fresh("llava")
-    _raises(subject, "_Copying.layers does not hold", past_key_values=_Copying(), schedule=FROM_ZERO)
+    _raises(subject, "_Copying.layers does not hold", **holding(_Copying()), schedule=FROM_ZERO)
 
 
 class _Swapping(DynamicCache):
@@ -276,7 +276,7 @@ class _Swapping(DynamicCache):
 
 def test_a_cache_that_swaps_a_layer_while_it_is_filled_raises():
     """The layer that routing installed is not the one that holds the keys."""
-    message = _raises(fresh("llava"), "layer 3", past_key_values=_Swapping())
+    message = _raises(fresh("llava"), "layer 3", **holding(_Swapping()))
     assert "expected its RoutedLayer in the cache, found DynamicLayer in its place" in message
 
 
@@ -292,7 +292,7 @@ def test_a_cache_layer_swapped_before_a_decode_step_raises(where, schedule):
         with pytest.raises(
             routing.RoutingError, match=f"layer {where}.*RoutedLayer in the cache, found Dynamic"
         ):
-            subject.model(input_ids=torch.ones(1, 1, dtype=torch.long), past_key_values=cache)
+            subject.model(input_ids=torch.ones(1, 1, dtype=torch.long), **holding(cache))
 
 
 def test_a_cache_that_stores_nothing_raises():
@@ -302,9 +302,7 @@ def test_a_cache_that_stores_nothing_raises():
         def update(self, keys, values, layer_idx, *args, **kwargs):
             return keys, values
 
-    _raises(
-        fresh("llava"), "layer 0", r"expected \d+ rows in the cache, found 0", past_key_values=Forgetful()
-    )
+    _raises(fresh("llava"), "layer 0", r"expected \d+ rows in the cache, found 0", **holding(Forgetful()))
 
 
 def test_a_cache_that_stores_twice_raises():
@@ -315,7 +313,7 @@ def test_a_cache_that_stores_twice_raises():
             super().update(keys, values, layer_idx, *args, **kwargs)
             return super().update(keys, values, layer_idx, *args, **kwargs)
 
-    _raises(fresh("llava"), "layer 0", r"rows in the cache", past_key_values=Doubling())
+    _raises(fresh("llava"), "layer 0", r"rows in the cache", **holding(Doubling()))
 
 
 def test_a_second_cache_under_an_unknown_keyword_raises():

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import routing
-from tests.routing.reference import Cut
-from tests.routing.runs import ACTIONS, HALF_THEN_QUARTER, close, generate, generate_routed, plan, stored
-from tests.routing.tiny import ONE, TEXT_ONLY, tiny
+from routing.checks.reference import Cut
+from routing.checks.runs import ACTIONS, HALF_THEN_QUARTER, close, generate, generate_routed, plan, stored
+from routing.checks.subjects import ONE, TEXT_ONLY, tiny
 
 PAIR = ((3, (3, 3), 5), (4, (3, 3), 9))
 SINGLE_SHOT = (Cut(2, 0.3),)

@@ -5,9 +5,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, StaticCache
 
 import routing
-from tests.routing.reference import Cut
-from tests.routing.runs import HALF_THEN_QUARTER, generate, hooks, plan
-from tests.routing.tiny import ONE, TEXT_ONLY, fresh, tiny
+from routing.checks.reference import Cut
+from routing.checks.runs import HALF_THEN_QUARTER, generate, holding, hooks, plan
+from routing.checks.subjects import ONE, TEXT_ONLY, fresh, tiny
 from tests.routing.tiny_refused import REFUSED, refused
 
 SCHEDULE = plan(HALF_THEN_QUARTER, "reroute")
@@ -142,7 +142,7 @@ def test_static_cache_passed_by_hand_is_refused():
         routing.route(subject.model, SCHEDULE),
         torch.no_grad(),
     ):
-        subject.model(**subject.inputs(ONE), past_key_values=cache)
+        subject.model(**subject.inputs(ONE), **holding(cache))
 
 
 @pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
@@ -204,7 +204,7 @@ def test_new_picture_on_a_filled_cache_is_refused():
         first = generate(subject.model, subject.inputs(ONE), 2)
         again = subject.inputs((3, (1, 1), 4))
         with pytest.raises(routing.UnsupportedInputError), torch.no_grad():
-            subject.model(**{**again, "attention_mask": None}, past_key_values=first.cache)
+            subject.model(**{**again, "attention_mask": None}, **holding(first.cache))
 
 
 def test_sequence_beyond_a_sliding_window_is_refused():

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import routing
-from tests.routing.reference import Cut, decoder, dense
-from tests.routing.runs import ACTIONS, HALF_THEN_QUARTER, generate_routed, plan
-from tests.routing.tiny import ONE, fresh, tiny
+from routing.checks.reference import Cut, decoder, dense
+from routing.checks.runs import ACTIONS, HALF_THEN_QUARTER, generate_routed, plan
+from routing.checks.subjects import ONE, fresh, tiny
 
 
 def _random(seed, action="reroute", name="llava", cuts=HALF_THEN_QUARTER):
@@ -66,7 +66,7 @@ def test_last_queries_max_is_the_mean_of_three_rows_and_the_max_of_heads(name, a
     with torch.no_grad():
         normed = layer.input_layernorm(seen.hidden[3])[None]
         given = {"position_embeddings": seen.rotary, "attention_mask": seen.masks[3][None, None]}
-        weights = layer.self_attn(normed, past_key_values=None, **given)[1][0]
+        weights = layer.self_attn(normed, **given)[1][0]
     scores = weights[:, -3:].mean(1).amax(0)[inputs["input_ids"][0] == subject.model.config.image_token_id]
     best = scores.argsort(descending=True, stable=True)[: len(scores) // 2]
     assert ran.kept()[0] == tuple(sorted(best.tolist()))

@@ -9,8 +9,8 @@ from transformers import AutoModelForImageTextToText
 
 import routing
 from reroute_cli.pocket import WEIGHTS
-from tests.routing.runs import ACTIONS, HALF_THEN_QUARTER, generate, plan
-from tests.routing.tiny import RAGGED, tiny
+from routing.checks.runs import ACTIONS, HALF_THEN_QUARTER, generate, plan
+from routing.checks.subjects import RAGGED, tiny
 
 ROUNDS = 4
 

@@ -4,9 +4,19 @@ import pytest
 import torch
 
 import routing
-from tests.routing.reference import Cut, after, greedy
-from tests.routing.runs import ACTIONS, HALF_THEN_QUARTER, close, generate, generate_routed, plan, stored
-from tests.routing.tiny import FIRST_LAYER, ONE, RAGGED, TEXT_ONLY, tiny
+from routing.checks.reference import Cut, after, greedy
+from routing.checks.runs import (
+    ACTIONS,
+    HALF_THEN_QUARTER,
+    close,
+    generate,
+    generate_routed,
+    holding,
+    plan,
+    stored,
+)
+from routing.checks.subjects import FIRST_LAYER, ONE, RAGGED, TEXT_ONLY, tiny
+from routing.host import cache_of
 
 LAYER_ZERO = (Cut(0, 0.5), Cut(3, 0.25))
 FAMILIES = ("llava", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "idefics3", "mistral3", "glm4v")
@@ -38,7 +48,7 @@ def _two_turns(subject, schedule, samples):
         first = generate(subject.model, inputs, 3)
         before = stored(first.cache)
         turn = _next_turn(inputs, first.tokens, QUESTION)
-        second = generate(subject.model, turn, 4, past_key_values=first.cache)
+        second = generate(subject.model, turn, 4, **holding(first.cache))
     return first, before, second, trace
 
 
@@ -118,8 +128,6 @@ def test_two_caches_may_be_decoded_in_turns(name):
         said = [[int(output.logits[0, -1].argmax())] for output in outputs]
         for _ in range(4):
             for row, output in enumerate(outputs):
-                step = subject.model(
-                    input_ids=torch.tensor([said[row][-1:]]), past_key_values=output.past_key_values
-                )
+                step = subject.model(input_ids=torch.tensor([said[row][-1:]]), **holding(cache_of(output)))
                 said[row].append(int(step.logits[0, -1].argmax()))
     assert said == alone

@@ -6,7 +6,7 @@ Knows the configurations of transformers; nothing of the engine under test.
 import torch
 from transformers import CONFIG_MAPPING
 
-from tests.routing.tiny_models import (
+from routing.checks.configs import (
     END,
     IMAGE,
     QWEN_IDS,

@@ -9,8 +9,8 @@ from reroute_cli.measure.alone import alone
 from reroute_cli.measure.clock import TokenClock
 from reroute_cli.measure.flops import FlopMeter
 from reroute_cli.measure.nvml import NvmlSampler
+from routing.checks.subjects import tiny
 from tests.cli.measure.fake_nvml import Driver
-from tests.routing.tiny import tiny
 
 TRACKERS = {
     "time": lambda: TokenClock("cpu", tiny("llava").model),

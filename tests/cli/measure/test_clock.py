@@ -10,8 +10,8 @@ from transformers import StoppingCriteriaList
 from reroute_cli.measure import clock as module
 from reroute_cli.measure.clock import TokenClock
 from routing import Schedule, Stage, route
-from tests.routing.runs import hooks as hooks_of
-from tests.routing.tiny import ONE, tiny
+from routing.checks.runs import hooks as hooks_of
+from routing.checks.subjects import ONE, tiny
 
 
 class Time:

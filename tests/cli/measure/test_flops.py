@@ -8,8 +8,8 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from reroute_cli.measure import flops as module
 from reroute_cli.measure.flops import FlopMeter
+from routing.checks.subjects import FAMILIES, ONE, tiny
 from routing.cost import ModelShape, Prompt, cost, layer_flops, lm_head_flops
-from tests.routing.tiny import FAMILIES, ONE, tiny
 
 LENGTH, WIDTH, HEADS, VOCABULARY, PATCHES = 7, 16, 2, 11, 5
 

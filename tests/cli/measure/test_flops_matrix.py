@@ -10,10 +10,11 @@ from transformers import StoppingCriteriaList
 
 import routing
 from reroute_cli.measure.flops import FlopMeter
+from routing.checks.counting import prompts_of, shape_of
+from routing.checks.subjects import ONE, tiny
 from routing.cost import cost
 from routing.schedule import Action, Schedule, Stage, VisionStage
-from tests.routing.test_cost import BATCH, grids_of, prompts_of, shape_of
-from tests.routing.tiny import ONE, tiny
+from tests.routing.test_cost import BATCH, grids_of
 
 NEW = 4
 FAMILIES = ("llava", "qwen2_5_vl", "qwen3_vl", "smolvlm")

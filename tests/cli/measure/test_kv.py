@@ -12,9 +12,10 @@ from reroute_cli.errors import Failure
 from reroute_cli.measure.kv import measure_kv
 from routing import Schedule, Stage, route
 from routing.cache import RoutedLayer
+from routing.checks.subjects import ONE, tiny
 from routing.cost import cost
+from routing.host import cache_of
 from tests.routing.test_cost import BATCH, prompts_of, shape_of
-from tests.routing.tiny import ONE, tiny
 
 STAGES = (Stage(2, 0.6), Stage(4, 0.25))
 NEW = 4
@@ -23,7 +24,7 @@ NEW = 4
 def prefilled(subject, schedule, samples, **more):
     """The cache after the prompt."""
     with route(subject.model, schedule), torch.no_grad():
-        return subject.model(**subject.inputs(*samples), use_cache=True, **more).past_key_values
+        return cache_of(subject.model(**subject.inputs(*samples), use_cache=True, **more))
 
 
 def filled(lengths, heads=2, dim=8, dtype=torch.float32):
@@ -129,7 +130,7 @@ def _answered(subject, samples):
     """The cache at the end of an answer of NEW tokens."""
     inputs = subject.inputs(*samples)
     made = subject.model.generate(**inputs, do_sample=False, max_new_tokens=NEW, return_dict_in_generate=True)
-    return made.past_key_values
+    return cache_of(made)
 
 
 def test_a_cache_that_keeps_the_full_keys_alive_shows_in_the_number(monkeypatch):

@@ -18,7 +18,7 @@ from transformers import CONFIG_MAPPING
 
 from reroute_cli.tracing.geometry import Sight, grids_of
 from reroute_cli.tracing.grids import Grid
-from tests.routing.tiny_models import SUPPORTED, VARIANTS, from_configuration
+from routing.checks.configs import SUPPORTED, VARIANTS, from_configuration
 
 Size = tuple[int, int]
 _ATTENTION_WRITES = ("out_proj", "attn.proj", "o_proj", "attention.projection_layer")

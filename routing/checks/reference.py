@@ -6,14 +6,18 @@ own eager attention. Decoding is recomputed from the first token, without any ca
 specification; imports nothing of the engine and knows nothing of caches, batches or lasting hooks.
 """
 
+from __future__ import annotations
+
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 NEVER = -1e30
 Kept = tuple[int, ...]
+Reference = Callable[..., "Expected"]  # by_gathering or by_masking
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Expected:
     kept: tuple[tuple[int, ...], ...]
     lengths: tuple[int, ...]
     logits: torch.Tensor
-    scores: tuple[torch.Tensor, ...] = ()
+    scores: tuple[torch.Tensor | None, ...] = ()
     every: torch.Tensor | None = None  # (L, vocabulary), from stale states where left out
 
 
@@ -46,7 +50,7 @@ class Dense:
     positions: torch.Tensor | None
 
 
-def decoder(model: torch.nn.Module) -> torch.nn.Module:
+def decoder(model: Any) -> Any:
     """The language model inside: the owner of `.layers` and `.norm`."""
     return model.model.text_model if hasattr(model.model, "text_model") else model.model.language_model
 
@@ -59,9 +63,9 @@ def _additive(mask: torch.Tensor | None, length: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def dense(model: torch.nn.Module, inputs: dict) -> Dense:
+def dense(model: Any, inputs: dict[str, Any]) -> Dense:
     """Run the unhooked model once and note what every decoder layer is given."""
-    calls: list[tuple[torch.Tensor, dict]] = []
+    calls: list[tuple[torch.Tensor, dict[str, Any]]] = []
     layers = decoder(model).layers
     handles = [
         layer.register_forward_pre_hook(lambda _, a, k: calls.append((a[0][0], k)), with_kwargs=True)
@@ -82,7 +86,7 @@ def dense(model: torch.nn.Module, inputs: dict) -> Dense:
     )
 
 
-def _arguments(seen: Dense, layer: int, rows: list[int], mask: torch.Tensor) -> dict:
+def _arguments(seen: Dense, rows: list[int], mask: torch.Tensor) -> dict[str, Any]:
     positions = seen.positions
     return {
         "position_embeddings": tuple(part[:1, rows] for part in seen.rotary),
@@ -92,7 +96,7 @@ def _arguments(seen: Dense, layer: int, rows: list[int], mask: torch.Tensor) -> 
 
 
 @contextlib.contextmanager
-def _eager(attention: torch.nn.Module) -> Iterator[None]:
+def _eager(attention: Any) -> Iterator[None]:
     before = attention.config._attn_implementation
     attention.config._attn_implementation = "eager"
     try:
@@ -101,24 +105,29 @@ def _eager(attention: torch.nn.Module) -> Iterator[None]:
         attention.config._attn_implementation = before
 
 
-def score(module: torch.nn.Module, hidden: torch.Tensor, arguments: dict) -> torch.Tensor:
+def score(module: Any, hidden: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor:
     """Attention probability that the last row gives every row, averaged over heads: (rows,)."""
     with _eager(module.self_attn):
         normed = module.input_layernorm(hidden)[None]
-        weights = module.self_attn(normed, past_key_values=None, **arguments)[1]
-    return weights[0, :, -1].float().mean(0)
+        weights = module.self_attn(normed, **arguments)[1]
+    found: torch.Tensor = weights[0, :, -1].float().mean(0)
+    return found
 
 
-def _choose(scores: torch.Tensor, candidates: list[int], visual: int, keep_ratio: float) -> tuple[int, ...]:
+def _choose(
+    scores: torch.Tensor | None, candidates: list[int], visual: int, keep_ratio: float
+) -> tuple[int, ...]:
     count = min(max(1, int(visual * keep_ratio)), len(candidates)) if visual else 0
-    best = sorted(candidates, key=lambda index: (-float(scores[index]), index))
+    assert scores is not None
+    rank = scores.tolist()
+    best = sorted(candidates, key=lambda index: (-rank[index], index))
     return tuple(sorted(best[:count]))
 
 
 class _Run:
     """One pass over the decoder; `gather` says whether tokens left out are cut away or masked."""
 
-    def __init__(self, model: torch.nn.Module, inputs: dict, reroute: bool, gather: bool) -> None:
+    def __init__(self, model: Any, inputs: dict[str, Any], reroute: bool, gather: bool) -> None:
         ids = inputs["input_ids"][0]
         self.model, self.layers = model, decoder(model).layers
         self.seen, self.reroute, self.gather = dense(model, inputs), reroute, gather
@@ -135,7 +144,7 @@ class _Run:
         if not self.gather:
             rows = self.everything
             mask[:, sorted(set(rows) - set(keys))] = NEVER
-        given = _arguments(self.seen, layer, rows, mask)
+        given = _arguments(self.seen, rows, mask)
         found = score(self.layers[layer], hidden[rows], given)
         spread = torch.zeros(len(self.everything)).index_put((torch.tensor(rows),), found)
         return spread[self.visual]
@@ -160,8 +169,8 @@ class _Run:
             mask = mask.clone()
             mask[:, gone] = NEVER
             mask[gone, gone] = 0.0
-        given = _arguments(self.seen, number, rows, mask)
-        output = self.layers[number](hidden[rows][None], past_key_values=None, **given)[0]
+        given = _arguments(self.seen, rows, mask)
+        output = self.layers[number](hidden[rows][None], **given)[0]
         result = hidden.clone()
         result[self.alive] = output if self.gather else output[self.alive]
         return result
@@ -169,8 +178,8 @@ class _Run:
 
 @torch.no_grad()
 def _run(
-    model: torch.nn.Module,
-    inputs: dict,
+    model: Any,
+    inputs: dict[str, Any],
     cuts: tuple[Cut, ...],
     reroute: bool,
     gather: bool,
@@ -187,7 +196,8 @@ def _run(
             if cut.layer == number:
                 if fixed is None and stage not in pending:
                     pending[stage] = run.scores(number, hidden)
-                kept.append(run.cut(pending.get(stage), cut.keep_ratio, fixed and fixed[stage]))
+                known = None if fixed is None else fixed[stage]
+                kept.append(run.cut(pending.get(stage), cut.keep_ratio, known))
                 used.append(pending.get(stage))
         for stage, cut in enumerate(cuts):
             if fixed is None and cut.scored_by == number < cut.layer:
@@ -198,17 +208,29 @@ def _run(
     return Expected(tuple(kept), tuple(lengths), logits[-1], tuple(used), logits)
 
 
-def by_gathering(model, inputs, cuts, reroute, fixed=None) -> Expected:
+def by_gathering(
+    model: Any,
+    inputs: dict[str, Any],
+    cuts: tuple[Cut, ...],
+    reroute: bool,
+    fixed: tuple[Kept, ...] | None = None,
+) -> Expected:
     """Every layer on the tokens it processes; `fixed` gives the kept sets instead of choosing them."""
     return _run(model, inputs, cuts, reroute, True, fixed)
 
 
-def by_masking(model, inputs, cuts, reroute, fixed=None) -> Expected:
+def by_masking(
+    model: Any,
+    inputs: dict[str, Any],
+    cuts: tuple[Cut, ...],
+    reroute: bool,
+    fixed: tuple[Kept, ...] | None = None,
+) -> Expected:
     """Every layer at full length, tokens left out hidden as keys and their states restored."""
     return _run(model, inputs, cuts, reroute, False, fixed)
 
 
-def extended(inputs: dict, tokens: list[int]) -> dict:
+def extended(inputs: dict[str, Any], tokens: list[int]) -> dict[str, Any]:
     """The same inputs with text tokens appended to the one sample."""
     more = torch.tensor([tokens], dtype=torch.long)
     result = dict(inputs)
@@ -220,7 +242,14 @@ def extended(inputs: dict, tokens: list[int]) -> dict:
     return result
 
 
-def greedy(model, inputs, cuts, reroute, new: int, method=by_gathering) -> tuple[Expected, list[int]]:
+def greedy(
+    model: Any,
+    inputs: dict[str, Any],
+    cuts: tuple[Cut, ...],
+    reroute: bool,
+    new: int,
+    method: Reference = by_gathering,
+) -> tuple[Expected, list[int]]:
     """The routed prefill and `new` greedy tokens, each by recomputing all with the prompt's kept sets."""
     prefill = method(model, inputs, cuts, reroute)
     tokens = [int(prefill.logits.argmax())]
@@ -229,6 +258,14 @@ def greedy(model, inputs, cuts, reroute, new: int, method=by_gathering) -> tuple
     return prefill, tokens
 
 
-def after(model, inputs, cuts, reroute, kept, tokens: list[int], method=by_gathering) -> torch.Tensor:
+def after(
+    model: Any,
+    inputs: dict[str, Any],
+    cuts: tuple[Cut, ...],
+    reroute: bool,
+    kept: tuple[Kept, ...],
+    tokens: list[int],
+    method: Reference = by_gathering,
+) -> torch.Tensor:
     """Logits of the last of `tokens` after the routed prompt; text after the prompt is always kept."""
     return method(model, extended(inputs, tokens), cuts, reroute, kept).logits

@@ -5,14 +5,17 @@ example `(4, (2, 3), 5)`. Families whose pictures all have one size ignore it; i
 pictures are tiles between text tokens, make h tiles.
 """
 
+from __future__ import annotations
+
 import functools
 import zlib
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import torch
 
-from tests.routing.tiny_models import BREAK, END, IMAGE, LAYERS, START, SUPPORTED, VARIANTS, build
+from routing.checks.configs import BREAK, END, IMAGE, LAYERS, START, SUPPORTED, VARIANTS, build
 
 Picture = tuple[int, int]
 Sample = tuple[int | Picture, ...]
@@ -46,7 +49,7 @@ class Tiny:
     """A tiny model with the inputs it understands."""
 
     name: str
-    model: torch.nn.Module
+    model: Any
 
     @property
     def family(self) -> str:
@@ -97,7 +100,7 @@ class Tiny:
         if not flat:
             return {}
         if self.family in _TILE:
-            return _tiles(self, seeds)
+            return _tiles(seeds)
         if self.family in _PATCH:
             side = _PATCH[self.family]
             return {"pixel_values": torch.stack([_noise(seed, 3, side, side) for seed in flat])}
@@ -106,7 +109,7 @@ class Tiny:
         return _grids(flat) if self.family in _GRID else _pixtral(flat)
 
     def _picture_ids(self, sample: Sample, place: int) -> list[int]:
-        high, wide = sample[place]
+        high, wide = _segment((sample, place))
         if self.family in _FIXED_TOKENS:
             return [IMAGE] * _FIXED_TOKENS[self.family]
         if self.family in _TILE:
@@ -119,30 +122,32 @@ class Tiny:
 
 
 def _segment(seed: tuple[Sample, int]) -> Picture:
-    return seed[0][seed[1]]
+    picture = seed[0][seed[1]]
+    assert not isinstance(picture, int)
+    return picture
 
 
-def _anyres(seeds: list) -> dict[str, torch.Tensor]:
+def _anyres(seeds: list[Any]) -> dict[str, torch.Tensor]:
     """Pictures of 12×12 pixels a tile: the whole, then the tiles of the best-fitting of three layouts."""
     sizes = torch.tensor([[6 * high, 6 * wide] for high, wide in map(_segment, seeds)])
     return {"pixel_values": torch.stack([_noise(seed, 5, 3, 12, 12) for seed in seeds]), "image_sizes": sizes}
 
 
-@functools.cache
-def _anyres_tokens(model: torch.nn.Module, seed: tuple[Sample, int]) -> int:
+@functools.lru_cache(maxsize=64)
+def _anyres_tokens(model: Any, seed: tuple[Sample, int]) -> int:
     with torch.no_grad():
         features = model.model.get_image_features(**_anyres([seed]), return_dict=True).pooler_output
     return sum(len(feature) for feature in features)
 
 
-def _grids(seeds: list) -> dict[str, torch.Tensor]:
+def _grids(seeds: list[Any]) -> dict[str, torch.Tensor]:
     """Flattened patches, four to a visual token, with their grid (1, 2h, 2w)."""
     grids = torch.tensor([[1, 2 * high, 2 * wide] for high, wide in map(_segment, seeds)])
     patches = [_noise(seed, int(grid.prod()), 3 * 2 * 4 * 4) for seed, grid in zip(seeds, grids, strict=True)]
     return {"pixel_values": torch.cat(patches), "image_grid_thw": grids}
 
 
-def _pixtral(seeds: list) -> dict[str, torch.Tensor]:
+def _pixtral(seeds: list[Any]) -> dict[str, torch.Tensor]:
     """Pictures of 8×8 pixels a cell, zero-padded to the largest."""
     sizes = torch.tensor([[8 * high, 8 * wide] for high, wide in map(_segment, seeds)])
     pixels = torch.zeros(len(seeds), 3, *sizes.amax(0).tolist())
@@ -151,7 +156,7 @@ def _pixtral(seeds: list) -> dict[str, torch.Tensor]:
     return {"pixel_values": pixels, "image_sizes": sizes}
 
 
-def _tiles(tiny: Tiny, seeds: list) -> dict[str, torch.Tensor]:
+def _tiles(seeds: list[Any]) -> dict[str, torch.Tensor]:
     """(B, most tiles, 3, 24, 24), where samples with fewer tiles are filled with empty ones."""
     rows = [
         [_noise((seed, tile), 3, 24, 24) for seed in row for tile in range(_segment(seed)[0])]

@@ -4,6 +4,11 @@ Knows the configurations of transformers and how to fill weights so that attenti
 not know how inputs are made (tiny.py), and nothing of the engine under test.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrainedConfig
 
@@ -37,7 +42,7 @@ QWEN_IDS = {
 _PINPOINTS = [[12, 24], [24, 12], [24, 24]]
 
 
-def _clip(size: int) -> dict:
+def _clip(size: int) -> dict[str, Any]:
     return {
         "model_type": "clip_vision_model",
         "image_size": size,
@@ -47,7 +52,7 @@ def _clip(size: int) -> dict:
     }
 
 
-def siglip(size: int) -> dict:
+def siglip(size: int) -> dict[str, Any]:
     """A SigLIP tower for pictures of size × size pixels, 4×4 pixels a patch."""
     return {
         "model_type": "siglip_vision_model",
@@ -58,12 +63,12 @@ def siglip(size: int) -> dict:
     }
 
 
-def text_part(model_type: str, **more: object) -> dict:
+def text_part(model_type: str, **more: object) -> dict[str, Any]:
     """The language model: six layers of width 64, two key heads for four query heads."""
     return {"model_type": model_type, **_TEXT, **more}
 
 
-def grid_tower(**more: object) -> dict:
+def grid_tower(**more: object) -> dict[str, Any]:
     """A tower in the manner of Qwen: patches of 4×4 pixels, 2×2 of them to a visual token."""
     return {
         "depth": 2,
@@ -77,7 +82,7 @@ def grid_tower(**more: object) -> dict:
     }
 
 
-def _llava() -> dict:
+def _llava() -> dict[str, Any]:
     return {
         "text_config": text_part("llama", head_dim=16),
         "vision_config": _clip(20),
@@ -86,7 +91,7 @@ def _llava() -> dict:
     }
 
 
-def _llava_next() -> dict:
+def _llava_next() -> dict[str, Any]:
     return {
         "text_config": text_part("llama", head_dim=16),
         "vision_config": _clip(12),
@@ -95,7 +100,7 @@ def _llava_next() -> dict:
     }
 
 
-def _llava_onevision() -> dict:
+def _llava_onevision() -> dict[str, Any]:
     return {
         "text_config": text_part("qwen2"),
         "vision_config": siglip(12),
@@ -105,7 +110,7 @@ def _llava_onevision() -> dict:
     }
 
 
-def _qwen2_vl() -> dict:
+def _qwen2_vl() -> dict[str, Any]:
     tower = grid_tower(embed_dim=32, mlp_ratio=2)
     tower["hidden_size"] = 64  # the name of the output width in this family
     return {
@@ -115,7 +120,7 @@ def _qwen2_vl() -> dict:
     }
 
 
-def _qwen2_5_vl() -> dict:
+def _qwen2_5_vl() -> dict[str, Any]:
     tower = grid_tower(intermediate_size=48, out_hidden_size=64, window_size=16, fullatt_block_indexes=[1])
     return {
         "text_config": text_part("qwen2_5_vl_text", rope_parameters=_MROPE),
@@ -124,7 +129,7 @@ def _qwen2_5_vl() -> dict:
     }
 
 
-def _qwen3_vl() -> dict:
+def _qwen3_vl() -> dict[str, Any]:
     rope = {**_MROPE, "mrope_interleaved": True}
     tower = grid_tower(
         depth=3,
@@ -137,7 +142,7 @@ def _qwen3_vl() -> dict:
     return {"text_config": text, "vision_config": tower, **QWEN_IDS}
 
 
-def _internvl() -> dict:
+def _internvl() -> dict[str, Any]:
     tower = {"image_size": [32, 32], "patch_size": [4, 4], "model_type": "internvl_vision", **TOWER}
     return {
         "text_config": text_part("qwen2"),
@@ -148,7 +153,7 @@ def _internvl() -> dict:
     }
 
 
-def _idefics(name: str) -> dict:
+def _idefics(name: str) -> dict[str, Any]:
     tower = {"model_type": f"{name}_vision", "image_size": 24, "patch_size": 4, **TOWER}
     return {
         "text_config": text_part("llama", head_dim=16),
@@ -159,7 +164,7 @@ def _idefics(name: str) -> dict:
     }
 
 
-def _mistral3() -> dict:
+def _mistral3() -> dict[str, Any]:
     return {
         "text_config": text_part("mistral", head_dim=16, sliding_window=None),
         "vision_config": {"model_type": "pixtral", "image_size": 64, "patch_size": 4, **TOWER},
@@ -169,7 +174,7 @@ def _mistral3() -> dict:
     }
 
 
-def _ministral3() -> dict:
+def _ministral3() -> dict[str, Any]:
     rope = {
         "rope_type": "yarn",
         "rope_theta": 10000.0,
@@ -182,7 +187,7 @@ def _ministral3() -> dict:
     return _mistral3() | {"text_config": text_part("ministral3", head_dim=16, rope_parameters=rope)}
 
 
-def _glm4v() -> dict:
+def _glm4v() -> dict[str, Any]:
     rope = {
         "rope_type": "default",
         "rope_theta": 10000.0,
@@ -195,7 +200,7 @@ def _glm4v() -> dict:
     return {"text_config": text_part("glm4v_text", rope_parameters=rope), "vision_config": tower, **ids}
 
 
-def _paligemma() -> dict:
+def _paligemma() -> dict[str, Any]:
     return {
         "text_config": text_part("gemma", head_dim=16, num_key_value_heads=1),
         "vision_config": siglip(16),
@@ -207,18 +212,18 @@ def _paligemma() -> dict:
     }
 
 
-def _vipllava() -> dict:
+def _vipllava() -> dict[str, Any]:
     layers = {"vision_feature_layer": [-1, -2], "vision_feature_layers": [-1, -2]}  # renamed in 5.23
     return _llava() | layers
 
 
-def _glm46v() -> dict:
+def _glm46v() -> dict[str, Any]:
     config = _glm4v()
     config["vision_config"]["model_type"] = "glm4v_vision"
     return config
 
 
-def _qwen3_vl_moe() -> dict:
+def _qwen3_vl_moe() -> dict[str, Any]:
     config = _qwen3_vl()
     experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
     config["text_config"] |= {"model_type": "qwen3_vl_moe_text", **experts}
@@ -226,13 +231,13 @@ def _qwen3_vl_moe() -> dict:
     return config
 
 
-def _sliding(window: int) -> dict:
+def _sliding(window: int) -> dict[str, Any]:
     config = _qwen2_5_vl()
     config["text_config"] |= {"use_sliding_window": True, "sliding_window": window, "max_window_layers": 3}
     return config
 
 
-SUPPORTED = {
+SUPPORTED: dict[str, Callable[[], dict[str, Any]]] = {
     "llava": _llava,
     "llava_next": _llava_next,
     "llava_onevision": _llava_onevision,
@@ -246,13 +251,21 @@ SUPPORTED = {
     "glm4v": _glm4v,
     "paligemma": _paligemma,
 }
-VARIANTS = {  # name: (model type, family whose inputs it takes, configuration)
+# name: (model type, family whose inputs it takes, configuration)
+VARIANTS: dict[str, tuple[str, str, Callable[[], dict[str, Any]]]] = {
     "ministral3": ("mistral3", "mistral3", _ministral3),
     "vipllava": ("vipllava", "llava", _vipllava),
     "glm46v": ("glm46v", "glm4v", _glm46v),
     "qwen3_vl_moe": ("qwen3_vl_moe", "qwen3_vl", _qwen3_vl_moe),
     "wide_window": ("qwen2_5_vl", "qwen2_5_vl", lambda: _sliding(64)),
     "narrow_window": ("qwen2_5_vl", "qwen2_5_vl", lambda: _sliding(12)),
+}
+
+
+# model type -> (the same, configuration), for every family that can be routed
+TEMPLATES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
+    **{name: (name, make) for name, make in SUPPORTED.items()},
+    **{name: (VARIANTS[name][0], VARIANTS[name][2]) for name in ("vipllava", "glm46v", "qwen3_vl_moe")},
 }
 
 
@@ -267,23 +280,21 @@ def _fill(name: str, weight: torch.Tensor) -> None:
     weight.normal_(0.0, 1.0 if "embed" in name else gain / fan_in**0.5)
 
 
-def build(family: str, attention: str) -> torch.nn.Module:
+def build(family: str, attention: str) -> Any:
     """A seeded float32 model on the CPU in evaluation mode; `attention` is "sdpa" or "eager"."""
     model_type, _, make = VARIANTS.get(family) or (family, family, SUPPORTED[family])
     return from_configuration(CONFIG_MAPPING[model_type](**make()), attention)
 
 
-def from_configuration(config: PreTrainedConfig, attention: str) -> torch.nn.Module:
+def from_configuration(config: PreTrainedConfig, attention: str) -> Any:
     """The same for any configuration."""
-    torch.manual_seed(0)
-    model = AutoModelForImageTextToText.from_config(config, attn_implementation=attention).eval()
-    generator_state = torch.get_rng_state()
-    torch.manual_seed(7)
-    with torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        model = AutoModelForImageTextToText.from_config(config, attn_implementation=attention).eval()
+        torch.manual_seed(7)
         for name, weight in model.named_parameters():
             _fill(name, weight)
         model.lm_head.weight[IMAGE:] = 0.0  # no marker is ever generated: it would stand for a picture
-    torch.set_rng_state(generator_state)
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
     return model

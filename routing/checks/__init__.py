@@ -1,0 +1,1 @@
+"""The proof of the engine on what is installed: `routing.check`, and what the engine's tests are made of."""

@@ -1,0 +1,242 @@
+"""The proof of the engine on what is installed: tiny models of every family, against truths of their own.
+
+Each invariant compares a routed model with something that shares no code with the engine: the unhooked model,
+the slow references of reference.py, or arithmetic. Nothing is downloaded, written or left behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from time import perf_counter
+from typing import Any
+
+import torch
+from transformers import CONFIG_MAPPING
+
+from routing.checks.configs import TEMPLATES, from_configuration
+from routing.checks.counting import Counted, prompts_of, shape_of
+from routing.checks.reference import Cut, by_masking, greedy
+from routing.checks.runs import ACTIONS, close, generate, generate_routed, hooks, plan, stored
+from routing.checks.shrunk import shrunk
+from routing.checks.subjects import FIRST_LAYER, ONE, RAGGED, Tiny
+from routing.cost import cost
+from routing.engine import route
+from routing.errors import UnsupportedModelError
+from routing.families import FAMILIES, describe_config
+
+CUTS = (Cut(2, 0.5), Cut(4, 0.25))
+EVERYTHING = (Cut(2, 1.0), Cut(4, 1.0))
+ATTENTION = ("sdpa", "eager")
+NEW = 4  # tokens that are decoded
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Whether one invariant holds; detail: one sentence of what was expected and found, or why not asked."""
+
+    invariant: str
+    passed: bool
+    detail: str | None = None
+
+
+@dataclass(frozen=True)
+class FamilyCheck:
+    """All invariants of one family. seconds: what building and running the tiny models took."""
+
+    family: str
+    findings: tuple[Finding, ...]
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Every invariant holds."""
+        return all(finding.passed for finding in self.findings)
+
+
+class _BrokenError(Exception):
+    """An invariant does not hold; the message says what was expected and found."""
+
+
+class _NotAskedError(Exception):
+    """An invariant cannot be asked of this model; the message says why."""
+
+
+def _same(what: str, expected: Any, found: Any) -> None:
+    if expected != found:
+        raise _BrokenError(f"{what}: expected {expected}, found {found}")
+
+
+def _close(what: str, expected: torch.Tensor, found: torch.Tensor) -> None:
+    if not close(expected, found):
+        raise _BrokenError(f"{what} differ by up to {float((expected - found).abs().max()):.1e}")
+
+
+def _keep_everything(subject: Tiny, action: str) -> None:
+    """Keep ratio 1.0 is the unhooked model to the last bit: logits and tokens, single and left-padded."""
+    for samples in ((ONE,), RAGGED):
+        expected = generate(subject.model, subject.inputs(*samples), NEW)
+        found = generate_routed(subject, plan(EVERYTHING, action), *samples, new=NEW)
+        _same("greedy tokens", expected.tokens, found.tokens)
+        if not torch.equal(expected.logits, found.logits):
+            raise _BrokenError("logits under keep ratio 1.0 are not those of the unhooked model")
+
+
+def _reference(subject: Tiny, action: str) -> None:
+    """Compact stages equal a reference at full length in which other tokens are masked."""
+    expected = by_masking(subject.model, subject.inputs(ONE), CUTS, action == "reroute")
+    found = generate_routed(subject, plan(CUTS, action), ONE, new=1)
+    _same("kept visual tokens", expected.kept, found.kept())
+    _close("last logits", expected.logits, found.logits[0])
+
+
+def _first_layer(subject: Tiny, action: str) -> None:
+    """The same for a schedule that starts at the first layer that may decide, with decoded tokens."""
+    first = FIRST_LAYER.get(subject.name, 0)
+    cuts = (Cut(first, 0.5), Cut(first + 3, 0.25))
+    expected, tokens = greedy(subject.model, subject.inputs(ONE), cuts, action == "reroute", NEW)
+    found = generate_routed(subject, plan(cuts, action), ONE, new=NEW)
+    _same("kept visual tokens", expected.kept, found.kept())
+    _same("greedy tokens", tokens, found.tokens[0])
+
+
+def _batch(subject: Tiny, action: str) -> None:
+    """A left-padded, ragged batch gives every sample what it gets alone."""
+    schedule = plan(CUTS, action)
+    batch = generate_routed(subject, schedule, *RAGGED, new=NEW)
+    for row, sample in enumerate(RAGGED):
+        alone = generate_routed(subject, schedule, sample, new=NEW)
+        if subject.visual(sample):
+            _same(f"kept visual tokens of sample {row}", alone.kept(), batch.kept(row))
+        _same(f"greedy tokens of sample {row}", alone.tokens[0], batch.tokens[row])
+        _close(f"last logits of sample {row}", alone.logits[0], batch.logits[row])
+
+
+def _decode(subject: Tiny, action: str) -> None:
+    """Tokens decoded on a routed cache are those of recomputing everything without one."""
+    _, tokens = greedy(subject.model, subject.inputs(ONE), CUTS, action == "reroute", NEW)
+    found = generate_routed(subject, plan(CUTS, action), ONE, new=NEW)
+    _same("greedy tokens", tokens, found.tokens[0])
+
+
+def _kv_lengths(subject: Tiny, action: str) -> None:
+    """Every layer stores its text and the kept tokens of its stage, exactly."""
+    visual = subject.visual(ONE)
+    text = len(subject.ids(ONE)) - visual
+    schedule = plan(CUTS, action)
+    expected = [text + kept for kept in schedule.tokens_per_layer(visual, subject.layers)]
+    _same("rows stored per layer", expected, stored(generate_routed(subject, schedule, ONE, new=1).cache))
+
+
+def _flops(subject: Tiny, action: str) -> None:
+    """torch's FLOP counter and the arithmetic of routing/cost.py say the same of decoder and ranking."""
+    try:
+        shape = shape_of(subject)
+    except UnsupportedModelError as reason:
+        raise _NotAskedError(str(reason)) from reason
+    schedule = plan(CUTS, action)
+    with route(subject.model, schedule):
+        counted = Counted(subject, subject.inputs(ONE))
+    expected = cost(shape, schedule, prompts_of(subject, ONE))
+    _same("FLOPs of ranking", expected.scoring_flops, counted.scoring)
+    _same("FLOPs of the prefill", expected.prefill_flops, counted.prefill)
+
+
+def _untouched(subject: Tiny, action: str) -> None:
+    """Afterwards the model has the hooks it had, and computes what it did."""
+    before, expected = hooks(subject.model), generate(subject.model, subject.inputs(ONE), 1)
+    generate_routed(subject, plan(CUTS, action), ONE, new=1)
+    changed = [name for name, state in hooks(subject.model).items() if state != before[name]]
+    _same("modules with other hooks", [], changed)
+    if not torch.equal(expected.logits, generate(subject.model, subject.inputs(ONE), 1).logits):
+        raise _BrokenError("the model's logits are other than before it was routed")
+
+
+INVARIANTS: dict[str, Callable[[Tiny, str], None]] = {
+    "keep everything": _keep_everything,
+    "reference": _reference,
+    "first layer": _first_layer,
+    "batch": _batch,
+    "decode": _decode,
+    "kv lengths": _kv_lengths,
+    "flops": _flops,
+    "untouched": _untouched,
+}
+
+
+def check(
+    families: Sequence[str] | None = None,
+    *,
+    config: Any = None,
+    on_finding: Callable[[str, Finding], None] | None = None,
+) -> tuple[FamilyCheck, ...]:
+    """Prove the engine on the installed transformers and torch, on tiny random models.
+
+    Args:
+        families: model types among `routing.FAMILIES`; None for all of them.
+        config: a model's own Hugging Face config instead: its family, with its own decoder, shrunk.
+        on_finding: called with the family after each finding.
+
+    Returns one result a family: every invariant under prune and reroute, sdpa and eager. What goes wrong in a
+    model is a finding, not an exception. Raises UnsupportedModelError for what cannot be routed at all.
+    """
+    if config is not None:
+        describe_config(config)
+        return (_check(config.model_type, lambda: shrunk(config), on_finding),)
+    unknown = [name for name in families or () if name not in FAMILIES]
+    if unknown:
+        raise UnsupportedModelError(
+            f"{unknown[0]} is not a family that can be checked; these can: {', '.join(FAMILIES)}"
+        )
+    return tuple(_check(name, _template(name), on_finding) for name in families or FAMILIES)
+
+
+def _template(family: str) -> Callable[[], tuple[str, dict[str, Any]]]:
+    model_type, make = TEMPLATES[family]
+    return lambda: (model_type, make())
+
+
+def _check(
+    family: str,
+    describe: Callable[[], tuple[str, dict[str, Any]]],
+    on_finding: Callable[[str, Finding], None] | None,
+) -> FamilyCheck:
+    start, findings = perf_counter(), []
+
+    @cache
+    def build(attention: str) -> Tiny:
+        model_type, settings = describe()
+        return Tiny(family, from_configuration(CONFIG_MAPPING[model_type](**settings), attention))
+
+    for name, holds in INVARIANTS.items():
+        finding = _find(name, holds, build)
+        findings.append(finding)
+        if on_finding is not None:
+            on_finding(family, finding)
+    return FamilyCheck(family, tuple(findings), perf_counter() - start)
+
+
+def _find(
+    name: str,
+    holds: Callable[[Tiny, str], None],
+    build: Callable[[str], Tiny],
+) -> Finding:
+    """One invariant under every attention implementation and action; the first failure ends it."""
+    why = None
+    for attention in ("eager",) if holds is _flops else ATTENTION:  # eager products are counted on any device
+        for action in ACTIONS:
+            try:
+                holds(build(attention), action)
+            except _NotAskedError as reason:
+                why = f"not asked: {reason}"
+            except Exception as error:  # noqa: BLE001  # whatever breaks on a future release is the finding
+                return Finding(name, False, f"{action}, {attention}: {_sentence(error)}")
+    return Finding(name, True, why)
+
+
+def _sentence(error: Exception) -> str:
+    words = " ".join(str(error).split())
+    if not isinstance(error, _BrokenError):
+        words = f"{type(error).__name__}: {words}"
+    return words if len(words) <= 400 else words[:399] + "…"

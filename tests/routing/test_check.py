@@ -1,0 +1,167 @@
+"""`routing.check`: every family holds on what is installed, and a host that is broken is found out."""
+
+import pytest
+import torch
+from transformers import CONFIG_MAPPING, DynamicCache
+
+import routing
+from routing.checks import check as checking
+from routing.checks.check import INVARIANTS
+from routing.checks.configs import SUPPORTED, TEMPLATES, VARIANTS, text_part
+from routing.checks.shrunk import shrunk
+from tests.routing.tiny_refused import refused
+
+ALL_NAMES = tuple(INVARIANTS)
+
+
+def _failed(result):
+    return {finding.invariant: finding.detail for finding in result.findings if not finding.passed}
+
+
+@pytest.mark.parametrize("family", list(routing.FAMILIES))
+def test_every_family_holds_on_what_is_installed(family):
+    """All invariants pass, each is told as it is found, and the caller's random state is left alone."""
+    told, state = [], torch.get_rng_state()
+    (result,) = routing.check([family], on_finding=lambda name, finding: told.append((name, finding)))
+    assert _failed(result) == {}
+    assert result.passed
+    assert tuple(finding.invariant for finding in result.findings) == ALL_NAMES
+    assert told == [(family, finding) for finding in result.findings]
+    assert 0 < result.seconds < 60
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_every_family_has_a_template():
+    """A family that is added is checked, too."""
+    assert set(TEMPLATES) == set(routing.FAMILIES)
+
+
+def _llava_around(kind, **more):
+    settings = SUPPORTED["llava"]() | {"text_config": {"model_type": kind, **more}}
+    return CONFIG_MAPPING["llava"](**settings)
+
+
+SEVEN_B = {"hidden_size": 3584, "num_attention_heads": 28, "num_key_value_heads": 4, "num_hidden_layers": 28}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        _llava_around("qwen2", **SEVEN_B),
+        _llava_around("mistral", num_hidden_layers=32, sliding_window=4096),
+        _llava_around("qwen3", num_hidden_layers=36),
+        _llava_around("llama", rope_parameters={"rope_type": "linear", "rope_theta": 5e5, "factor": 8.0}),
+        CONFIG_MAPPING["mistral3"](**VARIANTS["ministral3"][2]()),
+        CONFIG_MAPPING["qwen2_5_vl"](**VARIANTS["narrow_window"][2]()),
+    ],
+    ids=["qwen2", "mistral", "qwen3", "linear-rope", "ministral3", "windows"],
+)
+def test_a_models_own_decoder_is_what_is_proven(config):
+    """A config's decoder is shrunk, and its kind passes every invariant."""
+    _, settings = shrunk(config)
+    assert settings["text_config"]["model_type"] == config.get_text_config().model_type
+    assert settings["text_config"]["hidden_size"] == 64
+    (result,) = routing.check(config=config)
+    assert result.family == config.model_type
+    assert _failed(result) == {}
+
+
+def test_what_a_config_says_of_its_decoder_survives_shrinking():
+    """Grouped queries, rotary embedding, windows and experts keep their kind; sizes do not."""
+    rope = {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0, "original_max_position_embeddings": 32768}
+    config = _llava_around(
+        "qwen2", **SEVEN_B, rope_parameters=rope, use_sliding_window=True, sliding_window=4096
+    )
+    text = shrunk(config)[1]["text_config"]
+    assert (text["num_attention_heads"], text["num_key_value_heads"]) == (4, 1)
+    assert text["rope_parameters"] == rope | {"original_max_position_embeddings": 16}
+    assert (text["use_sliding_window"], text["sliding_window"], text["num_hidden_layers"]) == (True, 64, 6)
+    experts = CONFIG_MAPPING["qwen3_vl_moe"](text_config=text_part("qwen3_vl_moe_text", num_experts=128))
+    assert shrunk(experts)[1]["text_config"]["num_experts"] == 4
+
+
+def test_unknown_families_and_models_are_refused():
+    """What cannot be routed cannot be checked either: an error that names what can."""
+    with pytest.raises(routing.UnsupportedModelError, match="gpt2 is not a family .* llava, "):
+        routing.check(["llava", "gpt2"])
+    with pytest.raises(routing.UnsupportedModelError, match="gemma3 cannot be routed"):
+        routing.check(config=refused("gemma3").config)
+
+
+BREAKS = {
+    "a rotary embedding that turns nothing": (
+        "transformers.models.llama.modeling_llama.apply_rotary_pos_emb",
+        lambda q, k, cos, sin, **_: (q, k + 0.1 * torch.randn_like(k)),
+        {"keep everything"},
+    ),
+    "a cache that forgets how long it is": (
+        "routing.cache.RoutedLayer.get_seq_length",
+        lambda self: 0 if self.keys is None else int(self.keys.shape[-2]),
+        {"decode"},
+    ),
+    "a ranking upside down": (
+        "routing.prefill.top_k",
+        lambda scores, candidates, counts: checking_top_k(-scores, candidates, counts),
+        {"reference", "first layer"},
+    ),
+    "a mask that hides nothing": (
+        "routing.prefill.square_mask",
+        lambda mask, rows: None,
+        {"batch"},
+    ),
+    "arithmetic off by one": (
+        "routing.cost.lm_head_flops",
+        lambda shape, positions=1: 1,
+        {"flops"},
+    ),
+}
+
+
+def checking_top_k(scores, candidates, counts):
+    """The engine's own choice."""
+    from routing.select import top_k
+
+    return top_k(scores.nan_to_num(), candidates, counts)
+
+
+@pytest.mark.parametrize("name", list(BREAKS))
+def test_a_broken_part_is_found_by_its_invariant(name, monkeypatch):
+    """The invariants that this part upholds fail, in one sentence, and nothing is raised."""
+    target, broken, expected = BREAKS[name]
+    monkeypatch.setattr(target, broken)
+    (result,) = routing.check(["llava"])
+    failed = _failed(result)
+    assert not result.passed
+    assert expected <= set(failed)
+    assert all(detail and "\n" not in detail and len(detail) < 450 for detail in failed.values())
+
+
+def test_a_cache_that_loses_rows_is_found(monkeypatch):
+    """A framework whose cache drops a token: the engine's own proof is the finding."""
+    update = DynamicCache.update
+
+    def losing(self, keys, values, *args, **kwargs):
+        return update(self, keys[..., 1:, :], values[..., 1:, :], *args, **kwargs)
+
+    monkeypatch.setattr(DynamicCache, "update", losing)
+    (result,) = routing.check(["llava"])
+    assert "kv lengths" in _failed(result)
+
+
+def test_a_model_that_cannot_be_built_is_a_finding(monkeypatch):
+    """A release without a family's configuration: every invariant fails with that sentence."""
+    monkeypatch.setattr(checking, "CONFIG_MAPPING", {})
+    (result,) = routing.check(["llava"])
+    assert set(_failed(result)) == set(INVARIANTS)
+    assert "KeyError: 'llava'" in _failed(result)["batch"]
+
+
+def test_an_added_invariant_is_run(monkeypatch):
+    """The registry is all there is to edit."""
+
+    def never(subject, action):
+        raise RuntimeError(f"{subject.name} under {action}\nin two lines")
+
+    monkeypatch.setitem(INVARIANTS, "never", never)
+    (result,) = routing.check(["llava"])
+    assert _failed(result) == {"never": "prune, sdpa: RuntimeError: llava under prune in two lines"}
