@@ -138,7 +138,15 @@ def test_a_ranking_layer_that_computes_nothing_raises(action):
     """A deciding layer whose forward skips its norm and attention took no part in its own ranking."""
     subject = fresh("llava")
 
-    def forward(hidden_states, attention_mask, position_ids, cache, position_embeddings, **_more):
+    def forward(
+        hidden_states,
+        attention_mask,
+        position_ids,
+        position_embeddings,
+        cache=None,
+        past_key_values=None,
+        **_,
+    ):
         return hidden_states
 
     decoder(subject.model).layers[2].forward = forward
@@ -151,7 +159,15 @@ def test_a_layer_that_does_not_ask_for_its_keys_raises():
     subject = fresh("llava")
     layer = decoder(subject.model).layers[2]
 
-    def forward(hidden_states, attention_mask, position_ids, cache, position_embeddings, **_more):
+    def forward(
+        hidden_states,
+        attention_mask,
+        position_ids,
+        position_embeddings,
+        cache=None,
+        past_key_values=None,
+        **_,
+    ):
         return layer.input_layernorm(hidden_states)
 
     layer.forward = forward
@@ -167,7 +183,15 @@ def test_a_layer_that_returns_other_rows_raises(where):
 
 
 def _cutting(forward):
-    def cut(hidden_states, attention_mask, position_ids, cache, position_embeddings, **more):
+    def cut(
+        hidden_states,
+        attention_mask,
+        position_ids,
+        position_embeddings,
+        cache=None,
+        past_key_values=None,
+        **more,
+    ):
         kwargs = {"position_ids": position_ids, "position_embeddings": position_embeddings, **more}
         return forward(hidden_states, attention_mask=attention_mask, **kwargs)[:, 1:]
 
