@@ -13,6 +13,7 @@ from typing import Any
 from reroute_cli import run
 from reroute_cli.batching.keys import answer_key, settings_of
 from reroute_cli.boxes import CONVENTIONS, Box, decode_boxes, view_of
+from reroute_cli.environment import installed_version
 from reroute_cli.errors import Failure
 from reroute_cli.images import Picture
 from reroute_cli.measure.flops import Flops
@@ -23,6 +24,7 @@ from reroute_cli.outcome import average_visual, stage_parts
 from reroute_cli.prompts import Prompt, build_prompt
 from reroute_cli.records.answer import (
     AnswerRecord,
+    EnvironmentPart,
     FlopsPart,
     KvPart,
     LatencyPart,
@@ -61,6 +63,7 @@ def answer(loaded: Loaded, asked: Asked, choice: ScheduleChoice) -> AnswerRecord
         answer=text,
         boxes=boxes,
         model=model_part(loaded),
+        environment=environment_part(loaded),
         schedule=schedule_part(choice, schedule, timed.stages, visual, loaded.layers),
         tokens=TokensPart(
             visual=visual,
@@ -131,6 +134,13 @@ def no_revision(loaded: Loaded) -> dict[str, str]:
         return {}
     which = "random weights have" if loaded.random else "a local folder records"
     return {"revision": f"{which} no revision"}
+
+
+def environment_part(loaded: Loaded) -> EnvironmentPart:
+    """What the engine ran on."""
+    return EnvironmentPart(
+        transformers=installed_version("transformers"), torch=installed_version("torch"), proven=loaded.proven
+    )
 
 
 def model_part(loaded: Loaded) -> ModelPart:

@@ -9,6 +9,7 @@ import typer
 from reroute_cli.commands import (
     ask,
     batch,
+    check,
     compare,
     env,
     methods,
@@ -65,6 +66,7 @@ app.command("tune")(tune.tune)
 app.command("trace")(trace.trace)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
+app.command("check")(check.check)
 app.command("methods")(methods.methods)
 app.command("models")(models.models)
 app.add_typer(profiles.app, name="profiles")

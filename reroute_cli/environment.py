@@ -32,20 +32,25 @@ SETTINGS = (
     "REROUTE_MODEL",
     "REROUTE_DEVICE",
     "REROUTE_DEBUG",
+    "REROUTE_CHECK",
     "CUDA_VISIBLE_DEVICES",
     "HF_HUB_OFFLINE",
     "OMP_NUM_THREADS",
 )
 
 
-def describe_environment() -> dict[str, Any]:
-    """Versions, commit, processor, GPUs, torch settings and environment variables."""
+def describe_environment(proven: bool | str) -> dict[str, Any]:
+    """Versions, commit, processor, GPUs, torch settings and environment variables.
+
+    proven: whether the engine is proven on what is installed, or "checked" here (reroute_cli/proof.py).
+    """
     import torch
 
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "commit": _commit(),
+        "proven": proven,
         "packages": {name: installed_version(name) for name in PACKAGES},
         "cpu": {"model": _cpu_model(), "cores": os.cpu_count(), "torch_threads": torch.get_num_threads()},
         "cuda": torch.version.cuda,

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.errors import Failure, UsageError
+from reroute_cli.proof import Proven, standing
 from reroute_cli.sources import POCKET, Source, explained, find, known, read_config, refuse_pickles
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class Loaded:
 
     name: what was asked for, the hub id of a well-known model. revision: the hub commit, None for local
     folders and dummy weights. random: dummy weights.
-    config_digest: SHA-256 of its config.json's contents.
+    config_digest: SHA-256 of its config.json's contents. proven, refusal: how the engine stands to it under
+    what is installed, see proof.py.
     """
 
     name: str
@@ -61,6 +63,8 @@ class Loaded:
     attention: str
     random: bool = False
     config_digest: str = ""
+    proven: Proven = True
+    refusal: str | None = None
 
 
 def load(options: LoadOptions) -> Loaded:
@@ -110,6 +114,7 @@ def _loaded(name: str, model: Any, processor: Any, options: LoadOptions, device:
     from routing.families import describe_config
 
     info = describe_config(model.config)
+    stands = standing(model.config)
     return Loaded(
         name=name,
         model=model,
@@ -123,6 +128,8 @@ def _loaded(name: str, model: Any, processor: Any, options: LoadOptions, device:
         dtype=str(model.dtype).removeprefix("torch."),
         attention=str(model.config._attn_implementation),
         random=options.load_format == "dummy",
+        proven=stands.proven,
+        refusal=stands.refusal,
     )
 
 

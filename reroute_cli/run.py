@@ -233,6 +233,8 @@ def _generate(
     around: TokenClock | None = None,
 ) -> tuple[Any, RouteTrace]:
     """Greedy generation under the job's schedule; `least` forces a length, `around` times the call alone."""
+    if job.loaded.refusal is not None and job.schedule.entries:
+        raise Failure(job.loaded.refusal)
     with routing.route(job.loaded.model, job.schedule) as trace, around or nullcontext():
         output = job.loaded.model.generate(
             **job.inputs,

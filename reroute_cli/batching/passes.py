@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reroute_cli import run
-from reroute_cli.answer import boxes_in, measured_kv, model_part, schedule_part, text_of
+from reroute_cli.answer import boxes_in, environment_part, measured_kv, model_part, schedule_part, text_of
 from reroute_cli.batching.collate import collate
 from reroute_cli.batching.costs import CostModel, KvLayer, kv_layers, kv_share
 from reroute_cli.batching.prepare import Keyed, Ready, Request
@@ -62,6 +62,7 @@ def failed(request: Request, ask: int, keyed: Keyed, reason: str) -> FailedAnswe
         images=[asked.image],
         question=asked.question,
         model=model_part(request.loaded),
+        environment=environment_part(request.loaded),
         error=reason,
     )
 
@@ -79,6 +80,7 @@ def _record(request: Request, costs: CostModel, item: Ready, row: run.Row, share
         answer=text,
         boxes=boxes,
         model=model_part(loaded),
+        environment=environment_part(loaded),
         schedule=schedule_part(shared.choice, shared.schedule, row.stages, visual, loaded.layers),
         tokens=TokensPart(
             visual=visual,

@@ -12,8 +12,11 @@ from reroute_cli.output import Sink
 def env(json: options.Json = False) -> None:
     """Show versions, processors, GPUs and settings that measurements depend on."""
     from reroute_cli.environment import describe_environment
+    from reroute_cli.proof import release_is_proven
+    from routing.host import PROVEN
 
-    found = describe_environment()
+    found = describe_environment(release_is_proven())
+    found["proven_releases"] = {name: list(releases) for name, releases in PROVEN.items()}
     if json:
         Sink().json({"schema": "reroute.env/1", **found})
         return
@@ -35,4 +38,5 @@ def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 continue
             for key, inner in part.items():
                 label = key if name in _BARE else f"{name.removesuffix('s')} {key.replace('_', ' ')}"
-                yield label, "none" if inner is None else str(inner)
+                shown = ", ".join(inner) if isinstance(inner, list) else inner
+                yield label, "none" if shown is None else str(shown)

@@ -46,7 +46,7 @@ def make_evaluation(trial: Trial, asked: Asked) -> Evaluation:
     return Evaluation(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         workload=_workload(trial, asked),
-        environment=describe_environment(),
+        environment=describe_environment(trial.request.loaded.proven),
         counts=EvaluationCounts(
             questions=len(trial.rows),
             answered=answered,

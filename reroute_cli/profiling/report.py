@@ -42,7 +42,7 @@ def make_report(work: Work, plan: Plan, measured: Measured, seed: int) -> Report
         protocol=Protocol(
             warmup=plan.warmup, rounds=plan.rounds, device=work.loaded.device, nvml_period_s=PERIOD
         ),
-        environment=describe_environment(),
+        environment=describe_environment(work.loaded.proven),
         process=_process(work),
         arms=_arms(work, measured),
     )

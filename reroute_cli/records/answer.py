@@ -26,6 +26,14 @@ class ModelPart(Section):
     weights: Literal["loaded", "random"]
 
 
+class EnvironmentPart(Part):
+    """What the engine ran on. proven: with this release of ours; "checked": not, but its check passed here."""
+
+    transformers: str
+    torch: str
+    proven: bool | Literal["checked"]
+
+
 class StagePart(Part):
     """One reduction as it happened. kept, reentered: visual tokens of this sample."""
 
@@ -126,7 +134,7 @@ class AnswerRecord(Section):
     memory: of `ask` alone, which has a pass of its own for it.
     """
 
-    plain_nulls = frozenset({"error"})
+    plain_nulls = frozenset({"error", "environment"})  # older files have no environment
 
     schema_: Literal["reroute.answer/1"] = Field(default="reroute.answer/1", alias="schema")
     id: str
@@ -143,6 +151,7 @@ class AnswerRecord(Section):
     kv_cache: KvPart
     latency: LatencyPart
     memory: MemoryPart | None
+    environment: EnvironmentPart | None = None
     error: None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -175,6 +184,7 @@ class FailedAnswer(Part):
     kv_cache: None = None
     latency: None = None
     memory: None = None
+    environment: EnvironmentPart | None = None
     error: str = Field(min_length=1)
     reasons: dict[str, str] = Field(default_factory=lambda: dict.fromkeys(_OF_AN_ANSWER, FAILED))
 

@@ -61,7 +61,7 @@ def measure_costs(
     job: CostJob, file: RecordFile, tell: Callable[[str], None], done: Callable[[], None]
 ) -> list[Report]:
     """A report of each item, measured now or in an earlier run on the same file."""
-    machine = describe_environment()
+    machine = describe_environment(job.loaded.proven)
     found = []
     for number, item in enumerate(job.items, start=1):
         key = _key(job, item, machine)

@@ -84,7 +84,7 @@ def make_sweep(swept: Swept) -> SweepReport:
         pairs=_pairs(swept, pictures, scores),
         fronts=[_front(swept, pictures, score, arms) for score in scores],
         first_error=next((tally.first_error for tally in trial.costs if tally.first_error), None),
-        environment=describe_environment(),
+        environment=describe_environment(trial.request.loaded.proven),
     )
 
 

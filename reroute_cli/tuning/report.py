@@ -79,7 +79,7 @@ def make_report(where: Where, questions: Questions, wish: Wish, asking: Asking, 
         first_error=errors[0] if errors else "",
         course=_course(found),
         this_run=ThisRunPart(answered=asking.answered, resumed=asking.resumed, seconds=asking.seconds),
-        environment=describe_environment(),
+        environment=describe_environment(asking.loaded.proven),
     )
 
 

@@ -1,0 +1,113 @@
+"""Is the engine proven on what is installed? If not, a model's family is checked once and its verdict kept.
+
+`routing/host.py` lists the releases that this release of ours was proven with. Under another transformers or
+torch the check of a model's own decoder (`routing.check`) runs when the model is first loaded; its verdict is
+kept in the user's cache folder under all versions, and a failed one refuses to route. REROUTE_CHECK is off
+(never check), always (check at every load) or auto. Knows no options, records or measurements.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from reroute_cli.environment import installed_version
+from reroute_cli.errors import UsageError
+from reroute_cli.output import Sink, write_file
+from routing.host import PROVEN, version, versions, what_is_proven
+
+Proven = bool | Literal["checked"]
+VARIABLE = "REROUTE_CHECK"
+SETTINGS = ("auto", "off", "always")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a loaded model stands. refusal: with which sentence routing it is refused, None where it may."""
+
+    proven: Proven
+    refusal: str | None = None
+
+
+def release_is_proven() -> bool:
+    """The installed transformers and torch are among those that this release was proven with."""
+    return all(version(package) in releases for package, releases in PROVEN.items())
+
+
+def standing(config: Any) -> Standing:
+    """How the engine stands to a model of this Hugging Face config under what is installed.
+
+    Runs the check of the model's own decoder where the release is not proven and no verdict is kept. Raises
+    UsageError for a REROUTE_CHECK that is none of its settings.
+    """
+    setting = os.environ.get(VARIABLE) or "auto"
+    if setting not in SETTINGS:
+        raise UsageError(f"{VARIABLE} '{setting}' is none of {', '.join(SETTINGS)}: choose one")
+    proven = release_is_proven()
+    if setting == "off" or (proven and setting == "auto"):
+        return Standing(proven)
+    failed = None if setting == "always" else _kept(_verdict_file(config))
+    if failed is None:
+        failed = _checked(config)
+    if not failed:
+        return Standing(True if proven else "checked")
+    name, detail = next(iter(failed.items()))
+    return Standing(
+        False,
+        f"{config.model_type} is not routed under {versions()}: its check fails in {', '.join(failed)} "
+        f"({name}: {detail}); install a release that is {what_is_proven()}, run it dense, or set "
+        f"{VARIABLE}=off to route all the same",
+    )
+
+
+def _checked(config: Any) -> dict[str, str]:
+    """Check now, say so, and keep the verdict: what fails, by invariant."""
+    from routing.checks.check import check
+
+    sink = Sink()
+    sink.talk(f"reroute was not proven with {versions()}: checking {config.model_type} on tiny models, once")
+    (result,) = check(config=config)
+    failed = {finding.invariant: finding.detail or "" for finding in result.findings if not finding.passed}
+    held = len(result.findings) - len(failed)
+    sink.talk(f"checked just now: {held} of {len(result.findings)} hold ({result.seconds:.1f} s)")
+    path = _verdict_file(config)
+    with suppress(OSError):  # a cache that can't be written only costs the check next time
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, json.dumps({"failed": failed}))
+    return failed
+
+
+def _kept(path: Path) -> dict[str, str] | None:
+    """What failed when this was checked before; None where no readable verdict is kept."""
+    try:
+        failed = json.loads(path.read_text(encoding="utf-8"))["failed"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+    is_verdict = isinstance(failed, dict) and all(isinstance(text, str) for text in failed.values())
+    return failed if is_verdict else None
+
+
+def _verdict_file(config: Any) -> Path:
+    """Where the verdict of a config is kept: the name holds every version and what of it is checked."""
+    from routing.checks.shrunk import shrunk
+
+    of = [installed_version("reroute"), *(installed_version(package) for package in PROVEN), shrunk(config)]
+    digest = hashlib.sha256(json.dumps(of, sort_keys=True, default=str).encode()).hexdigest()
+    return cache_folder() / "checks" / f"{config.model_type}-{digest[:32]}.json"
+
+
+def cache_folder(environment: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
+    """The user's cache folder of reroute, as each platform has it."""
+    if platform == "win32" and environment.get("LOCALAPPDATA"):
+        return Path(environment["LOCALAPPDATA"]) / "reroute" / "Cache"
+    if platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "reroute"
+    given = environment.get("XDG_CACHE_HOME", "")
+    return (Path(given) if Path(given).is_absolute() else Path.home() / ".cache") / "reroute"
