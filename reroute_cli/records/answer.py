@@ -27,7 +27,7 @@ class ModelPart(Section):
 
 
 class EnvironmentPart(Part):
-    """What the engine ran on. proven: with this release of ours; "checked": not, but its check passed here."""
+    """What the engine ran on. proven: "checked" where it was not, but its check passed here."""
 
     transformers: str
     torch: str

@@ -10,9 +10,7 @@ from reroute_cli.render.draw import DIM, STRONG, Page, plain, table
 def check_page(found: dict[str, Any]) -> Page:
     """The table of a `reroute.check/1`."""
     installed = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    standing = (
-        "this release was proven with them" if found["proven"] else "this release was not proven with them"
-    )
+    standing = f"this release was {'' if found['proven'] else 'not '}proven with them"
     proven = "; ".join(f"{name} {', '.join(known)}" for name, known in found["proven_releases"].items())
     rows = [_row(family) for family in found["families"]]
     return [
