@@ -15,6 +15,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from routing.host import is_proven
+
 PACKAGES = (
     "reroute",
     "torch",
@@ -39,10 +41,11 @@ SETTINGS = (
 )
 
 
-def describe_environment(proven: bool | str) -> dict[str, Any]:
+def describe_environment(proven: bool | str | None = None) -> dict[str, Any]:
     """Versions, commit, processor, GPUs, torch settings and environment variables.
 
-    proven: whether the engine is proven on what is installed, or "checked" here (reroute_cli/proof.py).
+    proven: whether the engine is proven on what is installed, or "checked" here (reroute_cli/proof.py);
+    None asks for the first alone.
     """
     import torch
 
@@ -50,7 +53,7 @@ def describe_environment(proven: bool | str) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "commit": _commit(),
-        "proven": proven,
+        "proven": is_proven() if proven is None else proven,
         "packages": {name: installed_version(name) for name in PACKAGES},
         "cpu": {"model": _cpu_model(), "cores": os.cpu_count(), "torch_threads": torch.get_num_threads()},
         "cuda": torch.version.cuda,

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from reroute_cli.environment import installed_version
 from reroute_cli.errors import UsageError
 from reroute_cli.output import Sink, write_file
-from routing.host import PROVEN, version, versions, what_is_proven
+from routing.host import PROVEN, is_proven, versions, what_is_proven
 
 Proven = bool | Literal["checked"]
 VARIABLE = "REROUTE_CHECK"
@@ -36,11 +36,6 @@ class Standing:
     refusal: str | None = None
 
 
-def release_is_proven() -> bool:
-    """The installed transformers and torch are among those that this release was proven with."""
-    return all(version(package) in releases for package, releases in PROVEN.items())
-
-
 def standing(config: Any) -> Standing:
     """How the engine stands to a model of this Hugging Face config under what is installed.
 
@@ -50,7 +45,7 @@ def standing(config: Any) -> Standing:
     setting = os.environ.get(VARIABLE) or "auto"
     if setting not in SETTINGS:
         raise UsageError(f"{VARIABLE} '{setting}' is none of {', '.join(SETTINGS)}: choose one")
-    proven = release_is_proven()
+    proven = is_proven()
     if setting == "off" or (proven and setting == "auto"):
         return Standing(proven)
     failed = None if setting == "always" else _kept(_verdict_file(config))

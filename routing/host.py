@@ -238,6 +238,11 @@ def version(package: str) -> str:
         return "unknown"
 
 
+def is_proven() -> bool:
+    """The installed releases are among those that the engine was proven with."""
+    return all(version(package) in releases for package, releases in PROVEN.items())
+
+
 def versions() -> str:
     """The installed releases that the engine depends on, in words."""
     return ", ".join(f"{package} {version(package)}" for package in PROVEN)

@@ -98,13 +98,12 @@ def _checked(families: list[str] | None, config: Any, sink: Sink) -> tuple[Famil
 
 def _as_json(results: tuple[FamilyCheck, ...]) -> dict[str, Any]:
     from reroute_cli.environment import installed_version
-    from reroute_cli.proof import release_is_proven
-    from routing.host import PROVEN
+    from routing.host import PROVEN, is_proven
 
     return {
         "schema": "reroute.check/1",
         "versions": {name: installed_version(name) for name in ("reroute", *PROVEN)},
-        "proven": release_is_proven(),
+        "proven": is_proven(),
         "proven_releases": {name: list(releases) for name, releases in PROVEN.items()},
         "passed": all(result.passed for result in results),
         "families": [

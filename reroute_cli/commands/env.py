@@ -12,10 +12,9 @@ from reroute_cli.output import Sink
 def env(json: options.Json = False) -> None:
     """Show versions, processors, GPUs and settings that measurements depend on."""
     from reroute_cli.environment import describe_environment
-    from reroute_cli.proof import release_is_proven
     from routing.host import PROVEN
 
-    found = describe_environment(release_is_proven())
+    found = describe_environment()
     found["proven_releases"] = {name: list(releases) for name, releases in PROVEN.items()}
     if json:
         Sink().json({"schema": "reroute.env/1", **found})

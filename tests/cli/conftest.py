@@ -12,7 +12,7 @@ import pytest
 os.environ.update(
     {"_TYPER_FORCE_DISABLE_TERMINAL": "1", "NO_COLOR": "1", "COLUMNS": "100", "HF_HUB_OFFLINE": "1"}
 )
-for _name in ("REROUTE_MODEL", "REROUTE_DEVICE", "REROUTE_DEBUG", "FORCE_COLOR"):
+for _name in ("REROUTE_MODEL", "REROUTE_DEVICE", "REROUTE_DEBUG", "REROUTE_CHECK", "FORCE_COLOR"):
     os.environ.pop(_name, None)
 
 from PIL import Image, ImageDraw

@@ -15,43 +15,9 @@ from routing.checks.reference import decoder
 from routing.checks.runs import HALF_THEN_QUARTER, generate, plan
 from routing.checks.subjects import ALL, COUSINS, ONE, fresh, tiny
 from routing.host import BASE_ROLES, LAYER_ROLES, NAMES, Role, bind, cache_of
+from tests.routing.future import RENAMED, future
 
 SCHEDULE = plan(HALF_THEN_QUARTER, "reroute")
-RENAMED = {
-    Role.CACHE: "kv_store",
-    Role.POSITION_EMBEDDINGS: "rotary",
-    Role.ATTENTION_MASK: "visibility",
-    Role.HIDDEN_STATES: "residual_stream",
-    Role.POSITION_IDS: "places",
-}
-
-
-def _future(role):
-    """The class of a decoder layer of a future release, in which the argument of `role` has another name."""
-    names = {each: RENAMED[each] if each is role else NAMES[each][0] for each in LAYER_ROLES}
-
-    class Future(nn.Module):
-        def __init__(self, layer):
-            super().__init__()
-            self.inner = layer
-
-        def forward(self, *args, **kwargs):
-            old = dict(inspect.signature(type(self.inner).forward).parameters)
-            given = {}
-            for name, value in kwargs.items():
-                meant = next((each for each in LAYER_ROLES if names[each] == name), None)
-                known = [n for n in NAMES[meant] if n in old] if meant else [name]
-                given[known[0]] = value
-            return self.inner(*args, **given)
-
-    parameters = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
-    parameters += [
-        inspect.Parameter(names[each], inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
-        for each in LAYER_ROLES
-    ]
-    parameters.append(inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD))
-    Future.forward.__signature__ = inspect.Signature(parameters)
-    return Future
 
 
 def _refused(model, match, schedule=SCHEDULE):
@@ -65,7 +31,7 @@ def test_a_renamed_argument_of_a_layer_is_refused_by_role(role):
     """A release that renames an argument: `route` names the role, the class and the versions."""
     subject = fresh("llava")
     layers = decoder(subject.model).layers
-    layers[3] = _future(role)(layers[3])
+    layers[3] = future(role)(layers[3])
     with pytest.raises(routing.UnsupportedModelError) as told, routing.route(subject.model, SCHEDULE):
         pytest.fail("entered")
     message = str(told.value)
