@@ -1,7 +1,7 @@
 """`python -m tests.raise_bound 5.25.0`: admit a release of transformers, once the engine is proven on it.
 
 Installs the release here, runs the engine's tests and `reroute check` on it, and only where both pass writes
-the release into `PROVEN` (routing/host.py) and raises the upper bound in pyproject.toml to its minor.
+the release into `PROVEN` (routing/host.py) and raises the upper bound in pyproject.toml and README.md to its minor.
 """
 
 import re
@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-HOST, PROJECT = Path("routing/host.py"), Path("pyproject.toml")
+HOST, PROJECT, README = Path("routing/host.py"), Path("pyproject.toml"), Path("README.md")
 _PROVEN = re.compile(r'("transformers": \()([^)]*)(\))')
 _BOUND = re.compile(r'("transformers>=[\d.]+,<)([\d.]+)(")')
+_NEEDED = re.compile(r"(torch [\d.]+ to [\d.]+, transformers [\d.]+ to )(\d+\.\d+)")
 
 
 def with_proven(host: str, version: str) -> str:
@@ -33,12 +34,20 @@ def with_bound(project: str, version: str) -> str:
     return _BOUND.sub(rf"\g<1>{'.'.join(map(str, bound))}\g<3>", project)
 
 
+def with_needed(readme: str, version: str) -> str:
+    """README.md with the minor of `version` as the newest that it names; never lowered."""
+    found = _NEEDED.search(readme)
+    assert found, "README.md does not say which transformers it needs"
+    newest = max(_order(version)[:2], _order(found[2]))
+    return _NEEDED.sub(rf"\g<1>{'.'.join(map(str, newest))}", readme)
+
+
 def raise_bound(version: str, root: Path, commands: list[list[str]]) -> str | None:
     """Run `commands`, and write where all succeed; otherwise what failed, with nothing written."""
     for command in commands:
         if subprocess.run(command, cwd=root).returncode:
             return " ".join(command)
-    for path, change in ((HOST, with_proven), (PROJECT, with_bound)):
+    for path, change in ((HOST, with_proven), (PROJECT, with_bound), (README, with_needed)):
         text = (root / path).read_text(encoding="utf-8")
         (root / path).write_text(change(text, version), encoding="utf-8")
     return None
@@ -64,7 +73,7 @@ def main() -> None:
     )
     if failed:
         sys.exit(f"transformers {version} is not admitted: failed in {failed}")
-    print(f"transformers {version} is admitted: commit {HOST} and {PROJECT}, and say so in CHANGELOG.md")
+    print(f"transformers {version} is admitted: commit {HOST}, {PROJECT} and {README}, and say so in CHANGELOG.md")
 
 
 if __name__ == "__main__":
