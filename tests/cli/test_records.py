@@ -67,8 +67,9 @@ def test_a_failed_item_has_an_error_and_nothing_else():
     """Every part of an answer is null with its reason, and a reader of any answer takes it."""
     plain = _failed().as_dict()
     nulls = {name for name, value in plain.items() if value is None}
-    assert nulls - {"environment"} == {"boxes", "schedule", "tokens", "flops", "kv_cache", "latency", "memory"}
-    assert nulls - {"environment"} == set(plain["reasons"])  # older files have no environment
+    parts = {"boxes", "schedule", "tokens", "flops", "kv_cache", "latency", "memory"}
+    assert nulls - {"environment"} == parts
+    assert parts == set(plain["reasons"])  # older files have no environment
     assert isinstance(AnyAnswer.model_validate(plain).root, FailedAnswer)
 
 
