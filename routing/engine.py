@@ -24,7 +24,6 @@ from routing.errors import RoutingError, UnsupportedInputError
 from routing.families import Location, locate
 from routing.host import (
     BASE_ROLES,
-    BOTH_WAYS,
     HEAD_ROLES,
     LAYER_ROLES,
     Role,
@@ -181,12 +180,11 @@ class _Session:
             layout = build_layout(input_ids, mask, visual_ids, speculated)
             refuse_piece(layout, mask, self.base.read(Role.POSITION_IDS, args, kwargs))
             self.call.prompt = layout, input_ids
-            both_ways = self.location.family.bidirectional and kwargs.get(BOTH_WAYS) is not None
-            self.call.proof = self._proof(cache, layout, layout.padded, both_ways)
+            self.call.proof = self._proof(cache, layout, layout.padded)
 
-    def _proof(self, cache: Any, layout: VisualLayout | None, padded: bool, both_ways: bool = False) -> Proof:
+    def _proof(self, cache: Any, layout: VisualLayout | None, padded: bool) -> Proof:
         attention = self.location.attention
-        not_causal = attention == "eager" or both_ways
+        not_causal = attention == "eager" or self.location.family.bidirectional
         return Proof(
             layers=self.location.info.layers,
             fixed=self.location.info.first_layer,

@@ -58,8 +58,6 @@ LAYER_ROLES = (
     Role.CACHE,
 )
 
-BOTH_WAYS = "token_type_ids"  # given to a bidirectional family, whose prompt then attends both ways
-
 LAYER_PARTS = (  # what ranking asks of a decoder layer
     "input_layernorm",
     "self_attn.q_proj",
