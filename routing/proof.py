@@ -89,10 +89,10 @@ class Proof:
         stray = [n for n, value in kwargs.items() if isinstance(value, Cache) and value is not cache]
         if stray:
             _fail(index, "one cache", f"another in {stray[0]!r}")
-        if self.cache is None:
+        if index == 0 and self.cache is None:
             self.cache = cache
         if cache is not self.cache:
-            _fail(index, f"the cache of the pass ({type(self.cache).__name__})", type(cache).__name__)
+            _fail(index, f"the cache of the pass, {_shape(self.cache)}", f"{_shape(cache)}")
         self._check_mask(index, hidden, mask)
 
     def _check_mask(self, index: int, hidden: Tensor, mask: Any) -> None:

@@ -369,6 +369,20 @@ def test_a_second_cache_under_an_unknown_keyword_raises():
     _raises(subject, "layer 0", "expected one cache, found another in 'kv_store'", use_cache=True)
 
 
+@pytest.mark.parametrize("where", [0, 3])
+def test_a_layer_that_gets_no_cache_raises(where):
+    """One layer of a cached pass is not handed the cache that the others fill."""
+    subject = fresh("llava")
+
+    def drop(_layer, args, kwargs):
+        return args, {
+            name: None if isinstance(value, DynamicCache) else value for name, value in kwargs.items()
+        }
+
+    decoder(subject.model).layers[where].register_forward_pre_hook(drop, with_kwargs=True)
+    _raises(subject, f"layer {max(where, 1)}", "expected the cache of the pass, ", use_cache=True)
+
+
 def test_an_output_with_another_cache_raises():
     """The model hands out a cache that its layers did not fill."""
     subject = fresh("llava")
