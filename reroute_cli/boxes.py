@@ -140,10 +140,12 @@ def view_of(family: str, image_processor: Any, inputs: Mapping[str, Any], size: 
         _, rows, columns = (int(n) for n in inputs["image_grid_thw"][0].tolist())
         patch = int(image_processor.patch_size)
         return View(0.0, 0.0, width, height, columns * patch, rows * patch)
-    if family in _ONE_FRAME and getattr(image_processor, "do_pad", None):
+    if family not in _ONE_FRAME or "image_sizes" in inputs:  # Pixtral-12B calls itself llava
+        return View(0.0, 0.0, width, height, width, height)
+    if image_processor.do_pad:
         side = max(width, height)
         return View(-float((side - width) // 2), -float((side - height) // 2), side, side, side, side)
-    if family in _ONE_FRAME and getattr(image_processor, "do_center_crop", None):
+    if image_processor.do_center_crop:
         return _cropped_view(image_processor, width, height)
     return View(0.0, 0.0, width, height, width, height)
 

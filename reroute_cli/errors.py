@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from reroute_cli.missing import missing_name
 from reroute_cli.output import clean, write
 
 EXIT_BUG, EXIT_USAGE, EXIT_REGRESSION, EXIT_FAILURE, EXIT_NOT_COMPARABLE, EXIT_INTERRUPTED = (
@@ -115,6 +116,8 @@ def _verdict(error: Exception) -> tuple[str, int]:
     if is_out_of_memory(error):
         remedy = "use a smaller model, a smaller picture, --dtype bfloat16 or another --device"
         return f"out of memory: {_first_line(error)}; {remedy}", EXIT_FAILURE
+    if missing := missing_name(error):
+        return missing, EXIT_FAILURE
     if isinstance(error, OSError):
         return f"the system refused: {error}", EXIT_FAILURE
     where = "" if _debug() else "; set REROUTE_DEBUG=1 to see where"

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.errors import Failure, UsageError
+from reroute_cli.missing import lacks
 from reroute_cli.proof import Proven, standing
 from reroute_cli.sources import POCKET, Source, explained, find, known, read_config, refuse_pickles
 
@@ -194,6 +195,9 @@ def _load_model(source: Source, config: Any, options: LoadOptions, device: str) 
         use_safetensors=True,
         output_loading_info=True,
     )
+    for name in ("missing_keys", "mismatched_keys"):
+        if name not in report:
+            raise Failure(lacks("transformers", name, "the loading info of from_pretrained"))
     lacking = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
     if lacking:
         raise Failure(

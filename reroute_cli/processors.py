@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from reroute_cli.errors import Failure
+from reroute_cli.missing import lacks
 from reroute_cli.sources import Source
 
 
@@ -18,6 +20,8 @@ def load_processor(source: Source, family: str) -> Any:
     try:
         return AutoProcessor.from_pretrained(source.location, **source.arguments)
     except ImportError:
+        if family not in PROCESSOR_MAPPING_NAMES:
+            raise Failure(lacks("transformers", family, "PROCESSOR_MAPPING_NAMES")) from None
         kind = image_only(PROCESSOR_MAPPING_NAMES[family])
         return kind.from_pretrained(source.location, **source.arguments)
 
@@ -27,11 +31,13 @@ def image_only(name: str) -> Any:
     import transformers
 
     whole = getattr(transformers, name)
+    if not hasattr(whole, "get_attributes"):  # what is overridden below would never be asked
+        raise Failure(lacks("transformers", "get_attributes", name))
 
     class ImageOnly(whole):  # type: ignore[misc, valid-type]
         @classmethod
         def get_attributes(cls) -> list[str]:
             return [name for name in super().get_attributes() if name != "video_processor"]
 
-    ImageOnly.__name__ = whole.__name__
+    ImageOnly.__name__, ImageOnly.__module__ = whole.__name__, whole.__module__
     return ImageOnly

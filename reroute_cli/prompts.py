@@ -12,6 +12,7 @@ from typing import Any
 
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.images import Picture
+from reroute_cli.missing import missing_name
 from reroute_cli.output import clean
 
 MAX_QUESTION = 8192  # characters
@@ -88,7 +89,7 @@ def control_tokens(processor: Any) -> set[str]:
 
 def render_template(processor: Any, question: str, pictures: int) -> str:
     """The prompt as text: pictures first, then the question, then the model's turn."""
-    if not getattr(processor, "chat_template", None):
+    if not processor.chat_template:
         image_token = getattr(processor, "image_token", "<image>")
         return f"{image_token * pictures}{question}"
     content = [{"type": "image"} for _ in range(pictures)] + [{"type": "text", "text": question}]
@@ -96,4 +97,6 @@ def render_template(processor: Any, question: str, pictures: int) -> str:
     try:
         return str(processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
     except Exception as error:  # a template is a program of the model's, and raises what it likes
+        if missing_name(error):
+            raise
         raise Failure(f"the model's chat template fails ({error}): fetch the model anew") from error

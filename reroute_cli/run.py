@@ -207,7 +207,8 @@ def memory_pass(job: Job, new_tokens: int) -> MemoryPass:
         return MemoryPass(dict.fromkeys(PEAKS), None, reasons, host_peak_rss())
     gc.collect()
     torch.cuda.empty_cache()
-    uuid = str(torch.cuda.get_device_properties(torch.device(device)).uuid)
+    gpu = torch.cuda.get_device_properties(torch.device(device))
+    uuid = str(gpu.uuid) if hasattr(gpu, "uuid") else None
     answers, start = 0, perf_counter()
     with NvmlSampler(uuid) as sampler, TorchPeaks(device) as torch_peaks:
         while not answers or perf_counter() - start < ENERGY_SECONDS:

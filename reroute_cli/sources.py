@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.errors import CliError, Failure, is_out_of_memory, was_interrupted
+from reroute_cli.missing import missing_name
 
 if TYPE_CHECKING:
     from profiles import ModelEntry
@@ -135,6 +136,8 @@ def _on_hub(name: str, remedy: str) -> Source:
         raise Failure(f"the hub has no model '{name}': {remedy}") from error
     except Exception as error:
         # No network, offline mode, proxies, outages: each HTTP stack has its own exceptions for these.
+        if missing_name(error):
+            raise
         if isinstance(try_to_load_from_cache(name, "config.json"), str):
             return Source(name)
         status = "answered with an error" if isinstance(error, HfHubHTTPError) else "can't be reached"
@@ -164,7 +167,7 @@ def explained(name: str) -> Iterator[None]:
     except SafetensorError as error:
         raise Failure(f"the weights of '{name}' are damaged ({error}): fetch the model anew") from error
     except ImportError as error:
-        needed = str(error).strip().splitlines()[0]
+        needed = missing_name(error) or str(error).strip().splitlines()[0]
         raise Failure(f"'{name}' can't be loaded here: {needed}") from error
     except (CliError, RoutingError):
         raise
@@ -172,5 +175,5 @@ def explained(name: str) -> Iterator[None]:
         # What makes no sense in a model's files fails wherever a library first divides by it or indexes it.
         if is_out_of_memory(error) or was_interrupted(error):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = missing_name(error) or (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Failure(f"the model '{name}' can't be loaded: {reason}") from error

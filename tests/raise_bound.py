@@ -1,8 +1,7 @@
 """`python -m tests.raise_bound 5.25.0`: admit a release of transformers, once the engine is proven on it.
 
 Installs the release here, runs the engine's tests and `reroute check` on it, and only where both pass writes
-the release into `PROVEN` (routing/host.py) and raises the upper bound in pyproject.toml and README.md to its
-minor.
+the release into `PROVEN` (routing/host.py) and raises the bound in pyproject.toml and README.md to its minor.
 """
 
 import re
@@ -74,7 +73,9 @@ def main() -> None:
     )
     if failed:
         sys.exit(f"transformers {version} is not admitted: failed in {failed}")
-    print(f"transformers {version} is admitted: commit {HOST}, {PROJECT} and {README}, and tell CHANGELOG.md")
+    print(
+        f"transformers {version} is admitted: commit {HOST}, {PROJECT} and {README}, and say so in the changelog"
+    )
 
 
 if __name__ == "__main__":

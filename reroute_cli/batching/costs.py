@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reroute_cli.errors import CliError
+from reroute_cli.measure.kv import filled_layers, window_of
 from reroute_cli.models import Loaded
 from reroute_cli.planning.pictures import Size, count_pictures
 from reroute_cli.records.answer import FlopsPart, KvPart
@@ -91,13 +92,13 @@ class KvLayer:
 
 def kv_layers(cache: Any) -> tuple[KvLayer, ...]:
     """The layers of a transformers cache that hold something."""
-    return tuple(_layer(layer) for layer in cache.layers if getattr(layer, "keys", None) is not None)
+    return tuple(_layer(layer) for layer in filled_layers(cache))
 
 
 def _layer(layer: Any) -> KvLayer:
-    window = getattr(layer, "sliding_window", getattr(layer, "window", None))
+    window = window_of(layer)
     sizes = (t.shape[1] * t.shape[3] * t.element_size() for t in (layer.keys, layer.values))
-    return KvLayer(sum(sizes), None if window is None else int(window) - 1)
+    return KvLayer(sum(sizes), None if window is None else window - 1)
 
 
 def kv_share(layers: Sequence[KvLayer], tokens: Sequence[int], logical: int) -> KvPart:

@@ -11,10 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from reroute_cli.errors import Failure
+from reroute_cli.missing import lacks
 from reroute_cli.room import check_room
 
 _POOL = 1_299_709  # numbers; a prime, so that no two rows and no two matrices start alike
 _STD = 0.02
+_SEEN = 64  # numbers of a matrix that tell whether it was filled anew
 _UNSET = -(2**30)  # no position and no index is this
 
 
@@ -43,7 +46,11 @@ def build_model(name: str, config: Any, settings: dict[str, Any], device: str, s
     with torch.no_grad():
         _fill_matrices(model)
         _spoil_buffers(model)
+        first = next(weight for weight in model.parameters() if weight.dim() > 1)
+        before = first.view(-1)[:_SEEN].clone()
         model.initialize_weights()
+    if not torch.equal(before, first.view(-1)[:_SEEN]):  # then the seed does not say what the weights are
+        raise Failure(lacks("transformers", "_is_hf_initialized", "initialize_weights"))
     _check_buffers(model)
     return model.eval()
 

@@ -18,12 +18,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import StoppingCriteria
 
+from reroute_cli.errors import Failure
 from reroute_cli.measure.alone import alone
+from reroute_cli.missing import lacks
 
 # Older releases compute position tables by a matrix product, newer ones element by element.
 POSITIONS = ("rotary_emb", "rotary_pos_emb", "patch_positional_embedding")
 SCORING = "Scoring"  # the class of the modules inside which the engine ranks visual tokens
 _ATTENTION = ("scaled_dot_product", "flash_attention", "flash_attn", "efficient_attention")
+_PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "_scaled_mm", "_int_mm", "convolution", "_grouped_mm"}
 
 
 def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
@@ -33,13 +36,20 @@ def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> in
 
 
 # Fused kernels that torch's own table lacks (the first two), or in older releases refuses with grouped heads.
-_FORMULAS = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
-    torch.ops.aten._scaled_dot_product_fused_attention_overrideable: _attention_flops,
-    torch.ops.aten._scaled_dot_product_flash_attention: _attention_flops,
-    torch.ops.aten._scaled_dot_product_efficient_attention: _attention_flops,
-    torch.ops.aten._scaled_dot_product_cudnn_attention: _attention_flops,
-}
+_KERNELS = (
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_fused_attention_overrideable",
+    "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_efficient_attention",
+    "_scaled_dot_product_cudnn_attention",
+)
+
+
+def _formulas() -> dict[Any, Any]:
+    """Formula of each kernel that this torch has: one that it lacks can't run, and a new one is `unknown`."""
+    return {
+        getattr(torch.ops.aten, name): _attention_flops for name in _KERNELS if hasattr(torch.ops.aten, name)
+    }
 
 
 @dataclass
@@ -47,7 +57,8 @@ class Flops:
     """FLOPs by part. vision: tower and projector. prefill: decoder and head on the prompt, without scoring.
 
     scoring: what ranking visual tokens cost, wherever it happened. decode: every token after the first.
-    unknown: attention operators that ran and counted nothing; when there are any, the numbers are too low.
+    unknown: attention and matrix products that ran and counted nothing; when there are any, the numbers are
+    too low.
     """
 
     vision: int = 0
@@ -82,7 +93,7 @@ class FlopMeter:
             hooks = torch.nn.modules.module
             undo.callback(hooks.register_module_forward_pre_hook(self._enter).remove)
             undo.callback(hooks.register_module_forward_hook(self._leave, always_call=True).remove)
-            counter = undo.enter_context(FlopCounterMode(display=False, custom_mapping=_FORMULAS))
+            counter = undo.enter_context(_counter())
             undo.enter_context(_Watch(counter, self))
             self._undo = undo.pop_all()
         return self
@@ -135,9 +146,25 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         output = func(*args, **(kwargs or {}))
         if counted := self._counter.get_total_flops() - before:
             self._meter.add(counted)
-        elif any(word in str(func) for word in _ATTENTION):
+        elif _multiplies(str(func), output):
             self._meter.flops.unknown.add(str(func))
         return output
+
+
+def _counter() -> FlopCounterMode:
+    """torch's counter with our formulas; raises Failure where it takes none."""
+    try:
+        return FlopCounterMode(display=False, custom_mapping=_formulas())
+    except TypeError as error:
+        raise Failure(lacks("torch", "custom_mapping", "FlopCounterMode")) from error
+
+
+def _multiplies(operator: str, output: Any) -> bool:
+    """Whether an operator, as torch writes its name, is a product that should have counted something."""
+    if any(word in operator for word in _ATTENTION):
+        return True
+    _, _, name = operator.removesuffix(".default").partition(".")
+    return name in _PRODUCTS and output.numel() > 0
 
 
 class _FirstToken(StoppingCriteria):

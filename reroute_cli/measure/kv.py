@@ -2,7 +2,7 @@
 
 Bytes are those of the storages behind keys and values: a view that keeps a full tensor alive is counted in
 full, a storage that two layers share once. Knows the layout of transformers caches, (B, heads, tokens, dim);
-not models or schedules.
+not models or schedules. A layer that keeps its tokens under other names is refused, never counted as empty.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from reroute_cli.errors import Failure
+from reroute_cli.missing import lacks
+from routing.cache import RoutedLayer
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,9 @@ def measure_kv(cache: Any) -> KvUse:
 
     Raises Failure for quantised caches, whose bytes lie in forms of their own.
     """
-    layers = [layer for layer in cache.layers if getattr(layer, "keys", None) is not None]
-    if any(hasattr(layer, "_quantized_keys") for layer in layers):
-        raise Failure(
-            f"the bytes of a {type(layers[0]).__name__} can't be measured: run the model with an ordinary KV "
-            "cache (no cache_implementation in its generation_config.json)"
-        )
+    layers = filled_layers(cache)
+    for layer in layers:
+        _check_whole(layer)
     seen: set[int] = set()
     return KvUse(
         tokens=tuple(int(layer.keys.shape[-2]) for layer in layers),
@@ -46,6 +45,38 @@ def measure_kv(cache: Any) -> KvUse:
         logical=max((int(layer.get_seq_length()) for layer in layers), default=0),
         dense_bytes=sum(_dense_bytes(layer) for layer in layers),
     )
+
+
+def filled_layers(cache: Any) -> list[Any]:
+    """The layers of a transformers cache that hold something; Failure where one has no place for it."""
+    for layer in cache.layers:
+        for name in ("keys", "values"):
+            if not hasattr(layer, name):
+                raise Failure(lacks("transformers", name, type(layer).__name__))
+    return [layer for layer in cache.layers if layer.keys is not None]
+
+
+def window_of(layer: Any) -> int | None:
+    """The window of a layer that slides, None of one that keeps all; Failure where it can't be told."""
+    if isinstance(layer, RoutedLayer):
+        return layer.window
+    if not layer.is_sliding:
+        return None
+    if not hasattr(layer, "sliding_window"):
+        raise Failure(lacks("transformers", "sliding_window", type(layer).__name__))
+    return int(layer.sliding_window)
+
+
+def _check_whole(layer: Any) -> None:
+    """Refuse a layer that keeps tokens elsewhere than in its keys (raises Failure)."""
+    stored, logical = int(layer.keys.shape[-2]), int(layer.get_seq_length())
+    slides = isinstance(layer, RoutedLayer) or layer.is_sliding
+    if hasattr(layer, "_quantized_keys") or (stored < logical and not slides):
+        raise Failure(
+            f"the bytes of a {type(layer).__name__} can't be measured, its keys show {stored} of {logical} "
+            "tokens: run the model with an ordinary KV cache (no cache_implementation in its "
+            "generation_config.json)"
+        )
 
 
 def _storage_bytes(layer: Any, seen: set[int]) -> int:
@@ -61,8 +92,8 @@ def _storage_bytes(layer: Any, seen: set[int]) -> int:
 def _dense_bytes(layer: Any) -> int:
     """Bytes of this layer with nothing removed; a sliding layer holds no more than its window even then."""
     length = int(layer.get_seq_length())
-    window = getattr(layer, "sliding_window", getattr(layer, "window", None))  # a routed layer's is `window`
-    held = length if window is None else min(length, int(window) - 1)
+    window = window_of(layer)
+    held = length if window is None else min(length, window - 1)
     return sum(
         tensor.shape[0] * tensor.shape[1] * held * tensor.shape[3] * tensor.element_size()
         for tensor in (layer.keys, layer.values)

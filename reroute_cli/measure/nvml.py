@@ -2,7 +2,7 @@
 
 Handles are found by UUID (CUDA_VISIBLE_DEVICES renumbers devices). Whatever NVML can't say becomes None with
 the reason: no driver, a process that containers hide, a part that does not support the question, a driver
-that stops answering. Knows no torch.
+that stops answering, a pynvml without the function. Knows no torch.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from reroute_cli.measure.alone import alone
+from reroute_cli.missing import lacks, missing_name
 
 PERIOD = 0.01  # seconds between two samples
 ABSENT = "NVML lists no memory for this process: containers hide process ids, some drivers hide usage"
@@ -29,21 +30,28 @@ def load_nvml() -> Any:
 
 
 def _failures(nvml: Any) -> tuple[type[Exception], ...]:
-    """What pynvml raises when NVML can't answer; a driver older than the module is no NVMLError to it."""
-    return nvml.NVMLError, nvml.NVMLLibraryMismatchError
+    """What is raised when NVML can't answer: by pynvml itself, to which a driver older than the module is no
+    NVMLError, and by Python for a name that this pynvml lacks.
+    """
+    names = ("NVMLError", "NVMLLibraryMismatchError")
+    return AttributeError, *(getattr(nvml, name) for name in names if hasattr(nvml, name))
+
+
+def _reason(error: Exception) -> str:
+    return missing_name(error) or f"NVML: {error}"
 
 
 class NvmlSampler:
     """Peak bytes of this process and of its whole GPU, and the GPU's energy, while the context is open.
 
-    uuid: of the GPU, as torch gives it (without 'GPU-'). period: seconds between two samples; what comes and
-    goes in between is not seen. Afterwards `process` and `device` are bytes, `energy` is joules; each may be
-    None, and then `reasons` says why under its name. The energy counter is the whole GPU's and coarse: the
-    driver renews it in steps, so a short run's joules are rough.
+    uuid: of the GPU, as torch gives it (without 'GPU-'); None where it gives none. period: seconds between two
+    samples; what comes and goes in between is not seen. Afterwards `process` and `device` are bytes, `energy`
+    is joules; each may be None, and then `reasons` says why under its name. The energy counter is the whole
+    GPU's and coarse: the driver renews it in steps, so a short run's joules are rough.
     """
 
     def __init__(
-        self, uuid: str, *, nvml: Any = None, period: float = PERIOD, pid: int | None = None
+        self, uuid: str | None, *, nvml: Any = None, period: float = PERIOD, pid: int | None = None
     ) -> None:
         self.process: int | None = None
         self.device: int | None = None
@@ -78,6 +86,8 @@ class NvmlSampler:
 
     def _connect(self, undo: ExitStack) -> bool:
         """Load NVML and find the GPU; False, with the reasons noted, where that fails."""
+        if self._uuid is None:
+            return self._unknown(lacks("torch", "uuid", "a GPU's properties"))
         try:
             self._nvml = self._nvml or load_nvml()
         except ImportError as error:
@@ -87,7 +97,7 @@ class NvmlSampler:
             undo.callback(self._shut_down)
             self._handle = self._by_uuid()
         except _failures(self._nvml) as error:
-            return self._unknown(f"NVML: {error}")
+            return self._unknown(_reason(error))
         return True
 
     def _shut_down(self) -> None:
@@ -98,8 +108,8 @@ class NvmlSampler:
         """The handle of the whole GPU or of the MIG slice with this UUID."""
         try:
             return self._nvml.nvmlDeviceGetHandleByUUID(f"GPU-{self._uuid}")
-        except self._nvml.NVMLError:
-            with suppress(self._nvml.NVMLError):
+        except _failures(self._nvml):
+            with suppress(*_failures(self._nvml)):
                 return self._nvml.nvmlDeviceGetHandleByUUID(f"MIG-{self._uuid}")
             raise
 
@@ -131,7 +141,7 @@ class NvmlSampler:
         try:
             return question()
         except _failures(self._nvml) as error:
-            self.reasons[name] = f"NVML: {error}"
+            self.reasons[name] = _reason(error)
             setattr(self, name, None)
             return None
 

@@ -137,7 +137,7 @@ def _check_tokens(tokens: Sequence[str], text: str, blank: str) -> None:
 
 def _render(processor: Any, turns: Sequence[Turn]) -> str:
     """The prompt as text, the model's turn last; without a template, the parts one after the other."""
-    if not getattr(processor, "chat_template", None):
+    if not processor.chat_template:
         token = getattr(processor, "image_token", "<image>")
         return "\n".join(
             "".join(token if part["type"] == "image" else part["text"] for part in turn.parts)

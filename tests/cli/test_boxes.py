@@ -124,7 +124,7 @@ def test_a_box_may_be_glued_to_what_stands_around_it(answer):
 def test_what_a_crop_cuts_off_is_in_no_box():
     """A box that reaches beyond the crop that LLaVA saw ends where the crop does, not in the picture."""
     side = {"height": 336, "width": 336}
-    clip = SimpleNamespace(do_center_crop=True, size={"shortest_edge": 336}, crop_size=side)
+    clip = SimpleNamespace(do_pad=None, do_center_crop=True, size={"shortest_edge": 336}, crop_size=side)
     view = view_of("llava", clip, {}, (640, 480))
     assert decode_boxes("[0.5,0.5,1.1,1.1]", "llava", view, (640, 480)) == [(320, 240, 560, 480)]
 
@@ -147,7 +147,7 @@ def test_a_crop_is_mapped_back_to_the_original():
     """LLaVA saw the middle 480 x 480 of 640 x 480: its 0 and 1 are 80 and 560 pixels across."""
 
     side = {"height": 336, "width": 336}
-    clip = SimpleNamespace(do_center_crop=True, size={"shortest_edge": 336}, crop_size=side)
+    clip = SimpleNamespace(do_pad=None, do_center_crop=True, size={"shortest_edge": 336}, crop_size=side)
     view = view_of("llava", clip, {}, (640, 480))
     assert decode_boxes("[0,0,1,1]", "llava", view, (640, 480)) == [(80, 0, 560, 480)]
 
@@ -158,6 +158,13 @@ def test_padding_to_a_square_is_taken_off():
     view = view_of("llava", SimpleNamespace(do_pad=True), {}, (400, 200))
     assert decode_boxes("[0,0.25,1,0.75]", "llava", view, (400, 200)) == [(0, 0, 400, 200)]
     assert decode_boxes("[0,0,1,1]", "llava", view, (400, 200)) == [(0, 0, 400, 200)]
+
+
+def test_pixtral_under_llavas_name_sees_the_whole_picture():
+    """Its processor pads a batch of pictures to one size, which is no square around each of them."""
+    pixtral = SimpleNamespace(do_pad=True, do_center_crop=None)
+    view = view_of("llava", pixtral, {"image_sizes": [(112, 224)]}, (400, 200))
+    assert decode_boxes("[0,0.5,1,1]", "llava", view, (400, 200)) == [(0, 100, 400, 200)]
 
 
 @pytest.mark.parametrize("size", [(300, 200), (200, 300), (64, 50), (500, 499)])
