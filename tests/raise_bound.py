@@ -73,9 +73,8 @@ def main() -> None:
     )
     if failed:
         sys.exit(f"transformers {version} is not admitted: failed in {failed}")
-    print(
-        f"transformers {version} is admitted: commit {HOST}, {PROJECT} and {README}, and say so in the changelog"
-    )
+    written = ", ".join(map(str, (HOST, PROJECT, README)))
+    print(f"transformers {version} is admitted: commit {written}, and say so in CHANGELOG.md")
 
 
 if __name__ == "__main__":

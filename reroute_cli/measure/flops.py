@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from math import prod
 from types import TracebackType
 from typing import Any
 
@@ -26,7 +27,10 @@ from reroute_cli.missing import lacks
 POSITIONS = ("rotary_emb", "rotary_pos_emb", "patch_positional_embedding")
 SCORING = "Scoring"  # the class of the modules inside which the engine ranks visual tokens
 _ATTENTION = ("scaled_dot_product", "flash_attention", "flash_attn", "efficient_attention")
-_PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "_scaled_mm", "_int_mm", "convolution", "_grouped_mm"}
+_PRODUCTS = {  # every other operator that multiplies matrices
+    *("mm", "addmm", "bmm", "baddbmm", "convolution", "_scaled_mm", "_int_mm"),
+    *("_grouped_mm", "_scaled_grouped_mm", "grouped_mm_fallback"),
+}
 
 
 def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
@@ -35,21 +39,26 @@ def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> in
     return int(2 * batch * heads * rows * key[2] * (width + value[3]))
 
 
-# Fused kernels that torch's own table lacks (the first two), or in older releases refuses with grouped heads.
-_KERNELS = (
-    "_scaled_dot_product_flash_attention_for_cpu",
-    "_scaled_dot_product_fused_attention_overrideable",
-    "_scaled_dot_product_flash_attention",
-    "_scaled_dot_product_efficient_attention",
-    "_scaled_dot_product_cudnn_attention",
-)
+def _grouped_flops(rows: Any, weights: Any, *_: Any, **__: Any) -> int:
+    """Every row once through the matrix of its expert: (M, K) or (G, M, K) by (G, K, N)."""
+    return int(2 * prod(rows) * weights[-1])
+
+
+# What torch's own table lacks (the first three), or in older releases refuses with grouped heads.
+_KERNELS = {
+    "_scaled_dot_product_flash_attention_for_cpu": _attention_flops,
+    "_scaled_dot_product_fused_attention_overrideable": _attention_flops,
+    "_grouped_mm": _grouped_flops,
+    "_scaled_dot_product_flash_attention": _attention_flops,
+    "_scaled_dot_product_efficient_attention": _attention_flops,
+    "_scaled_dot_product_cudnn_attention": _attention_flops,
+}
 
 
 def _formulas() -> dict[Any, Any]:
     """Formula of each kernel that this torch has: one that it lacks can't run, and a new one is `unknown`."""
-    return {
-        getattr(torch.ops.aten, name): _attention_flops for name in _KERNELS if hasattr(torch.ops.aten, name)
-    }
+    aten = torch.ops.aten
+    return {getattr(aten, name): formula for name, formula in _KERNELS.items() if hasattr(aten, name)}
 
 
 @dataclass

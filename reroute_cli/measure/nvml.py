@@ -44,10 +44,10 @@ def _reason(error: Exception) -> str:
 class NvmlSampler:
     """Peak bytes of this process and of its whole GPU, and the GPU's energy, while the context is open.
 
-    uuid: of the GPU, as torch gives it (without 'GPU-'); None where it gives none. period: seconds between two
-    samples; what comes and goes in between is not seen. Afterwards `process` and `device` are bytes, `energy`
-    is joules; each may be None, and then `reasons` says why under its name. The energy counter is the whole
-    GPU's and coarse: the driver renews it in steps, so a short run's joules are rough.
+    uuid: of the GPU, as torch gives it (without 'GPU-'); None where it gives none. period: seconds
+    between two samples; what comes and goes in between is not seen. Afterwards `process` and `device` are
+    bytes, `energy` is joules; each may be None, and then `reasons` says why under its name. The energy
+    counter is the whole GPU's and coarse: the driver renews it in steps, so a short run's joules are rough.
     """
 
     def __init__(

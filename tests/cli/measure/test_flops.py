@@ -122,13 +122,36 @@ def test_cpu_attention_is_counted_like_gpu_attention():
 )
 def test_an_attention_kernel_without_a_formula_is_named(monkeypatch, grad, named):
     """A kernel that nobody can count makes the count unknown instead of too low."""
-    kernels = [name for name in module._KERNELS if not name.endswith("_for_cpu")]
-    monkeypatch.setattr(module, "_KERNELS", kernels)
+    monkeypatch.delitem(module._KERNELS, "_scaled_dot_product_flash_attention_for_cpu")
     meter = FlopMeter(Model())
     q = torch.randn(1, HEADS, LENGTH, 8)
     with grad(), meter:
         sdpa(q, q, q)
     assert (meter.flops.total, meter.flops.unknown) == (0, {named})
+
+
+def test_experts_cost_what_they_cost_one_by_one(monkeypatch):
+    """One kernel for all experts does the same work as a matrix product for each of them."""
+    subject = tiny("qwen3_vl_moe")
+    totals = {}
+    for how in ("grouped_mm", "eager"):
+        monkeypatch.setattr(subject.model.config.get_text_config(), "_experts_implementation", how)
+        if how == "eager":
+            monkeypatch.delitem(module._KERNELS, "_grouped_mm")  # it must not run now
+        with FlopMeter(subject.model) as meter, torch.no_grad():
+            subject.model(**subject.inputs(ONE))
+        assert not meter.flops.unknown
+        totals[how] = meter.flops.total
+    assert totals["grouped_mm"] == totals["eager"]
+
+
+def test_a_matrix_product_without_a_formula_is_named(monkeypatch):
+    """Experts that nobody can count make the count unknown instead of too low."""
+    monkeypatch.delitem(module._KERNELS, "_grouped_mm")
+    subject = tiny("qwen3_vl_moe")
+    with FlopMeter(subject.model) as meter, torch.no_grad():
+        subject.model(**subject.inputs(ONE))
+    assert meter.flops.unknown == {"aten._grouped_mm.default"}
 
 
 @pytest.mark.parametrize("grad", [torch.no_grad, torch.inference_mode, torch.enable_grad])
