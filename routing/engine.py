@@ -9,16 +9,17 @@ All of it is undone when the `with` ends. Knows hooks and caches; what a layer s
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from routing import vision
 from routing.cache import RoutedLayer, check_cache, install, stored_rows
+from routing.compiled import outside_of_graphs
 from routing.decisions import check_fit, decisions
 from routing.errors import RoutingError, UnsupportedInputError
 from routing.families import Location, locate
@@ -63,14 +64,6 @@ def route(model: Any, schedule: Schedule) -> Iterator[RouteTrace]:
         if schedule.entries:
             _Session(model, location, schedule, trace).attach(model, hooks)
         yield trace
-
-
-_Hook = TypeVar("_Hook", bound=Callable[..., Any])
-
-
-def _outside_of_graphs(hook: _Hook) -> _Hook:
-    """Keep a hook out of what torch.compile traces: it runs eagerly, between the graphs."""
-    return cast("_Hook", torch.compiler.disable(hook))  # type: ignore[no-untyped-call]
 
 
 class _Call(threading.local):
@@ -129,31 +122,31 @@ class _Session:
             family, stage = self.location.info.family, self.schedule.vision
             self.anchors = vision.attach(model, family, stage, self._anchor_count, hooks)
 
-    @_outside_of_graphs
+    @outside_of_graphs
     def _spare_keys(self, _k_proj: Any, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Skip the key projection of a layer whose keys were projected for the ranking."""
         prefill = self.call.prefill
         return (args[0][:, :0],) if prefill is not None and prefill.has_keys else None
 
-    @_outside_of_graphs
+    @outside_of_graphs
     def _give_keys(self, _k_proj: Any, _args: tuple[Any, ...], output: Any) -> Any:
         """Hand the layer the keys that were projected for the ranking, where there are any."""
         prefill = self.call.prefill
         return prefill.take_keys() if prefill is not None and prefill.has_keys else output
 
-    @_outside_of_graphs
+    @outside_of_graphs
     def _norm(self, index: int, _norm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The input norm of a ranking layer is about to run."""
         if self.call.proof is not None:
             self.call.proof.norms(index, next(iter((*args, *kwargs.values())), None))
 
-    @_outside_of_graphs
+    @outside_of_graphs
     def _note_logits(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         assert self.head is not None
         wanted = self.head.read(Role.LOGITS_TO_KEEP, args, kwargs)
         self.call.speculated = max(0, wanted - 1) if isinstance(wanted, int) else 0
 
-    @_outside_of_graphs
+    @outside_of_graphs
     def _begin(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Base model about to run: note the prompt if this is a prefill with visual tokens."""
         self.call.forget()
@@ -198,7 +191,7 @@ class _Session:
         """Anchors of a picture of `visual` tokens."""
         return self.schedule.counts(visual, self.location.info.layers)[0]
 
-    @_outside_of_graphs
+    @outside_of_graphs
     def _enter(
         self, index: int, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -252,7 +245,7 @@ class _Session:
             mask = column_mask(mask, columns, new)
         return names.write(Role.ATTENTION_MASK, mask, args, kwargs)
 
-    @_outside_of_graphs
+    @outside_of_graphs
     def _leave(self, index: int, _layer: Any, _args: tuple[Any, ...], output: Any) -> Any:
         """A decoder layer has run; behind the last one, a prefill is brought back to full length."""
         prefill, proof = self.call.prefill, self.call.proof
@@ -269,7 +262,7 @@ class _Session:
             return (prefill.leave(output[0]), *output[1:])
         return prefill.leave(output)
 
-    @_outside_of_graphs
+    @outside_of_graphs
     def _end(self, _module: Any, _args: tuple[Any, ...], output: Any) -> None:
         """The base model has run, or raised: record the prefill and forget its state."""
         call = self.call

@@ -1,5 +1,8 @@
 """Compiled models are routed as the eager model is: hooks stay outside of the graphs."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -47,3 +50,21 @@ def test_a_compiled_model_is_routed_like_the_eager_one(compile_):
     assert [stage.kept[0].tolist() for stage in trace.stages] == [s.kept[0].tolist() for s in eager.stages]
     assert ran.tokens == expected.tokens
     assert close(ran.logits, expected.logits)
+
+
+def test_a_model_compiled_inside_the_block_is_routed():
+    """Hooks that were placed before dynamo came stay outside of its graphs, too."""
+    torch._dynamo.reset()
+    subject = fresh("llava")
+    with routing.route(subject.model, SCHEDULE):
+        expected = generate(subject.model, subject.inputs(ONE), 3)
+    with routing.route(subject.model, SCHEDULE):
+        ran = generate(_whole(subject.model), subject.inputs(ONE), 3)
+    assert ran.tokens == expected.tokens
+    assert close(ran.logits, expected.logits)
+
+
+def test_the_engine_does_not_load_dynamo():
+    """Only who compiles pays for it: more than a second of imports."""
+    code = "import routing.engine, sys; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
