@@ -67,7 +67,8 @@ def _checked(config: Any) -> dict[str, str]:
     from routing.checks.check import check
 
     sink = Sink()
-    sink.talk(f"reroute was not proven with {versions()}: checking {config.model_type} on tiny models, once")
+    why = f"as {VARIABLE}=always asks" if is_proven() else f"reroute was not proven with {versions()}"
+    sink.talk(f"{why}: checking {config.model_type} on tiny models")
     (result,) = check(config=config)
     failed = {finding.invariant: finding.detail or "" for finding in result.findings if not finding.passed}
     held = len(result.findings) - len(failed)

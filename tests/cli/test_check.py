@@ -165,12 +165,13 @@ def test_off_checks_nothing_and_says_so_in_the_record(run, unproven, failing, co
     assert counted == []
 
 
-def test_always_checks_even_what_is_proven(counted, monkeypatch, tmp_path):
-    """REROUTE_CHECK=always: at every load."""
+def test_always_checks_even_what_is_proven(counted, monkeypatch, tmp_path, capsys):
+    """REROUTE_CHECK=always: at every load, and it says why."""
     monkeypatch.setenv("REROUTE_CHECK", "always")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert [models.load(LoadOptions(device="cpu")).proven for _ in range(2)] == [True, True]
     assert len(counted) == 2
+    assert capsys.readouterr().err.count("as REROUTE_CHECK=always asks: checking llava") == 2
 
 
 def test_another_setting_is_a_usage_error(run, monkeypatch):
