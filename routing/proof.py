@@ -10,8 +10,8 @@ hooks.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, NoReturn
+from weakref import ref
 
 from torch import Tensor
 
@@ -29,32 +29,48 @@ class RoutedCache:
     padded: bool = False
 
 
+@dataclass(frozen=True)
+class _Noted:
+    """The same, remembered without keeping a cache or a layer alive."""
+
+    cache: ref[Any]
+    entries: dict[int, ref[RoutedLayer]]
+    padded: bool
+
+
 class RoutedCaches:
-    """The caches that one `route` has filled, as long as their owners keep them."""
+    """The caches that one `route` has filled, as long as their owners keep them.
+
+    Plain references without callbacks: Python code that runs while memory is collected swallows a Ctrl-C.
+    """
 
     def __init__(self) -> None:
-        self._known: WeakKeyDictionary[Any, RoutedCache] = WeakKeyDictionary()
+        self._noted: dict[int, _Noted] = {}
 
     def note(self, cache: Any, routed: RoutedCache) -> None:
-        """Remember what a prefill left in `cache`."""
-        self._known[cache] = routed
+        """Remember what a prefill left in `cache`, and forget caches that are gone."""
+        for key, noted in list(self._noted.items()):
+            if noted.cache() is None:
+                self._noted.pop(key, None)
+        entries = {index: ref(entry) for index, entry in routed.entries.items()}
+        self._noted[id(cache)] = _Noted(ref(cache), entries, routed.padded)
 
     def forget(self, cache: Any) -> None:
         """`cache` begins anew."""
-        self._known.pop(cache, None)
+        self._noted.pop(id(cache), None)
 
     def find(self, cache: Any) -> RoutedCache | None:
         """What routing left in a cache, None for others. Raises RoutingError where some of it is gone."""
         if not isinstance(cache, Cache):
             return None
-        known = self._known.get(cache)
-        if known is None:  # filled under another `route`, or a copy
+        noted = self._noted.get(id(cache))
+        if noted is None or noted.cache() is not cache:  # filled under another `route`, or a copy
             layers = enumerate(part(cache, "layers"))
             entries = {index: layer for index, layer in layers if isinstance(layer, RoutedLayer)}
             return RoutedCache(entries) if entries else None
-        for index, entry in known.entries.items():
-            check_in_place(cache, index, entry)
-        return known
+        return RoutedCache(
+            {index: in_place(cache, index, entry()) for index, entry in noted.entries.items()}, noted.padded
+        )
 
 
 @dataclass
@@ -136,7 +152,7 @@ class Proof:
         if self.cache is None:
             return
         if entry is not None:
-            check_in_place(self.cache, index, entry)
+            in_place(self.cache, index, entry)
         stored = stored_rows(layer_of(self.cache, index))
         if stored is not None and self._stored is not None and stored != self._stored + given.shape[1]:
             _fail(index, f"{self._stored + given.shape[1]} rows in the cache", f"{stored}")
@@ -155,11 +171,12 @@ def layer_of(cache: Any, index: int) -> Any:
     return layers[index] if index < len(layers) else None
 
 
-def check_in_place(cache: Any, index: int, entry: Any) -> None:
-    """Raise RoutingError unless layer `index` of `cache` is `entry` itself."""
+def in_place(cache: Any, index: int, entry: RoutedLayer | None) -> RoutedLayer:
+    """`entry`; raises RoutingError unless it still is layer `index` of `cache`."""
     found = layer_of(cache, index)
-    if found is not entry:
-        _fail(index, f"its {type(entry).__name__} in the cache", f"{type(found).__name__} in its place")
+    if entry is None or found is not entry:
+        _fail(index, "its RoutedLayer in the cache", f"{type(found).__name__} in its place")
+    return entry
 
 
 def check_mask_width(index: int, mask: Any, width: int) -> None:
@@ -178,7 +195,7 @@ def _shape(value: Any) -> Any:
     return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
 
 
-def _fail(layer: int, expected: str, found: str) -> None:
+def _fail(layer: int, expected: str, found: str) -> NoReturn:
     raise RoutingError(
         f"the model did not run as routing needs it ({versions()}): at decoder layer {layer}, expected "
         f"{expected}, found {found}; {what_is_proven()}"

@@ -1,6 +1,8 @@
 """Hosts broken on purpose: where the model does not do what routing rests on, it raises and never answers."""
 
+import gc
 import re
+import weakref
 
 import pytest
 import torch
@@ -400,6 +402,18 @@ def _cache_field(output):
     return "cache" if hasattr(output, "cache") else "past_key_values"
 
 
+def test_a_cache_and_its_keys_are_freed_with_their_owner():
+    """What `route` remembers of a cache keeps neither it nor its layers alive, inside the block."""
+    subject = tiny("llava")
+    with routing.route(subject.model, SCHEDULE), torch.no_grad():
+        cache = cache_of(subject.model(**subject.inputs(ONE)))
+        kept = weakref.ref(cache), weakref.ref(cache.layers[3])
+        assert all(each() is not None for each in kept)
+        del cache
+        gc.collect()
+        assert [each() for each in kept] == [None, None]
+
+
 # ---- what the proof costs
 
 
@@ -428,6 +442,6 @@ def test_the_proof_launches_no_operator(name, samples, monkeypatch):
     for check in ("enters", "check_rotary", "norms", "runs_on", "leaves", "ends"):
         monkeypatch.setattr(Proof, check, lambda *_args, **_kwargs: None)
     monkeypatch.setattr("routing.engine.check_mask_width", lambda *_: None)
-    monkeypatch.setattr("routing.proof.check_in_place", lambda *_: None)
+    monkeypatch.setattr("routing.proof.in_place", lambda _cache, _index, entry: entry)
     assert with_proof == operators()
     assert len(with_proof) > 500
