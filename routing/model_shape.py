@@ -50,6 +50,7 @@ _TEXT_OF = {  # decoder of a family whose config does not name it
     "mistral3": "mistral",
     "paligemma": "gemma",
 }
+_EXPERTS = {"num_experts", "num_local_experts"}  # transformers 5.24 writes the second for the first
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,10 @@ class ModelShape:
         """The shape of a config dict; UnsupportedModelError where a number is missing or not modelled."""
         family = str(config.get("model_type", ""))
         text = config.get("text_config") or config
-        kind = str(text.get("model_type") or "")
-        kind = kind if kind in _DEFAULTS else _TEXT_OF.get(family, kind or "llama")
-        if "num_experts" in text or kind.endswith(("_moe", "_moe_text")):
+        named = str(text.get("model_type") or "")
+        if _EXPERTS & set(text) or (named or family).endswith(("_moe", "_moe_text")):
             raise UnsupportedModelError(f"{family}: the cost of a mixture of experts is not modelled")
+        kind = named if named in _DEFAULTS else _TEXT_OF.get(family, named or "llama")
         numbers = dict(zip(_NAMES, (_number(text, name, kind) for name in _NAMES), strict=True))
         heads, hidden = numbers["num_attention_heads"], numbers["hidden_size"]
         tower, reason = _tower(family, config, hidden)

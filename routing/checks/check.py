@@ -177,12 +177,15 @@ def check(
     Args:
         families: model types among `routing.FAMILIES`; None for all of them.
         config: a model's own Hugging Face config instead: its family, with its own decoder, shrunk.
+            Not together with `families` (ValueError).
         on_finding: called with the family after each finding.
 
     Returns one result a family: every invariant under prune and reroute, sdpa and eager. What goes wrong in a
     model is a finding, not an exception. Raises UnsupportedModelError for what cannot be routed at all.
     """
     if config is not None:
+        if families:
+            raise ValueError("families and config both say what to check: give one of them")
         describe_config(config)
         with _one_thread():
             return (_check(config.model_type, lambda: shrunk(config), on_finding),)

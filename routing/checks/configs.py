@@ -289,9 +289,9 @@ def build(family: str, attention: str) -> Any:
 def from_configuration(config: PreTrainedConfig, attention: str) -> Any:
     """The same for any configuration."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # torch.manual_seed would seed the accelerators, too
         model = AutoModelForImageTextToText.from_config(config, attn_implementation=attention).eval()
-        torch.manual_seed(7)
+        torch.default_generator.manual_seed(7)
         for name, weight in model.named_parameters():
             _fill(name, weight)
         model.lm_head.weight[IMAGE:] = 0.0  # no marker is ever generated: it would stand for a picture

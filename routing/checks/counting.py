@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from routing.checks.subjects import Sample, Tiny
 from routing.cost import Prompt
@@ -13,8 +12,9 @@ from routing.model_shape import ModelShape
 
 
 def _cpu_attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:
-    flops: int = sdpa_flop_count(query, key, value)  # type: ignore[no-untyped-call]
-    return flops
+    """Scores and their product with the values, 2 FLOPs a multiply-add."""
+    batch, heads, rows, width = query
+    return int(2 * batch * heads * rows * key[2] * (width + value[3]))
 
 
 ROTARY = (
@@ -22,14 +22,18 @@ ROTARY = (
     "rotary_pos_emb",
     "patch_positional_embedding",
 )  # matrix products in older transformers
-COUNTED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention}
+_KERNEL = "_scaled_dot_product_flash_attention_for_cpu"  # torch's own table lacks it
 
 
 class Counted:
     """FLOPs of a forward pass by the part of the model they were spent in, as torch counts them."""
 
     def __init__(self, model: Tiny, inputs: dict[str, Any]) -> None:
-        with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter, torch.no_grad():
+        from torch.utils.flop_counter import FlopCounterMode  # a release without it: "flops" fails, no more
+
+        kernel = getattr(torch.ops.aten, _KERNEL, None)
+        formulas = {} if kernel is None else {kernel: _cpu_attention}
+        with FlopCounterMode(display=False, custom_mapping=formulas) as counter, torch.no_grad():
             self.output = model.model(**inputs, logits_to_keep=1)
         self._parts = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
 

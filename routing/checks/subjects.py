@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -50,6 +50,7 @@ class Tiny:
 
     name: str
     model: Any
+    _tokens: dict[tuple[Sample, int], int] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def family(self) -> str:
@@ -115,10 +116,19 @@ class Tiny:
         if self.family in _TILE:
             return [*([START, *([IMAGE] * 9)] * high), END]
         if self.family in _ANYRES:
-            return [IMAGE] * _anyres_tokens(self.model, (sample, place))
+            return [IMAGE] * self._anyres_tokens((sample, place))
         if self.family == "mistral3":
             return [*([*([IMAGE] * wide), BREAK] * high)[:-1], END]
         return [START, *[IMAGE] * (high * wide), END]
+
+    def _anyres_tokens(self, seed: tuple[Sample, int]) -> int:
+        """Visual tokens that the model's own tower and projector make of that picture; asked once."""
+        if seed not in self._tokens:
+            with torch.no_grad():
+                pictures = _anyres([seed])
+                features = self.model.model.get_image_features(**pictures, return_dict=True).pooler_output
+            self._tokens[seed] = sum(len(feature) for feature in features)
+        return self._tokens[seed]
 
 
 def _segment(seed: tuple[Sample, int]) -> Picture:
@@ -131,13 +141,6 @@ def _anyres(seeds: list[Any]) -> dict[str, torch.Tensor]:
     """Pictures of 12×12 pixels a tile: the whole, then the tiles of the best-fitting of three layouts."""
     sizes = torch.tensor([[6 * high, 6 * wide] for high, wide in map(_segment, seeds)])
     return {"pixel_values": torch.stack([_noise(seed, 5, 3, 12, 12) for seed in seeds]), "image_sizes": sizes}
-
-
-@functools.lru_cache(maxsize=64)
-def _anyres_tokens(model: Any, seed: tuple[Sample, int]) -> int:
-    with torch.no_grad():
-        features = model.model.get_image_features(**_anyres([seed]), return_dict=True).pooler_output
-    return sum(len(feature) for feature in features)
 
 
 def _grids(seeds: list[Any]) -> dict[str, torch.Tensor]:

@@ -1,5 +1,9 @@
 """`routing.check`: every family holds on what is installed, and a host that is broken is found out."""
 
+import gc
+import sys
+import weakref
+
 import pytest
 import torch
 from transformers import CONFIG_MAPPING, DynamicCache
@@ -43,6 +47,21 @@ def _llava_around(kind, **more):
 
 SEVEN_B = {"hidden_size": 3584, "num_attention_heads": 28, "num_key_value_heads": 4, "num_hidden_layers": 28}
 
+LONG_ROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 1e4,
+    "factor": 32.0,
+    "short_factor": [1.0] * 64,
+    "long_factor": [2.0] * 64,
+    "original_max_position_embeddings": 4096,
+}
+HALF_TURNED = {
+    "rope_type": "default",
+    "rope_theta": 1e4,
+    "mrope_section": [8, 12, 12],
+    "partial_rotary_factor": 0.5,
+}
+
 
 @pytest.mark.parametrize(
     "config",
@@ -53,8 +72,16 @@ SEVEN_B = {"hidden_size": 3584, "num_attention_heads": 28, "num_key_value_heads"
         _llava_around("llama", rope_parameters={"rope_type": "linear", "rope_theta": 5e5, "factor": 8.0}),
         CONFIG_MAPPING["mistral3"](**VARIANTS["ministral3"][2]()),
         CONFIG_MAPPING["qwen2_5_vl"](**VARIANTS["narrow_window"][2]()),
+        _llava_around("llama", rope_parameters=LONG_ROPE),
+        CONFIG_MAPPING["internvl"](text_config={"model_type": "qwen3_moe", "num_hidden_layers": 48}),
+        CONFIG_MAPPING["qwen2_vl"](),
+        CONFIG_MAPPING["glm4v"](),
+        CONFIG_MAPPING["glm46v"](text_config={"rope_parameters": HALF_TURNED}),
     ],
-    ids=["qwen2", "mistral", "qwen3", "linear-rope", "ministral3", "windows"],
+    ids=[
+        *("qwen2", "mistral", "qwen3", "linear-rope", "ministral3", "windows", "long-rope", "experts"),
+        *("unnamed-sections", "unnamed-sections-glm", "half-turned"),
+    ],
 )
 def test_a_models_own_decoder_is_what_is_proven(config):
     """A config's decoder is shrunk, and its kind passes every invariant."""
@@ -75,6 +102,11 @@ def test_what_a_config_says_of_its_decoder_survives_shrinking():
     assert (text["num_attention_heads"], text["num_key_value_heads"]) == (4, 1)
     assert text["rope_parameters"] == rope | {"original_max_position_embeddings": 16}
     assert (text["use_sliding_window"], text["sliding_window"], text["num_hidden_layers"]) == (True, 64, 6)
+    late = _llava_around("qwen2", num_hidden_layers=32, max_window_layers=21, **windows)
+    kinds = ["full_attention"] * 3 + ["sliding_attention"] * 3
+    assert shrunk(late)[1]["text_config"]["layer_types"] == kinds
+    parts = CONFIG_MAPPING["glm4v"](text_config={"rope_parameters": HALF_TURNED})
+    assert shrunk(parts)[1]["text_config"]["rope_parameters"] == HALF_TURNED | {"mrope_section": [1, 1, 2]}
     experts = CONFIG_MAPPING["qwen3_vl_moe"](text_config=text_part("qwen3_vl_moe_text", num_experts=128))
     text = shrunk(experts)[1]["text_config"]
     assert text.get("num_experts", text.get("num_local_experts")) == 4  # 5.24 writes it under the other name
@@ -89,7 +121,7 @@ def test_unknown_families_and_models_are_refused():
 
 
 BREAKS = {
-    "a rotary embedding that turns nothing": (
+    "a rotary embedding with noise": (
         "transformers.models.llama.modeling_llama.apply_rotary_pos_emb",
         lambda q, k, cos, sin, **_: (q, k + 0.1 * torch.randn_like(k)),
         {"keep everything"},
@@ -165,3 +197,40 @@ def test_an_added_invariant_is_run(monkeypatch):
     monkeypatch.setitem(INVARIANTS, "never", never)
     (result,) = routing.check(["llava"])
     assert _failed(result) == {"never": "prune, sdpa: RuntimeError: llava under prune in two lines"}
+
+
+def test_families_and_a_config_together_are_refused():
+    """Two answers to what is checked: an error, not a choice between them."""
+    with pytest.raises(ValueError, match="families and config both say"):
+        routing.check(["qwen2_vl"], config=_llava_around("llama"))
+
+
+def test_the_accelerators_random_state_is_left_alone_too(monkeypatch):
+    """No seed reaches CUDA, whose state is not that of the CPU and is not put back."""
+    seeds = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    assert routing.check(["llava"])[0].passed
+    assert seeds == []
+
+
+def test_no_model_stays_behind(monkeypatch):
+    """When the check is over, its models are gone from memory."""
+    models, build = [], checking.from_configuration
+
+    def noted(config, attention):
+        model = build(config, attention)
+        models.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(checking, "from_configuration", noted)
+    routing.check(["llava_next"])
+    gc.collect()
+    assert [model() for model in models] == [None, None]
+
+
+def test_a_torch_without_the_flop_counter_fails_that_invariant_only(monkeypatch):
+    """A name that a future release lacks is one finding; the others are still found."""
+    monkeypatch.setitem(sys.modules, "torch.utils.flop_counter", None)
+    (result,) = routing.check(["llava"])
+    assert set(_failed(result)) == {"flops"}
+    assert "torch.utils.flop_counter" in _failed(result)["flops"]

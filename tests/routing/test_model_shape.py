@@ -67,6 +67,9 @@ def test_a_deepstack_model_says_where_reduction_may_start() -> None:
     [
         ({"model_type": "llava", "text_config": {"model_type": "phi"}}, "hidden_size is missing"),
         ({"model_type": "qwen3_vl_moe", "text_config": {"num_experts": 8}}, "mixture of experts"),
+        ({"model_type": "qwen3_vl_moe", "text_config": {}}, "mixture of experts"),
+        ({"model_type": "internvl", "text_config": {"model_type": "qwen3_moe"}}, "mixture of experts"),
+        ({"model_type": "internvl", "text_config": {"num_local_experts": 8}}, "mixture of experts"),
         (
             {"model_type": "llava", "text_config": {"model_type": "llama", "hidden_size": "4096"}},
             "hidden_size",
