@@ -91,10 +91,9 @@ def _kept(path: Path) -> dict[str, str] | None:
 
 
 def _verdict_file(config: Any) -> Path:
-    """Where the verdict of a config is kept: the name holds every version and what of it is checked."""
-    from routing.checks.shrunk import shrunk
-
-    of = [installed_version("reroute"), *(installed_version(package) for package in PROVEN), shrunk(config)]
+    """Where the verdict of a config is kept: the name holds every version and the decoder."""
+    decoder = config.get_text_config().to_dict()
+    of = [installed_version("reroute"), *(installed_version(package) for package in PROVEN), decoder]
     digest = hashlib.sha256(json.dumps(of, sort_keys=True, default=str).encode()).hexdigest()
     return cache_folder() / "checks" / f"{config.model_type}-{digest[:32]}.json"
 

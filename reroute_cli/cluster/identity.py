@@ -16,6 +16,7 @@ def without_weights(options: LoadOptions, device: str) -> Loaded:
 
     from reroute_cli.dummy.model import build_config
     from routing.families import describe_config
+    from routing.host import is_proven
 
     entry = known(options.model)
     random = options.load_format == "dummy"
@@ -33,6 +34,7 @@ def without_weights(options: LoadOptions, device: str) -> Loaded:
         name=entry.hub if entry else options.model,
         model=None,
         processor=None,
+        proven=is_proven(),
         family=info.family,
         layers=info.layers,
         first_layer=info.first_layer,
