@@ -1,5 +1,6 @@
 """Ctrl-C in a real process: wherever it lands, one sentence and exit code 130, never a traceback."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -26,15 +27,21 @@ entry.main()
 """
 
 
-def started(module, action):
-    """A process that runs `ask` and does something when it comes to import a module."""
-    code = WATCH.format(module=module, action=action, picture=str(DESK))
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture
+def started(tmp_path):
+    """Starts a process that runs `ask`, as `-m`, and does something when it comes to import a module."""
+
+    def start(module, action):
+        (tmp_path / "watched.py").write_text(WATCH.format(module=module, action=action, picture=str(DESK)))
+        return subprocess.Popen(
+            [sys.executable, "-m", "watched"],
+            env=os.environ | {"PYTHONPATH": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
 
 
 def assert_interrupted(process):
@@ -58,19 +65,34 @@ def assert_interrupted(process):
         "reroute_cli.answer",
     ],
 )
-def test_ctrl_c_during_an_import_exits_130(module):
+def test_ctrl_c_during_an_import_exits_130(started, module):
     """Before the command line exists, while it is built, and while a command loads its libraries."""
     assert_interrupted(started(module, "os.kill(os.getpid(), signal.SIGINT); time.sleep(60)"))
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.02, 0.1, 0.3, 1.0])
-def test_ctrl_c_at_any_early_moment_exits_130(delay):
+def test_ctrl_c_at_any_early_moment_exits_130(started, delay):
     """From outside, this long after the program began to import itself."""
     process = started("reroute_cli.app", "sys.stdout.write('ready' + chr(10)); sys.stdout.flush()")
     assert process.stdout.readline() == "ready\n"
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
     assert_interrupted(process)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "class Dropped: __del__ = lambda self: signal.raise_signal(signal.SIGINT)\nDropped(); time.sleep(60)",
+        "import weakref\nthing = type('Thing', (), {})()\n"
+        "kept = weakref.ref(thing, lambda ref: signal.raise_signal(2))\ndel thing; time.sleep(60)",
+        "exec('signal.raise_signal(signal.SIGINT)')",
+    ],
+    ids=["destructor", "callback", "exec"],
+)
+def test_ctrl_c_where_python_loses_it_exits_130(started, place):
+    """Python drops an interrupt in destructors and callbacks, and after one in an exec ends by the signal."""
+    assert_interrupted(started("torch", f"exec({place!r})"))
 
 
 def test_an_error_that_is_no_interrupt_is_not_hidden(monkeypatch):
