@@ -1,16 +1,16 @@
 """route(model, schedule): run a stock Hugging Face vision-language model under a schedule.
 
-The only file besides vision.py that registers hooks: a pre-hook on the base model starts a prefill, a
-pre-hook on every decoder layer narrows its input, a hook on the last layer restores the full length, and a
-pair of hooks on the key projection of deciding layers hands over keys that were projected for the ranking.
-All of it is undone when the `with` ends. Knows hooks and caches; what a layer sees is decided in prefill.py.
+The only file besides vision.py that places hooks: a pre-hook on the base model starts a prefill, a pre-hook
+on every decoder layer narrows its input, a hook on the last layer restores the full length, and a pair of
+hooks on the key projection of deciding layers hands over keys that were projected for the ranking. All of it
+is undone when the `with` ends. Knows hooks and caches; what a layer sees is decided in prefill.py.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -19,19 +19,20 @@ from torch import Tensor
 
 from routing import vision
 from routing.cache import RoutedLayer, check_cache, install, stored_rows
-from routing.compiled import outside_of_graphs
 from routing.decisions import check_fit, decisions
 from routing.errors import RoutingError, UnsupportedInputError
 from routing.families import Location, locate
+from routing.hooks import Hooks, is_hooked
 from routing.host import (
     BASE_ROLES,
     HEAD_ROLES,
     LAYER_ROLES,
+    Binding,
     Role,
     bind,
     cache_of,
     check_layer,
-    hooks_of,
+    compiled_call,
 )
 from routing.layout import VisualLayout, build_layout
 from routing.prefill import Context, Prefill
@@ -47,9 +48,12 @@ from routing.trace import RouteTrace
 def route(model: Any, schedule: Schedule) -> Iterator[RouteTrace]:
     """Route every prefill of `model` inside the `with`; yields the trace of what happened.
 
-    model: a loaded Hugging Face vision-language model of a supported family; it is not modified, and is as
-    before when the block ends, also by an exception. Keep decoding on a routed cache inside the block. A
-    dense schedule hooks and traces nothing. Copies of the model made inside the block stay routed.
+    model: a loaded Hugging Face vision-language model of a supported family, also wrapped by others (PEFT,
+    torch.compile, DataParallel); it is not modified, and is as before when the block ends, also by an
+    exception. Keep decoding on a routed cache inside the block. A dense schedule hooks and traces nothing.
+    Deep copies and replicas made inside the block are routed as long as it lasts, into the same trace; a
+    routed model can't be pickled. Compiled decoder layers, and other compiled parts, run compiled; what was
+    compiled around the decoder layers, or is no part of the model, runs eagerly inside the block.
     The ranking token is each sample's last prompt token; with an int `logits_to_keep` of n > 1, as assisted
     decoding passes, it is the token n from the end.
 
@@ -60,9 +64,9 @@ def route(model: Any, schedule: Schedule) -> Iterator[RouteTrace]:
     location = locate(model)
     check_fit(schedule, location.info)
     trace = RouteTrace()
-    with ExitStack() as hooks:
+    with Hooks() as hooks:
         if schedule.entries:
-            _Session(model, location, schedule, trace).attach(model, hooks)
+            _Session(location, schedule, trace).attach(hooks)
         yield trace
 
 
@@ -84,69 +88,66 @@ class _Call(threading.local):
 class _Session:
     """What the hooks of one `route` share."""
 
-    def __init__(self, model: Any, location: Location, schedule: Schedule, trace: RouteTrace) -> None:
+    def __init__(self, location: Location, schedule: Schedule, trace: RouteTrace) -> None:
         self.location, self.schedule, self.trace = location, schedule, trace
         self.anchors: vision.VisionCollector | None = None
         ranked = () if SCORERS[schedule.scorer] is None else schedule.stages
         self.asked = frozenset(stage.ranking_layer for stage in ranked)
         self.sharing: frozenset[int] = frozenset()
+        self.watched: frozenset[int] = frozenset()
         self.routed = RoutedCaches()
         self.call = _Call()
         self.base = bind(location.base, BASE_ROLES)
         self.layer = [bind(layer, LAYER_ROLES) for layer in location.layers]
-        self.head = bind(model, HEAD_ROLES) if hasattr(model, "generate") else None
 
-    def attach(self, model: Any, hooks: ExitStack) -> None:
-        """Register every hook; `hooks` removes them."""
+    def attach(self, hooks: Hooks) -> None:
+        """Place every hook; `hooks` removes them."""
         base, layers = self.location.base, self.location.layers
-        if any(isinstance(getattr(hook, "__self__", None), _Session) for hook in hooks_of(base)):
+        if is_hooked(base):
             raise RoutingError("this model is being routed already; leave the outer `with` first")
-        add = partial(_add, hooks)
-        if self.head is not None:
-            add(model.register_forward_pre_hook(self._note_logits, with_kwargs=True))
-        add(base.register_forward_pre_hook(self._begin, with_kwargs=True))
-        add(base.register_forward_hook(self._end, always_call=True))
+        heads = self.location.heads
+        own = next((head for head in reversed(heads) if hasattr(type(head), "generate")), None)
+        for head in heads:
+            hooks.before(head, partial(self._note_logits, bind(head, HEAD_ROLES, passed_on=head is not own)))
+        hooks.before(base, self._begin)
+        hooks.after(base, self._end, always=True)
         for index in self.asked:
             check_layer(layers[index])
         self.sharing = frozenset(index for index in self.asked if shares_keys(layers[index]))
+        self.watched = frozenset(index for index in self.asked if compiled_call(layers[index]) is None)
         for index, layer in enumerate(layers):
-            add(layer.register_forward_pre_hook(partial(self._enter, index), with_kwargs=True))
-            add(layer.register_forward_hook(partial(self._leave, index)))
-        for index in self.asked:
-            norm = layers[index].input_layernorm
-            add(norm.register_forward_pre_hook(partial(self._norm, index), with_kwargs=True))
+            hooks.around(layer, partial(self._enter, index), partial(self._leave, index))
+        for index in self.watched:
+            hooks.before(layers[index].input_layernorm, partial(self._norm, index))
         for index in self.sharing:
-            add(layers[index].self_attn.k_proj.register_forward_pre_hook(self._spare_keys))
-            add(layers[index].self_attn.k_proj.register_forward_hook(self._give_keys))
+            hooks.before(layers[index].self_attn.k_proj, self._spare_keys)
+            hooks.after(layers[index].self_attn.k_proj, self._give_keys)
         if self.schedule.vision is not None:
             family, stage = self.location.info.family, self.schedule.vision
-            self.anchors = vision.attach(model, family, stage, self._anchor_count, hooks)
+            self.anchors = vision.attach(base, family, stage, self._anchor_count, hooks)
+        hooks.keep_compiled(base)
 
-    @outside_of_graphs
-    def _spare_keys(self, _k_proj: Any, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def _spare_keys(
+        self, _k_proj: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Skip the key projection of a layer whose keys were projected for the ranking."""
         prefill = self.call.prefill
-        return (args[0][:, :0],) if prefill is not None and prefill.has_keys else None
+        return ((args[0][:, :0],), kwargs) if prefill is not None and prefill.has_keys else None
 
-    @outside_of_graphs
     def _give_keys(self, _k_proj: Any, _args: tuple[Any, ...], output: Any) -> Any:
         """Hand the layer the keys that were projected for the ranking, where there are any."""
         prefill = self.call.prefill
         return prefill.take_keys() if prefill is not None and prefill.has_keys else output
 
-    @outside_of_graphs
     def _norm(self, index: int, _norm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The input norm of a ranking layer is about to run."""
         if self.call.proof is not None:
             self.call.proof.norms(index, next(iter((*args, *kwargs.values())), None))
 
-    @outside_of_graphs
-    def _note_logits(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        assert self.head is not None
-        wanted = self.head.read(Role.LOGITS_TO_KEEP, args, kwargs)
+    def _note_logits(self, names: Binding, _head: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        wanted = names.read(Role.LOGITS_TO_KEEP, args, kwargs)
         self.call.speculated = max(0, wanted - 1) if isinstance(wanted, int) else 0
 
-    @outside_of_graphs
     def _begin(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Base model about to run: note the prompt if this is a prefill with visual tokens."""
         self.call.forget()
@@ -191,7 +192,6 @@ class _Session:
         """Anchors of a picture of `visual` tokens."""
         return self.schedule.counts(visual, self.location.info.layers)[0]
 
-    @outside_of_graphs
     def _enter(
         self, index: int, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -245,13 +245,12 @@ class _Session:
             mask = column_mask(mask, columns, new)
         return names.write(Role.ATTENTION_MASK, mask, args, kwargs)
 
-    @outside_of_graphs
     def _leave(self, index: int, _layer: Any, _args: tuple[Any, ...], output: Any) -> Any:
         """A decoder layer has run; behind the last one, a prefill is brought back to full length."""
         prefill, proof = self.call.prefill, self.call.proof
         if proof is None:
             return output
-        watched = prefill is not None and index in self.asked
+        watched = prefill is not None and index in self.watched
         proof.leaves(index, output, self.call.entries.get(index), watched)
         if prefill is None:
             return output
@@ -262,7 +261,6 @@ class _Session:
             return (prefill.leave(output[0]), *output[1:])
         return prefill.leave(output)
 
-    @outside_of_graphs
     def _end(self, _module: Any, _args: tuple[Any, ...], output: Any) -> None:
         """The base model has run, or raised: record the prefill and forget its state."""
         call = self.call
@@ -279,7 +277,3 @@ class _Session:
         if proof.cache is not None:
             self.routed.note(proof.cache, RoutedCache(entries, proof.padded))
         self.trace._add(prefill.trace())
-
-
-def _add(hooks: ExitStack, handle: Any) -> None:
-    hooks.callback(handle.remove)

@@ -112,9 +112,10 @@ class Binding:
         return (self.arguments[role][0], *NAMES[role])
 
 
-def bind(module: Any, roles: Iterable[Role]) -> Binding:
+def bind(module: Any, roles: Iterable[Role], *, passed_on: bool = False) -> Binding:
     """Find the argument of `module.forward` for each role.
 
+    passed_on: what is not named there is given by keyword and passed on, as wrappers of models do.
     Raises UnsupportedModelError naming the first role that no argument is known for.
     """
     module = getattr(module, "_orig_mod", module)  # torch.compile wraps a module in one of its own
@@ -123,6 +124,9 @@ def bind(module: Any, roles: Iterable[Role]) -> Binding:
     arguments: dict[Role, tuple[str, int]] = {}
     for role in roles:
         name = next((name for name in NAMES[role] if name in places), None)
+        if name is None and passed_on:
+            arguments[role] = NAMES[role][0], sys.maxsize
+            continue
         if name is None:
             raise UnsupportedModelError(
                 f"{owner}.forward has no argument for the {role} (known as {' or '.join(NAMES[role])}) under "
@@ -217,6 +221,20 @@ def hooks_of(module: Any) -> list[Any]:
         raise RoutingError(
             f"{type(module).__name__} has no {missing.name} under {versions()}; {what_is_proven()}"
         ) from None
+
+
+def compiled_call(module: Any) -> Any:
+    """What calls a module that torch.compile or `module.compile()` has compiled; None for all others."""
+    return vars(module).get(_compiled_name(module))
+
+
+def set_compiled_call(module: Any, call: Any) -> None:
+    """Put something else in its place."""
+    setattr(module, _compiled_name(module), call)
+
+
+def _compiled_name(module: Any) -> str:
+    return "forward" if hasattr(module, "_orig_mod") else "_compiled_call_impl"
 
 
 def cache_of(output: Any) -> Any:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from routing.errors import RoutingError
-from routing.host import LENGTH_SCALE, LENGTH_SCALE_SETTING, ROTATE, beside, hooks_of, scales_by_position
+from routing.hooks import is_watched
+from routing.host import LENGTH_SCALE, LENGTH_SCALE_SETTING, ROTATE, beside, compiled_call, scales_by_position
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,12 @@ class Scoring(nn.Module):
 def shares_keys(layer: Any) -> bool:
     """Whether a layer can be handed its key projection: only that of a plain linear map nobody watches.
 
-    A quantised or adapted one, one that an offloading library has wrapped, or one with hooks of its own runs
-    as it always does.
+    A quantised or adapted one, one that an offloading library has wrapped, one with hooks of its own or one
+    inside of a compiled layer runs as it always does.
     """
     k_proj = layer.self_attn.k_proj
     plain = type(k_proj).forward is nn.Linear.forward and "forward" not in vars(k_proj)
-    return plain and not hooks_of(k_proj)
+    return plain and compiled_call(layer) is None and not is_watched(k_proj)
 
 
 def first_keys(k_proj: Any, normed: Tensor, rows: int) -> Tensor:

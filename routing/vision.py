@@ -18,16 +18,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from routing.aggregate import Grid, attention_received, cls_attention, window_order
 from routing.anchors import RADIUS, VisionCollector
 from routing.errors import ScheduleError, UnsupportedInputError, UnsupportedModelError
+from routing.hooks import Hooks
 from routing.host import (
     MERGED_BLOCK_PARTS,
     MERGED_TOWER_PARTS,
@@ -49,9 +48,9 @@ _NO_CLS = "this vision tower has no CLS token to score by: use VisionStage(score
 
 
 def attach(
-    model: Any, family: str, stage: VisionStage, count: Callable[[int], int], hooks: ExitStack
+    base: Any, family: str, stage: VisionStage, count: Callable[[int], int], hooks: Hooks
 ) -> VisionCollector:
-    """Hook the vision tower of `model`; closing `hooks` leaves the model as it was.
+    """Hook the vision tower of the base model; closing `hooks` leaves it as it was.
 
     family: a key of `TOWERS`. count: visual tokens of a picture -> how many of them to keep (1 .. V). With
     keep_ratio 1.0 nothing is hooked. Returns what the engine asks for the kept tokens, once the pictures have
@@ -65,9 +64,9 @@ def attach(
             f"the vision stage (Nuwa) works with {', '.join(TOWERS)}; {family} is not among them"
         )
     collector = VisionCollector(stage, count)
-    tower = TOWERS[family](model.base_model, stage.scorer, collector)
-    for handle in tower.register() if stage.keep_ratio < 1.0 else ():
-        hooks.callback(handle.remove)
+    tower = TOWERS[family](base, stage.scorer, collector)
+    if stage.keep_ratio < 1.0:
+        tower.register(hooks)
     return collector
 
 
@@ -129,15 +128,14 @@ class _PatchTower(_Tower):
         self._patch_size = part(self._tower, "config.patch_size")
         self._grid: Grid = (0, 0)
 
-    def register(self) -> list[RemovableHandle]:
-        """All hooks of this tower."""
-        return [
-            self._tower.register_forward_pre_hook(self._start, with_kwargs=True),
-            self._attention.q_proj.register_forward_hook(self._catch_query),
-            self._attention.k_proj.register_forward_hook(self._catch_key),
-            *(layer.register_forward_hook(self.add_state) for layer in self._compared),
-            self._projector.register_forward_pre_hook(self._project),
-        ]
+    def register(self, hooks: Hooks) -> None:
+        """Place all hooks of this tower."""
+        hooks.before(self._tower, self._start)
+        hooks.after(self._attention.q_proj, self._catch_query)
+        hooks.after(self._attention.k_proj, self._catch_key)
+        for layer in self._compared:
+            hooks.after(layer, self.add_state)
+        hooks.before(self._projector, self._project)
 
     def _start(self, _tower: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         pixels, patch = args[0] if args else given(kwargs, "pixel_values", self._tower), self._patch_size
@@ -150,8 +148,12 @@ class _PatchTower(_Tower):
     def _catch_key(self, _linear: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
         self.caught["key"] = output.detach().view(*output.shape[:-1], self._attention.num_heads, -1)
 
-    def _project(self, _projector: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        return (self.reduced(lambda: self._reduce(args[0])), *args[1:]) if self.caught else None
+    def _project(
+        self, _projector: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if not self.caught:
+            return None
+        return (self.reduced(lambda: self._reduce(args[0])), *args[1:]), kwargs
 
     def _reduce(self, features: Tensor) -> Tensor:
         """(B, P, d) patches of B pictures, with the anchors aggregated."""
@@ -196,15 +198,14 @@ class _MergedTower(_Tower):
         self._layout: dict[str, Any] = {}
         self._grids: list[Grid] = []
 
-    def register(self) -> list[RemovableHandle]:
-        """All hooks of this tower."""
-        return [
-            self._tower.register_forward_pre_hook(self._start, with_kwargs=True),
-            self._attention.register_forward_pre_hook(self._catch_layout, with_kwargs=True),
-            self._attention.qkv.register_forward_hook(self._catch_projections),
-            *(block.register_forward_hook(self.add_state) for block in self._compared),
-            self._tower.register_forward_hook(self._finish),
-        ]
+    def register(self, hooks: Hooks) -> None:
+        """Place all hooks of this tower."""
+        hooks.before(self._tower, self._start)
+        hooks.before(self._attention, self._catch_layout)
+        hooks.after(self._attention.qkv, self._catch_projections)
+        for block in self._compared:
+            hooks.after(block, self.add_state)
+        hooks.after(self._tower, self._finish)
 
     def _start(self, _tower: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         shapes = (args[1] if len(args) > 1 else given(kwargs, "grid_thw", self._tower)).tolist()
@@ -220,15 +221,15 @@ class _MergedTower(_Tower):
     def _catch_projections(self, _linear: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
         self.caught["qkv"] = output.detach().view(len(output), 3, self._attention.num_heads, -1)
 
-    def _finish(self, _tower: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
+    def _finish(self, tower: Any, _args: tuple[Any, ...], output: Any) -> Any:
         features = part(output, "pooler_output")
-        output.pooler_output = self.reduced(lambda: self._reduce(features))
+        output.pooler_output = self.reduced(lambda: self._reduce(tower.merger, features))
         self._layout = {}
         return output
 
-    def _reduce(self, features: Tensor) -> Tensor:
+    def _reduce(self, merger: nn.Module, features: Tensor) -> Tensor:
         """(sum of V, d) features of all pictures, in raster order, with the anchors aggregated."""
-        scores, similarity = self._scores(), self._similarity(features.dtype)
+        scores, similarity = self._scores(), self._similarity(merger, features.dtype)
         if self._windowed:
             raster = self._window_order().argsort()
             scores, similarity = scores[raster], similarity[raster]
@@ -247,10 +248,10 @@ class _MergedTower(_Tower):
         return received.view(-1, self._tower.spatial_merge_size**2).mean(dim=-1)
 
     @torch.no_grad()
-    def _similarity(self, dtype: torch.dtype) -> Tensor:
+    def _similarity(self, merger: nn.Module, dtype: torch.dtype) -> Tensor:
         """(sum of V, d) mean hidden state of the compared blocks through the merger, in tower order."""
         mean = given(self.caught, "states", self._tower) / len(self._compared)
-        merged: Tensor = self._tower.merger(mean.to(dtype))
+        merged: Tensor = merger(mean.to(dtype))
         return merged
 
     def _window_order(self) -> Tensor:

@@ -26,7 +26,7 @@ LONGEST_FILE = 300
 LONGEST_FUNCTION = 60
 SOURCES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
 HOOK = re.compile(r"\.register_\w*hook$")
-HOOKING = {"routing/engine.py", "routing/vision.py"}
+HOOKING = {"routing/hooks.py"}
 LISTENING = {
     "reroute_cli/measure/clock.py",
     "reroute_cli/measure/flops.py",

@@ -86,10 +86,14 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Location:
-    """Where the parts of one loaded model are: `base` sees input_ids, `layers` are the decoder's."""
+    """Where the parts of one loaded model are: `base` sees input_ids, `layers` are the decoder's.
+
+    heads: what is around the base, outermost first: the model with its language-model head, and its wrappers.
+    """
 
     info: ModelInfo
     family: Family
+    heads: tuple[Any, ...]
     base: Any
     layers: tuple[Any, ...]
     attention: str
@@ -116,19 +120,29 @@ def describe_config(config: Any) -> ModelInfo:
 
 
 def locate(model: Any) -> Location:
-    """The parts of a loaded Hugging Face model (with or without its language-model head)."""
-    config = getattr(model, "config", None)
+    """The parts of a loaded Hugging Face model, with or without its language-model head.
+
+    It may be wrapped by others (PEFT, torch.compile, DataParallel): the base is the first module inside that
+    holds a decoder of the family.
+    """
+    modules = dict(model.named_modules()) if callable(getattr(model, "named_modules", None)) else {}
+    configs = (getattr(module, "config", None) for module in modules.values())
+    config = next((config for config in configs if hasattr(config, "model_type")), None)
     if config is None:
         raise UnsupportedModelError(
             f"expected a loaded Hugging Face vision-language model, got {type(model).__name__}"
         )
     info = describe_config(config)
     family = FAMILIES[info.family]
-    base = getattr(model, "model", model)
-    decoder = getattr(base, family.decoder, None)
-    if decoder is None or not hasattr(decoder, "layers"):
+    decoders = {path: dict(module.named_children()).get(family.decoder) for path, module in modules.items()}
+    path = next((path for path, decoder in decoders.items() if hasattr(decoder, "layers")), None)
+    if path is None:
         raise UnsupportedModelError(f"{type(model).__name__} has no {family.decoder}.layers to route")
-    devices = {str(device) for device in (getattr(model, "hf_device_map", None) or {}).values()}
+    base, decoder = modules[path], part(modules[path], family.decoder)
+    names = path.split(".") if path else []
+    heads = tuple(modules[".".join(names[:depth])] for depth in range(len(names)))
+    maps = (getattr(module, "hf_device_map", None) or {} for module in (*heads, base))
+    devices = {str(device) for placed in maps for device in placed.values()}
     if len(devices) > 1:
         raise UnsupportedModelError(
             f"the model is spread over {', '.join(sorted(devices))}; load it on one device to route it"
@@ -140,7 +154,7 @@ def locate(model: Any) -> Location:
         raise UnsupportedModelError(
             f"Ministral 3 under {attention} takes gaps in positions for packed sequences; use sdpa or eager"
         )
-    return Location(info, family, base, tuple(decoder.layers[: info.layers]), attention)
+    return Location(info, family, heads, base, tuple(decoder.layers[: info.layers]), attention)
 
 
 def _family_of(config: Any) -> Family:

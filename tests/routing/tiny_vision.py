@@ -4,7 +4,7 @@ Knows how pictures are encoded by the framework; knows neither prompts nor the d
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from transformers import (
 
 from routing import VisionStage
 from routing.anchors import VisionCollector, VisionSelection
+from routing.hooks import Hooks
 from routing.vision import attach
 
 IMAGE, START = 90, 92
@@ -117,8 +118,8 @@ def pixels_of(grids: torch.Tensor, seed: int = 0) -> torch.Tensor:
 @contextmanager
 def hooked(model: Any, family: str, stage: VisionStage) -> Iterator[VisionCollector]:
     """The vision stage attached to a model, keeping floor(V * keep_ratio) anchors a picture."""
-    with ExitStack() as hooks:
-        yield attach(model, family, stage, lambda visual: max(1, int(visual * stage.keep_ratio)), hooks)
+    with Hooks() as hooks:
+        yield attach(model.model, family, stage, lambda visual: max(1, int(visual * stage.keep_ratio)), hooks)
 
 
 def encode(model: Any, family: str, stage: VisionStage, *inputs: Any) -> tuple[list[torch.Tensor], Any]:
