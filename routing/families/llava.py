@@ -47,8 +47,9 @@ def beside_patches(config: Any) -> tuple[Shared, ...]:
     wanted = extra - (strategy == "default")
 
     def holds(processor: Any) -> bool:
-        dropped = int(processor.vision_feature_select_strategy == "default")
-        return bool(processor.num_additional_image_tokens - dropped == wanted)
+        added = processor.num_additional_image_tokens
+        dropped = processor.vision_feature_select_strategy == "default"
+        return added is not None and bool(added - dropped == wanted)
 
     values = {"vision_feature_select_strategy": strategy, "num_additional_image_tokens": extra}
     return (Shared(values, "vision_feature_select_strategy and vision_config.model_type", holds),)

@@ -19,7 +19,8 @@ def shared(config: Any, processor: Any) -> tuple[Shared, ...]:
     patch, merged = int(config.vision_config.patch_size), int(config.spatial_merge_size)
 
     def holds(processor: Any) -> bool:
-        return bool(processor.patch_size * processor.spatial_merge_size == patch * merged)
+        sides = (processor.patch_size, processor.spatial_merge_size)
+        return None not in sides and bool(sides[0] * sides[1] == patch * merged)
 
     values = {"patch_size": patch, "spatial_merge_size": merged}
     return (Shared(values, "vision_config.patch_size and spatial_merge_size", holds),)
