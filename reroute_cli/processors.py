@@ -24,6 +24,12 @@ from routing.families.family import Shared
 _REMEDY = "the two were not saved together: fetch the model anew, or correct the one that is wrong"
 
 
+_NEEDED = (  # of what a folder must have one of these files
+    ("image processor", ("preprocessor_config.json", "processor_config.json")),
+    ("tokenizer", ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")),
+)
+
+
 @dataclass(frozen=True)
 class Preparation:
     """What was done to a processor before it was used.
@@ -43,6 +49,13 @@ def prepared(name: str, source: Source, config: Any, template: str | None) -> tu
     template: the text of --chat-template, or None. Raises Failure where it contradicts the config or where no
     chat template is known, UsageError where the given template can't be used.
     """
+    folder = Path(source.location)
+    for what, files in _NEEDED:
+        if folder.is_dir() and not any((folder / file).is_file() for file in files):
+            raise Failure(
+                f"the folder '{name}' holds no {what} ({' or '.join(files)}): "
+                "copy the files of the processor from the model that it was trained from"
+            )
     processor = load_processor(source, config.model_type)
     filled = agree(name, processor, config, _saved(source))
     chosen = choose_template(name, processor, config, template)

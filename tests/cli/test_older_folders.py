@@ -1,4 +1,4 @@
-"""Model folders as older releases of transformers saved them: filled, compared with the config, asked right."""
+"""Model folders as older releases of transformers saved them: filled, compared with the config and asked."""
 
 import json
 import shutil
@@ -91,6 +91,17 @@ def test_the_record_and_the_key_say_what_was_filled(older, picture, record, pock
     assert settings["chat_template"] == made["chat_template"]
     whole = settings_of(pocket, ScheduleChoice(), 4)["model"]
     assert {"processor_filled", "chat_template"} & set(whole) == set()
+
+
+@pytest.mark.parametrize("files", ["p*_config.json", "tokenizer*"])
+def test_a_folder_of_weights_alone_is_told_what_it_lacks(complete, picture, run, fails, files):
+    """What a training script leaves that saved the model and not its processor."""
+    for file in complete.glob(files):
+        file.unlink()
+    result = run("ask", picture, QUESTION, "-m", str(complete))
+    fails(
+        result, 4, "_config.json" if files[0] == "p" else "tokenizer.json", "copy the files of the processor"
+    )
 
 
 def test_quiet_says_nothing_of_it(older, picture, run):
