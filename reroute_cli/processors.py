@@ -24,6 +24,7 @@ from routing.families.family import Shared
 _REMEDY = "the two were not saved together: fetch the model anew, or correct the one that is wrong"
 
 
+_SHOWN = 120  # characters of a value
 _NEEDED = (  # of what a folder must have one of these files
     ("image processor", ("preprocessor_config.json", "processor_config.json")),
     ("tokenizer", ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")),
@@ -61,7 +62,7 @@ def prepared(name: str, source: Source, config: Any, template: str | None) -> tu
     chosen = choose_template(name, processor, config, template)
     remarks = [chosen.remark] if chosen.remark else []
     if filled:
-        values = ", ".join(f"{place} = {value}" for place, value in filled.items())
+        values = ", ".join(f"{place} = {_shown(value)}" for place, value in filled.items())
         remarks.insert(0, f"the processor of '{name}' lacked what its config says and was given it: {values}")
     return processor, Preparation(filled, chosen.identity, tuple(remarks))
 
@@ -124,7 +125,8 @@ def agree(name: str, processor: Any, config: Any, saved: Iterable[str]) -> dict[
 
 def _agree_on_image_token(name: str, processor: Any, config: Any, said: set[str]) -> dict[str, Any]:
     """The same for the token that stands for an image: without its id features have no place to go."""
-    (wanted, *_), found = FAMILIES[config.model_type].visual_tokens(config), processor.image_token_id
+    wanted = FAMILIES[config.model_type].visual_tokens(config)[0]
+    found = getattr(processor, "image_token_id", wanted)
     if found == wanted:
         return {}
     added = processor.tokenizer.added_tokens_decoder.get(wanted)
@@ -138,11 +140,17 @@ def _agree_on_image_token(name: str, processor: Any, config: Any, said: set[str]
 
 def _refuse(name: str, found: Mapping[str, Any], values: Mapping[str, Any], origin: str) -> None:
     """Raise the Failure that names both sides."""
-    mine = ", ".join(f"{place} = {value}" for place, value in found.items())
-    its = ", ".join(str(value) for value in values.values())
+    mine = ", ".join(f"{place} = {_shown(value)}" for place, value in found.items())
+    its = ", ".join(_shown(value) for value in values.values())
     raise Failure(
         f"the processor of '{name}' has {mine}, its config.json makes it {its} ({origin}): {_REMEDY}"
     )
+
+
+def _shown(value: Any) -> str:
+    """A value as sentences have it: of long lists the beginning."""
+    text = str(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _saved(source: Source) -> set[str]:

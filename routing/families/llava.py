@@ -55,9 +55,10 @@ def beside_patches(config: Any) -> tuple[Shared, ...]:
     return (Shared(values, "vision_feature_select_strategy and vision_config.model_type", holds),)
 
 
-def patch(config: Any) -> Shared:
-    """The side of a patch in pixels."""
-    return Shared({"patch_size": first_side(config.vision_config.patch_size)}, "vision_config.patch_size")
+def patch(config: Any) -> tuple[Shared, ...]:
+    """The side of a patch in pixels; towers without patches have none."""
+    side = getattr(config.vision_config, "patch_size", None)
+    return () if side is None else (Shared({"patch_size": first_side(side)}, "vision_config.patch_size"),)
 
 
 def image_side(config: Any, processor: Any) -> tuple[Shared, ...]:
@@ -72,7 +73,7 @@ def image_side(config: Any, processor: Any) -> tuple[Shared, ...]:
 
 def shared(config: Any, processor: Any) -> tuple[Shared, ...]:
     """What LlavaProcessor must have as the config says it, ViP-LLaVA's and Pixtral towers' included."""
-    return (patch(config), *beside_patches(config), *image_side(config, processor))
+    return (*patch(config), *beside_patches(config), *image_side(config, processor))
 
 
 def chat_templates(config: Any) -> tuple[ChatTemplate, ...]:

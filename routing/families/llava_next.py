@@ -28,7 +28,7 @@ def tile_grid(config: Any) -> Shared:
 def shared(config: Any, processor: Any) -> tuple[Shared, ...]:
     """What LlavaNextProcessor must have as the config says it."""
     return (
-        patch(config),
+        *patch(config),
         *beside_patches(config),
         tile_grid(config),
         *image_side(config, processor),

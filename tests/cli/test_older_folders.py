@@ -1,22 +1,28 @@
 """Model folders as older releases of transformers saved them: filled, compared with the config and asked."""
 
 import json
+import re
 import shutil
 from types import SimpleNamespace
 
 import pytest
-from transformers import CONFIG_MAPPING
+import transformers
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.models import WordLevel
+from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrainedTokenizerFast
 
 from reroute_cli import models
 from reroute_cli.batching.keys import settings_of
+from reroute_cli.chat_templates import choose_template
 from reroute_cli.errors import Failure
-from reroute_cli.images import open_picture
+from reroute_cli.images import Picture, open_picture
 from reroute_cli.models import LoadOptions
 from reroute_cli.pocket import WEIGHTS
-from reroute_cli.processors import agree
+from reroute_cli.processors import agree, image_only
 from reroute_cli.prompts import build_prompt
 from reroute_cli.schedules import ScheduleChoice
 from routing.checks.configs import IMAGE, TEMPLATES
+from routing.families import FAMILIES
 
 QUESTION = "where is the cup?"
 CLIP = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
@@ -273,3 +279,50 @@ def test_another_image_token_than_the_models_is_refused(family):
     processor.image_token_id = 3
     with pytest.raises(Failure, match=rf"image_token_id \('<image>'\) = 3.*{IMAGE}"):
         agree("x", processor, config_of(family), ())
+
+
+CROP = {"size": {"shortest_edge": 12}, "crop_size": {"height": 12, "width": 12}}
+PINPOINTS = {"image_grid_pinpoints": [[12, 24], [24, 12], [24, 24]]}
+# family, processor, image processor, its image token, what its files said beside the image processor's class
+REAL = [
+    ("llava_next", "LlavaNextProcessor", "LlavaNextImageProcessorPil", "<image>", CROP | PINPOINTS),
+    ("llava_onevision", "LlavaOnevisionProcessor", "LlavaOnevisionImageProcessorPil", "<image>", PINPOINTS),
+    ("vipllava", "LlavaProcessor", "CLIPImageProcessorPil", "<image>", {"crop_size": 20, "size": 20}),
+    ("idefics3", "Idefics3Processor", "Idefics3ImageProcessorPil", "<image>", {}),
+    ("qwen2_vl", "Qwen2VLProcessor", "Qwen2VLImageProcessorPil", "<|image_pad|>", {}),
+    ("qwen3_vl", "Qwen3VLProcessor", "Qwen2VLImageProcessorPil", "<|image_pad|>", {}),
+    ("glm4v", "Glm4vProcessor", "Glm4vImageProcessorPil", "<|image|>", {}),
+]
+SIZED = {
+    "llava_onevision": {"size": {"height": 12, "width": 12}},
+    "idefics3": {"size": {"longest_edge": 48}, "max_image_size": {"longest_edge": 24}},
+}
+
+
+def tokenizer_for(config, image):
+    """A tokenizer whose image token has the config's id, with every token that templates and classes need."""
+    published = FAMILIES[config.model_type].chat_templates(config)
+    needed = {token for one in published for token in (*one.tokens, *re.findall(r"<[^<> ]+>", one.text))}
+    needed |= {"<video>", "<|video_pad|>", "<|video|>", "<|begin_of_video|>", "<|end_of_video|>"}
+    words = [f"w{index}" for index in range(200)]
+    words[1 : len(needed) + 1], words[0] = sorted(needed), "<unk>"
+    words[IMAGE] = image
+    inner = Tokenizer(WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+    special = [word for word in words if not re.fullmatch(r"w[0-9]+", word)]
+    inner.add_special_tokens([AddedToken(word, special=True, normalized=False) for word in special])
+    return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", eos_token="<unk>")
+
+
+@pytest.mark.parametrize(("family", "kind", "image_kind", "token", "said"), REAL)
+def test_a_filled_processor_makes_what_the_unmodified_model_takes(
+    family, kind, image_kind, token, said, drawn
+):
+    """As many image tokens as the model has features for: it refuses any other number itself."""
+    config = config_of(family)
+    image = getattr(transformers, image_kind)(**said, **SIZED.get(family, {}))
+    processor = image_only(kind)(image_processor=image, tokenizer=tokenizer_for(config, token))
+    assert agree("x", processor, config, ())
+    choose_template("x", processor, config, None)
+    inputs = build_prompt(processor, [Picture("", drawn((40, 30)), "")], "w20").inputs
+    model = AutoModelForImageTextToText.from_config(config).eval()
+    assert model(**inputs).logits.shape[1] == inputs["input_ids"].shape[1]
