@@ -153,6 +153,8 @@ def model_part(loaded: Loaded) -> ModelPart:
         attention=loaded.attention,
         device=loaded.device,
         weights="random" if loaded.random else "loaded",
+        processor_filled=dict(loaded.processor_filled),
+        chat_template=loaded.chat_template,
         reasons=no_revision(loaded),
     )
 

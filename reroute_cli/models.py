@@ -14,7 +14,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ _DEVICE = re.compile(r"cpu|mps|cuda(:[0-9]{1,4})?")
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How to load: every field as the option of the same name says."""
+    """How to load: every field as the option of the same name says; chat_template: the text of the file."""
 
     model: str = POCKET
     device: str = "auto"
@@ -39,6 +39,7 @@ class LoadOptions:
     attn: str = "sdpa"
     load_format: str = "auto"
     seed: int = 0
+    chat_template: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Loaded:
     name: what was asked for, the hub id of a well-known model. revision: the hub commit, None for local
     folders and dummy weights. random: dummy weights.
     config_digest: SHA-256 of its config.json's contents. proven, refusal: how the engine stands to it under
-    what is installed, see proof.py.
+    what is installed, see proof.py. processor_filled, chat_template, remarks: see processors.py.
     """
 
     name: str
@@ -66,6 +67,9 @@ class Loaded:
     config_digest: str = ""
     proven: Proven = True
     refusal: str | None = None
+    processor_filled: Mapping[str, Any] = field(default_factory=dict)
+    chat_template: str = "model"
+    remarks: tuple[str, ...] = ()
 
 
 def load(options: LoadOptions) -> Loaded:
@@ -82,7 +86,7 @@ def _from_files(name: str, options: LoadOptions, device: str) -> Loaded:
     """A model whose config and processor are in a folder or on the hub."""
     from transformers import AutoConfig
 
-    from reroute_cli.processors import load_processor
+    from reroute_cli.processors import prepared
     from routing.families import describe_config
 
     source = find(options.model)
@@ -90,25 +94,27 @@ def _from_files(name: str, options: LoadOptions, device: str) -> Loaded:
     with explained(options.model):
         config = AutoConfig.from_pretrained(source.location, **source.arguments)
         _refuse_feature_layers(options.model, config)
-        info = describe_config(config)  # refuses what can't be routed before anything large is fetched
-        processor = load_processor(source, info.family)
+        describe_config(config)  # refuses what can't be routed before anything large is fetched
+        processor, preparation = prepared(options.model, source, config, options.chat_template)
         model = _load_model(source, config, options, device)
     loaded = _loaded(name, model, processor, options, device)
     revision = source.revision or getattr(model.config, "_commit_hash", None)
-    return replace(loaded, revision=revision, config_digest=config_digest(raw))
+    return replace(loaded, revision=revision, config_digest=config_digest(raw), **vars(preparation))
 
 
 def _from_numbers(entry: ModelEntry, options: LoadOptions, device: str) -> Loaded:
     """A well-known model with random weights: nothing is read and nothing downloaded."""
+    from reroute_cli.chat_templates import choose_template
     from reroute_cli.dummy.model import build_config, build_model
     from reroute_cli.dummy.processor import build_processor
 
     with explained(options.model):
         config = build_config(entry.config)
         processor = build_processor(entry.processor, config.get_text_config().vocab_size)
+        chosen = choose_template(options.model, processor, config, options.chat_template)
         model = build_model(options.model, config, _settings(options, device), device, options.seed)
     loaded = _loaded(entry.hub, model, processor, options, device)
-    return replace(loaded, config_digest=config_digest(entry.config))
+    return replace(loaded, config_digest=config_digest(entry.config), chat_template=chosen.identity)
 
 
 def _loaded(name: str, model: Any, processor: Any, options: LoadOptions, device: str) -> Loaded:

@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+from reroute_cli.errors import UsageError
+
+_LONGEST_TEMPLATE = 1 << 18  # bytes; the longest that are published have some 20,000
 _MODEL, _SCHEDULE, _RUN, _VERDICT, _OUTPUT = "Model", "Schedule", "Run", "Verdict", "Output"
 
 
@@ -21,6 +24,31 @@ def within(low: int, high: int) -> Callable[[int | None], int | None]:
         return value
 
     return check
+
+
+def read_chat_template(path: str | None) -> str | None:
+    """The text of a chat template's file, None where none is named; raises UsageError with one sentence."""
+    if path is None:
+        return None
+    try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise UsageError(f"the chat template '{path}' is not an ordinary file: name a Jinja text file")
+        with Path(path).open("rb") as file:
+            data = file.read(_LONGEST_TEMPLATE + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"the chat template '{path}' can't be read ({reason}): check the path") from error
+    if len(data) > _LONGEST_TEMPLATE:
+        raise UsageError(
+            f"the chat template '{path}' has over {_LONGEST_TEMPLATE} bytes: name a Jinja text file"
+        )
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the chat template '{path}' is not UTF-8 text: name a Jinja text file") from error
+    if not text.strip():
+        raise UsageError(f"the chat template '{path}' is empty: write a Jinja template into it")
+    return text
 
 
 class ActionName(StrEnum):
@@ -87,6 +115,18 @@ Load = Annotated[
     typer.Option(
         "--load-format",
         help="dummy: random weights of the right shapes; models that 'reroute models' lists need no network.",
+        rich_help_panel=_MODEL,
+    ),
+]
+ChatTemplate = Annotated[
+    str | None,
+    typer.Option(
+        "--chat-template",
+        metavar="FILE",
+        callback=read_chat_template,
+        help="A Jinja template to ask with, in place of the model's own. A model that has none is asked with "
+        "that of its family's published checkpoints.",
+        show_default=False,
         rich_help_panel=_MODEL,
     ),
 ]

@@ -28,10 +28,17 @@ def settings_of(loaded: Loaded, choice: ScheduleChoice, max_new_tokens: int) -> 
             "dtype": loaded.dtype,
             "attention": loaded.attention,
             "weights": f"random {choice.seed}" if loaded.random else "loaded",
+            **_prompting(loaded),
         },
         "schedule": choice.identity(),
         "generation": {"greedy": True, "max_new_tokens": max_new_tokens},
     }
+
+
+def _prompting(loaded: Loaded) -> Settings:
+    """What answers depend on beside the model's own files; nothing for a model that is used as it is."""
+    filled = {"processor_filled": dict(loaded.processor_filled)} if loaded.processor_filled else {}
+    return filled | ({"chat_template": loaded.chat_template} if loaded.chat_template != "model" else {})
 
 
 def answer_key(settings: Settings, digests: Sequence[str], question: str, copy: int = 0) -> str:

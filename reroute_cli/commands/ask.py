@@ -37,6 +37,7 @@ def ask(
     dtype: options.Dtype = options.DtypeName.AUTO,
     attn: options.Attn = options.AttnName.SDPA,
     load_format: options.Load = options.LoadFormat.AUTO,
+    chat_template: options.ChatTemplate = None,
     max_new_tokens: options.MaxNewTokens = 64,
     seed: options.Seed = 0,
     json: options.Json = False,
@@ -52,11 +53,11 @@ def ask(
     if problem := check_writable(output):
         raise Failure(f"--output: {problem}")
     pictures = _checked(images, question, choice)
-    load_options = LoadOptions(model, device, dtype, attn, load_format, seed)
+    load_options = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template)
     if quiet and not json and output is None:  # nobody will see a cost: only the answer is worked out
         sink.result(_text(pictures, question, choice, load_options, max_new_tokens))
         return
-    record = _record(pictures, question, choice, load_options, max_new_tokens)
+    record = _record(sink, pictures, question, choice, load_options, max_new_tokens)
     if caveat := choice.caveat(record.model.family, len(record.kv_cache.per_layer_tokens)):
         sink.talk(caveat)
     if output is not None:
@@ -92,13 +93,21 @@ def _text(
 
 
 def _record(
-    pictures: list[Picture], question: str, choice: ScheduleChoice, loading: LoadOptions, most: int
+    sink: Sink,
+    pictures: list[Picture],
+    question: str,
+    choice: ScheduleChoice,
+    loading: LoadOptions,
+    most: int,
 ) -> AnswerRecord:
     from reroute_cli.answer import Asked, answer
     from reroute_cli.models import load, quiet_libraries
 
     with quiet_libraries():
-        return answer(load(loading), Asked(pictures, question, most), choice)
+        loaded = load(loading)
+        for remark in loaded.remarks:
+            sink.talk(remark)
+        return answer(loaded, Asked(pictures, question, most), choice)
 
 
 def _show(sink: Sink, record: AnswerRecord, *, as_json: bool) -> None:

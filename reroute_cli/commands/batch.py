@@ -60,6 +60,7 @@ def batch(
     dtype: options.Dtype = options.DtypeName.AUTO,
     attn: options.Attn = options.AttnName.SDPA,
     load_format: options.Load = options.LoadFormat.AUTO,
+    chat_template: options.ChatTemplate = None,
     batch_size: run_options.BatchSize = 1,
     max_new_tokens: options.MaxNewTokens = 64,
     seed: options.Seed = 0,
@@ -82,7 +83,7 @@ def batch(
     on_ray = engine is cluster_options.EngineName.RAY
     _check_outputs(output, summary)
     items = _items(folder, question, manifest, limit)
-    loading = LoadOptions(model, device, dtype, attn, load_format, seed)
+    loading = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template)
     cluster = Cluster(ray_address, workers, gpus_per_worker) if on_ray else None
     found = _run(sink, loading, items, Asked(choice, max_new_tokens, batch_size), output, cluster)
     if summary is not None:
@@ -142,6 +143,8 @@ def _here(sink: Sink, loading: LoadOptions, asked: Asked, progress: Progress) ->
 
     progress.tell("loading the model")
     loaded = load(loading)
+    for remark in loaded.remarks:
+        sink.talk(remark)
     if caveat := asked.choice.caveat(loaded.family, loaded.layers):
         sink.talk(caveat)
     request = make_request(loaded, [asked.choice], asked.max_new_tokens, asked.batch_size)
@@ -159,6 +162,8 @@ def _on_cluster(
     link = stack.enter_context(Link(cluster.address, verbose=sink.verbose))
     wishes = Wishes(cluster.workers, cluster.gpus_per_worker)
     request = plan_request(link, loading, wishes, [asked.choice], asked.max_new_tokens, asked.batch_size)
+    for remark in request.loaded.remarks:
+        sink.talk(remark)
     if caveat := asked.choice.caveat(request.loaded.family, request.loaded.layers):
         sink.talk(caveat)
     return cluster_run(link, loading, wishes, request, sink.talk), request

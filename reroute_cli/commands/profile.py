@@ -43,6 +43,7 @@ def profile(
     dtype: options.Dtype = options.DtypeName.AUTO,
     attn: options.Attn = options.AttnName.SDPA,
     load_format: options.Load = options.LoadFormat.AUTO,
+    chat_template: options.ChatTemplate = None,
     max_new_tokens: run_options.ForcedTokens = 16,
     warmup: run_options.Warmup = 1,
     repeat: run_options.Repeat = 3,
@@ -66,7 +67,7 @@ def profile(
     if check is not None:
         check.expect(max_new_tokens, seed)
     items = _items(sink, images or [], question, manifest, limit)
-    loading = LoadOptions(model, device, dtype, attn, load_format, seed)
+    loading = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template)
     report = _measured(sink, loading, items.chosen, chosen, Plan(max_new_tokens, warmup, repeat))
     _caveats(sink, chosen, report)
     if output is not None:
@@ -122,6 +123,8 @@ def _measured(
     with quiet_libraries(), sink.progress() as progress:
         progress.tell("loading the model")
         loaded = load(loading)
+        for remark in loaded.remarks:
+            sink.talk(remark)
         work = prepare(loaded, items, arms, plan.new_tokens)
         progress.expect(plan.jobs(len(items), len(arms)))
         measured = measure(work, plan, progress.tell, progress.done)

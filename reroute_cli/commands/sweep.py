@@ -109,6 +109,7 @@ def sweep(
     dtype: options.Dtype = options.DtypeName.AUTO,
     attn: options.Attn = options.AttnName.SDPA,
     load_format: options.Load = options.LoadFormat.AUTO,
+    chat_template: options.ChatTemplate = None,
     batch_size: run_options.BatchSize = 8,
     max_new_tokens: run_options.LongestAnswer = None,
     cost_items: CostItems = 4,
@@ -136,7 +137,7 @@ def sweep(
     check_against(against, cost_items)
     check_files({"--output": output, "--records": records, "--plot": plot}, {"--manifest": manifest})
     subject = subject_of(bench, split, data, manifest, limit)
-    loading = LoadOptions(model, device, dtype, attn, load_format, seed)
+    loading = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template)
     wish = _wish(
         subject, max_new_tokens, batch_size, cost_items, Plan(cost_tokens, warmup, repeat), against, seed
     )

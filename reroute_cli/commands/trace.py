@@ -63,6 +63,7 @@ def trace(
     dtype: options.Dtype = options.DtypeName.AUTO,
     attn: options.Attn = options.AttnName.SDPA,
     load_format: options.Load = options.LoadFormat.AUTO,
+    chat_template: options.ChatTemplate = None,
     max_new_tokens: options.MaxNewTokens = 64,
     seed: options.Seed = 0,
     box: GivenBox = None,
@@ -86,8 +87,8 @@ def trace(
     given = read_box(box)
     picture = _checked(images, question, choice)
     check_box(given, picture.size)
-    loading = LoadOptions(model, device, dtype, attn, load_format, seed)
-    record = _record(loading, picture, question, arms, max_new_tokens, given)
+    loading = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template)
+    record = _record(sink, loading, picture, question, arms, max_new_tokens, given)
     if caveat := choice.caveat(record.model.family, record.layers):
         sink.talk(caveat)
     data = _drawn(sink, record, picture) if kind == PNG or shows else b""
@@ -118,6 +119,7 @@ def _checked(paths: list[str], question: str, choice: ScheduleChoice) -> Picture
 
 
 def _record(
+    sink: Sink,
     loading: LoadOptions,
     picture: Picture,
     question: str,
@@ -129,7 +131,10 @@ def _record(
     from reroute_cli.tracing.trace import trace_question
 
     with models.quiet_libraries():
-        return trace_question(models.load(loading), picture, question, arms, longest, given)
+        loaded = models.load(loading)
+        for remark in loaded.remarks:
+            sink.talk(remark)
+        return trace_question(loaded, picture, question, arms, longest, given)
 
 
 def _drawn(sink: Sink, record: TraceRecord, picture: Picture) -> bytes:

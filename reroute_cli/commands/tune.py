@@ -109,6 +109,7 @@ def tune(
     dtype: options.Dtype = options.DtypeName.AUTO,
     attn: options.Attn = options.AttnName.SDPA,
     load_format: options.Load = options.LoadFormat.AUTO,
+    chat_template: options.ChatTemplate = None,
     batch_size: run_options.BatchSize = 8,
     max_new_tokens: run_options.LongestAnswer = None,
     seed: Seed = 0,
@@ -125,7 +126,13 @@ def tune(
     _check_files({"--output": output, "--records": records, "--write": write}, manifest)
     asked = Asked(wish, score, limit, batch_size, max_new_tokens, write)
     subject = _subject(bench, split, data, manifest, asked)
-    report = _tuned(sink, LoadOptions(model, device, dtype, attn, load_format, seed), subject, asked, records)
+    report = _tuned(
+        sink,
+        LoadOptions(model, device, dtype, attn, load_format, seed, chat_template),
+        subject,
+        asked,
+        records,
+    )
     if output is not None:
         write_file(output, to_json(report.as_dict()) + "\n")
     _show(sink, report, json=json)

@@ -87,6 +87,8 @@ def made_ready(
         early = subject.questions(family) if family else None
         progress.tell("loading the model")
         loaded = models.load(loading)
+        for remark in loaded.remarks:
+            sink.talk(remark)
         for arm in arms:
             if caveat := arm.choice.caveat(loaded.family, loaded.layers):
                 sink.talk(caveat)

@@ -83,6 +83,8 @@ class Reroute(lmms):
             loaded = models.load(self._arguments.load)
         self._device, self._model_part = torch.device(loaded.device), model_part(loaded)
         choice = self._arguments.choice
+        for remark in loaded.remarks:
+            logger.warning(remark)
         if caveat := choice.caveat(loaded.family, loaded.layers):
             logger.warning(caveat)
         self._answering: Answering | None = Answering(loaded, choice, self._arguments.batch_size)

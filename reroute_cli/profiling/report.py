@@ -78,6 +78,8 @@ def workload_model(loaded: Loaded) -> WorkloadModel:
         dtype=loaded.dtype,
         attention=loaded.attention,
         weights="random" if loaded.random else "loaded",
+        processor_filled=dict(loaded.processor_filled),
+        chat_template=loaded.chat_template,
         reasons=no_revision(loaded),
     )
 

@@ -11,11 +11,15 @@ from typing import Any, Literal
 
 from pydantic import Field, RootModel
 
-from reroute_cli.records.section import Part, Section, Source, as_json
+from reroute_cli.records.section import CHAT_TEMPLATE, Part, Section, Source, as_json
 
 
 class ModelPart(Section):
-    """Which model answered, and how it was run. weights: random ones (--load-format dummy) know nothing."""
+    """Which model answered, and how it was run. weights: random ones (--load-format dummy) know nothing.
+
+    processor_filled: what the processor's files did not say and the model's config does, by dotted attribute.
+    chat_template: "model" for the model's own, else whose it is and the SHA-256 of its text.
+    """
 
     id: str
     revision: str | None
@@ -24,6 +28,8 @@ class ModelPart(Section):
     attention: str
     device: str
     weights: Literal["loaded", "random"]
+    processor_filled: dict[str, Any] = Field(default_factory=dict)
+    chat_template: str = Field(default="model", pattern=CHAT_TEMPLATE)
 
 
 class EnvironmentPart(Part):

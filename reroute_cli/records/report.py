@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from reroute_cli.metrics import DENSE_ARM, METRICS, Level
 from reroute_cli.records.answer import StagePart
-from reroute_cli.records.section import Part, Section, Source, as_json
+from reroute_cli.records.section import CHAT_TEMPLATE, Part, Section, Source, as_json
 
 SCHEMA = "reroute.report/1"
 Number = int | float
@@ -149,7 +149,8 @@ class ItemPart(Part):
 class WorkloadModel(Section):
     """Which model ran, and how.
 
-    id: hub id, `pocket` or a folder's name. config_digest: SHA-256 of its config.
+    id: hub id, `pocket` or a folder's name. config_digest: SHA-256 of its config. processor_filled,
+    chat_template: as in an answer's record.
     """
 
     id: str
@@ -160,6 +161,8 @@ class WorkloadModel(Section):
     dtype: str
     attention: str
     weights: Literal["loaded", "random"]
+    processor_filled: dict[str, Any] = Field(default_factory=dict)
+    chat_template: str = Field(default="model", pattern=CHAT_TEMPLATE)
 
 
 class WorkloadPart(Part):

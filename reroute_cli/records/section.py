@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Source = Literal["measured", "counted", "estimated"]
+CHAT_TEMPLATE = "^(model|(family|file) [0-9a-f]{64})$"
 
 
 class Part(BaseModel):

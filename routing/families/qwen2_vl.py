@@ -2,6 +2,26 @@
 
 from __future__ import annotations
 
-from routing.families.family import Family, image_and_video_tokens
+from typing import Any
 
-FAMILY = Family(model_types=("qwen2_vl",), title="Qwen2-VL", visual_tokens=image_and_video_tokens)
+from routing.families.family import ChatTemplate, Family, chatml, image_and_video_tokens, in_order, patch_grid
+
+IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
+IMAGE_TOKENS = ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>")
+SYSTEM = "You are a helpful assistant."
+
+
+def chat_templates(config: Any) -> tuple[ChatTemplate, ...]:
+    """ChatML with a system turn, as chat_template.json has it on the hub."""
+    return (
+        chatml(in_order(IMAGE), "https://huggingface.co/Qwen/Qwen2-VL-7B-Instruct", SYSTEM, IMAGE_TOKENS),
+    )
+
+
+FAMILY = Family(
+    model_types=("qwen2_vl",),
+    title="Qwen2-VL",
+    visual_tokens=image_and_video_tokens,
+    shared=patch_grid,
+    chat_templates=chat_templates,
+)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from routing.families.family import Family, image_and_video_tokens
+from routing.families.family import ChatTemplate, Family, chatml, image_and_video_tokens, in_order, patch_grid
+from routing.families.qwen2_vl import IMAGE, IMAGE_TOKENS
 
 
 def after_deepstack(config: Any) -> int:
@@ -12,9 +13,16 @@ def after_deepstack(config: Any) -> int:
     return len(config.vision_config.deepstack_visual_indexes)
 
 
+def chat_templates(config: Any) -> tuple[ChatTemplate, ...]:
+    """ChatML without a system turn, as chat_template.json has it on the hub."""
+    return (chatml(in_order(IMAGE), "https://huggingface.co/Qwen/Qwen3-VL-8B-Instruct", tokens=IMAGE_TOKENS),)
+
+
 FAMILY = Family(
     model_types=("qwen3_vl", "qwen3_vl_moe"),
     title="Qwen3-VL",
     visual_tokens=image_and_video_tokens,
     first_layer=after_deepstack,
+    shared=patch_grid,
+    chat_templates=chat_templates,
 )

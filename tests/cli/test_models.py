@@ -148,7 +148,7 @@ def test_a_broken_config_is_one_sentence(folder, content):
     [
         ("config.json", {"text_config": {"num_attention_heads": 0}}),
         ("config.json", {"text_config": {"vocab_size": -5}}),
-        ("config.json", {"vision_config": {"patch_size": 0}}),
+        ("config.json", {"vision_config": {"num_attention_heads": 0}}),
         ("config.json", {"dtype": [1]}),
         ("tokenizer.json", None),
         ("processor_config.json", None),
