@@ -6,7 +6,8 @@ configs and what `load` makes of options; loads no weights.
 
 from __future__ import annotations
 
-from reroute_cli.models import Loaded, LoadOptions, choose_dtype, config_digest
+from reroute_cli.generation import Generation
+from reroute_cli.models import Loaded, LoadOptions, choose_dtype, config_digest, generation_of
 from reroute_cli.sources import explained, find, known, read_config
 
 
@@ -20,7 +21,7 @@ def without_weights(options: LoadOptions, device: str) -> Loaded:
 
     entry = known(options.model)
     random = options.load_format == "dummy"
-    revision = None
+    revision, generation = None, Generation(options.generation)
     with explained(options.model):
         if entry is not None and random:
             raw, config = entry.config, build_config(entry.config)
@@ -29,6 +30,7 @@ def without_weights(options: LoadOptions, device: str) -> Loaded:
             raw = read_config(options.model, source)
             config = AutoConfig.from_pretrained(source.location, **source.arguments)
             revision = source.revision or getattr(config, "_commit_hash", None)
+            generation = generation_of(options, source, raw, config)
         info = describe_config(config)
     return Loaded(
         name=entry.hub if entry else options.model,
@@ -45,6 +47,7 @@ def without_weights(options: LoadOptions, device: str) -> Loaded:
         attention=options.attn,
         random=random,
         config_digest=config_digest(raw),
+        generation=generation,
     )
 
 

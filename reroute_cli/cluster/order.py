@@ -106,4 +106,5 @@ _REMEDIES = {
     "dtype": "name it with --dtype, so that all workers have the same",
     "revision": "fetch the same commit of the model on every node",
     "config": "give every node the same model files",
+    "settings": "give every node the same model files",
 }

@@ -111,6 +111,7 @@ def sweep(
     load_format: options.Load = options.LoadFormat.AUTO,
     batch_size: run_options.BatchSize = 8,
     max_new_tokens: run_options.LongestAnswer = None,
+    generation: options.Generation = options.GenerationName.MODEL,
     cost_items: CostItems = 4,
     cost_tokens: CostTokens = 16,
     warmup: run_options.Warmup = 1,
@@ -136,7 +137,7 @@ def sweep(
     check_against(against, cost_items)
     check_files({"--output": output, "--records": records, "--plot": plot}, {"--manifest": manifest})
     subject = subject_of(bench, split, data, manifest, limit)
-    loading = LoadOptions(model, device, dtype, attn, load_format, seed)
+    loading = LoadOptions(model, device, dtype, attn, load_format, seed, str(generation))
     wish = _wish(
         subject, max_new_tokens, batch_size, cost_items, Plan(cost_tokens, warmup, repeat), against, seed
     )

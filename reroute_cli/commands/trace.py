@@ -64,6 +64,7 @@ def trace(
     attn: options.Attn = options.AttnName.SDPA,
     load_format: options.Load = options.LoadFormat.AUTO,
     max_new_tokens: options.MaxNewTokens = 64,
+    generation: options.Generation = options.GenerationName.MODEL,
     seed: options.Seed = 0,
     box: GivenBox = None,
     json: options.Json = False,
@@ -86,7 +87,7 @@ def trace(
     given = read_box(box)
     picture = _checked(images, question, choice)
     check_box(given, picture.size)
-    loading = LoadOptions(model, device, dtype, attn, load_format, seed)
+    loading = LoadOptions(model, device, dtype, attn, load_format, seed, str(generation))
     record = _record(loading, picture, question, arms, max_new_tokens, given)
     if caveat := choice.caveat(record.model.family, record.layers):
         sink.talk(caveat)
