@@ -61,9 +61,8 @@ class Generation:
     def identity(self, max_new_tokens: int) -> dict[str, Any]:
         """What of it determines an answer: where the file is neutral, the choice does not."""
         found = self.recorded(max_new_tokens)
-        if not (self.active or self.set_aside):
-            del found["settings"]
-        return found
+        choice = found.pop("settings")
+        return found | ({"settings": choice} if self.active or self.set_aside else {})
 
 
 def _bounded(value: Any) -> Any:
@@ -164,16 +163,23 @@ def _checked(where: str, key: str, value: Any, vocabulary: int) -> Any:
     except ValueError as error:
         shown = json.dumps(value)
         shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
-        raise Failure(f"{where} has {key} {shown}, which is not {error}: {_REMEDY}") from error
+        remedy = "mend the file" if key in SPECIAL else _REMEDY
+        raise Failure(f"{where} has {key} {shown}, which is not {error}: {remedy}") from error
 
 
-def special_tokens(generation: Generation) -> dict[str, Any]:
-    """What `from_pretrained` is given so that transformers reads no more of the file than was read here."""
+def special_tokens(name: str, generation: Generation) -> dict[str, Any]:
+    """What `from_pretrained` is given, so that transformers reads no more of the file than was checked here.
+
+    Raises Failure for what transformers refuses of it.
+    """
     from transformers import GenerationConfig
 
     if generation.kept is None:
         return {}
-    return {"generation_config": GenerationConfig(**generation.kept)}
+    try:
+        return {"generation_config": GenerationConfig(**generation.kept)}
+    except Exception as error:
+        raise Failure(f"the {FILE} of '{name}' makes no sense ({error}): mend the file") from error
 
 
 def apply(name: str, model: Any, generation: Generation) -> None:
@@ -184,6 +190,7 @@ def apply(name: str, model: Any, generation: Generation) -> None:
     kept = {key: getattr(given, key) for key in (*SPECIAL, *COSTS) if hasattr(given, key)}
     try:
         settings = GenerationConfig(**kept, **generation.active)
+        _try_watermark(settings, model.config.get_text_config().vocab_size)
         mode = str(getattr(settings.get_generation_mode(), "value", ""))
     except Exception as error:
         raise Failure(f"the generation settings of '{name}' make no sense ({error}): {_REMEDY}") from error
@@ -194,3 +201,12 @@ def apply(name: str, model: Any, generation: Generation) -> None:
             f"'{name}' sets exponential_decay_length_penalty and has no eos_token_id to favour: {_REMEDY}"
         )
     model.generation_config = settings
+
+
+def _try_watermark(settings: Any, vocabulary: int) -> None:
+    """Run the one part of the settings whose values only transformers knows; raises what it raises."""
+    import torch
+
+    if settings.watermarking_config is not None:
+        process = settings.watermarking_config.construct_processor(vocabulary, "cpu")
+        process(torch.zeros((1, 8), dtype=torch.long), torch.zeros((1, vocabulary)))

@@ -49,7 +49,7 @@ UNABLE = {
 """What changes a greedy answer in a way that is not supported, and how."""
 
 Check = Callable[[Any, int], Any]
-"""A value and the size of the vocabulary -> the value as transformers takes it; ValueError says what may be."""
+"""A value, the size of the vocabulary -> the value as transformers takes it; ValueError says what may be."""
 
 _MOST_TOKENS = 1 << 16
 

@@ -96,7 +96,7 @@ def _from_files(name: str, options: LoadOptions, device: str) -> Loaded:
         info = describe_config(config)  # refuses what can't be routed before anything large is fetched
         processor = load_processor(source, info.family)
         generation = generation_of(options, source, raw, config)
-        model = _load_model(source, config, options, device, special_tokens(generation))
+        model = _load_model(source, config, options, device, special_tokens(options.model, generation))
         apply(options.model, model, generation)
     loaded = _loaded(name, model, processor, options, device)
     revision = source.revision or getattr(model.config, "_commit_hash", None)

@@ -258,8 +258,8 @@ def _generate(
     made = output.sequences.shape[1] - job.inputs["input_ids"].shape[1]
     if made < least:
         raise Failure(
-            f"the generation settings of '{job.loaded.name}' end an answer after {made} of the {least} tokens "
-            "that are to be measured: use --generation neutral"
+            f"the generation settings of '{job.loaded.name}' end an answer after {made} of {least} tokens "
+            "to be measured: use --generation neutral"
         )
     return output, trace
 

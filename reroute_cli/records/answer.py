@@ -35,7 +35,7 @@ class EnvironmentPart(Part):
 
 
 class GenerationPart(Part):
-    """How tokens were chosen. settings: "model", as the checkpoint's generation_config.json says, or "neutral".
+    """How tokens were chosen. settings: "model", as in its generation_config.json, or "neutral".
 
     Beside these fields it has every setting that changes a greedy answer and is not neutral, by its name in
     that file; one of more than 400 characters as its SHA-256 and the number of its entries.
