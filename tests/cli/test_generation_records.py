@@ -96,12 +96,19 @@ def test_every_command_that_measures_records_the_settings(run, picture, penalise
         assert record.get("workload", record)["generation"] == expected(3, **PENALTY), name
 
 
-def written(path, active, settings="model"):
-    """A report whose answers were made under these settings, as a file; None for one of an older release."""
+def made(active, settings="model"):
+    """A report whose answers were made under these settings; None for one of an older release."""
     plain = reports.make()
-    if active is not None:
+    if active is None:
+        del plain["workload"]["generation"]
+    else:
         plain["workload"]["generation"] = expected(16, settings, **active)
-    path.write_text(json.dumps(plain))
+    return plain
+
+
+def written(path, active, settings="model"):
+    """The same as a file."""
+    path.write_text(json.dumps(made(active, settings)))
     return path
 
 
@@ -144,13 +151,7 @@ def test_a_page_of_two_runs_says_that_their_settings_differ(tmp_path):
 )
 def test_a_comparison_warns_where_the_settings_differ(old, new, told):
     """Reports under other settings compare, with a sentence; an older one is as good as a neutral one."""
-    sides = []
-    for active in (old, new):
-        plain = reports.make()
-        if active is not None:
-            plain["workload"]["generation"] = expected(16, **active)
-        sides.append(plain)
-    found = judged(*sides)
+    found = judged(made(old), made(new))
     notes = [note for note in found.notes if "settings differ" in note]
     assert len(notes) == (told is not None)
     assert (told or "") in " ".join(draw(tuple(comparison_page(found)), StringIO()).split())
