@@ -2,8 +2,10 @@
 
 import json
 
+import huggingface_hub
 import pytest
 import torch
+from huggingface_hub import errors
 from transformers import AutoModelForImageTextToText, GenerationConfig, LogitsProcessorList
 
 from reroute_cli import run as running
@@ -11,12 +13,13 @@ from reroute_cli.answer import generation_part
 from reroute_cli.batching.collate import collate
 from reroute_cli.batching.keys import settings_of
 from reroute_cli.errors import Failure
-from reroute_cli.generation import NEUTRAL, Generation
+from reroute_cli.generation import MODEL, NEUTRAL, Generation, read_generation
 from reroute_cli.generation_fields import CHECKS, COSTS, METADATA, OVERRIDDEN, SPECIAL, UNABLE
 from reroute_cli.images import open_picture
 from reroute_cli.models import LoadOptions, load
 from reroute_cli.prompts import build_prompt
 from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.sources import Source
 from routing import Schedule
 from tests.cli.checkpoints import TOKENS, checkpoint
 
@@ -343,3 +346,27 @@ def test_a_neutral_value_is_not_recorded(own, value):
     """A penalty of 1 does nothing, written as a whole number too."""
     loaded = own({"repetition_penalty": value, "no_repeat_ngram_size": 0, "suppress_tokens": []})
     assert generation_part(loaded, 8).active == {}
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_a_model_of_the_hub_without_the_file_has_the_settings_of_its_config(monkeypatch, offline):
+    """Neither a cache nor a repository that lacks the file is an error."""
+    kind = errors.LocalEntryNotFoundError if offline else errors.EntryNotFoundError
+
+    def refuse(*_, **__):
+        raise kind("no such file")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    found = read_generation("a/b", Source("a/b", offline=offline), {"min_length": 9}, 99, MODEL)
+    assert (found.active, found.kept) == ({"min_length": 9}, None)
+
+
+def test_a_hub_that_breaks_off_is_no_model_without_the_file(monkeypatch):
+    """Where it could not be asked, the settings are unknown, and nothing is answered."""
+
+    def refuse(*_, **__):
+        raise errors.LocalEntryNotFoundError("cannot reach the hub")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    with pytest.raises(Failure, match="cannot reach the hub"):
+        read_generation("a/b", Source("a/b", offline=False), {}, 99, MODEL)
