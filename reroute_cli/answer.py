@@ -26,6 +26,7 @@ from reroute_cli.records.answer import (
     AnswerRecord,
     EnvironmentPart,
     FlopsPart,
+    GenerationPart,
     KvPart,
     LatencyPart,
     MemoryPart,
@@ -64,6 +65,7 @@ def answer(loaded: Loaded, asked: Asked, choice: ScheduleChoice) -> AnswerRecord
         boxes=boxes,
         model=model_part(loaded),
         environment=environment_part(loaded),
+        generation=generation_part(loaded, asked.max_new_tokens),
         schedule=schedule_part(choice, schedule, timed.stages, visual, loaded.layers),
         tokens=TokensPart(
             visual=visual,
@@ -141,6 +143,11 @@ def environment_part(loaded: Loaded) -> EnvironmentPart:
     return EnvironmentPart(
         transformers=installed_version("transformers"), torch=installed_version("torch"), proven=loaded.proven
     )
+
+
+def generation_part(loaded: Loaded, max_new_tokens: int) -> GenerationPart:
+    """How tokens are chosen."""
+    return GenerationPart(**loaded.generation.recorded(max_new_tokens))
 
 
 def model_part(loaded: Loaded) -> ModelPart:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.errors import Failure, UsageError
+from reroute_cli.generation import MODEL, Generation, apply, read_generation, special_tokens
 from reroute_cli.missing import lacks
 from reroute_cli.proof import Proven, standing
 from reroute_cli.sources import POCKET, Source, explained, find, known, read_config, refuse_pickles
@@ -40,6 +41,7 @@ class LoadOptions:
     load_format: str = "auto"
     seed: int = 0
     chat_template: str | None = None
+    generation: str = MODEL
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Loaded:
     name: what was asked for, the hub id of a well-known model. revision: the hub commit, None for local
     folders and dummy weights. random: dummy weights.
     config_digest: SHA-256 of its config.json's contents. proven, refusal: how the engine stands to it under
-    what is installed, see proof.py. processor_filled, chat_template, remarks: see processors.py.
+    what is installed, see proof.py. processor_filled, chat_template, remarks: see processors.py. generation:
+    the settings that the model answers with.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Loaded:
     processor_filled: Mapping[str, Any] = field(default_factory=dict)
     chat_template: str = "model"
     remarks: tuple[str, ...] = ()
+    generation: Generation = field(default_factory=Generation)
 
 
 def load(options: LoadOptions) -> Loaded:
@@ -96,10 +100,29 @@ def _from_files(name: str, options: LoadOptions, device: str) -> Loaded:
         _refuse_feature_layers(options.model, config)
         describe_config(config)  # refuses what can't be routed before anything large is fetched
         processor, preparation = prepared(options.model, source, config, options.chat_template)
-        model = _load_model(source, config, options, device)
+        generation = generation_of(options, source, raw, config)
+        model = _load_model(source, config, options, device, special_tokens(options.model, generation))
+        apply(options.model, model, generation)
     loaded = _loaded(name, model, processor, options, device)
     revision = source.revision or getattr(model.config, "_commit_hash", None)
-    return replace(loaded, revision=revision, config_digest=config_digest(raw), **vars(preparation))
+    return replace(
+        loaded,
+        revision=revision,
+        config_digest=config_digest(raw),
+        generation=generation,
+        **vars(preparation),
+    )
+
+
+def generation_of(options: LoadOptions, source: Source, raw: Mapping[str, Any], config: Any) -> Generation:
+    """The settings of a checkpoint (raises Failure); random weights have none.
+
+    raw, config: its config.json, and what transformers made of it.
+    """
+    if options.load_format == "dummy":
+        return Generation(options.generation)
+    vocabulary = config.get_text_config().vocab_size
+    return read_generation(options.model, source, raw, vocabulary, options.generation)
 
 
 def _from_numbers(entry: ModelEntry, options: LoadOptions, device: str) -> Loaded:
@@ -114,7 +137,12 @@ def _from_numbers(entry: ModelEntry, options: LoadOptions, device: str) -> Loade
         chosen = choose_template(options.model, processor, config, options.chat_template)
         model = build_model(options.model, config, _settings(options, device), device, options.seed)
     loaded = _loaded(entry.hub, model, processor, options, device)
-    return replace(loaded, config_digest=config_digest(entry.config), chat_template=chosen.identity)
+    return replace(
+        loaded,
+        config_digest=config_digest(entry.config),
+        chat_template=chosen.identity,
+        generation=Generation(options.generation),
+    )
 
 
 def _loaded(name: str, model: Any, processor: Any, options: LoadOptions, device: str) -> Loaded:
@@ -182,8 +210,13 @@ def check_attention(name: str) -> None:
         raise Failure(f"--attn {name} needs a CUDA GPU and the flash-attn package: use --attn sdpa")
 
 
-def _load_model(source: Source, config: Any, options: LoadOptions, device: str) -> Any:
-    """The model in eval mode on its device; random weights of the config's shapes for load_format dummy."""
+def _load_model(
+    source: Source, config: Any, options: LoadOptions, device: str, own: Mapping[str, Any]
+) -> Any:
+    """The model in eval mode on its device; random weights of the config's shapes for load_format dummy.
+
+    own: what only from_pretrained is told.
+    """
     from transformers import AutoModelForImageTextToText
 
     from reroute_cli.dummy.model import build_model
@@ -198,6 +231,7 @@ def _load_model(source: Source, config: Any, options: LoadOptions, device: str) 
         config=config,
         **source.arguments,
         **settings,
+        **own,
         use_safetensors=True,
         output_loading_info=True,
     )

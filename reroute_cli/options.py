@@ -82,6 +82,13 @@ class LoadFormat(StrEnum):
     DUMMY = "dummy"
 
 
+class GenerationName(StrEnum):
+    """Whose generation settings hold, beside greedy search."""
+
+    MODEL = "model"
+    NEUTRAL = "neutral"
+
+
 Model = Annotated[
     str,
     typer.Option(
@@ -198,6 +205,15 @@ MaxNewTokens = Annotated[
         metavar="N",
         callback=within(1, 4096),
         help="Longest answer, 1 to 4096.",
+        rich_help_panel=_RUN,
+    ),
+]
+Generation = Annotated[
+    GenerationName,
+    typer.Option(
+        "--generation",
+        help="model heeds the checkpoint's generation_config.json (repetition_penalty, suppressed tokens and "
+        "what else changes an answer), neutral leaves it out. Answers are greedy either way.",
         rich_help_panel=_RUN,
     ),
 ]

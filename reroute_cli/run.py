@@ -19,6 +19,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 import routing
 from reroute_cli.errors import Failure
+from reroute_cli.logits import row_by_row
 from reroute_cli.measure.clock import TokenClock
 from reroute_cli.measure.flops import FlopMeter, Flops
 from reroute_cli.measure.kv import KvUse, measure_kv
@@ -33,6 +34,7 @@ COUNTED = ("sdpa", "eager")  # attention whose operators the FLOP counter can se
 PEAKS = ("allocated", "reserved", "process", "device")  # whose bytes a memory pass tells
 ENERGY_SECONDS = 1.0  # several periods of the slowest energy counters
 NO_GPU = "no CUDA GPU in use"
+FORCED = {"exponential_decay_length_penalty": None}  # raises even an end that a forced length forbids
 
 
 @dataclass(frozen=True)
@@ -236,16 +238,28 @@ def _generate(
     """Greedy generation under the job's schedule; `least` forces a length, `around` times the call alone."""
     if job.loaded.refusal is not None and job.schedule.entries:
         raise Failure(job.loaded.refusal)
-    with routing.route(job.loaded.model, job.schedule) as trace, around or nullcontext():
-        output = job.loaded.model.generate(
+    forced = FORCED | {"min_new_tokens": least} if least else {}
+    model = job.loaded.model
+    with (
+        row_by_row(job.loaded, job.inputs),
+        routing.route(model, job.schedule) as trace,
+        around or nullcontext(),
+    ):
+        output = model.generate(
             **job.inputs,
             do_sample=False,
             num_beams=1,
             max_new_tokens=most,
-            min_new_tokens=least,
+            **forced,
             pad_token_id=pad_token(job.loaded),
             stopping_criteria=StoppingCriteriaList(criteria),
             return_dict_in_generate=True,
+        )
+    made = output.sequences.shape[1] - job.inputs["input_ids"].shape[1]
+    if made < least:
+        raise Failure(
+            f"the generation settings of '{job.loaded.name}' end an answer after {made} of {least} tokens "
+            "to be measured: use --generation neutral"
         )
     return output, trace
 

@@ -31,7 +31,7 @@ def settings_of(loaded: Loaded, choice: ScheduleChoice, max_new_tokens: int) -> 
             **_prompting(loaded),
         },
         "schedule": choice.identity(),
-        "generation": {"greedy": True, "max_new_tokens": max_new_tokens},
+        "generation": loaded.generation.identity(max_new_tokens),
     }
 
 

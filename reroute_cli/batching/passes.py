@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reroute_cli import run
-from reroute_cli.answer import boxes_in, environment_part, measured_kv, model_part, schedule_part, text_of
+from reroute_cli.answer import (
+    boxes_in,
+    environment_part,
+    generation_part,
+    measured_kv,
+    model_part,
+    schedule_part,
+    text_of,
+)
 from reroute_cli.batching.collate import collate
 from reroute_cli.batching.costs import CostModel, KvLayer, kv_layers, kv_share
 from reroute_cli.batching.prepare import Keyed, Ready, Request
@@ -63,6 +71,7 @@ def failed(request: Request, ask: int, keyed: Keyed, reason: str) -> FailedAnswe
         question=asked.question,
         model=model_part(request.loaded),
         environment=environment_part(request.loaded),
+        generation=generation_part(request.loaded, request.max_new_tokens),
         error=reason,
     )
 
@@ -81,6 +90,7 @@ def _record(request: Request, costs: CostModel, item: Ready, row: run.Row, share
         boxes=boxes,
         model=model_part(loaded),
         environment=environment_part(loaded),
+        generation=generation_part(loaded, request.max_new_tokens),
         schedule=schedule_part(shared.choice, shared.schedule, row.stages, visual, loaded.layers),
         tokens=TokensPart(
             visual=visual,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from reroute_cli.answer import generation_part
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.batching.prepare import Request
 from reroute_cli.judges import Verdict, judge
@@ -111,6 +112,7 @@ class Tally:
             ),
             model=model,
             choice=_choice_part(request),
+            generation=generation_part(request.loaded, request.max_new_tokens),
             this_run=_this_run(facts),
             first_error=self.first_error,
             reasons={name: NO_ANSWER for name, part in parts.items() if part is None},

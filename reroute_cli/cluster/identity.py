@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from reroute_cli.models import Loaded, LoadOptions, choose_dtype, config_digest
+from reroute_cli.generation import Generation
+from reroute_cli.models import Loaded, LoadOptions, choose_dtype, config_digest, generation_of
 from reroute_cli.sources import explained, find, known, read_config
 
 
@@ -25,7 +26,7 @@ def without_weights(options: LoadOptions, device: str) -> Loaded:
 
     entry = known(options.model)
     random = options.load_format == "dummy"
-    revision = None
+    revision, generation = None, Generation(options.generation)
     made: dict[str, Any] = {}
     with explained(options.model):
         if entry is not None and random:
@@ -40,6 +41,7 @@ def without_weights(options: LoadOptions, device: str) -> Loaded:
             config = AutoConfig.from_pretrained(source.location, **source.arguments)
             made = vars(prepared(options.model, source, config, options.chat_template)[1])
             revision = source.revision or getattr(config, "_commit_hash", None)
+            generation = generation_of(options, source, raw, config)
         info = describe_config(config)
     return Loaded(
         name=entry.hub if entry else options.model,
@@ -56,6 +58,7 @@ def without_weights(options: LoadOptions, device: str) -> Loaded:
         attention=options.attn,
         random=random,
         config_digest=config_digest(raw),
+        generation=generation,
         **made,
     )
 

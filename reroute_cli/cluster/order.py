@@ -93,8 +93,8 @@ def check_version(version: str) -> None:
 def check_settings(expected: Settings, found: Settings) -> None:
     """Refuse a model that is not the one that the driver made keys for (raises Failure)."""
     for part, values in expected.items():
-        for name, value in values.items():
-            other = found[part].get(name)
+        for name in {**values, **found[part]}:
+            value, other = values.get(name), found[part].get(name)
             if other != value:
                 raise Failure(
                     f"its {part} has {name} {other!r}, the driver's {value!r}: "
@@ -106,4 +106,5 @@ _REMEDIES = {
     "dtype": "name it with --dtype, so that all workers have the same",
     "revision": "fetch the same commit of the model on every node",
     "config": "give every node the same model files",
+    "settings": "give every node the same model files",
 }

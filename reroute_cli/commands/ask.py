@@ -39,6 +39,7 @@ def ask(
     load_format: options.Load = options.LoadFormat.AUTO,
     chat_template: options.ChatTemplate = None,
     max_new_tokens: options.MaxNewTokens = 64,
+    generation: options.Generation = options.GenerationName.MODEL,
     seed: options.Seed = 0,
     json: options.Json = False,
     output: options.Output = None,
@@ -53,7 +54,7 @@ def ask(
     if problem := check_writable(output):
         raise Failure(f"--output: {problem}")
     pictures = _checked(images, question, choice)
-    load_options = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template)
+    load_options = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template, str(generation))
     if quiet and not json and output is None:  # nobody will see a cost: only the answer is worked out
         sink.result(_text(pictures, question, choice, load_options, max_new_tokens))
         return

@@ -63,6 +63,7 @@ def batch(
     chat_template: options.ChatTemplate = None,
     batch_size: run_options.BatchSize = 1,
     max_new_tokens: options.MaxNewTokens = 64,
+    generation: options.Generation = options.GenerationName.MODEL,
     seed: options.Seed = 0,
     engine: cluster_options.Engine = cluster_options.EngineName.LOCAL,
     ray_address: cluster_options.RayAddress = None,
@@ -83,7 +84,7 @@ def batch(
     on_ray = engine is cluster_options.EngineName.RAY
     _check_outputs(output, summary)
     items = _items(folder, question, manifest, limit)
-    loading = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template)
+    loading = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template, str(generation))
     cluster = Cluster(ray_address, workers, gpus_per_worker) if on_ray else None
     found = _run(sink, loading, items, Asked(choice, max_new_tokens, batch_size), output, cluster)
     if summary is not None:

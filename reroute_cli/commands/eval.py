@@ -55,6 +55,7 @@ def evaluate(
     chat_template: options.ChatTemplate = None,
     batch_size: run_options.BatchSize = 8,
     max_new_tokens: run_options.LongestAnswer = None,
+    generation: options.Generation = options.GenerationName.MODEL,
     seed: options.Seed = 0,
     records: run_options.KeptAnswers = None,
     format: Annotated[  # noqa: A002  named after its option
@@ -77,7 +78,7 @@ def evaluate(
     chosen = arms_of(ArmOptions(method, action, ratio, budget, profile, arms, seed, read_cuts(cuts)))
     subject = _subject(bench, split, data, manifest, limit)
     _check_files(output, records, manifest)
-    loading = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template)
+    loading = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template, str(generation))
     report = _evaluated(sink, loading, subject, chosen, (batch_size, max_new_tokens), records)
     if output is not None:
         write_file(output, to_json(report.as_dict()) + "\n")

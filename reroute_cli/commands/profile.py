@@ -45,6 +45,7 @@ def profile(
     load_format: options.Load = options.LoadFormat.AUTO,
     chat_template: options.ChatTemplate = None,
     max_new_tokens: run_options.ForcedTokens = 16,
+    generation: options.Generation = options.GenerationName.MODEL,
     warmup: run_options.Warmup = 1,
     repeat: run_options.Repeat = 3,
     seed: options.Seed = 0,
@@ -67,7 +68,7 @@ def profile(
     if check is not None:
         check.expect(max_new_tokens, seed)
     items = _items(sink, images or [], question, manifest, limit)
-    loading = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template)
+    loading = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template, str(generation))
     report = _measured(sink, loading, items.chosen, chosen, Plan(max_new_tokens, warmup, repeat))
     _caveats(sink, chosen, report)
     if output is not None:

@@ -112,6 +112,7 @@ def sweep(
     chat_template: options.ChatTemplate = None,
     batch_size: run_options.BatchSize = 8,
     max_new_tokens: run_options.LongestAnswer = None,
+    generation: options.Generation = options.GenerationName.MODEL,
     cost_items: CostItems = 4,
     cost_tokens: CostTokens = 16,
     warmup: run_options.Warmup = 1,
@@ -137,7 +138,7 @@ def sweep(
     check_against(against, cost_items)
     check_files({"--output": output, "--records": records, "--plot": plot}, {"--manifest": manifest})
     subject = subject_of(bench, split, data, manifest, limit)
-    loading = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template)
+    loading = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template, str(generation))
     wish = _wish(
         subject, max_new_tokens, batch_size, cost_items, Plan(cost_tokens, warmup, repeat), against, seed
     )

@@ -65,6 +65,7 @@ def trace(
     load_format: options.Load = options.LoadFormat.AUTO,
     chat_template: options.ChatTemplate = None,
     max_new_tokens: options.MaxNewTokens = 64,
+    generation: options.Generation = options.GenerationName.MODEL,
     seed: options.Seed = 0,
     box: GivenBox = None,
     json: options.Json = False,
@@ -87,7 +88,7 @@ def trace(
     given = read_box(box)
     picture = _checked(images, question, choice)
     check_box(given, picture.size)
-    loading = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template)
+    loading = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template, str(generation))
     record = _record(sink, loading, picture, question, arms, max_new_tokens, given)
     if caveat := choice.caveat(record.model.family, record.layers):
         sink.talk(caveat)

@@ -112,6 +112,7 @@ def tune(
     chat_template: options.ChatTemplate = None,
     batch_size: run_options.BatchSize = 8,
     max_new_tokens: run_options.LongestAnswer = None,
+    generation: options.Generation = options.GenerationName.MODEL,
     seed: Seed = 0,
     records: run_options.KeptAnswers = None,
     write: Written = None,
@@ -126,13 +127,8 @@ def tune(
     _check_files({"--output": output, "--records": records, "--write": write}, manifest)
     asked = Asked(wish, score, limit, batch_size, max_new_tokens, write)
     subject = _subject(bench, split, data, manifest, asked)
-    report = _tuned(
-        sink,
-        LoadOptions(model, device, dtype, attn, load_format, seed, chat_template),
-        subject,
-        asked,
-        records,
-    )
+    loading = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template, str(generation))
+    report = _tuned(sink, loading, subject, asked, records)
     if output is not None:
         write_file(output, to_json(report.as_dict()) + "\n")
     _show(sink, report, json=json)

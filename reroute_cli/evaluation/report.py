@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from reroute_cli.answer import generation_part
 from reroute_cli.benchmarks.benchmark import Questions
 from reroute_cli.environment import describe_environment
 from reroute_cli.evaluation.parts import choice_part, cost_part, made_part, scores_part, whole
@@ -97,6 +98,7 @@ def _workload(trial: Trial, asked: Asked) -> EvaluationWorkload:
         max_new_tokens=request.max_new_tokens,
         batch_size=request.batch_size,
         seed=asked.seed,
+        generation=generation_part(request.loaded, request.max_new_tokens),
     )
 
 

@@ -16,14 +16,21 @@ from typing import Any
 
 from reroute_cli.errors import UsageError
 from reroute_cli.models import LoadOptions
-from reroute_cli.options import ActionName, AttnName, DtypeName, LoadFormat, read_chat_template
+from reroute_cli.options import (
+    ActionName,
+    AttnName,
+    DtypeName,
+    GenerationName,
+    LoadFormat,
+    read_chat_template,
+)
 from reroute_cli.output import clean
 from reroute_cli.schedules import ScheduleChoice, read_cuts
 
 NEW_TOKENS = 1024  # where neither task nor user says, as in lmms-eval's own models of this kind
 _MOST_NEW = 1 << 20
 _MOST_ITEMS = 4096
-_LOADING = ("model", "device", "dtype", "attn", "load_format", "chat_template")
+_LOADING = ("model", "device", "dtype", "attn", "load_format", "chat_template", "generation")
 _SCHEDULE = ("method", "action", "ratio", "budget", "profile", "cuts")
 _OPTION = re.compile(r"--([a-z][a-z-]*)")
 _LAYERS = "+"  # between the numbers of `cuts`: commas part the arguments
@@ -135,6 +142,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "attn": _one_of(AttnName),
     "load_format": _one_of(LoadFormat),
     "chat_template": _chat_template,
+    "generation": _one_of(GenerationName),
     "batch_size": _whole(1, _MOST_ITEMS),
     "max_new_tokens": _whole(1, _MOST_NEW),
     "costs": _text,

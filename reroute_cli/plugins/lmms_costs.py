@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
 from reroute_cli.plugins.lmms_batches import Answer
-from reroute_cli.records.answer import ModelPart
+from reroute_cli.records.answer import GenerationPart, ModelPart
 from reroute_cli.records.lmms_costs import AnswersPart, AskedPart, LmmsCosts, TaskPart, VisualPart
 from reroute_cli.schedules import DENSE, ScheduleChoice
 
@@ -68,13 +68,18 @@ def merged(ranks: Iterable[Mapping[str, TaskSums]]) -> dict[str, TaskSums]:
 
 
 def costs_of(
-    sums: Mapping[str, TaskSums], model: ModelPart, choice: ScheduleChoice, batch_size: int
+    sums: Mapping[str, TaskSums],
+    model: ModelPart,
+    choice: ScheduleChoice,
+    batch_size: int,
+    generation: GenerationPart | None = None,
 ) -> LmmsCosts:
     """The record of a run."""
     return LmmsCosts(
         model=model,
         schedule=_asked(choice),
         batch_size=batch_size,
+        generation=generation,
         tasks={task: _task(part) for task, part in sums.items()},
         total=_task(sum(sums.values(), TaskSums())),
     )

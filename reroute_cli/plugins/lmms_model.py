@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from profiles.errors import ProfileError
 from reroute_cli import models
-from reroute_cli.answer import model_part
+from reroute_cli.answer import generation_part, model_part
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.output import check_writable, to_json, write_file
 from reroute_cli.plugins.lmms_arguments import Arguments, read_arguments
@@ -82,6 +82,7 @@ class Reroute(lmms):
         with models.quiet_libraries():
             loaded = models.load(self._arguments.load)
         self._device, self._model_part = torch.device(loaded.device), model_part(loaded)
+        self._generation = generation_part(loaded, self._arguments.max_new_tokens)
         choice = self._arguments.choice
         for remark in loaded.remarks:
             logger.warning(remark)
@@ -181,7 +182,7 @@ class Reroute(lmms):
 
     def _report(self, sums: Mapping[str, TaskSums]) -> None:
         """What it cost: into the log, into the results' `throughput`, and into the file of `costs`."""
-        costs = costs_of(sums, self._model_part, self._arguments.choice, self.batch_size)
+        costs = costs_of(sums, self._model_part, self._arguments.choice, self.batch_size, self._generation)
         for line in cost_lines(costs):
             logger.info(line)
         for line in warnings(costs):

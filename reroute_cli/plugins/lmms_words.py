@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reroute_cli.records.lmms_costs import AnswersPart, AskedPart, LmmsCosts, TaskPart
+from reroute_cli.reporting.generation import not_neutral
 
 
 def cost_lines(costs: LmmsCosts) -> list[str]:
@@ -14,7 +15,8 @@ def cost_lines(costs: LmmsCosts) -> list[str]:
 
 
 def warnings(costs: LmmsCosts) -> Iterator[str]:
-    """One sentence for each kind of trouble in each task, with its count."""
+    """What the checkpoint changes, and a sentence for each kind of trouble in each task, with its count."""
+    yield from not_neutral(costs.generation)
     for task, part in costs.tasks.items():
         if part.failed:
             yield (

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from reroute_cli.answer import no_revision, text_of
+from reroute_cli.answer import generation_part, no_revision, text_of
 from reroute_cli.arms import Arm
 from reroute_cli.environment import describe_environment
 from reroute_cli.measure.kv import KvUse
@@ -61,7 +61,12 @@ def _workload(work: Work, new_tokens: int, seed: int) -> WorkloadPart:
         for task in work.tasks
     ]
     return WorkloadPart(
-        model=workload_model(work.loaded), items=items, new_tokens=new_tokens, batch_size=1, seed=seed
+        model=workload_model(work.loaded),
+        items=items,
+        new_tokens=new_tokens,
+        batch_size=1,
+        seed=seed,
+        generation=generation_part(work.loaded, new_tokens),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, RootModel
+from pydantic import ConfigDict, Field, RootModel
 
 from reroute_cli.records.section import CHAT_TEMPLATE, Part, Section, Source, as_json
 
@@ -38,6 +38,25 @@ class EnvironmentPart(Part):
     transformers: str
     torch: str
     proven: bool | Literal["checked"]
+
+
+class GenerationPart(Part):
+    """How tokens were chosen. settings: "model", as in its generation_config.json, or "neutral".
+
+    Beside these fields it has every setting that changes a greedy answer and is not neutral, by its name in
+    that file; one of more than 400 characters as its SHA-256 and the number of its entries.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    settings: Literal["model", "neutral"]
+    greedy: Literal[True]
+    max_new_tokens: int
+
+    @property
+    def active(self) -> dict[str, Any]:
+        """The settings that are not neutral."""
+        return dict(self.model_extra or {})
 
 
 class StagePart(Part):
@@ -140,7 +159,7 @@ class AnswerRecord(Section):
     memory: of `ask` alone, which has a pass of its own for it.
     """
 
-    plain_nulls = frozenset({"error", "environment"})  # older files have no environment
+    plain_nulls = frozenset({"error", "environment", "generation"})  # older files lack the last two
 
     schema_: Literal["reroute.answer/1"] = Field(default="reroute.answer/1", alias="schema")
     id: str
@@ -158,6 +177,7 @@ class AnswerRecord(Section):
     latency: LatencyPart
     memory: MemoryPart | None
     environment: EnvironmentPart | None = None
+    generation: GenerationPart | None = None
     error: None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -191,6 +211,7 @@ class FailedAnswer(Part):
     latency: None = None
     memory: None = None
     environment: EnvironmentPart | None = None
+    generation: GenerationPart | None = None
     error: str = Field(min_length=1)
     reasons: dict[str, str] = Field(default_factory=lambda: dict.fromkeys(_OF_AN_ANSWER, FAILED))
 

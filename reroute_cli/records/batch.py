@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from reroute_cli.records.answer import ModelPart
+from reroute_cli.records.answer import GenerationPart, ModelPart
 from reroute_cli.records.section import Part, Section, Source, as_json
 
 
@@ -128,12 +128,13 @@ class BatchSummary(Section):
     first_error: of the first item that failed, its id and its sentence; null where none failed.
     """
 
-    plain_nulls = frozenset({"first_error"})
+    plain_nulls = frozenset({"first_error", "generation"})  # older files lack the last
 
     schema_: Literal["reroute.batch/1"] = Field(default="reroute.batch/1", alias="schema")
     counts: CountsPart
     model: ModelPart
     choice: ChoicePart
+    generation: GenerationPart | None = None
     accuracy: AccuracyPart | None
     means: MeansPart | None
     latency: LatenciesPart | None

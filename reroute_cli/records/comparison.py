@@ -104,7 +104,8 @@ class Side(Part):
 class Comparison(Part):
     """Two reports compared. passed: no regression, nothing missing, and with `strict` no win either.
 
-    notes: what a reader may take to be gated and is not. accept: the command that makes CURRENT the baseline.
+    notes: generation settings that differ, and what a reader may take to be gated and is not. accept: the
+    command that makes CURRENT the baseline.
     """
 
     schema_: Literal["reroute.comparison/1"] = Field(default="reroute.comparison/1", alias="schema")

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from reroute_cli.metrics import DENSE_ARM
+from reroute_cli.records.answer import GenerationPart
 from reroute_cli.records.report import WorkloadModel
 from reroute_cli.records.score import ArmChoicePart, CostPart, MadePart, ScoresPart
 from reroute_cli.records.section import Part, Section, as_json
@@ -37,7 +38,7 @@ class QuestionsPart(Section):
 class EvaluationWorkload(Part):
     """What was run: two reports are about the same thing when these and the arms' choices are equal.
 
-    batch_size decides no answer, but the speed.
+    batch_size decides no answer, but the speed. generation: null in older files.
     """
 
     model: WorkloadModel
@@ -46,6 +47,7 @@ class EvaluationWorkload(Part):
     max_new_tokens: int
     batch_size: int
     seed: int
+    generation: GenerationPart | None = None
 
 
 class EvaluationCounts(Part):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from reroute_cli.records.answer import ModelPart
+from reroute_cli.records.answer import GenerationPart, ModelPart
 from reroute_cli.records.section import Part, Section, Source, as_json
 
 
@@ -68,12 +68,16 @@ class AskedPart(Part):
 
 
 class LmmsCosts(Part):
-    """What the answers to a run's tasks took. batch_size: as asked for."""
+    """What the answers to a run's tasks took. batch_size: as asked for.
+
+    generation: its max_new_tokens are those of tasks that do not say.
+    """
 
     schema_: Literal["reroute.lmms_costs/1"] = Field(default="reroute.lmms_costs/1", alias="schema")
     model: ModelPart
     schedule: AskedPart
     batch_size: int
+    generation: GenerationPart | None = None
     tasks: dict[str, TaskPart]
     total: TaskPart
 

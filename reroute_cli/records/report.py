@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from reroute_cli.metrics import DENSE_ARM, METRICS, Level
-from reroute_cli.records.answer import StagePart
+from reroute_cli.records.answer import GenerationPart, StagePart
 from reroute_cli.records.section import CHAT_TEMPLATE, Part, Section, Source, as_json
 
 SCHEMA = "reroute.report/1"
@@ -168,7 +168,10 @@ class WorkloadModel(Section):
 class WorkloadPart(Part):
     """What was run: two reports may be compared when these are equal, `items` and arms included.
 
+    Where only generation differs they are compared with a warning.
+
     new_tokens: the forced length of every measured answer, and the limit of the natural ones.
+    generation: null in older files.
     """
 
     model: WorkloadModel
@@ -176,6 +179,7 @@ class WorkloadPart(Part):
     new_tokens: int
     batch_size: int
     seed: int
+    generation: GenerationPart | None = None
 
 
 class Protocol(Part):

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from reroute_cli.metrics import DENSE_ARM
-from reroute_cli.records.answer import ModelPart
+from reroute_cli.records.answer import GenerationPart, ModelPart
 from reroute_cli.records.report import Report
 from reroute_cli.records.score import DifferencePart, MadePart, ScorePart
 from reroute_cli.records.section import Part, Section, Source, as_json
@@ -158,7 +158,7 @@ class SweepReport(Section):
     items: the ids of all questions; items_digest: SHA-256 over what was asked, the same under any model.
     """
 
-    plain_nulls = frozenset({"first_error"})
+    plain_nulls = frozenset({"first_error", "generation"})  # older files lack the last
 
     schema_: Literal["reroute.sweep/1"] = Field(default="reroute.sweep/1", alias="schema")
     created: str
@@ -167,6 +167,7 @@ class SweepReport(Section):
     batch_size: int
     max_new_tokens: int
     seed: int
+    generation: GenerationPart | None = None
     counts: SweepCounts
     course: SweepCourse
     costs: SweepCostPart

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from reroute_cli.metrics import DENSE_ARM
-from reroute_cli.records.answer import ModelPart
+from reroute_cli.records.answer import GenerationPart, ModelPart
 from reroute_cli.records.section import Part, Section, as_json
 
 KEPT, REENTERED, DEFERRED, PRUNED = "k", "r", "d", "p"
@@ -107,10 +107,13 @@ class TraceRecord(Section):
     ends of rows.
     """
 
+    plain_nulls = frozenset({"generation"})  # older files lack it
+
     schema_: Literal["reroute.trace/1"] = Field(default="reroute.trace/1", alias="schema")
     picture: PicturePart
     question: str
     model: ModelPart
+    generation: GenerationPart | None = None
     layers: int
     visual: int
     prompt: int

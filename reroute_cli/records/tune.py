@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from reroute_cli.metrics import DENSE_ARM
+from reroute_cli.records.answer import GenerationPart
 from reroute_cli.records.report import WorkloadModel
 from reroute_cli.records.score import CostPart, DifferencePart, MadePart, ScorePart
 from reroute_cli.records.section import Part, Section, as_json
@@ -182,12 +183,13 @@ class TuneReport(Section):
     reported half that some arm has no answer to.
     """
 
-    plain_nulls = frozenset({"floor", "best_published"})
+    plain_nulls = frozenset({"floor", "best_published", "generation"})  # older files lack the last
 
     schema_: Literal["reroute.tune/1"] = Field(default="reroute.tune/1", alias="schema")
     created: str
     asked: AskedPart
     model: WorkloadModel
+    generation: GenerationPart | None = None
     questions: QuestionsPart
     budget: BudgetPart
     found: FoundPart

@@ -23,6 +23,7 @@ from reroute_cli.regression.comparable import (
 )
 from reroute_cli.regression.gates import ANSWERS, GATED, Gate, Stat
 from reroute_cli.regression.verdicts import PRESENCE, Number, Subject, judge, show, statistic, worst
+from reroute_cli.reporting.generation import different
 
 _EXACT_FIRST = sorted(GATED, key=lambda name: GATED[name].kind is not Kind.EXACT)
 
@@ -111,7 +112,9 @@ def compare(
 
 
 def _notes(baseline: Report, current: Report, asked: Sequence[Gate], held: Sequence[Gate]) -> Iterator[str]:
-    """What a reader may take to be gated and is not."""
+    """What may have changed answers by itself, and what a reader may take to be gated and is not."""
+    sides = {"baseline": baseline, "current": current}
+    yield from different((name, side.workload.generation) for name, side in sides.items())
     known = {arm.name for arm in baseline.arms}
     if added := [arm.name for arm in current.arms if arm.name not in known]:
         yield f"not gated, because the baseline lacks them: {', '.join(added)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from reroute_cli import units
 from reroute_cli.records.batch import BatchSummary, SharePart, SpreadPart
 from reroute_cli.render.draw import DIM, STRONG, Page, plain, table
+from reroute_cli.reporting.generation import not_neutral
 
 Row = tuple[str, str, str]  # name, value, how it was made or what it is of
 _SLOW = 0.1  # share of a run's time that the model stood still, from which it is worth a remark
@@ -116,6 +117,7 @@ def _warnings(summary: BatchSummary) -> list[str]:
     counts, run, found = summary.counts, summary.this_run, []
     if summary.model.weights == "random":
         found.append("random weights: the costs are real, the answers mean nothing")
+    found += not_neutral(summary.generation)
     if counts.halved:
         found.append(f"{_count(counts.halved, 'answer')} came from a batch cut in two for want of memory")
     if run.answered and run.waiting_s > _SLOW * run.wall_s:

@@ -13,6 +13,7 @@ from rich.text import Text
 from reroute_cli import units
 from reroute_cli.records.answer import AnswerRecord, SchedulePart
 from reroute_cli.render.draw import DIM, STRONG, Page, plain, table
+from reroute_cli.reporting.generation import not_neutral
 
 
 def cost_card(record: AnswerRecord, *, verbose: bool = False) -> Page:
@@ -141,6 +142,7 @@ def _warnings(record: AnswerRecord) -> list[str]:
     found = []
     if record.model.weights == "random":
         found.append("random weights: the costs are real, the answer means nothing")
+    found += not_neutral(record.generation)
     if record.tokens.finish == "length":
         found.append(f"the answer was cut at --max-new-tokens {record.tokens.new}")
     return found

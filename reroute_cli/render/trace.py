@@ -8,6 +8,7 @@ from __future__ import annotations
 from reroute_cli import units
 from reroute_cli.records.trace import TraceArm, TraceRecord
 from reroute_cli.render.draw import STRONG, Page, plain, table
+from reroute_cli.reporting.generation import not_neutral
 
 Row = tuple[str, ...]
 
@@ -23,6 +24,7 @@ def trace_card(record: TraceRecord) -> Page:
         table(("arm", "layer", "kept", "re-entered", "recall"), stages, right=(1, 2, 3, 4)),
         plain(""),
         plain(_recall_of(record), STRONG),
+        *(plain(text, "yellow") for text in not_neutral(record.generation)),
     ]
 
 

@@ -12,6 +12,7 @@ from reroute_cli.records.tune import ArmPart, TuneReport
 from reroute_cli.render.draw import Page
 from reroute_cli.render.report import drawn_page
 from reroute_cli.reporting.blocks import Block, Say, Table, Tone
+from reroute_cli.reporting.generation import not_neutral
 from reroute_cli.reporting.score_words import arm_title, count, difference, plain_number, score
 from reroute_cli.reporting.words import short
 
@@ -106,6 +107,7 @@ def _warnings(report: TuneReport) -> Iterator[str]:
     """What would mislead if it were not said."""
     if report.model.weights == "random":
         yield "random weights: the costs are real, the answers mean nothing"
+    yield from not_neutral(report.generation)
     if (floor := report.floor) is not None and not floor.holds:
         yield (
             f"the floor does not hold on the reported half: {floor.score:.3f} is below {floor.value:.3f}; "

@@ -21,6 +21,7 @@ from reroute_cli.reporting.evaluation_tables import (
     shown_groups,
     title,
 )
+from reroute_cli.reporting.generation import not_neutral
 from reroute_cli.reporting.score_words import amount_of, count, difference, plain_number, score
 from reroute_cli.reporting.words import short
 
@@ -83,6 +84,7 @@ def warnings(report: Evaluation) -> Iterator[str]:
     """What would mislead if it were not said."""
     if report.workload.model.weights == "random":
         yield "random weights: the costs are real, the answers mean nothing"
+    yield from not_neutral(report.workload.generation)
     for name in report.headlines:
         yield from _indistinct(report, name)
     counts = report.counts

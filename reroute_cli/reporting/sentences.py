@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from reroute_cli.metrics import METRICS
 from reroute_cli.records.report import ArmPart, Ratio, Report
+from reroute_cli.reporting.generation import not_neutral
 from reroute_cli.reporting.words import amount, equal_answers, quotient, short, title, typical
 
 _KEY = {"prefill {} FLOPs": "prefill_flops", "TTFT {}": "ttft", "KV {}": "kv_prefill"}
@@ -61,6 +62,7 @@ def warnings(report: Report, *, verbose: bool) -> Iterator[str]:
     """What would mislead if it were not said."""
     if report.workload.model.weights == "random":
         yield "random weights: the costs are real, the answers mean nothing"
+    yield from not_neutral(report.workload.generation)
     most = None if verbose else _NAMED
     if slower := [found for arm in report.arms[1:] for found in _slower(arm)]:
         yield f"slower than dense: {_listed(slower, most)}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from reroute_cli.answer import model_part
+from reroute_cli.answer import generation_part, model_part
 from reroute_cli.arms import Arm, place_of
 from reroute_cli.environment import describe_environment
 from reroute_cli.evaluation.parts import NO_ANSWER, difference, differences, made_part, scores_part, whole
@@ -72,6 +72,7 @@ def make_sweep(swept: Swept) -> SweepReport:
         batch_size=trial.request.batch_size,
         max_new_tokens=trial.request.max_new_tokens,
         seed=swept.seed,
+        generation=generation_part(trial.request.loaded, trial.request.max_new_tokens),
         counts=_counts(trial, pictures),
         course=SweepCourse(
             answered=trial.course.answered, resumed=trial.course.resumed, wall_s=trial.course.wall_s

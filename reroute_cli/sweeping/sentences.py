@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from reroute_cli.records.sweep import ScoreName, SweepReport
+from reroute_cli.reporting.generation import not_neutral
 from reroute_cli.reporting.score_words import count
 from reroute_cli.reporting.words import short
 
@@ -50,6 +51,7 @@ def warnings(report: SweepReport) -> Iterator[str]:
         yield f"{count(left, 'question')} without an answer of every arm are in no score: {why}"
     if report.model.weights == "random":
         yield "random weights: the costs are real, the answers mean nothing"
+    yield from not_neutral(report.generation)
 
 
 def _refusals(report: SweepReport) -> Iterator[str]:

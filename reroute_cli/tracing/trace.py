@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from reroute_cli import run
-from reroute_cli.answer import boxes_in, count_visual, model_part, target_of, text_of
+from reroute_cli.answer import boxes_in, count_visual, generation_part, model_part, target_of, text_of
 from reroute_cli.arms import Arm
 from reroute_cli.boxes import Box
 from reroute_cli.errors import UsageError
@@ -60,6 +60,7 @@ def trace_question(
         picture=PicturePart(path=as_text(picture.path), width=width, height=height, digest=picture.digest),
         question=question,
         model=model_part(loaded),
+        generation=generation_part(loaded, max_new_tokens),
         layers=loaded.layers,
         visual=visual,
         prompt=prompt.tokens,

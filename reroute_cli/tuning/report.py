@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from reroute_cli.answer import generation_part
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.environment import describe_environment
 from reroute_cli.errors import Failure
@@ -67,6 +68,7 @@ def make_report(where: Where, questions: Questions, wish: Wish, asking: Asking, 
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         asked=_asked(wish, questions.score),
         model=workload_model(asking.loaded),
+        generation=generation_part(asking.loaded, asking.max_new_tokens),
         questions=_questions(where, questions, asking, found),
         budget=_budget(found.room),
         found=_found(found, where.profile),

@@ -96,6 +96,7 @@ def make(arms: Sequence[str] = ARMS, items: Sequence[str] = ITEMS) -> Plain:
             "new_tokens": 16,
             "batch_size": 1,
             "seed": 0,
+            "generation": {"settings": "model", "greedy": True, "max_new_tokens": 16},
         },
         "protocol": {"warmup": 1, "rounds": ROUNDS, "device": "cpu", "nvml_period_s": 0.02},
         "environment": {

@@ -6,6 +6,7 @@ in routing/host.py and tests/routing/test_host.py.
 
 import importlib.metadata
 import sys
+from dataclasses import replace
 
 import huggingface_hub
 import pynvml
@@ -22,6 +23,8 @@ from reroute_cli.batching.costs import kv_layers
 from reroute_cli.boxes import view_of
 from reroute_cli.dummy import model as dummy
 from reroute_cli.errors import Failure, sentence_of
+from reroute_cli.generation import Generation
+from reroute_cli.logits import row_by_row
 from reroute_cli.measure import flops
 from reroute_cli.measure.kv import measure_kv
 from reroute_cli.measure.nvml import NvmlSampler, driver_version
@@ -92,6 +95,23 @@ def test_what_an_answer_needs_is_named(warm, run, fails, take, picture, name, of
         thing = getattr(thing, part)
     take(thing, name)
     fails(run("ask", picture, "where is the cup?"), 4, f"has no '{name}' in ", "proven with transformers")
+
+
+def test_a_padded_batch_whose_logits_are_made_elsewhere_is_refused(pocket, take):
+    """logits.py: penalties that would count padding are not answered with."""
+    loaded = replace(pocket, generation=Generation(active={"repetition_penalty": 1.3}))
+    inputs = {"attention_mask": torch.tensor([[0, 1], [1, 1]])}
+    with (
+        pytest.raises(Failure, match="has no '_get_logits_processor' in the course of generate"),
+        row_by_row(loaded, inputs),
+    ):
+        pass
+    take(pocket.model, "_get_logits_processor")
+    with (
+        pytest.raises(Failure, match="has no '_get_logits_processor' in LlavaForConditionalGeneration"),
+        row_by_row(loaded, inputs),
+    ):
+        pass
 
 
 def _filled():

@@ -13,6 +13,7 @@ from reroute_cli.pages import cells, charts
 from reroute_cli.pages.inputs import Answers
 from reroute_cli.pages.pieces import Cell, Chart, Column, Item, Part, Run, Said, Table, role_of
 from reroute_cli.records.answer import AnswerRecord, FailedAnswer
+from reroute_cli.reporting.generation import not_neutral
 from reroute_cli.reporting.score_words import count
 from reroute_cli.reporting.words import short
 
@@ -88,6 +89,7 @@ def _warnings(answers: Answers, failed: Sequence[FailedAnswer]) -> Iterator[str]
         yield f"first error: {short(failed[0].id, cells.NAME)}: {short(failed[0].error, 300)}"
     if any(record.model.weights == "random" for record in answers.records):
         yield "random weights: the costs are real, the answers mean nothing"
+    yield from dict.fromkeys(text for record in answers.records for text in not_neutral(record.generation))
     yield from answers.dropped
 
 

@@ -11,6 +11,7 @@ from reroute_cli import units
 from reroute_cli.pages import cells
 from reroute_cli.pages.pieces import Cell, Column, Part, Run, Table, Tile
 from reroute_cli.records.batch import BatchSummary, SharePart, SpreadPart
+from reroute_cli.reporting.generation import not_neutral
 from reroute_cli.reporting.score_words import count
 from reroute_cli.reporting.words import short
 
@@ -22,6 +23,7 @@ def part_of(report: BatchSummary, name: str) -> Part:
     warnings = [] if report.first_error is None else [f"first error: {short(report.first_error, cells.TEXT)}"]
     if report.model.weights == "random":
         warnings.append("random weights: the costs are real, the answers mean nothing")
+    warnings += not_neutral(report.generation)
     run = Run(
         kind="batch",
         name=name,

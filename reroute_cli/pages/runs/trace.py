@@ -24,6 +24,7 @@ from reroute_cli.pages.pieces import (
     role_of,
 )
 from reroute_cli.records.trace import DEFERRED, PRUNED, REENTERED, TraceArm, TraceRecord, TraceStage
+from reroute_cli.reporting.generation import not_neutral
 from reroute_cli.reporting.score_words import arm_title, plain_number
 from reroute_cli.reporting.words import short
 
@@ -39,6 +40,7 @@ def part_of(report: TraceRecord, name: str) -> Part:
         name=name,
         headline=f"“{question}” under {traced}: see the picture below",
         tiles=tuple(_tiles(report)),
+        warnings=tuple(not_neutral(report.generation)),
         tables=(_stages(report), _answers(report)),
         notes=(
             f"{report.visual} visual tokens, {report.layers} decoder layers; recall: share of the tokens "
