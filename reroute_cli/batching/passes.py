@@ -10,12 +10,20 @@ from dataclasses import dataclass
 
 from reroute_cli import run
 from reroute_cli.answer import boxes_in, environment_part, measured_kv, model_part, schedule_part, text_of
+from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.batching.collate import collate
 from reroute_cli.batching.costs import CostModel, KvLayer, kv_layers, kv_share
 from reroute_cli.batching.prepare import Keyed, Ready, Request
 from reroute_cli.measure.kv import measure_kv
 from reroute_cli.outcome import average_visual, visual_per_layer
-from reroute_cli.records.answer import AnswerRecord, FailedAnswer, KvPart, LatencyPart, TokensPart
+from reroute_cli.records.answer import (
+    AnswerRecord,
+    FailedAnswer,
+    KvPart,
+    LatencyPart,
+    TokensPart,
+    TurnPart,
+)
 from reroute_cli.schedules import ScheduleChoice
 from routing import Schedule
 
@@ -59,8 +67,9 @@ def failed(request: Request, ask: int, keyed: Keyed, reason: str) -> FailedAnswe
         id=asked.id,
         key=keyed.keys[ask].failure,
         image=asked.image,
-        images=[asked.image],
+        images=[image.name for image in asked.images],
         question=asked.question,
+        turns=_turns(asked),
         model=model_part(request.loaded),
         environment=environment_part(request.loaded),
         error=reason,
@@ -70,13 +79,14 @@ def failed(request: Request, ask: int, keyed: Keyed, reason: str) -> FailedAnswe
 def _record(request: Request, costs: CostModel, item: Ready, row: run.Row, shared: _Pass) -> AnswerRecord:
     loaded, asked, visual = request.loaded, item.keyed.item, item.visual
     text = text_of(loaded, row)
-    boxes, reasons = boxes_in(text, loaded, [item.size], item.prompt)
+    boxes, reasons = boxes_in(text, loaded, item.sizes, item.prompt)
     return AnswerRecord(
         id=asked.id,
         key=item.keyed.keys[shared.ask].answer,
         image=asked.image,
-        images=[asked.image],
+        images=[image.name for image in asked.images],
         question=asked.question,
+        turns=_turns(asked),
         answer=text,
         boxes=boxes,
         model=model_part(loaded),
@@ -89,12 +99,16 @@ def _record(request: Request, costs: CostModel, item: Ready, row: run.Row, share
             average_visual=average_visual(row.stages, visual, loaded.layers),
             finish="length" if row.cut else "stop",
         ),
-        flops=costs.flops(shared.schedule, item.prompt.tokens - visual, visual, len(row.new), item.size),
+        flops=costs.flops(shared.schedule, item.prompt.tokens - visual, visual, len(row.new), item.sizes),
         kv_cache=shared.measured or _kv_part(item, row, shared.layers),
         latency=_latency_part(item, shared),
         memory=None,
         reasons=reasons | {"memory": _NO_MEMORY},
     )
+
+
+def _turns(item: BatchItem) -> list[TurnPart]:
+    return [TurnPart.model_validate(turn.message()) for turn in item.turns]
 
 
 def _kv_part(item: Ready, row: run.Row, layers: Sequence[KvLayer]) -> KvPart:

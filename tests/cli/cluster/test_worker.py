@@ -45,7 +45,7 @@ def nothing_is_done(_key):
 def sent(request, items, size=3):
     """Items as the tables that reach a worker, by way of JSON."""
     keyed = list(keyed_items(request, items, nothing_is_done, 8))
-    jobs = [Job(index, one.item, one.digest) for index, one in enumerate(keyed)]
+    jobs = [Job(index, one.item, one.digests) for index, one in enumerate(keyed)]
     return [with_pictures(pa.Table.from_pylist([parcel])) for parcel in parcels_of(jobs, size)]
 
 
@@ -90,7 +90,7 @@ def test_a_picture_that_changed_since_its_key_was_made_is_an_error(request_of, t
     request, order = request_of()
     shutil.copy(SAMPLES / "desk.png", tmp_path / "a.png")
     items = batch_items(tmp_path, "x", None, None).items
-    jobs = [Job(0, one.item, one.digest) for one in keyed_items(request, items, nothing_is_done, 8)]
+    jobs = [Job(0, one.item, one.digests) for one in keyed_items(request, items, nothing_is_done, 8)]
     shutil.copy(SAMPLES / "sky.png", tmp_path / "a.png")
     (parcel,) = parcels_of(jobs, 1)
     (found,) = answered(order, [with_pictures(pa.Table.from_pylist([parcel]))]).values()
