@@ -15,7 +15,7 @@ from pathlib import Path
 from reroute_cli.chat import Turn
 from reroute_cli.errors import CliError, Failure, UsageError
 from reroute_cli.image_names import ImageSource, exists
-from reroute_cli.images import as_text
+from reroute_cli.images import LONGEST_SHOWN, as_text
 from reroute_cli.manifest import Line, asked_of, identity, images_of, read_lines, same_id
 from reroute_cli.output import shortened
 from reroute_cli.prompts import check_question
@@ -145,7 +145,7 @@ def _item(line: Line) -> Item:
     images, asked = images_of(entry, line), asked_of(entry, line)
     for image in images:
         if image.data is None and not exists(Path(image.path)):
-            name, path = shortened(image.name), shortened(as_text(image.path), 240)
+            name, path = shortened(image.name), shortened(as_text(image.path), LONGEST_SHOWN)
             raise Failure(f"{line.where} names the picture '{name}', and '{path}' does not exist")
     first, *others = images
     return Item(
