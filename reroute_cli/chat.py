@@ -83,7 +83,8 @@ def read_chat(messages: Any, where: str, images: Sequence[Any] = ()) -> Chat:
 def check_count(images: int, places: int, called: str, where: str) -> None:
     """Raise UsageError where images and the places for them are not equally many."""
     if images != places:
-        raise UsageError(f"{where} has {images} images for {places} {called}: give each place its image")
+        images_there = f"{images} image{'' if images == 1 else 's'}"
+        raise UsageError(f"{where} has {images_there} for {places} {called}: give each place its image")
 
 
 def _turn(message: Any, where: str) -> tuple[Turn, list[Any]]:

@@ -61,12 +61,17 @@ def source_of(name: str, folder: Path, where: str) -> ImageSource:
     """
     if name[:5].lower() == "data:":
         return _of_data(name, where)
+    found = _FILE.fullmatch(name)
+    if found is None and "://" in name:
+        raise UsageError(
+            f"{where} names the address '{shortened(name)}': pictures are read from files, so download it"
+        )
     if len(name) > _LONGEST_NAME:
         raise UsageError(
             f"{where} names the image '{shortened(name)}' of {len(name)} characters, and "
             "such a file does not exist"
         )
-    if found := _FILE.fullmatch(name):
+    if found is not None:
         host, path = found.groups()
         if host.lower() not in ("", "localhost"):
             raise UsageError(
@@ -74,14 +79,10 @@ def source_of(name: str, folder: Path, where: str) -> ImageSource:
                 "read from files"
             )
         return ImageSource(name, unquote(path, errors="surrogateescape"))
-    if "://" in name:
-        raise UsageError(
-            f"{where} names the address '{shortened(name)}': pictures are read from files, so download it"
-        )
-    path = folder / name
-    if "\\" in name and not exists(path):
-        path = folder / name.replace("\\", "/")
-    return ImageSource(name, str(path))
+    place = folder / name
+    if "\\" in name and not exists(place):
+        place = folder / name.replace("\\", "/")
+    return ImageSource(name, str(place))
 
 
 def exists(path: Path) -> bool:
