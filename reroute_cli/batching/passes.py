@@ -69,7 +69,7 @@ def failed(request: Request, ask: int, keyed: Keyed, reason: str) -> FailedAnswe
         image=asked.image,
         images=[image.name for image in asked.images],
         question=asked.question,
-        turns=_turns(asked),
+        turns=turn_parts(asked),
         model=model_part(request.loaded),
         environment=environment_part(request.loaded),
         error=reason,
@@ -86,7 +86,7 @@ def _record(request: Request, costs: CostModel, item: Ready, row: run.Row, share
         image=asked.image,
         images=[image.name for image in asked.images],
         question=asked.question,
-        turns=_turns(asked),
+        turns=turn_parts(asked),
         answer=text,
         boxes=boxes,
         model=model_part(loaded),
@@ -107,7 +107,8 @@ def _record(request: Request, costs: CostModel, item: Ready, row: run.Row, share
     )
 
 
-def _turns(item: BatchItem) -> list[TurnPart]:
+def turn_parts(item: BatchItem) -> list[TurnPart]:
+    """The turns of a chat, as records have them; [] where there is but a question."""
     return [TurnPart.model_validate(turn.message()) for turn in item.turns]
 
 

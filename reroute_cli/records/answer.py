@@ -7,6 +7,7 @@ measured.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field, RootModel
@@ -145,6 +146,16 @@ class TurnPart(Part):
 
     role: Literal["system", "user", "assistant"]
     content: list[TextContent | ImageContent]
+
+
+def told(question: str, images: Sequence[str], turns: Sequence[TurnPart]) -> str:
+    """All that was asked as one text, which tells it from another chat about the same first image."""
+    said = [
+        f"{turn.role}: " + " ".join(part.text if part.type == "text" else "[image]" for part in turn.content)
+        for turn in turns
+    ]
+    more = [f"(and {', '.join(images[1:])})"] if images[1:] else []
+    return " ".join([*(said or [question]), *more])
 
 
 class AnswerRecord(Section):

@@ -1,4 +1,4 @@
-"""Manifests in the forms that people have: several images, chats, LLaVA's data; errors about them are short."""
+"""Manifests in the forms that people have: several images, chats, LLaVA's data; errors quote little."""
 
 import hashlib
 import json
@@ -306,3 +306,18 @@ def test_profile_measures_several_images_and_chats(run, warm, manifest, tmp_path
     two, spoken = report["workload"]["items"]
     assert (two["images"], two["visual"], spoken["visual"]) == (["a.png", "b.png"], 512, 256)
     assert spoken["prompt"] > two["prompt"] - 256
+
+
+def test_eval_judges_by_llava_s_last_turn_and_tells_chats_apart(run, warm, manifest, tmp_path):
+    """Every item has a truth, and two chats about one image that end alike are told apart."""
+    spoken = [human("<image>\nis there a cup?"), gpt("yes"), human("where?"), gpt("on the desk")]
+    other = [human("<image>\nis there a dog?"), *spoken[1:]]
+    path = manifest(*({"image": "a.png", "conversations": turns} for turns in (spoken, other)), name="a.json")
+    result = run("eval", "--manifest", str(path), "--arms", "pdrop", "--ratio", "0.667", "--json")
+    items = json.loads(result.stdout)["items"]
+    assert [item["id"] for item in items] == ["item 1", "item 2"]
+    assert [item["question"] for item in items] == [
+        "user: [image] is there a cup? assistant: yes user: where?",
+        "user: [image] is there a dog? assistant: yes user: where?",
+    ]
+    assert all("on the desk" in json.dumps(item["truth"]) for item in items)
