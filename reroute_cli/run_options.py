@@ -63,7 +63,8 @@ Question = Annotated[
 ]
 _FORMS = (
     'Items as JSON lines or one JSON array: "image" or "images" and a "question", or a chat as "messages" '
-    '(Hugging Face, OpenAI) or "conversations" (LLaVA). Images are paths relative to the file, file:// or data: URIs.'
+    '(Hugging Face, OpenAI) or "conversations" (LLaVA). Images are paths relative to the file, '
+    "file:// or data: URIs."
 )
 Manifest = Annotated[
     Path | None,
