@@ -67,6 +67,13 @@ def run_processor(processor: Any, pixels: Sequence[Image.Image], text: str) -> P
     """Run tokenizer and image processor. pixels: in the order of their places in the text; raises Failure."""
     from time import perf_counter
 
+    token = getattr(processor, "image_token", None)
+    places = text.count(token) if isinstance(token, str) and token else 0
+    if places not in (0, len(pixels)):  # none: the template marks them with another token
+        raise Failure(
+            f"the model's chat template makes {places} places for {len(pixels)} images: ask about "
+            "fewer, or fetch the model anew"
+        )
     start = perf_counter()
     try:
         made = processor(images=list(pixels) or None, text=[text], return_tensors="pt")
