@@ -20,14 +20,12 @@ from reroute_cli.conversations import Asked, is_unicode
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.image_names import ImageSource
 from reroute_cli.images import as_text
-from reroute_cli.inputs import spread
+from reroute_cli.inputs import check_data, data_bytes, spread
 from reroute_cli.judges import Truth
 from reroute_cli.manifest import Line
 from reroute_cli.output import shortened
 from reroute_cli.picture_files import Name, find_pictures
 from reroute_cli.prompts import check_question
-
-MOST_DATA = 1 << 30  # bytes of images that a run's items hold themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +57,6 @@ class BatchItem:
     def images(self) -> tuple[ImageSource, ...]:
         """All images, in the order of the prompt."""
         return (ImageSource(self.image, self.path, self.data), *self.others)
-
-    @property
-    def data_bytes(self) -> int:
-        """How many bytes of images the item holds itself."""
-        return sum(len(image.data) for image in self.images if image.data is not None)
 
     def without_data(self) -> BatchItem:
         """The item without its images' bytes, to keep."""
@@ -146,12 +139,8 @@ def _of_manifest(path: Path, limit: int | None) -> Iterator[BatchItem]:
     for index, line in enumerate(found):
         item = _item(line, seen)
         if wanted is None or index in wanted:
-            held += item.data_bytes
-            if held > MOST_DATA:
-                raise Failure(
-                    f"the images that '{as_text(str(path))}' itself holds take more than {MOST_DATA} bytes: "
-                    "save them to files and name those, or take fewer with --limit"
-                )
+            held += data_bytes(item.images)
+            check_data(held, path)
             yield item
 
 

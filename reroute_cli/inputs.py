@@ -7,7 +7,7 @@ keep those that are chosen. Knows files; not models, schedules or what becomes o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from reroute_cli.prompts import check_question
 MANIFEST = "manifest.jsonl"
 # Of samples and manifests: a minute of the embedded model, and every kind of question of the samples.
 DEFAULT_ITEMS = 12
+MOST_DATA = 1 << 30  # bytes of images that a run's items hold themselves
 
 
 @dataclass(frozen=True)
@@ -113,14 +114,30 @@ def read_manifest(path: Path, limit: int) -> Items:
         available += 1
     wanted = set(spread(available, limit))
     items: list[Item] = []
-    seen: dict[str, int] = {}
+    held, seen = 0, dict[str, int]()
     for line in (line for index, line in enumerate(lines) if index in wanted):
         item = _item(line)
         if item.id in seen:
             raise Failure(same_id(line, item.id, seen[item.id]))
         seen[item.id] = line.number
         items.append(item)
+        held += data_bytes(item.images)
+        check_data(held, path)
     return Items(tuple(items), available)
+
+
+def data_bytes(images: Iterable[ImageSource]) -> int:
+    """How many bytes of these images are held in memory, for they come from no file."""
+    return sum(len(image.data) for image in images if image.data is not None)
+
+
+def check_data(held: int, path: Path) -> None:
+    """Refuse a manifest whose chosen items hold more bytes of images than fit (raises Failure)."""
+    if held > MOST_DATA:
+        raise Failure(
+            f"the images that '{as_text(str(path))}' itself holds take more than {MOST_DATA} bytes: "
+            "save them to files and name those, or take fewer with --limit"
+        )
 
 
 def spread(available: int, limit: int) -> list[int]:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from reroute_cli import batch_inputs, image_names
+from reroute_cli import image_names, inputs
 from reroute_cli.batch_inputs import batch_items
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.image_names import source_of
@@ -102,7 +102,7 @@ def test_a_line_may_be_as_long_as_its_images(folder):
     entry = {"question": "where?", "image": "data:image/png;base64," + "A" * (3 << 20)}
     (folder / "m.jsonl").write_text(f"{json.dumps(entry)}\n{json.dumps(entry)}")
     one, two = batch_items(None, None, folder / "m.jsonl", None).items
-    assert (one.problem, two.problem, one.data_bytes) == ("", "", 3 * (3 << 20) // 4)
+    assert (one.problem, two.problem, len(one.data)) == ("", "", 3 * (3 << 20) // 4)
 
 
 def test_a_line_of_images_without_an_end_is_not_held(folder, monkeypatch):
@@ -116,11 +116,13 @@ def test_a_line_of_images_without_an_end_is_not_held(folder, monkeypatch):
 
 def test_images_in_a_manifest_are_held_up_to_a_bound(folder, monkeypatch):
     """Beyond it one sentence says to save them to files; --limit takes fewer."""
-    monkeypatch.setattr(batch_inputs, "MOST_DATA", 30)
+    monkeypatch.setattr(inputs, "MOST_DATA", 30)
     entry = {"question": "where?", "image": "data:image/png;base64," + "A" * 24}
     (folder / "m.jsonl").write_text("\n".join([json.dumps(entry)] * 2))
     with pytest.raises(Failure, match="save them to files"):
         batch_items(None, None, folder / "m.jsonl", None)
+    with pytest.raises(Failure, match="save them to files"):
+        inputs.read_manifest(folder / "m.jsonl", 2)
     assert len(batch_items(None, None, folder / "m.jsonl", 1).items) == 1
 
 
