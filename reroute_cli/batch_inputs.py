@@ -1,4 +1,4 @@
-"""The items of a batch run: the pictures of a folder, or the lines of a manifest with what is true of them.
+"""The items of a batch run: the images of a folder, or those of a manifest with what is true of them.
 
 Unlike the items of a measurement, all are taken, and none stops the run: what is no item is one with a
 `problem`. Pictures are not opened here. Knows files; not models, schedules or records.
@@ -15,23 +15,28 @@ from typing import Any
 
 from reroute_cli import manifest as lines
 from reroute_cli.boxes import Box
+from reroute_cli.chat import Turn
+from reroute_cli.conversations import Asked, is_unicode
 from reroute_cli.errors import Failure, UsageError
+from reroute_cli.image_names import ImageSource
 from reroute_cli.images import as_text
-from reroute_cli.inputs import spread
+from reroute_cli.inputs import check_data, data_bytes, spread
 from reroute_cli.judges import Truth
 from reroute_cli.manifest import Line
+from reroute_cli.output import shortened
 from reroute_cli.picture_files import Name, find_pictures
 from reroute_cli.prompts import check_question
 
 
 @dataclass(frozen=True, slots=True)
 class BatchItem:
-    """One question about one picture.
+    """One question about images.
 
-    id: the manifest's, or the picture's path in the folder; no two items of a run share it.
-    image: the picture as it is named, as text. path: where to open it.
+    id: the manifest's, or the image's path in the folder; no two items of a run share it.
+    image: the first image as it is named, as text. path: where to open it.
     truth: what a right answer is, where that is known. group: the benchmark's or manifest's kind of question.
-    data: the picture's bytes, where it comes from no file.
+    data: the first image's bytes, where it comes from no file. others: the images after the first.
+    turns: all that is said, in a chat of which the question is the end; () where that is the question alone.
     where: its line, as sentences name it; "" in a folder.
     problem: the sentence that says why this can't be asked, or ""; the other fields are what could be read.
     """
@@ -45,10 +50,17 @@ class BatchItem:
     where: str = ""
     problem: str = ""
     data: bytes | None = None
+    others: tuple[ImageSource, ...] = ()
+    turns: tuple[Turn, ...] = ()
+
+    @property
+    def images(self) -> tuple[ImageSource, ...]:
+        """All images, in the order of the prompt."""
+        return (ImageSource(self.image, self.path, self.data), *self.others)
 
     def without_data(self) -> BatchItem:
-        """The item without its picture's bytes, to keep."""
-        return self if self.data is None else replace(self, data=None)
+        """The item without its images' bytes, to keep."""
+        return replace(self, data=None, others=tuple(image.without_data() for image in self.others))
 
 
 @dataclass(frozen=True)
@@ -119,33 +131,44 @@ def _picture(folder: Path, name: Name, question: str, seen: dict[str, int], reas
 
 def _of_manifest(path: Path, limit: int | None) -> Iterator[BatchItem]:
     """All lines are read, so that an id is known to be a second one whichever lines are chosen."""
-    available = sum(1 for _ in lines.read_lines(path))
+    found = lines.read_lines(path)
+    available = sum(1 for _ in found)
     wanted = set(spread(available, limit)) if limit else None
     seen: dict[str, int] = {}
-    for index, line in enumerate(lines.read_lines(path)):
+    held = 0
+    for index, line in enumerate(found):
         item = _item(line, seen)
         if wanted is None or index in wanted:
+            held += data_bytes(item.images)
+            check_data(held, path)
             yield item
 
 
 def _item(line: Line, seen: dict[str, int]) -> BatchItem:
     """The item in a line; `seen` are ids with their lines, and gets this one's."""
     known, problem = _read(line)
-    name = known.get("id") or f"line {line.number}"
+    name = known.get("id") or line.name
     if name in seen:
         problem = problem or lines.same_id(line, name, seen[name])
-        name = _unlike(f"line {line.number}", seen)
+        name = _unlike(line.name, seen)
     seen[name] = line.number
-    image = known.get("image") or ""
+    first, *others = known.get("images") or (ImageSource("", ""),)
+    if known.get("box") and others:
+        problem = problem or f"{line.where} has a 'box' and {len(others) + 1} images: a box is in one image"
+    asked = known.get("asked") or Asked("")
+    answer = known.get("answer")
     return BatchItem(
         id=name,
-        image=image,
-        path=str(line.manifest.parent / image) if image else "",
-        question=known.get("question") or "",
-        truth=_truth(known.get("answer"), known.get("box")),
+        image=first.name,
+        path=first.path,
+        question=asked.question,
+        truth=_truth(asked.answer if answer is None else answer, known.get("box")),
         group=known.get("kind") or "",
         where=line.where,
         problem=problem,
+        data=first.data,
+        others=tuple(others),
+        turns=asked.turns,
     )
 
 
@@ -173,9 +196,9 @@ def _truth(answer: str | None, box: Box | None) -> Truth | None:
 
 
 def _kind(entry: dict[str, Any], _line: Line) -> str:
-    """The kind of question, if the line names one; what is no text names none."""
+    """The kind of question, if the line names one; what is no text, or a long one, names none."""
     kind = entry.get("kind")
-    return kind if isinstance(kind, str) and lines.is_unicode(kind) else ""
+    return kind if isinstance(kind, str) and is_unicode(kind) and len(kind) <= lines.LONGEST_ID else ""
 
 
 def _answer(entry: dict[str, Any], line: Line) -> str | None:
@@ -193,9 +216,11 @@ def _box(entry: dict[str, Any], line: Line) -> Box | None:
         raise Failure(f"{form}: give four numbers")
     x1, y1, x2, y2 = map(float, given)
     if x1 < 0 or y1 < 0 or x2 <= x1 or y2 <= y1:
-        raise Failure(f"{form}: {given} is not a left upper and a right lower corner")
+        raise Failure(f"{form}: {shortened(given)} is not a left upper and a right lower corner")
     if max(x2, y2) <= 1:
-        raise Failure(f"{form}: {given} are shares of the sides, so multiply them by the picture's size")
+        raise Failure(
+            f"{form}: {shortened(given)} are shares of the sides, so multiply them by the picture's size"
+        )
     return x1, y1, x2, y2
 
 
@@ -218,8 +243,8 @@ def _unlike(name: str, seen: dict[str, int]) -> str:
 
 _KEYS: dict[str, Callable[[dict[str, Any], Line], Any]] = {
     "id": lines.identity,
-    "image": lines.image_name,
-    "question": lines.question_of,
+    "images": lines.images_of,
+    "asked": lines.asked_of,
     "answer": _answer,
     "box": _box,
     "kind": _kind,

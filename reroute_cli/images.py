@@ -21,10 +21,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
 
+from reroute_cli import heif
 from reroute_cli.errors import Failure
+from reroute_cli.output import shortened
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "AVIF", "JPEG2000")
 MAX_FILE_BYTES = 1 << 30
+LONGEST_SHOWN = 512  # characters of a path in a sentence
 MAX_ASPECT = 200  # processors scale the shorter side up: a picture of 1 x 60000 would become gigabytes
 _SIXTEEN_BIT = 65535
 _TURNS = {  # EXIF orientation -> what makes the stored pixels upright
@@ -58,7 +61,7 @@ def open_picture(path: str, data: bytes | None = None) -> Picture:
 
     data: the file's bytes where they are at hand already; `path` is then only their name.
     """
-    shown = as_text(path)
+    shown = shortened(as_text(path), LONGEST_SHOWN)
     data = _read(path, shown) if data is None else data
     pixels = _decode(shown, data)
     _check_sides(shown, pixels)
@@ -81,7 +84,7 @@ def digest_of(path: str, data: bytes | None = None) -> str:
 
 def read_bytes(path: str) -> bytes:
     """A picture file's bytes, undecoded; raises Failure for what open_picture would not read."""
-    return _read(path, as_text(path))
+    return _read(path, shortened(as_text(path), LONGEST_SHOWN))
 
 
 def begins_like_a_picture(path: str) -> bool:
@@ -90,6 +93,9 @@ def begins_like_a_picture(path: str) -> bool:
     What the system refuses to open, or what is recognised but absurd, counts as one: opening it says why.
     """
     try:
+        with Path(path).open("rb") as file:
+            if heif.is_heif(file.read(heif.HEAD)):
+                return True
         with _unwarned(), Image.open(path, formats=_formats()):
             return True
     except UnidentifiedImageError:
@@ -138,6 +144,9 @@ def _check_file(shown: str, mode: int, size: int) -> None:
 def _decode(shown: str, data: bytes) -> Image.Image:
     """The first frame, upright, as RGB."""
     formats = _formats()
+    if heif.is_heif(data[: heif.HEAD]):
+        heif.add_decoder(shown)
+        formats = [heif.NAME]
     try:
         with _unwarned(), Image.open(io.BytesIO(data), formats=formats) as image:
             _check_pixels(image)
@@ -145,6 +154,8 @@ def _decode(shown: str, data: bytes) -> Image.Image:
             return _rgb(_upright(image))
     except UnidentifiedImageError as error:
         allowed = ", ".join(formats)
+        if formats == [heif.NAME]:
+            raise Failure(f"'{shown}' is damaged: no HEIC image can be made of it; save it anew") from error
         raise Failure(f"'{shown}' is not a picture in a format that is read ({allowed})") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
@@ -153,7 +164,8 @@ def _decode(shown: str, data: bytes) -> Image.Image:
         raise Failure(f"'{shown}' does not fit into what the machine has free: shrink it first") from error
     except Exception as error:
         # Pillow's decoders meet broken files with OSError, SyntaxError, ValueError, struct.error, ...
-        raise Failure(f"'{shown}' is damaged: {str(error) or type(error).__name__}; save it anew") from error
+        what = shortened(str(error) or type(error).__name__)
+        raise Failure(f"'{shown}' is damaged: {what}; save it anew") from error
 
 
 def _formats() -> list[str]:

@@ -1,31 +1,37 @@
 """Which questions about which pictures a run goes over: the sample scenes, named pictures, or a manifest.
 
-A manifest is JSONL: a line is an object with `image` (a path, relative to the manifest's folder), `question`
-and perhaps `id`; more keys are ignored. It is read twice: once to check and count every line, once to keep
-those that are chosen. Knows files; not models, schedules or what becomes of the items.
+A manifest has an object an item, in the forms of `conversations`, with images relative to its folder and
+perhaps an `id`; more keys are ignored. It is gone over twice: once to check and count every item, once to
+keep those that are chosen. Knows files; not models, schedules or what becomes of the items.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from reroute_cli.chat import Turn
 from reroute_cli.errors import CliError, Failure, UsageError
-from reroute_cli.manifest import Line, identity, image_name, question_of, read_lines, same_id
+from reroute_cli.image_names import ImageSource, exists
+from reroute_cli.images import LONGEST_SHOWN, as_text
+from reroute_cli.manifest import Line, asked_of, identity, images_of, read_lines, same_id
+from reroute_cli.output import shortened
 from reroute_cli.prompts import check_question
 
 MANIFEST = "manifest.jsonl"
 # Of samples and manifests: a minute of the embedded model, and every kind of question of the samples.
 DEFAULT_ITEMS = 12
+MOST_DATA = 1 << 30  # bytes of images that a run's items hold themselves
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question about one picture. image: as written. path: where that is. where: its line, if any.
+    """One question about images. image: the first, as written. path: where that is. where: its line, if any.
 
-    data: the picture's bytes, where it comes from no file.
+    data: that image's bytes, where it comes from no file. others: the images after the first. turns: all that
+    is said, in a chat of which the question is the end.
     """
 
     id: str
@@ -34,6 +40,13 @@ class Item:
     question: str
     where: str = ""
     data: bytes | None = None
+    others: tuple[ImageSource, ...] = ()
+    turns: tuple[Turn, ...] = ()
+
+    @property
+    def images(self) -> tuple[ImageSource, ...]:
+        """All images, in the order of the prompt."""
+        return (ImageSource(self.image, self.path, self.data), *self.others)
 
 
 @dataclass(frozen=True)
@@ -65,11 +78,10 @@ def choose_items(
 
 def check_pictures(items: Sequence[Item]) -> None:
     """Open every picture once, before anything large is loaded; raises Failure for the first that is none."""
-    from reroute_cli.images import open_picture
-
     for item in items:
         with told(item):
-            open_picture(item.path)
+            for image in item.images:
+                image.open()
 
 
 @contextmanager
@@ -81,7 +93,7 @@ def told(item: Item) -> Iterator[None]:
         typed = isinstance(error, UsageError) and not item.where
         if typed or (not item.where and item.path in str(error)):
             raise
-        raise Failure(f"{item.where or repr(item.image)}: {error}") from error
+        raise Failure(f"{item.where or repr(shortened(item.image))}: {error}") from error
 
 
 def samples_manifest() -> Path:
@@ -96,20 +108,36 @@ def samples_manifest() -> Path:
 
 def read_manifest(path: Path, limit: int) -> Items:
     """At most `limit` items of a manifest, spread evenly; raises Failure that names file and line."""
-    available = 0
-    for line in read_lines(path):
+    available, lines = 0, read_lines(path)
+    for line in lines:
         _item(line)
         available += 1
     wanted = set(spread(available, limit))
     items: list[Item] = []
-    seen: dict[str, int] = {}
-    for line in (line for index, line in enumerate(read_lines(path)) if index in wanted):
+    held, seen = 0, dict[str, int]()
+    for line in (line for index, line in enumerate(lines) if index in wanted):
         item = _item(line)
         if item.id in seen:
             raise Failure(same_id(line, item.id, seen[item.id]))
         seen[item.id] = line.number
         items.append(item)
+        held += data_bytes(item.images)
+        check_data(held, path)
     return Items(tuple(items), available)
+
+
+def data_bytes(images: Iterable[ImageSource]) -> int:
+    """How many bytes of these images are held in memory, for they come from no file."""
+    return sum(len(image.data) for image in images if image.data is not None)
+
+
+def check_data(held: int, path: Path) -> None:
+    """Refuse a manifest whose chosen items hold more bytes of images than fit (raises Failure)."""
+    if held > MOST_DATA:
+        raise Failure(
+            f"the images that '{as_text(str(path))}' itself holds take more than {MOST_DATA} bytes: "
+            "save them to files and name those, or take fewer with --limit"
+        )
 
 
 def spread(available: int, limit: int) -> list[int]:
@@ -129,17 +157,21 @@ def _of_pictures(images: Sequence[str], question: str, limit: int | None) -> Ite
 
 
 def _item(line: Line) -> Item:
-    """The item in a line, of which the picture is there; raises Failure."""
+    """The item in a line, of which the images are there; raises Failure."""
     entry = line.entry()
-    image, question = image_name(entry, line), question_of(entry, line)
-    picture = line.manifest.parent / image
-    if not _is_there(picture):
-        raise Failure(f"{line.where} names the picture '{image}', and '{picture}' does not exist")
-    return Item(identity(entry, line), image, str(picture), question, line.where)
-
-
-def _is_there(picture: Path) -> bool:
-    try:
-        return picture.exists()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
+    images, asked = images_of(entry, line), asked_of(entry, line)
+    for image in images:
+        if image.data is None and not exists(Path(image.path)):
+            name, path = shortened(image.name), shortened(as_text(image.path), LONGEST_SHOWN)
+            raise Failure(f"{line.where} names the picture '{name}', and '{path}' does not exist")
+    first, *others = images
+    return Item(
+        id=identity(entry, line),
+        image=first.name,
+        path=first.path,
+        question=asked.question,
+        where=line.where,
+        data=first.data,
+        others=tuple(others),
+        turns=asked.turns,
+    )

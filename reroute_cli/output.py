@@ -43,6 +43,12 @@ def clean(text: str, *, one_line: bool = False) -> str:
     return " ".join(kept.split()) if one_line else kept
 
 
+def shortened(value: object, most: int = 120) -> str:
+    """What a sentence quotes of something from outside: at most so many characters, and a … for the rest."""
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 def to_json(value: Any) -> str:
     """Strict JSON (no NaN) that is safe to show: what `clean` would drop is written as an escape instead."""
     return _shown(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2))

@@ -35,6 +35,7 @@ SUFFIXES = frozenset(
             ".tiff",
         ),
         *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".ico", ".avif", ".avifs"),
+        *(".heic", ".heif", ".hif", ".heics", ".heifs"),
         *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
     )
 )

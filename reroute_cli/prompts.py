@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.images import Picture
 from reroute_cli.missing import missing_name
-from reroute_cli.output import clean
+from reroute_cli.output import clean, shortened
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MAX_QUESTION = 8192  # characters
 _SHOWN = 40
+_ROLES = 8  # of a refused chat that are named
+Message = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -53,16 +58,28 @@ def check_question(question: str) -> None:
 
 def build_prompt(processor: Any, pictures: Sequence[Picture], question: str) -> Prompt:
     """Run chat template, tokenizer and image processor (raises UsageError or Failure with one sentence)."""
-    from time import perf_counter
-
     refuse_control_tokens(processor, question)
     text = render_template(processor, question, len(pictures))
+    return run_processor(processor, [picture.pixels for picture in pictures], text)
+
+
+def run_processor(processor: Any, pixels: Sequence[Image.Image], text: str) -> Prompt:
+    """Run tokenizer and image processor. pixels: in the order of their places in the text; raises Failure."""
+    from time import perf_counter
+
+    token = getattr(processor, "image_token", None)
+    places = text.count(token) if isinstance(token, str) and token else 0
+    if places not in (0, len(pixels)):  # none: the template marks them with another token
+        raise Failure(
+            f"the model's chat template makes {places} places for {len(pixels)} images: ask about "
+            "fewer, or fetch the model anew"
+        )
     start = perf_counter()
     try:
-        made = processor(images=[picture.pixels for picture in pictures], text=[text], return_tensors="pt")
+        made = processor(images=list(pixels) or None, text=[text], return_tensors="pt")
     except (ValueError, TypeError) as error:
-        sizes = ", ".join(f"{width} × {height}" for width, height in (picture.size for picture in pictures))
-        raise Failure(f"the model's processor refuses pictures of {sizes}: {error}") from error
+        sizes = ", ".join(f"{width} × {height}" for width, height in (image.size for image in pixels))
+        raise Failure(f"the model's processor refuses pictures of {sizes}: {shortened(error)}") from error
     return Prompt(dict(made), perf_counter() - start)
 
 
@@ -89,14 +106,30 @@ def control_tokens(processor: Any) -> set[str]:
 
 def render_template(processor: Any, question: str, pictures: int) -> str:
     """The prompt as text: pictures first, then the question, then the model's turn."""
-    if not processor.chat_template:
-        image_token = getattr(processor, "image_token", "<image>")
-        return f"{image_token * pictures}{question}"
     content = [{"type": "image"} for _ in range(pictures)] + [{"type": "text", "text": question}]
-    messages = [{"role": "user", "content": content}]
+    return render_messages(processor, [{"role": "user", "content": content}])
+
+
+def render_messages(processor: Any, messages: Sequence[Message]) -> str:
+    """The prompt as text, the model's turn last; without a template, the parts one after the other.
+
+    messages: turns with a list of text and image parts each, as chat templates read them.
+    """
+    if not processor.chat_template:
+        token = getattr(processor, "image_token", "<image>")
+        return "\n".join("".join(part.get("text", token) for part in turn["content"]) for turn in messages)
     try:
         return str(processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
     except Exception as error:  # a template is a program of the model's, and raises what it likes
         if missing_name(error):
             raise
-        raise Failure(f"the model's chat template fails ({error}): fetch the model anew") from error
+        images = sum(part["type"] == "image" for turn in messages for part in turn["content"])
+        if len(messages) > 1 or images > 1:
+            roles = ", ".join(turn["role"] for turn in messages[:_ROLES]) + ", …" * (len(messages) > _ROLES)
+            raise Failure(
+                f"the model's chat template refuses turns of {roles} with {images} images "
+                f"({shortened(error)}): leave out what it does not take, such as a system turn"
+            ) from error
+        raise Failure(
+            f"the model's chat template fails ({shortened(error)}): fetch the model anew"
+        ) from error

@@ -61,13 +61,17 @@ Question = Annotated[
         rich_help_panel=_INPUT,
     ),
 ]
+_FORMS = (
+    'Items as JSON lines or one JSON array: "image" or "images" and a "question", or a chat as "messages" '
+    '(Hugging Face, OpenAI) or "conversations" (LLaVA). Images are paths relative to the file, '
+    "file:// or data: URIs."
+)
 Manifest = Annotated[
     Path | None,
     typer.Option(
         "--manifest",
         metavar="FILE",
-        help='Pictures and questions as JSONL: {"image": ..., "question": ...}, perhaps with an id; pictures '
-        "are relative to the file.",
+        help=f"{_FORMS} An id is optional.",
         show_default=False,
         rich_help_panel=_INPUT,
     ),
@@ -85,8 +89,8 @@ BatchManifest = Annotated[
     typer.Option(
         "--manifest",
         metavar="FILE",
-        help='Pictures and questions as JSONL: {"image": ..., "question": ...}, perhaps with an id, and the '
-        "true answer or box; pictures are relative to the file.",
+        help=f"{_FORMS} An id is optional, and what is true: an answer or a box; of a chat that ends with "
+        "the assistant, its last turn, which the model is not shown.",
         show_default=False,
         rich_help_panel=_INPUT,
     ),
@@ -138,8 +142,8 @@ TruthManifest = Annotated[
     typer.Option(
         "--manifest",
         metavar="FILE",
-        help='Questions of your own as JSONL: {"image": ..., "question": ...} with the true "answer" or '
-        '"box" (pixels), perhaps "id" and "kind"; pictures are relative to the file.',
+        help=f'{_FORMS} Each with the true "answer" or "box" (pixels), or as a chat whose last turn, the '
+        'assistant\'s, is the answer and is not shown; "id" and "kind" are optional.',
         show_default=False,
         rich_help_panel=_INPUT,
     ),

@@ -44,24 +44,24 @@ class CostModel:
             return cls(None, str(error))
         return cls(shape, config=config, image=dict(loaded.processor.image_processor.to_dict()))
 
-    def flops(self, schedule: Schedule, text: int, visual: int, new: int, size: Size) -> FlopsPart:
+    def flops(self, schedule: Schedule, text: int, visual: int, new: int, sizes: Sequence[Size]) -> FlopsPart:
         """FLOPs of one sample and of the same sample dense; null with a reason where not modelled."""
         if self.shape is None:
             nothing: dict[str, Any] = dict.fromkeys(_NAMES)
             reasons = dict.fromkeys(_NAMES, self.reason)
             return FlopsPart(**nothing, **_ESTIMATED, reasons=reasons)
-        grids = self._grids(visual, size)
+        grids = self._grids(visual, sizes)
         costs = plan(self.shape, schedule, [Prompt(text, visual)], new_tokens=new, grids=grids)
         values = _values(costs.routed, costs.dense)
         why = self.shape.tower_reason or _NO_GRIDS
         unknown = {name: why for name, value in values.items() if value is None}
         return FlopsPart(**values, **_ESTIMATED, reasons=unknown)
 
-    def _grids(self, visual: int, size: Size) -> tuple[Grid, ...] | None:
-        """The patch grids of one picture; None where its size does not tell, or tells another count."""
+    def _grids(self, visual: int, sizes: Sequence[Size]) -> tuple[Grid, ...] | None:
+        """The patch grids of the images; None where their sizes do not tell, or tell another count."""
         assert self.shape is not None
         try:
-            made = count_pictures(self.shape.family, self.config, self.image, self.shape.tower, [size])
+            made = count_pictures(self.shape.family, self.config, self.image, self.shape.tower, sizes)
         except CliError:
             return None
         return made.grids if made.visual == visual else None

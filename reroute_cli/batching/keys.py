@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reroute_cli.chat import Turn
     from reroute_cli.models import Loaded
     from reroute_cli.schedules import ScheduleChoice
 
@@ -41,9 +42,12 @@ def _prompting(loaded: Loaded) -> Settings:
     return filled | ({"chat_template": loaded.chat_template} if loaded.chat_template != "model" else {})
 
 
-def answer_key(settings: Settings, digests: Sequence[str], question: str, copy: int = 0) -> str:
-    """SHA-256 (hex) of pictures, question and settings. copy: how many equal items came before this one."""
+def answer_key(
+    settings: Settings, digests: Sequence[str], question: str, copy: int = 0, turns: Sequence[Turn] = ()
+) -> str:
+    """SHA-256 (hex) of pictures, question or turns, and settings. copy: how many equal items came before."""
     parts: dict[str, Any] = {"pictures": list(digests), "question": question, **settings}
+    parts |= {"turns": [turn.message() for turn in turns]} if turns else {}
     return _digest(parts | ({"copy": copy} if copy else {}))
 
 

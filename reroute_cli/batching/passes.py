@@ -18,12 +18,20 @@ from reroute_cli.answer import (
     schedule_part,
     text_of,
 )
+from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.batching.collate import collate
 from reroute_cli.batching.costs import CostModel, KvLayer, kv_layers, kv_share
 from reroute_cli.batching.prepare import Keyed, Ready, Request
 from reroute_cli.measure.kv import measure_kv
 from reroute_cli.outcome import average_visual, visual_per_layer
-from reroute_cli.records.answer import AnswerRecord, FailedAnswer, KvPart, LatencyPart, TokensPart
+from reroute_cli.records.answer import (
+    AnswerRecord,
+    FailedAnswer,
+    KvPart,
+    LatencyPart,
+    TokensPart,
+    TurnPart,
+)
 from reroute_cli.schedules import ScheduleChoice
 from routing import Schedule
 
@@ -67,8 +75,9 @@ def failed(request: Request, ask: int, keyed: Keyed, reason: str) -> FailedAnswe
         id=asked.id,
         key=keyed.keys[ask].failure,
         image=asked.image,
-        images=[asked.image],
+        images=[image.name for image in asked.images],
         question=asked.question,
+        turns=turn_parts(asked),
         model=model_part(request.loaded),
         environment=environment_part(request.loaded),
         generation=generation_part(request.loaded, request.max_new_tokens),
@@ -79,13 +88,14 @@ def failed(request: Request, ask: int, keyed: Keyed, reason: str) -> FailedAnswe
 def _record(request: Request, costs: CostModel, item: Ready, row: run.Row, shared: _Pass) -> AnswerRecord:
     loaded, asked, visual = request.loaded, item.keyed.item, item.visual
     text = text_of(loaded, row)
-    boxes, reasons = boxes_in(text, loaded, [item.size], item.prompt)
+    boxes, reasons = boxes_in(text, loaded, item.sizes, item.prompt)
     return AnswerRecord(
         id=asked.id,
         key=item.keyed.keys[shared.ask].answer,
         image=asked.image,
-        images=[asked.image],
+        images=[image.name for image in asked.images],
         question=asked.question,
+        turns=turn_parts(asked),
         answer=text,
         boxes=boxes,
         model=model_part(loaded),
@@ -99,12 +109,17 @@ def _record(request: Request, costs: CostModel, item: Ready, row: run.Row, share
             average_visual=average_visual(row.stages, visual, loaded.layers),
             finish="length" if row.cut else "stop",
         ),
-        flops=costs.flops(shared.schedule, item.prompt.tokens - visual, visual, len(row.new), item.size),
+        flops=costs.flops(shared.schedule, item.prompt.tokens - visual, visual, len(row.new), item.sizes),
         kv_cache=shared.measured or _kv_part(item, row, shared.layers),
         latency=_latency_part(item, shared),
         memory=None,
         reasons=reasons | {"memory": _NO_MEMORY},
     )
+
+
+def turn_parts(item: BatchItem) -> list[TurnPart]:
+    """The turns of a chat, as records have them; [] where there is but a question."""
+    return [TurnPart.model_validate(turn.message()) for turn in item.turns]
 
 
 def _kv_part(item: Ready, row: run.Row, layers: Sequence[KvLayer]) -> KvPart:

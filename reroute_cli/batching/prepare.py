@@ -17,10 +17,12 @@ from reroute_cli.answer import count_visual, target_of
 from reroute_cli.batch_inputs import BatchItem, misplaced
 from reroute_cli.batching.keys import Settings, answer_key, failure_key, settings_of
 from reroute_cli.batching.prefetch import Waiting, ahead
+from reroute_cli.chat import Turn, prompt_of
 from reroute_cli.errors import CliError, Failure, sentence_of
-from reroute_cli.images import digest_of, open_picture
+from reroute_cli.image_names import digests_of
 from reroute_cli.models import Loaded
-from reroute_cli.prompts import Prompt, build_prompt
+from reroute_cli.output import shortened
+from reroute_cli.prompts import Prompt
 from reroute_cli.schedules import ScheduleChoice, Target
 from routing import Schedule
 from routing.errors import RoutingError
@@ -67,13 +69,13 @@ class Keys:
 class Keyed:
     """An item and its keys, one set for each ask.
 
-    error: why the picture has no content. digest: of the content that the keys are made of.
+    error: why an image has no content. digests: of the images that the keys are made of.
     """
 
     item: BatchItem
     keys: tuple[Keys, ...]
     error: str | None = None
-    digest: str = ""
+    digests: tuple[str, ...] = ()
 
     @property
     def done(self) -> bool:
@@ -83,13 +85,13 @@ class Keyed:
 
 @dataclass(frozen=True)
 class Ready:
-    """An item that the model can answer. size: width and height of its picture.
+    """An item that the model can answer. sizes: width and height of each image.
 
     schedules: one for each ask, or the sentence that says why there is none.
     """
 
     keyed: Keyed
-    size: tuple[int, int]
+    sizes: tuple[tuple[int, int], ...]
     prompt: Prompt
     schedules: tuple[Schedule | str, ...]
     visual: int
@@ -131,39 +133,41 @@ def keyed_items(
 
     Of the request's model only its names are used.
     """
-    return _keyed(request, ahead(_digest, items, workers=2, depth=depth), is_done)
+    return _keyed(request, ahead(_digests, items, workers=2, depth=depth), is_done)
 
 
-def _digest(item: BatchItem) -> tuple[BatchItem, str | None, str | None]:
-    """An item with the digest of its picture's bytes, or with what is wrong with it."""
+def _digests(item: BatchItem) -> tuple[BatchItem, tuple[str, ...] | None, str | None]:
+    """An item with the digests of its images' bytes, or with what is wrong with it."""
     if item.problem:
         return item, None, item.problem
     try:
-        return item, digest_of(item.path, item.data), None
+        return item, digests_of(item.images), None
     except Exception as error:  # noqa: BLE001  whatever a file does, it is one item's failure
         return item, None, sentence_of(error)
 
 
 def _keyed(
     request: Request,
-    digests: Iterable[tuple[BatchItem, str | None, str | None]],
+    found: Iterable[tuple[BatchItem, tuple[str, ...] | None, str | None]],
     is_done: Callable[[str], bool],
 ) -> Iterator[Keyed]:
     """Items with their keys; equal ones are told apart by how many of them came before."""
-    seen: Counter[tuple[str, str]] = Counter()
-    for item, digest, error in digests:
-        if digest is None:
+    seen: Counter[tuple[tuple[str, ...], str, tuple[Turn, ...]]] = Counter()
+    for item, digests, error in found:
+        if digests is None:
             failures = [failure_key(ask.settings, item.id, item.image, item.question) for ask in request.asks]
             yield Keyed(item, tuple(Keys(failure, failure) for failure in failures), error)
             continue
-        copy = seen[digest, item.question]
-        seen[digest, item.question] += 1
-        keys = tuple(_keys(ask, item, digest, copy, is_done) for ask in request.asks)
-        yield Keyed(item, keys, digest=digest)
+        copy = seen[digests, item.question, item.turns]
+        seen[digests, item.question, item.turns] += 1
+        keys = tuple(_keys(ask, item, digests, copy, is_done) for ask in request.asks)
+        yield Keyed(item, keys, digests=digests)
 
 
-def _keys(ask: Ask, item: BatchItem, digest: str, copy: int, is_done: Callable[[str], bool]) -> Keys:
-    key = answer_key(ask.settings, [digest], item.question, copy)
+def _keys(
+    ask: Ask, item: BatchItem, digests: Sequence[str], copy: int, is_done: Callable[[str], bool]
+) -> Keys:
+    key = answer_key(ask.settings, digests, item.question, copy, item.turns)
     return Keys(key, failure_key(ask.settings, item.id, item.image, item.question), is_done(key))
 
 
@@ -189,19 +193,22 @@ class _Preparer:
     def _ready(self, keyed: Keyed, lean: Keyed) -> Ready:
         loaded, request = self._request.loaded, self._request
         item = keyed.item
-        picture = open_picture(item.path, item.data)
-        if picture.digest != keyed.digest:
-            raise Failure(f"'{item.image}' changed while it was read: ask again once it stays as it is")
+        pictures = [image.open() for image in item.images]
+        for image, picture, digest in zip(item.images, pictures, keyed.digests, strict=True):
+            if picture.digest != digest:
+                name = shortened(image.name)
+                raise Failure(f"'{name}' changed while it was read: ask again once it stays as it is")
+        sizes = tuple(picture.size for picture in pictures)
         box = item.truth.box if item.truth else None
-        if box is not None and (problem := misplaced(box, picture.size)):
+        if box is not None and (problem := misplaced(box, sizes[0])):
             raise Failure(f"{item.where or repr(item.id)}: {problem}")
         with self._processor:
-            prompt = build_prompt(loaded.processor, [picture], item.question)
+            prompt = prompt_of(loaded.processor, pictures, item.question, item.turns)
         run.check_context(loaded, prompt, request.max_new_tokens)
         visual = count_visual(loaded, prompt)
         target = target_of(loaded, visual)
         schedules = tuple(_schedule(ask.choice, target) for ask in request.asks)
-        return Ready(lean, picture.size, prompt, schedules, visual)
+        return Ready(lean, sizes, prompt, schedules, visual)
 
 
 def _schedule(choice: ScheduleChoice, target: Target) -> Schedule | str:

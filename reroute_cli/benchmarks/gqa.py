@@ -20,6 +20,7 @@ from reroute_cli.errors import Failure
 from reroute_cli.evaluation.score import share_of
 from reroute_cli.evaluation.trial import Row as Asked
 from reroute_cli.judges import Truth
+from reroute_cli.output import shortened
 
 COLUMNS = ("id", "imageId", "question", "answer", "types")
 PICTURE_COLUMNS = ("id", "image")
@@ -45,7 +46,7 @@ class _Pictures:
         """The picture that a row's question is about; raises Failure."""
         if found := self.rows.get(name):
             return found.picture()
-        raise Failure(f"{row.where} is about picture '{name}', which is not in {PICTURES}")
+        raise Failure(f"{row.where} is about picture '{shortened(name)}', which is not in {PICTURES}")
 
 
 def _load(wanted: Wanted) -> Questions:

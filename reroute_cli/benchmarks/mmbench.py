@@ -21,6 +21,7 @@ from reroute_cli.errors import Failure, UsageError
 from reroute_cli.evaluation.score import Judged, Score, quotient, share_of
 from reroute_cli.evaluation.trial import Row as Asked
 from reroute_cli.judges import Truth
+from reroute_cli.output import shortened
 
 LETTERS = ("A", "B", "C", "D")
 COLUMNS = ("index", "question", "hint", "answer", *LETTERS, "category", "image")
@@ -87,7 +88,7 @@ def _answer(row: Row, options: tuple[tuple[str, str], ...]) -> str:
     if answer is None:
         raise Failure(f"{row.where} has no answer, as all rows of the test split: take --split dev")
     if answer not in dict(options):
-        raise Failure(f"{row.where} has '{answer}' under 'answer', which is none of its options")
+        raise Failure(f"{row.where} has '{shortened(answer)}' under 'answer', which is none of its options")
     return answer
 
 

@@ -19,6 +19,7 @@ from reroute_cli.errors import Failure
 from reroute_cli.evaluation.score import Judged, Numbers, Score, quotient, share_of
 from reroute_cli.evaluation.trial import Row as Asked
 from reroute_cli.judges import Truth
+from reroute_cli.output import shortened
 
 COLUMNS = ("question_id", "question", "answer", "image_source", "image", "category")
 _SOURCE = "lmms-lab-encoder/POPE"
@@ -30,7 +31,7 @@ def yes_or_no(row: Row, column: str = "answer") -> str:
     answer = row.text(column).casefold().strip(". ")
     if answer in (_YES, _NO):
         return answer
-    raise Failure(f"{row.where} has '{answer}' under '{column}', which is neither yes nor no")
+    raise Failure(f"{row.where} has '{shortened(answer)}' under '{column}', which is neither yes nor no")
 
 
 def _load(wanted: Wanted) -> Questions:

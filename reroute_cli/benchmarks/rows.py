@@ -17,6 +17,7 @@ from reroute_cli.benchmarks.table import Plain, Table
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.images import as_text
 from reroute_cli.inputs import spread
+from reroute_cli.output import shortened
 from reroute_cli.prompts import check_question
 
 _SHOWN = 60
@@ -164,4 +165,4 @@ def _is_finite(value: Any) -> bool:
 def _shown(value: Any) -> str:
     """A value for a sentence: short, and never bytes."""
     text = "null" if value is None else repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return shortened(text, _SHOWN)

@@ -100,7 +100,7 @@ class ClusterRun:
         """What comes back of everything that is left; it is no longer left then."""
         order = make_order(self._plan.loading, self._request, crew.cpus)
         made = Round(order, crew, size, in_hand=1 if size == 1 else 2)
-        jobs = [Job(index, keyed.item, keyed.digest) for index, keyed in todo.items()]
+        jobs = [Job(index, keyed.item, keyed.digests) for index, keyed in todo.items()]
         with _broken_off(), closing(answers(self._link, made, jobs, self._look(crew))) as coming:
             for answer in coming:
                 keyed = todo.pop(answer.index, None)

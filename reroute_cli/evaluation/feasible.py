@@ -11,10 +11,9 @@ from itertools import chain, islice
 from reroute_cli.answer import count_visual, target_of
 from reroute_cli.arms import Arm
 from reroute_cli.batch_inputs import BatchItem
+from reroute_cli.chat import prompt_of
 from reroute_cli.errors import Failure, sentence_of
-from reroute_cli.images import open_picture
 from reroute_cli.models import Loaded
-from reroute_cli.prompts import build_prompt
 from reroute_cli.schedules import Target
 
 _LOOKED_AT = 8  # items at most, in search of one that can be read
@@ -45,7 +44,8 @@ def target_for(loaded: Loaded, item: BatchItem) -> Target | None:
     if item.problem:
         return None
     try:
-        prompt = build_prompt(loaded.processor, [open_picture(item.path, item.data)], item.question)
+        pictures = [image.open() for image in item.images]
+        prompt = prompt_of(loaded.processor, pictures, item.question, item.turns)
         return target_of(loaded, count_visual(loaded, prompt))
     except Exception as error:  # noqa: BLE001  the run itself will say what is wrong with the item
         sentence_of(error)  # but Ctrl-C stays Ctrl-C

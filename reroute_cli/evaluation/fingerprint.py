@@ -9,9 +9,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from typing import Any
 
 from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.images import digest_of
+from reroute_cli.image_names import ImageSource
 
 
 class Fingerprint:
@@ -24,7 +25,10 @@ class Fingerprint:
         """The same items, each counted as it passes."""
         for item in items:
             truth = None if item.truth is None else asdict(item.truth)
-            parts = [item.id, _picture(item), item.question, truth, item.group]
+            first, *others = map(_content, item.images)
+            parts: list[Any] = [item.id, first, item.question, truth, item.group]
+            if others or item.turns:
+                parts += [others, [turn.message() for turn in item.turns]]
             self._sum.update(json.dumps(parts).encode() + b"\n")
             yield item
 
@@ -33,9 +37,9 @@ class Fingerprint:
         return self._sum.hexdigest()
 
 
-def _picture(item: BatchItem) -> str:
-    """The digest of a picture's bytes; of one that can't be read, its name."""
+def _content(image: ImageSource) -> str:
+    """The digest of an image's bytes; of one that can't be read, its name."""
     try:
-        return digest_of(item.path, item.data)
+        return image.digest()
     except Exception:  # noqa: BLE001  what is wrong with it is said where the item is asked
-        return item.image
+        return image.name

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from reroute_cli.arms import Arm
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.batching.loop import BatchRun, Outcome
+from reroute_cli.batching.passes import turn_parts
 from reroute_cli.batching.prepare import Request, make_request
 from reroute_cli.batching.session import keep
 from reroute_cli.batching.summary import Tally
@@ -29,7 +30,7 @@ from reroute_cli.evaluation.fingerprint import Fingerprint
 from reroute_cli.judges import Truth, Verdict, judge
 from reroute_cli.models import Loaded
 from reroute_cli.record_file import RecordFile
-from reroute_cli.records.answer import AnswerRecord, SchedulePart
+from reroute_cli.records.answer import AnswerRecord, SchedulePart, told
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,8 @@ class _Sheet:
         """The rows in the items' order."""
         for item, said in zip(self.items, self.said, strict=True):
             whole = tuple(one for one in said if one is not None)
-            yield Row(item.id, item.image, item.question, item.group, item.truth, whole)
+            asked = told(item.question, [image.name for image in item.images], turn_parts(item))
+            yield Row(item.id, item.image, asked, item.group, item.truth, whole)
 
 
 def hold_trial(

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reroute_cli.chat import Chat, read_chat
 from reroute_cli.errors import CliError, sentence_of
 from reroute_cli.output import clean
-from reroute_cli.plugins.chat import Chat, read_chat
 from reroute_cli.plugins.lmms_batches import Wish
 from reroute_cli.plugins.lmms_generation import Generation, read_generation
 
@@ -33,7 +33,8 @@ class Asked:
 
     def chat(self, documents: Mapping[str, Any]) -> Chat:
         """The chat about its document; raises what the task's own code raises, or UsageError."""
-        return read_chat(self.messages(documents[self.task][self.split][self.document]), self.task)
+        messages = self.messages(documents[self.task][self.split][self.document])
+        return read_chat(messages, f"task '{self.task}'")
 
     def wish(self, documents: Mapping[str, Any], most: int) -> Wish:
         """What to ask the model. most: new tokens at most, where the task does not say."""

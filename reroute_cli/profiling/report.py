@@ -52,7 +52,7 @@ def _workload(work: Work, new_tokens: int, seed: int) -> WorkloadPart:
     items = [
         ItemPart(
             id=task.item.id,
-            images=[task.item.image],
+            images=[image.name for image in task.item.images],
             question=task.item.question,
             digest=task.digest,
             visual=task.visual,

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from reroute_cli import run
 from reroute_cli.answer import count_visual, target_of
 from reroute_cli.arms import Arm
-from reroute_cli.images import Picture, open_picture
+from reroute_cli.chat import Turn, prompt_of
+from reroute_cli.images import Picture
 from reroute_cli.inputs import Item, told
 from reroute_cli.models import Loaded
-from reroute_cli.prompts import Prompt, build_prompt
+from reroute_cli.prompts import Prompt
 from routing import Schedule
 
 
@@ -25,7 +26,7 @@ from routing import Schedule
 class Task:
     """One item, ready: its prompt on the host, and a schedule for each arm.
 
-    digest: SHA-256 over the picture's bytes and the question.
+    digest: SHA-256 over the images' bytes and the question, or all turns.
     """
 
     item: Item
@@ -35,9 +36,9 @@ class Task:
     schedules: tuple[Schedule, ...]
 
     def preprocess(self, loaded: Loaded) -> float:
-        """Seconds to make the prompt anew from the opened picture; opening it is not timed."""
-        picture = open_picture(self.item.path, self.item.data)
-        return build_prompt(loaded.processor, [picture], self.item.question).seconds
+        """Seconds to make the prompt anew from the opened images; opening them is not timed."""
+        pictures = [image.open() for image in self.item.images]
+        return prompt_of(loaded.processor, pictures, self.item.question, self.item.turns).seconds
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,16 @@ def prepare(loaded: Loaded, items: Sequence[Item], arms: tuple[Arm, ...], new_to
 
 def _task(loaded: Loaded, item: Item, arms: Sequence[Arm], new_tokens: int) -> Task:
     with told(item):
-        picture = open_picture(item.path, item.data)
-        prompt = build_prompt(loaded.processor, [picture], item.question)
+        pictures = [image.open() for image in item.images]
+        prompt = prompt_of(loaded.processor, pictures, item.question, item.turns)
         run.check_context(loaded, prompt, new_tokens)
         visual = count_visual(loaded, prompt)
     target = target_of(loaded, visual)
     schedules = tuple(arm.choice.build(target) for arm in arms)
-    return Task(item, _digest(picture, item.question), prompt, visual, schedules)
+    return Task(item, _digest(pictures, item.question, item.turns), prompt, visual, schedules)
 
 
-def _digest(picture: Picture, question: str) -> str:
-    parts = json.dumps([[picture.digest], question])
+def _digest(pictures: Sequence[Picture], question: str, turns: Sequence[Turn]) -> str:
+    said = [[turn.message() for turn in turns]] if turns else []
+    parts = json.dumps([[picture.digest for picture in pictures], question, *said])
     return hashlib.sha256(parts.encode()).hexdigest()

@@ -7,6 +7,7 @@ measured.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, RootModel
@@ -152,11 +153,42 @@ class MemoryPart(Section):
     host_peak_rss_bytes: int | None
 
 
+class TextContent(Part):
+    """A text in a turn."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ImageContent(Part):
+    """The place of the next one of the images."""
+
+    type: Literal["image"]
+
+
+class TurnPart(Part):
+    """One turn of a chat, as the model was shown it."""
+
+    role: Literal["system", "user", "assistant"]
+    content: list[TextContent | ImageContent]
+
+
+def told(question: str, images: Sequence[str], turns: Sequence[TurnPart]) -> str:
+    """All that was asked as one text, which tells it from another chat about the same first image."""
+    said = [
+        f"{turn.role}: " + " ".join(part.text if part.type == "text" else "[image]" for part in turn.content)
+        for turn in turns
+    ]
+    more = [f"(and {', '.join(images[1:])})"] if images[1:] else []
+    return " ".join([*(said or [question]), *more])
+
+
 class AnswerRecord(Section):
     """One answer and what it cost. id: of the item; `ask` has no items, and there it is the key.
 
     key: SHA-256 over what determines the answer: pictures, question, model, schedule, generation settings.
-    memory: of `ask` alone, which has a pass of its own for it.
+    memory: of `ask` alone, which has a pass of its own for it. turns: of a chat, all that was said; its
+    question is the last thing that the user said. Without turns it came after the images.
     """
 
     plain_nulls = frozenset({"error", "environment", "generation"})  # older files lack the last two
@@ -167,6 +199,7 @@ class AnswerRecord(Section):
     image: str
     images: list[str]
     question: str
+    turns: list[TurnPart] = Field(default_factory=list)
     answer: str
     boxes: list[tuple[float, float, float, float]] | None
     model: ModelPart
@@ -201,6 +234,7 @@ class FailedAnswer(Part):
     image: str
     images: list[str]
     question: str
+    turns: list[TurnPart] = Field(default_factory=list)
     answer: Literal[""] = ""
     boxes: None = None
     model: ModelPart

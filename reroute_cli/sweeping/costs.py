@@ -17,7 +17,7 @@ from reroute_cli.arms import Arm
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.batching.keys import settings_of
 from reroute_cli.environment import describe_environment
-from reroute_cli.images import digest_of
+from reroute_cli.image_names import digests_of
 from reroute_cli.inputs import Item
 from reroute_cli.models import Loaded
 from reroute_cli.profiling.loop import measure
@@ -92,7 +92,7 @@ def combined(blocks: Sequence[Report]) -> dict[str, ArmCosts]:
 
 
 def _block(job: CostJob, item: BatchItem, key: str, done: Callable[[], None]) -> CostBlock:
-    one = Item(item.id, item.image, item.path, item.question, item.where, item.data)
+    one = Item(item.id, item.image, item.path, item.question, item.where, item.data, item.others, item.turns)
     work = prepare(job.loaded, [one], job.arms, job.plan.new_tokens)
     report = make_report(work, job.plan, measure(work, job.plan, lambda _: None, done), job.seed)
     return CostBlock(id=item.id, key=key, report=report)
@@ -100,12 +100,15 @@ def _block(job: CostJob, item: BatchItem, key: str, done: Callable[[], None]) ->
 
 def _key(job: CostJob, item: BatchItem, machine: Mapping[str, Any]) -> str:
     """The commit is no part of it: a change of the code that leaves the work alone leaves its cost alone."""
-    parts = {
+    first, *others = digests_of(item.images)
+    parts: dict[str, Any] = {
         "cost": asdict(job.plan),
-        "picture": digest_of(item.path, item.data),
+        "picture": first,
         "question": item.question,
         "arms": [[arm.name, settings_of(job.loaded, arm.choice, job.plan.new_tokens)] for arm in job.arms],
         "device": job.loaded.device,
         "machine": {name: machine[name] for name in _MACHINE},
     }
+    if others or item.turns:
+        parts |= {"others": others, "turns": [turn.message() for turn in item.turns]}
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

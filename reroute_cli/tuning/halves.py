@@ -1,7 +1,7 @@
 """The two halves of the questions: one is searched, the other is reported. No picture is in both.
 
-Pictures are known by their content, so that one under two names stays in one half. Knows items; not models,
-schedules or scores.
+Pictures are known by their content, so that one under two names stays in one half; so do all questions that
+pictures of several connect. Knows items; not models, schedules or scores.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from random import Random
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.errors import Failure
 from reroute_cli.evaluation.score import FEWEST_PICTURES
-from reroute_cli.images import digest_of
+from reroute_cli.image_names import ImageSource
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,7 @@ class Halves:
 
 def split(items: Iterable[BatchItem], seed: int) -> Halves:
     """Every other picture of a shuffled list; raises Failure where a half is too small for an interval."""
-    groups: dict[str, list[BatchItem]] = {}
-    for item in items:
-        groups.setdefault(_content(item), []).append(item)
+    groups = _connected(items)
     if len(groups) < 2 * FEWEST_PICTURES:
         questions = sum(map(len, groups.values()))
         raise Failure(
@@ -54,6 +52,22 @@ def split(items: Iterable[BatchItem], seed: int) -> Halves:
     )
 
 
+def _connected(items: Iterable[BatchItem]) -> dict[str, list[BatchItem]]:
+    """Items in groups that share no picture, each called after the first picture of its first item."""
+    groups: dict[str, list[BatchItem]] = {}
+    called: dict[str, str] = {}  # a picture's content -> the group that it is in
+    for item in items:
+        contents = [_content(item, image) for image in item.images]
+        name = next((called[content] for content in contents if content in called), contents[0])
+        for other in dict.fromkeys(called.get(content, name) for content in contents):
+            if other != name:
+                groups[name] += groups.pop(other)
+                called |= {content: name for content, group in called.items() if group == other}
+        called |= dict.fromkeys(contents, name)
+        groups.setdefault(name, []).append(item)
+    return groups
+
+
 def _in_turns(groups: Sequence[Sequence[BatchItem]]) -> tuple[BatchItem, ...]:
     """One question about each picture, then a second one about each that has one, and so on.
 
@@ -63,14 +77,14 @@ def _in_turns(groups: Sequence[Sequence[BatchItem]]) -> tuple[BatchItem, ...]:
     return tuple(item for turn in turns for item in turn if item is not None)
 
 
-def _content(item: BatchItem) -> str:
-    """The digest of the picture's bytes; of what can't be read, its name."""
+def _content(item: BatchItem, image: ImageSource) -> str:
+    """The digest of a picture's bytes; of what can't be read, its name."""
     if not item.problem:
         try:
-            return digest_of(item.path, item.data)
+            return image.digest()
         except (OSError, Failure):  # said where it is asked
             pass
-    return f"name {item.image or item.id}"
+    return f"name {image.name or item.id}"
 
 
 def _count(number: int, word: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from reroute_cli import image_names
 from reroute_cli import run as passes
 from reroute_cli.batch_inputs import batch_items
 from reroute_cli.batching import loop, prepare
@@ -104,14 +105,20 @@ def test_batches_go_through_all_asks_before_the_next(ask, items, watched):
 def test_a_picture_is_prepared_once_for_all_asks(ask, items, monkeypatch):
     """Read for its key, opened and preprocessed once an item, with three asks as with one."""
     calls = Counter()
-    for name in ("digest_of", "open_picture", "build_prompt", "count_visual"):
-        real = getattr(prepare, name)
+    named = {
+        "digest_of": image_names,
+        "open_picture": image_names,
+        "prompt_of": prepare,
+        "count_visual": prepare,
+    }
+    for name, module in named.items():
+        real = getattr(module, name)
 
         def counted(*given, _name=name, _real=real):
             calls[_name] += 1
             return _real(*given)
 
-        monkeypatch.setattr(prepare, name, counted)
+        monkeypatch.setattr(module, name, counted)
     ask(items, CHOICES)
     assert set(calls.values()) == {len(items)}
     assert len(calls) == 4
@@ -287,7 +294,7 @@ def test_pictures_that_come_as_bytes_are_let_go(ask, items):
 
 def test_a_picture_that_changes_under_the_run_is_an_error(ask, items, monkeypatch):
     """A key must not stand for a picture that the model did not see."""
-    monkeypatch.setattr(prepare, "digest_of", lambda *_: "0" * 64)
+    monkeypatch.setattr(image_names, "digest_of", lambda *_: "0" * 64)
     (outcome,) = ask(items[:1], [DENSE])
     assert (
         outcome.record.error

@@ -180,7 +180,7 @@ def test_a_manifest_says_what_is_true(manifest):
         ("[" * 100_000, "no JSON"),
         ('{"id": 1' + "0" * 5000 + "}", "no JSON"),
         ({"question": "q"}, "no text under 'image'"),
-        (GOOD | {"image": ["a.png", "b.png"]}, "an item has one picture"),
+        (GOOD | {"image": ["a.png", 5]}, "no text under 'image', or no list of texts"),
         (GOOD | {"image": "https://x/a.png"}, "address 'https://x/a.png'"),
         (GOOD | {"question": 5}, "no text under 'question'"),
         (GOOD | {"question": "q" * 9000}, "8192"),

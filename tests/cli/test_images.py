@@ -3,6 +3,7 @@
 import hashlib
 import os
 import struct
+import sys
 import tempfile
 import warnings
 import zlib
@@ -542,3 +543,13 @@ def test_without_a_limit_of_pillow_s_any_number_of_pixels_opens(picture, monkeyp
     """None is Pillow's way to say that there is no limit."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     assert pixels(picture).shape == (224, 224, 3)
+
+
+@pytest.mark.parametrize("brands", [b"heicmif1heic", b"mif1heic", b"heixmif1", b"msf1hevc", b"mif1mif1"])
+def test_heic_without_its_decoder_names_the_extra(tmp_path, monkeypatch, run, fails, brands):
+    """What a phone saves is no unknown format: the sentence says what to install."""
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    box = b"ftyp" + brands[:4] + b"\0\0\0\0" + brands[4:]
+    (tmp_path / "x.heic").write_bytes((len(box) + 4).to_bytes(4, "big") + box + b"\0" * 64)
+    monkeypatch.chdir(tmp_path)
+    fails(run("ask", "x.heic", "where?"), 4, "'x.heic' is HEIC: pip install 'reroute[heif]'")

@@ -135,7 +135,7 @@ def test_a_manifest_is_read_with_its_own_ids_or_line_numbers(manifest):
         ({"image": "a.png"}, "'question'"),
         (GOOD | {"question": 5}, "'question'"),
         (GOOD | {"question": " "}, "'question'"),
-        (GOOD | {"image": ["a.png"]}, "'image'"),
+        (GOOD | {"image": [["a.png"]]}, "'image'"),
         (GOOD | {"image": "missing.png"}, "does not exist"),
         (GOOD | {"image": "http://x/a.png"}, "address"),
         (GOOD | {"image": "a\x00.png"}, "does not exist"),

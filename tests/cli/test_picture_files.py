@@ -293,10 +293,10 @@ def test_a_folder_that_cannot_be_listed_is_told_and_passed(tree, monkeypatch):
 
 
 def test_every_suffix_of_a_format_that_is_read_is_a_picture_s():
-    """Pillow's own list of suffixes for the formats, and .mpo, which is read as JPEG; capitals count."""
+    """Pillow's own list of suffixes for the formats, .mpo (read as JPEG) and HEIF's; capitals count."""
     Image.init()
     known = {suffix for suffix, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO")}
-    assert known == SUFFIXES
+    assert known | {".heic", ".heif", ".hif", ".heics", ".heifs"} == SUFFIXES
     assert is_picture_name("A.B.JPeG")
     assert not is_picture_name("png")
     assert not is_picture_name("x.png.txt")

@@ -11,6 +11,7 @@ from reroute_cli.benchmarks import BENCHMARKS
 from reroute_cli.benchmarks.benchmark import Wanted
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.evaluation.score import PLAIN
+from reroute_cli.image_names import ImageSource
 from reroute_cli.judges import Truth
 from reroute_cli.tuning.halves import split
 from reroute_cli.tuning.session import choose_questions
@@ -51,6 +52,32 @@ def test_a_picture_under_two_names_stays_in_one_half(tmp_path: Path) -> None:
         halves = split(items, seed)
         sides = {item.image.removeprefix("copy of ") for item in halves.searched.items}
         assert not sides & {item.image.removeprefix("copy of ") for item in halves.reported.items}
+
+
+@given(
+    sets=some.lists(some.lists(some.integers(0, 60), min_size=1, max_size=3), min_size=1, max_size=40),
+    seed=some.integers(0, 9),
+)
+@settings(max_examples=50, deadline=None)
+def test_questions_that_share_any_image_stay_in_one_half(sets: list[list[int]], seed: int) -> None:
+    """Questions about several images are connected by each of them, directly or through others."""
+    images = [
+        [ImageSource(f"{number}", "", b"picture %d" % number) for number in numbers]
+        for numbers in [*sets, *([number] for number in range(100, 130))]
+    ]
+    items = [
+        BatchItem(f"q{place}", first.name, "", "where?", BOX, data=first.data, others=tuple(others))
+        for place, (first, *others) in enumerate(images)
+    ]
+    halves = split(items, seed)
+    sides = [
+        {image.name for item in half.items for image in item.images}
+        for half in (halves.searched, halves.reported)
+    ]
+    assert not sides[0] & sides[1]
+    assert sorted(item.id for half in (halves.searched, halves.reported) for item in half.items) == sorted(
+        item.id for item in items
+    )
 
 
 def test_the_first_questions_are_about_different_pictures() -> None:

@@ -12,7 +12,7 @@ from reroute_cli import units
 from reroute_cli.pages import cells, charts
 from reroute_cli.pages.inputs import Answers
 from reroute_cli.pages.pieces import Cell, Chart, Column, Item, Part, Run, Said, Table, role_of
-from reroute_cli.records.answer import AnswerRecord, FailedAnswer
+from reroute_cli.records.answer import AnswerRecord, FailedAnswer, told
 from reroute_cli.reporting.generation import not_neutral
 from reroute_cli.reporting.score_words import count
 from reroute_cli.reporting.words import short
@@ -200,7 +200,8 @@ def _items(answers: Answers, source: str, judge: Judge) -> Iterator[Item]:
     """One item for each picture and question, with the answers of all its schedules, the dense one first."""
     grouped: dict[tuple[str, str, str], list[Said]] = {}
     for record in answers.records:
-        grouped.setdefault((record.id, record.image, record.question), []).append(_said(record, judge))
+        asked = told(record.question, record.images, record.turns)
+        grouped.setdefault((record.id, record.image, asked), []).append(_said(record, judge))
     for (key, image, question), said in grouped.items():
         yield Item(key, image, question, source, tuple(sorted(said, key=lambda one: one.role != "dense")))
 

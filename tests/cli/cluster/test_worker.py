@@ -1,5 +1,6 @@
 """A worker without its cluster: it answers tables as one machine answers items, and checks what it loaded."""
 
+import base64
 import json
 import shutil
 from dataclasses import replace
@@ -45,7 +46,7 @@ def nothing_is_done(_key):
 def sent(request, items, size=3):
     """Items as the tables that reach a worker, by way of JSON."""
     keyed = list(keyed_items(request, items, nothing_is_done, 8))
-    jobs = [Job(index, one.item, one.digest) for index, one in enumerate(keyed)]
+    jobs = [Job(index, one.item, one.digests) for index, one in enumerate(keyed)]
     return [with_pictures(pa.Table.from_pylist([parcel])) for parcel in parcels_of(jobs, size)]
 
 
@@ -90,7 +91,7 @@ def test_a_picture_that_changed_since_its_key_was_made_is_an_error(request_of, t
     request, order = request_of()
     shutil.copy(SAMPLES / "desk.png", tmp_path / "a.png")
     items = batch_items(tmp_path, "x", None, None).items
-    jobs = [Job(0, one.item, one.digest) for one in keyed_items(request, items, nothing_is_done, 8)]
+    jobs = [Job(0, one.item, one.digests) for one in keyed_items(request, items, nothing_is_done, 8)]
     shutil.copy(SAMPLES / "sky.png", tmp_path / "a.png")
     (parcel,) = parcels_of(jobs, 1)
     (found,) = answered(order, [with_pictures(pa.Table.from_pylist([parcel]))]).values()
@@ -191,3 +192,39 @@ def test_an_order_is_plain_json(request_of):
     """Nobody needs our classes to read it."""
     _, order = request_of()
     assert json.loads(json.dumps(order)) == order
+
+
+def test_several_images_and_chats_reach_a_worker(request_of, pocket, tmp_path):
+    """Files and images as data, in their order, with all turns: the records of one machine."""
+    data = base64.b64encode((SAMPLES / "garden.png").read_bytes()).decode()
+    images = [str(SAMPLES / "desk.png"), f"data:image/png;base64,{data}"]
+    chat = [
+        {"role": "system", "content": "be brief"},
+        {
+            "role": "user",
+            "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "a cup?"}],
+        },
+    ]
+    entries = [{"images": images, "question": "a cup?"}, {"messages": chat, "images": images[::-1]}]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, entries)))
+    items = batch_items(None, None, tmp_path / "m.jsonl", None).items
+    request, order = request_of()
+    found = answered(order, sent(request, items))
+    run = BatchRun(make_request(pocket, [ROUTED], 4, 2))
+    expected = [outcome.record.as_dict() for outcome in run.outcomes(items, nothing_is_done)]
+    assert [untimed(found[index].record) for index in range(2)] == [untimed(one) for one in expected]
+    assert [one["error"] for one in expected] == [None, None]
+
+
+def test_an_image_that_changes_on_its_way_fails_its_item(request_of, tmp_path):
+    """The second of two images is other than its key says: no answer about a mixture."""
+    for name in ("a.png", "b.png"):
+        shutil.copy(SAMPLES / "desk.png", tmp_path / name)
+    (tmp_path / "m.jsonl").write_text(json.dumps({"images": ["a.png", "b.png"], "question": "a cup?"}))
+    request, order = request_of()
+    items = batch_items(None, None, tmp_path / "m.jsonl", None).items
+    jobs = [Job(0, one.item, one.digests) for one in keyed_items(request, items, nothing_is_done, 8)]
+    (parcel,) = parcels_of(jobs, 1)
+    shutil.copy(SAMPLES / "garden.png", tmp_path / "b.png")
+    (found,) = answered(order, [with_pictures(pa.Table.from_pylist([parcel]))]).values()
+    assert "b.png' changed while it was read" in found.record["error"]

@@ -4,8 +4,8 @@ import pytest
 
 from reroute_cli import run
 from reroute_cli.answer import Asked, answer_only
+from reroute_cli.chat import Chat, Turn
 from reroute_cli.images import open_picture
-from reroute_cli.plugins.chat import Chat, Turn
 from reroute_cli.plugins.lmms_batches import Answering, Wish
 from reroute_cli.schedules import ScheduleChoice
 from tests.cli.plugins.rows import LINES, SAMPLES
@@ -15,9 +15,8 @@ ROUTED = ScheduleChoice("pdrop", "reroute", 0.8)
 
 def wish(line, most=12, *, pictures=1, question=None):
     """A request about a line of the sample manifest."""
-    parts = [{"type": "image", "url": str(SAMPLES / line["image"])}] * pictures
-    words = {"type": "text", "text": question or line["question"]}
-    return Wish(line["id"], Chat((Turn("user", (*parts, words)),)), most)
+    turn = Turn("user", (*[None] * pictures, question or line["question"]))
+    return Wish(line["id"], Chat((turn,), (str(SAMPLES / line["image"]),) * pictures), most)
 
 
 def asked(loaded, line, choice, *, pictures=1, most=12):

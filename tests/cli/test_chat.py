@@ -7,9 +7,9 @@ import pytest
 from PIL import Image, ImageFile
 from transformers import AutoTokenizer
 
+from reroute_cli.chat import build_chat, picture, read_chat
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.images import Picture, open_picture
-from reroute_cli.plugins.chat import build_chat, picture, read_chat
 from reroute_cli.processors import image_only
 from reroute_cli.prompts import build_prompt
 
@@ -190,6 +190,6 @@ def test_a_picture_too_long_for_a_processor_is_refused():
 def test_other_messages_are_refused(messages, words):
     """One sentence names the task and what it does; nothing of it reaches a terminal."""
     with pytest.raises(UsageError, match=words) as caught:
-        read_chat(messages, "x")
+        read_chat(messages, "task 'x'")
     assert "task 'x'" in str(caught.value)
     assert "\x1b" not in str(caught.value)
