@@ -23,6 +23,7 @@ from reroute_cli.models import Loaded
 from reroute_cli.outcome import average_visual, stage_parts
 from reroute_cli.prompts import Prompt, build_prompt
 from reroute_cli.records.answer import (
+    AdapterPart,
     AnswerRecord,
     EnvironmentPart,
     FlopsPart,
@@ -150,6 +151,14 @@ def generation_part(loaded: Loaded, max_new_tokens: int) -> GenerationPart:
     return GenerationPart(**loaded.generation.recorded(max_new_tokens))
 
 
+def adapter_part(loaded: Loaded) -> AdapterPart | None:
+    """What was merged into the model."""
+    merged = loaded.adapter
+    if merged is None:
+        return None
+    return AdapterPart(base=merged.adapter.base, revision=merged.revision, digest=merged.digest)
+
+
 def model_part(loaded: Loaded) -> ModelPart:
     """Which model answers."""
     return ModelPart(
@@ -162,6 +171,7 @@ def model_part(loaded: Loaded) -> ModelPart:
         weights="random" if loaded.random else "loaded",
         processor_filled=dict(loaded.processor_filled),
         chat_template=loaded.chat_template,
+        adapter=adapter_part(loaded),
         reasons=no_revision(loaded),
     )
 

@@ -22,6 +22,7 @@ PACKAGES = (
     "torch",
     "transformers",
     "accelerate",
+    "peft",
     "tokenizers",
     "safetensors",
     "pillow",

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reroute_cli.adapters import Merged, adapter_digest, merge
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.generation import MODEL, Generation, apply, read_generation, special_tokens
 from reroute_cli.missing import lacks
@@ -50,9 +51,9 @@ class Loaded:
 
     name: what was asked for, the hub id of a well-known model. revision: the hub commit, None for local
     folders and dummy weights. random: dummy weights.
-    config_digest: SHA-256 of its config.json's contents. proven, refusal: how the engine stands to it under
-    what is installed, see proof.py. processor_filled, chat_template, remarks: see processors.py. generation:
-    the settings that the model answers with.
+    config_digest: SHA-256 of its config.json's contents. adapter: what was merged into it. proven, refusal:
+    how the engine stands to it under what is installed, see proof.py. processor_filled, chat_template,
+    remarks: see processors.py. generation: the settings that the model answers with.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Loaded:
     attention: str
     random: bool = False
     config_digest: str = ""
+    adapter: Merged | None = None
     proven: Proven = True
     refusal: str | None = None
     processor_filled: Mapping[str, Any] = field(default_factory=dict)
@@ -99,19 +101,30 @@ def _from_files(name: str, options: LoadOptions, device: str) -> Loaded:
         config = AutoConfig.from_pretrained(source.location, **source.arguments)
         _refuse_feature_layers(options.model, config)
         describe_config(config)  # refuses what can't be routed before anything large is fetched
-        processor, preparation = prepared(options.model, source, config, options.chat_template)
+        processor, preparation = prepared(options.model, source.of_processor, config, options.chat_template)
         generation = generation_of(options, source, raw, config)
         model = _load_model(source, config, options, device, special_tokens(options.model, generation))
         apply(options.model, model, generation)
+        merged = merged_of(options, source)
+        if merged is not None:
+            model = merge(options.model, model, merged.adapter)
     loaded = _loaded(name, model, processor, options, device)
     revision = source.revision or getattr(model.config, "_commit_hash", None)
     return replace(
         loaded,
         revision=revision,
         config_digest=config_digest(raw),
+        adapter=merged,
         generation=generation,
         **vars(preparation),
     )
+
+
+def merged_of(options: LoadOptions, source: Source) -> Merged | None:
+    """The adapter that is merged into the weights; random ones get none."""
+    if source.adapter is None or options.load_format == "dummy":
+        return None
+    return Merged(source.adapter, source.revision, adapter_digest(source.adapter))
 
 
 def generation_of(options: LoadOptions, source: Source, raw: Mapping[str, Any], config: Any) -> Generation:

@@ -17,7 +17,7 @@ from typing import Any
 from reroute_cli.chat_templates import choose_template
 from reroute_cli.errors import Failure
 from reroute_cli.missing import lacks
-from reroute_cli.sources import Source
+from reroute_cli.sources import PROCESSORS, Source
 from routing.families import FAMILIES
 from routing.families.family import Shared
 
@@ -26,7 +26,7 @@ _REMEDY = "the two were not saved together: fetch the model anew, or correct the
 
 _SHOWN = 120  # characters of a value
 _NEEDED = (  # of what a folder must have one of these files
-    ("image processor", ("preprocessor_config.json", "processor_config.json")),
+    ("image processor", PROCESSORS),
     ("tokenizer", ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")),
 )
 

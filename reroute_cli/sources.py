@@ -9,10 +9,11 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reroute_cli.adapters import Adapter, is_adapter, read_adapter
 from reroute_cli.errors import CliError, Failure, is_out_of_memory, was_interrupted
 from reroute_cli.missing import missing_name
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from profiles import ModelEntry
 
 POCKET = "pocket"
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 _SHOWN = 120  # characters of a name that is none
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -29,17 +31,28 @@ _OFFLINE = "give a local model folder, or use --load-format dummy (random weight
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model's files are: a local folder, or a hub repository at one revision."""
+    """Where a model's files are: a local folder, or a hub repository at one revision.
+
+    adapter: what is to be merged into it.
+    """
 
     location: str
     revision: str | None = None
     offline: bool = True
+    adapter: Adapter | None = None
 
     @property
     def arguments(self) -> dict[str, Any]:
         """What every from_pretrained call is given beside the location."""
         where: dict[str, Any] = {"local_files_only": self.offline, "trust_remote_code": False}
         return where | ({"revision": self.revision} if self.revision else {})
+
+    @property
+    def of_processor(self) -> Source:
+        """Where the processor's files are: beside the adapter, where trainers put them, or here."""
+        if self.adapter is not None and any((self.adapter.folder / file).is_file() for file in PROCESSORS):
+            return Source(str(self.adapter.folder))
+        return self
 
 
 def known(name: str) -> ModelEntry | None:
@@ -105,8 +118,8 @@ def read_config(name: str, source: Source | None = None) -> dict[str, Any]:
 
 def read_preprocessing(name: str) -> dict[str, Any] | None:
     """The numbers of a local model's image processor; None where there is no file of them."""
-    folder = Path(find(name).location)
-    for file, part in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
+    folder = Path(find(name).of_processor.location)
+    for file, part in zip(PROCESSORS, (None, "image_processor"), strict=True):
         try:
             read = json.loads((folder / file).read_text(encoding="utf-8"))
             found = read[part] if part else read
@@ -118,6 +131,18 @@ def read_preprocessing(name: str) -> dict[str, Any] | None:
 
 
 def _folder(name: str, folder: Path) -> Source:
+    if is_adapter(folder):
+        adapter = read_adapter(name, folder)
+        if is_adapter(Path(adapter.base)):
+            raise Failure(
+                f"the base of the adapter '{name}' is an adapter, too ('{adapter.base}'): merge that first"
+            )
+        try:
+            return replace(find(adapter.base), adapter=adapter)
+        except Failure as error:
+            raise Failure(
+                f"the base of the adapter '{name}' (its base_model_name_or_path): {error}"
+            ) from error
     if not (folder / "config.json").is_file():
         raise Failure(f"the folder '{name}' holds no config.json: {_REMEDY}")
     return Source(str(folder))

@@ -29,16 +29,18 @@ def settings_of(loaded: Loaded, choice: ScheduleChoice, max_new_tokens: int) -> 
             "dtype": loaded.dtype,
             "attention": loaded.attention,
             "weights": f"random {choice.seed}" if loaded.random else "loaded",
-            **_prompting(loaded),
+            **_beside_the_files(loaded),
         },
         "schedule": choice.identity(),
         "generation": loaded.generation.identity(max_new_tokens),
     }
 
 
-def _prompting(loaded: Loaded) -> Settings:
+def _beside_the_files(loaded: Loaded) -> Settings:
     """What answers depend on beside the model's own files; nothing for a model that is used as it is."""
-    filled = {"processor_filled": dict(loaded.processor_filled)} if loaded.processor_filled else {}
+    filled: Settings = {"processor_filled": dict(loaded.processor_filled)} if loaded.processor_filled else {}
+    if loaded.adapter is not None:
+        filled["adapter"] = loaded.adapter.digest
     return filled | ({"chat_template": loaded.chat_template} if loaded.chat_template != "model" else {})
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from reroute_cli.generation import Generation
-from reroute_cli.models import Loaded, LoadOptions, choose_dtype, config_digest, generation_of
+from reroute_cli.models import Loaded, LoadOptions, choose_dtype, config_digest, generation_of, merged_of
 from reroute_cli.sources import explained, find, known, read_config
 
 
@@ -39,7 +39,10 @@ def without_weights(options: LoadOptions, device: str) -> Loaded:
             source = find(options.model)
             raw = read_config(options.model, source)
             config = AutoConfig.from_pretrained(source.location, **source.arguments)
-            made = vars(prepared(options.model, source, config, options.chat_template)[1])
+            made = {
+                "adapter": merged_of(options, source),
+                **vars(prepared(options.model, source.of_processor, config, options.chat_template)[1]),
+            }
             revision = source.revision or getattr(config, "_commit_hash", None)
             generation = generation_of(options, source, raw, config)
         info = describe_config(config)

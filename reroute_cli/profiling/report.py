@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from reroute_cli.answer import generation_part, no_revision, text_of
+from reroute_cli.answer import adapter_part, generation_part, no_revision, text_of
 from reroute_cli.arms import Arm
 from reroute_cli.environment import describe_environment
 from reroute_cli.measure.kv import KvUse
@@ -85,6 +85,7 @@ def workload_model(loaded: Loaded) -> WorkloadModel:
         weights="random" if loaded.random else "loaded",
         processor_filled=dict(loaded.processor_filled),
         chat_template=loaded.chat_template,
+        adapter=adapter_part(loaded),
         reasons=no_revision(loaded),
     )
 

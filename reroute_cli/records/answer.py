@@ -15,12 +15,29 @@ from pydantic import ConfigDict, Field, RootModel
 from reroute_cli.records.section import CHAT_TEMPLATE, Part, Section, Source, as_json
 
 
+class AdapterPart(Section):
+    """A PEFT adapter that was merged into the model.
+
+    base: the model that it was made for, as the adapter names it; revision: its hub commit. digest: SHA-256
+    of the adapter's config and weights.
+    """
+
+    plain_nulls = frozenset({"revision"})
+
+    base: str
+    revision: str | None
+    digest: str
+
+
 class ModelPart(Section):
     """Which model answered, and how it was run. weights: random ones (--load-format dummy) know nothing.
 
     processor_filled: what the processor's files did not say and the model's config does, by dotted attribute.
     chat_template: "model" for the model's own, else whose it is and the SHA-256 of its text.
+    adapter: what id names, where that is an adapter.
     """
+
+    plain_nulls = frozenset({"adapter"})
 
     id: str
     revision: str | None
@@ -31,6 +48,7 @@ class ModelPart(Section):
     weights: Literal["loaded", "random"]
     processor_filled: dict[str, Any] = Field(default_factory=dict)
     chat_template: str = Field(default="model", pattern=CHAT_TEMPLATE)
+    adapter: AdapterPart | None = None
 
 
 class EnvironmentPart(Part):

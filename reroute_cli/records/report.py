@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from reroute_cli.metrics import DENSE_ARM, METRICS, Level
-from reroute_cli.records.answer import GenerationPart, StagePart
+from reroute_cli.records.answer import AdapterPart, GenerationPart, StagePart
 from reroute_cli.records.section import CHAT_TEMPLATE, Part, Section, Source, as_json
 
 SCHEMA = "reroute.report/1"
@@ -150,8 +150,10 @@ class WorkloadModel(Section):
     """Which model ran, and how.
 
     id: hub id, `pocket` or a folder's name. config_digest: SHA-256 of its config. processor_filled,
-    chat_template: as in an answer's record.
+    chat_template, adapter: as in an answer's record.
     """
+
+    plain_nulls = frozenset({"adapter"})
 
     id: str
     revision: str | None
@@ -163,6 +165,7 @@ class WorkloadModel(Section):
     weights: Literal["loaded", "random"]
     processor_filled: dict[str, Any] = Field(default_factory=dict)
     chat_template: str = Field(default="model", pattern=CHAT_TEMPLATE)
+    adapter: AdapterPart | None = None
 
 
 class WorkloadPart(Part):

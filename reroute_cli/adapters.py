@@ -1,0 +1,117 @@
+"""Adapters: what PEFT saved beside a base model, merged into it when the model is loaded.
+
+Merged, a model does the work that its users deploy, and every closed form of its costs holds. Knows peft and
+safetensors (loaded when a function needs them) and files; not processors, schedules or measurements.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reroute_cli.errors import Failure
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter's folder, and the name or folder of the model that it was made for."""
+
+    folder: Path
+    base: str
+
+
+@dataclass(frozen=True)
+class Merged:
+    """An adapter that was merged. revision: the hub commit of its base. digest: SHA-256 of its files."""
+
+    adapter: Adapter
+    revision: str | None
+    digest: str
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter: transformers takes it for one with a config.json in it, too."""
+    return (folder / CONFIG).is_file()
+
+
+def read_adapter(name: str, folder: Path) -> Adapter:
+    """The adapter in a folder; raises Failure where its files do not make one."""
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise Failure(f"the {CONFIG} of '{name}' can't be read ({error}): fetch the adapter anew") from error
+    base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    if not isinstance(base, str) or not base:
+        raise Failure(
+            f"the {CONFIG} of '{name}' names no base_model_name_or_path: add the base model's folder"
+        )
+    if not (folder / WEIGHTS).is_file():
+        raise Failure(f"the adapter '{name}' holds no {WEIGHTS}: save it with safe_serialization=True")
+    beside = folder / base
+    return Adapter(folder, str(beside) if not Path(base).is_dir() and beside.is_dir() else base)
+
+
+def adapter_digest(adapter: Adapter) -> str:
+    """SHA-256 (hex) of an adapter's config and weights."""
+    digest = hashlib.sha256()
+    for name in (CONFIG, WEIGHTS):
+        with (adapter.folder / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def merge(name: str, model: Any, adapter: Adapter) -> Any:
+    """`model` with the adapter merged into its weights, in its dtype.
+
+    Raises Failure without peft, for adapters that are no change of weights, and where not all of what the
+    adapter holds found its place.
+    """
+    try:
+        import peft
+    except ImportError as error:
+        raise Failure(f"'{name}' is an adapter: pip install 'reroute[peft]'") from error
+    folder = str(adapter.folder)
+    config = peft.PeftConfig.from_pretrained(folder)
+    if config.is_prompt_learning:
+        kind = str(config.peft_type).rpartition(".")[2]
+        raise Failure(f"the adapter '{name}' is a {kind}, which puts tokens in front and can't be merged")
+    try:
+        adapted = peft.PeftModel.from_pretrained(model, folder, config=config, use_safetensors=True)
+    except ValueError as error:
+        if "not found in the base model" not in str(error):
+            raise
+        raise Failure(
+            f"the adapter '{name}' changes {_shown(config.target_modules)}, of which the base model "
+            f"'{adapter.base}' has none: name its modules in {CONFIG}, such as ['q_proj', 'v_proj']"
+        ) from error
+    except RuntimeError as error:
+        reasons = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
+        if not reasons:
+            raise
+        raise Failure(f"the adapter '{name}' does not fit '{adapter.base}': {reasons[0]}") from error
+    _check_all_there(name, adapter, peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    return adapted.merge_and_unload(safe_merge=True)
+
+
+def _check_all_there(name: str, adapter: Adapter, loaded: dict[str, Any]) -> None:
+    """Compare what is in the file with what is in the model: releases rename weights, and some fuse them."""
+    from safetensors.torch import load_file
+
+    held = load_file(adapter.folder / WEIGHTS)
+    sums = [sum(float(tensor.double().abs().sum()) for tensor in part.values()) for part in (held, loaded)]
+    counts = [sum(tensor.numel() for tensor in part.values()) for part in (held, loaded)]
+    if counts[0] != counts[1] or not math.isclose(*sums, rel_tol=1e-6):
+        raise Failure(
+            f"the adapter '{name}' holds {len(held)} tensors ('{min(held, default='none')}' first), and not "
+            f"all of them have a place in '{adapter.base}': merge it with the release that saved it"
+        )
+
+
+def _shown(modules: Any) -> str:
+    return f"'{modules}'" if isinstance(modules, str) else ", ".join(map(repr, sorted(modules)[:3]))
