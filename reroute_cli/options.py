@@ -96,7 +96,8 @@ Model = Annotated[
         "--model",
         envvar="REROUTE_MODEL",
         metavar="MODEL",
-        help="A hub id, a name that 'reroute models' lists, a local folder, also of a PEFT adapter, or 'pocket', the embedded model.",
+        help="A hub id, a name that 'reroute models' lists, a local folder, a PEFT adapter's folder, "
+        "or 'pocket', the embedded model.",
         rich_help_panel=_MODEL,
     ),
 ]

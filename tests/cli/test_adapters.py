@@ -1,6 +1,5 @@
 """`-m FOLDER` of a PEFT adapter: base and adapter are merged and named; what is wrong is one sentence."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from reroute_cli.images import open_picture
 from reroute_cli.models import LoadOptions, load, quiet_libraries
 from reroute_cli.pocket import WEIGHTS
 from reroute_cli.schedules import ScheduleChoice
+from tests.cli import older
 
 DESK = Path(__file__).resolve().parents[2] / "samples" / "desk.png"
 
@@ -37,8 +37,7 @@ def save_adapter(folder, base=str(WEIGHTS), **config):
 
 def edit(folder, **changes):
     """Change adapter_config.json."""
-    path = folder / "adapter_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    older.edit(folder / "adapter_config.json", **changes)
 
 
 def asked(model, method="pdrop"):
@@ -86,6 +85,30 @@ def test_records_name_the_base_and_the_adapter(adapter, copied):
     other = asked(copied)
     assert other.model.adapter.digest != record.model.adapter.digest
     assert other.key != again.key
+
+
+def test_a_lora_of_llava_saved_by_4_44_answers(tmp_path, run):
+    """A newcomer's two folders: an old base without processor and template, and an adapter of old names."""
+    older.age(shutil.copytree(WEIGHTS, tmp_path / "llava-1.5"))
+    modules = ["q_proj", "k_proj", "down_proj"]  # of the vision tower, too
+    save_adapter(tmp_path / "lora", target_modules=modules)
+    expected = asked(tmp_path / "lora").answer
+    edit(tmp_path / "lora", base_model_name_or_path=str(tmp_path / "llava-1.5"))
+    older.age_adapter(tmp_path / "lora", modules)
+    result = run(
+        *("ask", str(DESK), QUESTION, "-m", str(tmp_path / "lora"), "--method", "pdrop"),
+        *("--action", "reroute", "--ratio", "0.6", "--max-new-tokens", "16"),
+    )
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{expected}\n"
+    assert "the processor of" in result.stderr
+    assert "asked with the chat template of" in result.stderr
+
+
+def test_a_lora_that_names_modules_as_4_44_did_is_told_the_remedy(copied, run, fails):
+    """A pattern of module names that are no more: what to write instead."""
+    older.age_adapter(copied, target_modules=r".*language_model\.model\.layers.*\.(q_proj|k_proj|down_proj)")
+    fails(run("ask", str(DESK), QUESTION, "-m", str(copied)), 4, "name its modules", "['q_proj', 'v_proj']")
 
 
 def test_a_base_beside_the_adapter_is_found(copied):

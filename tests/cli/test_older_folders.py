@@ -23,15 +23,10 @@ from reroute_cli.prompts import build_prompt
 from reroute_cli.schedules import ScheduleChoice
 from routing.checks.configs import IMAGE, TEMPLATES
 from routing.families import FAMILIES
+from tests.cli.older import age, edit
 
 QUESTION = "where is the cup?"
 CLIP = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
-
-
-def edit(path, drop=(), **changes):
-    """Overwrite and drop entries of a JSON file."""
-    entries = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({key: value for key, value in entries.items() if key not in drop}))
 
 
 @pytest.fixture
@@ -44,22 +39,8 @@ def complete(tmp_path):
 
 @pytest.fixture
 def older(complete):
-    """The same LLaVA as transformers 4.37 saved it: no processor_config.json, no chat template, old names."""
-    image = json.loads((complete / "processor_config.json").read_text())["image_processor"]
-    image |= {"processor_class": "LlavaProcessor"}
-    (complete / "preprocessor_config.json").write_text(json.dumps(image))
-    (complete / "processor_config.json").unlink()
-    (complete / "chat_template.jinja").unlink()
-    old = {"ignore_index": -100, "torch_dtype": "float16", "pad_token_id": 0, "vocab_size": 252}
-    old |= {"transformers_version": "4.37.2"}
-    edit(complete / "config.json", ("image_seq_length", "dtype", "tie_word_embeddings"), **old)
-    config = json.loads((complete / "config.json").read_text())
-    rope = config["text_config"].pop("rope_parameters")
-    config["text_config"] |= {"rope_theta": rope["rope_theta"], "rope_scaling": None}
-    (complete / "config.json").write_text(json.dumps(config))
-    new = ("backend", "extra_special_tokens", "image_token", "processor_class")
-    edit(complete / "tokenizer_config.json", new, tokenizer_class="PreTrainedTokenizerFast")
-    return complete
+    """The same LLaVA as transformers 4.37 saved it."""
+    return age(complete)
 
 
 def loading(folder, **options):
