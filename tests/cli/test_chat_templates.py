@@ -10,11 +10,14 @@ import profiles
 from profiles.models import model_names
 from reroute_cli import models
 from reroute_cli.batching.keys import settings_of
+from reroute_cli.batching.prepare import make_request
 from reroute_cli.chat_templates import choose_template
 from reroute_cli.cluster.identity import without_weights
+from reroute_cli.cluster.order import make_order
 from reroute_cli.dummy.model import build_config
 from reroute_cli.dummy.processor import build_processor
 from reroute_cli.models import LoadOptions
+from reroute_cli.plugins.lmms_arguments import read_arguments
 from reroute_cli.pocket import WEIGHTS
 from reroute_cli.prompts import render_template
 from reroute_cli.schedules import ScheduleChoice
@@ -249,3 +252,18 @@ def test_a_driver_makes_the_keys_of_its_workers(folder, given):
     ]
     assert made[0] == made[1]
     assert made[0]["model"]["chat_template"] != "model"
+
+
+def test_a_worker_gets_the_template_and_not_its_file():
+    """The order holds the text, so that no node needs the driver's file."""
+    options = LoadOptions(device="cpu", chat_template=ODD)
+    order = make_order(options, make_request(without_weights(options, "cpu"), [ScheduleChoice()], 4, 1), 1)
+    assert LoadOptions(**order["loading"]) == options
+
+
+def test_lmms_eval_takes_a_template(tmp_path):
+    """As `chat_template=FILE` among the model's arguments."""
+    (tmp_path / "odd.jinja").write_text(ODD)
+    assert read_arguments({"chat_template": str(tmp_path / "odd.jinja")}).load == LoadOptions(
+        chat_template=ODD
+    )

@@ -19,6 +19,7 @@ from reroute_cli.images import Picture, open_picture
 from reroute_cli.models import LoadOptions
 from reroute_cli.pocket import WEIGHTS
 from reroute_cli.processors import agree, image_only
+from reroute_cli.profiling.report import workload_model
 from reroute_cli.prompts import build_prompt
 from reroute_cli.schedules import ScheduleChoice
 from routing.checks.configs import IMAGE, TEMPLATES
@@ -76,6 +77,7 @@ def test_the_record_and_the_key_say_what_was_filled(older, picture, record, pock
     settings = settings_of(loading(older, load_format="dummy"), ScheduleChoice(), 4)["model"]
     assert settings["processor_filled"] == CLIP
     assert settings["chat_template"] == made["chat_template"]
+    assert workload_model(loading(older, load_format="dummy")).processor_filled == CLIP
     whole = settings_of(pocket, ScheduleChoice(), 4)["model"]
     assert {"processor_filled", "chat_template"} & set(whole) == set()
 
