@@ -69,7 +69,8 @@ def _bounded(value: Any) -> Any:
     text = json.dumps(value, sort_keys=True)
     if len(text) <= _LARGEST_RECORDED:
         return value
-    return {"sha256": hashlib.sha256(text.encode()).hexdigest(), "entries": len(value)}
+    entries = len(value) if isinstance(value, list | dict | str) else 1
+    return {"sha256": hashlib.sha256(text.encode()).hexdigest(), "entries": entries}
 
 
 def read_generation(

@@ -329,6 +329,13 @@ def test_a_long_value_is_recorded_by_its_digest(own):
     assert first != second
 
 
+@pytest.mark.parametrize("value", [10**1000, "x" * 1000, {str(key): key for key in range(200)}])
+def test_any_long_value_of_an_unknown_field_is_recorded_by_its_digest(value):
+    """A number of a thousand digits, a long text and a large object alike."""
+    recorded = Generation(active={"of_a_later_release": value}).recorded(8)
+    assert set(recorded["of_a_later_release"]) == {"sha256", "entries"}
+
+
 def test_keys_tell_settings_apart_and_neutral_files_keep_theirs(own, pocket):
     """The key of a neutral file is the one of releases that did not look; no other is equal to it."""
     choice = ScheduleChoice()
