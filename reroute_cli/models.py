@@ -9,21 +9,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.adapters import Merged, adapter_digest, merge
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.generation import MODEL, Generation, apply, read_generation, special_tokens
-from reroute_cli.missing import lacks
 from reroute_cli.proof import Proven, standing
-from reroute_cli.sources import POCKET, Source, explained, find, known, read_config, refuse_pickles
+from reroute_cli.sources import POCKET, Source, explained, find, known, read_config
 
 if TYPE_CHECKING:
     from profiles import ModelEntry
@@ -93,13 +90,14 @@ def _from_files(name: str, options: LoadOptions, device: str) -> Loaded:
     from transformers import AutoConfig
 
     from reroute_cli.processors import prepared
+    from reroute_cli.weights import refuse_feature_layers
     from routing.families import describe_config
 
     source = find(options.model)
     raw = read_config(options.model, source)  # damage is told in our words, not in those of a parser
     with explained(options.model):
         config = AutoConfig.from_pretrained(source.location, **source.arguments)
-        _refuse_feature_layers(options.model, config)
+        refuse_feature_layers(options.model, config)
         describe_config(config)  # refuses what can't be routed before anything large is fetched
         processor, preparation = prepared(options.model, source.of_processor, config, options.chat_template)
         generation = generation_of(options, source, raw, config)
@@ -230,77 +228,18 @@ def _load_model(
 
     own: what only from_pretrained is told.
     """
-    from transformers import AutoModelForImageTextToText
-
     from reroute_cli.dummy.model import build_model
+    from reroute_cli.weights import load_weights
 
     settings = _settings(options, device)
     if options.load_format == "dummy":
         return build_model(options.model, config, settings, device, options.seed)
-    refuse_pickles(options.model, source)
-    _refuse_overclaim(options.model, source, config)
-    model, report = AutoModelForImageTextToText.from_pretrained(
-        source.location,
-        config=config,
-        **source.arguments,
-        **settings,
-        **own,
-        use_safetensors=True,
-        output_loading_info=True,
-    )
-    for name in ("missing_keys", "mismatched_keys"):
-        if name not in report:
-            raise Failure(lacks("transformers", name, "the loading info of from_pretrained"))
-    lacking = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
-    if lacking:
-        raise Failure(
-            f"the weights of '{options.model}' lack {len(lacking)} tensors that its config.json asks for "
-            f"('{lacking[0]}' first): fetch the model anew, or use --load-format dummy for random weights"
-        )
-    return model.eval().to(device)
+    return load_weights(options.model, source, config, {**settings, **own}).to(device)
 
 
 def _settings(options: LoadOptions, device: str) -> dict[str, Any]:
     """What from_config and from_pretrained are told alike."""
     return {"dtype": choose_dtype(options.dtype, device), "attn_implementation": options.attn}
-
-
-def _refuse_overclaim(name: str, source: Source, config: Any) -> None:
-    """Refuse a folder whose config asks for far more than its weights hold, before any of it is allocated.
-
-    Quantised weights are packed, so their count says nothing.
-    """
-    import torch
-    from safetensors import safe_open
-    from transformers import AutoModelForImageTextToText
-
-    files = sorted(Path(source.location).glob("*.safetensors"))
-    if not files or getattr(config, "quantization_config", None):
-        return
-    held = 0
-    for file in files:
-        with safe_open(file, "pt") as tensors:
-            held += sum(math.prod(tensors.get_slice(key).get_shape()) for key in tensors.keys())  # noqa: SIM118
-    with torch.device("meta"):
-        shell = AutoModelForImageTextToText.from_config(config)
-    asked = sum(parameter.numel() for parameter in shell.parameters())
-    if asked > 2 * held:
-        raise Failure(
-            f"the config.json of '{name}' asks for {asked} parameters and its weights hold {held}: "
-            "fetch the model anew, or use --load-format dummy for random weights"
-        )
-
-
-def _refuse_feature_layers(name: str, config: Any) -> None:
-    """Refuse a config that reads the vision tower at a layer it does not have."""
-    depth = getattr(getattr(config, "vision_config", None), "num_hidden_layers", None)
-    chosen = getattr(config, "vision_feature_layer", None)
-    for layer in chosen if isinstance(chosen, list) else [chosen]:
-        if isinstance(layer, int) and isinstance(depth, int) and not -depth - 1 <= layer <= depth:
-            raise Failure(
-                f"the config.json of '{name}' reads vision layer {layer} of a tower of {depth}: "
-                "fetch the model anew"
-            )
 
 
 @contextlib.contextmanager

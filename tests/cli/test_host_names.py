@@ -267,9 +267,10 @@ def test_a_loading_report_without_what_is_missing_is_no_report(monkeypatch, name
 
 def test_an_attention_that_is_not_told_is_named(take):
     """models.py: which kernels ran decides what can be counted."""
+    model = tiny("llava").model  # making one sets the name
     take(transformers.PreTrainedConfig, "_attn_implementation")
     with pytest.raises((Failure, AttributeError)) as caught:
-        models._loaded("x", tiny("llava").model, None, LoadOptions(), "cpu")
+        models._loaded("x", model, None, LoadOptions(), "cpu")
     assert "has no '_attn_implementation' in LlavaConfig" in sentence_of(caught.value)
 
 
