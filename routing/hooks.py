@@ -44,13 +44,22 @@ def _outside_of_graphs(call: Call) -> Call:
 class Hook:
     """One hook of one block. Deep copies of a module share it; with the block it falls silent in all."""
 
-    def __init__(self, block: Hooks, call: Callable[..., Any]) -> None:
-        self.block, self._call = block, call
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call: Callable[..., Any] | None = call
+
+    @property
+    def heard(self) -> bool:
+        """Whether its block still lasts."""
+        return self._call is not None
+
+    def silence(self) -> None:
+        """Do nothing from now on, and hold nothing of the block."""
+        self._call = None
 
     @_outside_of_graphs
     def __call__(self, *args: Any) -> Any:
         """What torch calls; None changes nothing."""
-        return self._call(*args) if self.block.open else None
+        return None if self._call is None else self._call(*args)
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Hook:
         return self
@@ -71,20 +80,24 @@ class Hooks(ExitStack):
 
     def __init__(self) -> None:
         super().__init__()
-        self.open = True
-        self.callback(setattr, self, "open", False)
         self._hooked: set[nn.Module] = set()
         self._compiled: set[nn.Module] = set()
 
     def before(self, module: Any, hook: Callable[..., Any]) -> None:
         """hook(module, args, kwargs) -> new (args, kwargs), or None for the same."""
-        self._hooked.add(module)
-        self.callback(module.register_forward_pre_hook(Hook(self, hook), with_kwargs=True).remove)
+        placed = self._placed(module, hook)
+        self.callback(module.register_forward_pre_hook(placed, with_kwargs=True).remove)
 
     def after(self, module: Any, hook: Callable[..., Any], *, always: bool = False) -> None:
         """hook(module, args, output) -> new output, or None for the same; always: after exceptions too."""
+        placed = self._placed(module, hook)
+        self.callback(module.register_forward_hook(placed, always_call=always).remove)
+
+    def _placed(self, module: Any, hook: Callable[..., Any]) -> Hook:
         self._hooked.add(module)
-        self.callback(module.register_forward_hook(Hook(self, hook), always_call=always).remove)
+        placed = Hook(hook)
+        self.callback(placed.silence)
+        return placed
 
     def around(self, module: Any, before: Callable[..., Any], after: Callable[..., Any]) -> None:
         """Both; a compiled module keeps its graphs, which see neither."""
@@ -133,12 +146,12 @@ class Hooks(ExitStack):
 
 def is_hooked(module: Any) -> bool:
     """Whether a block that still lasts has hooks on `module`."""
-    return any(isinstance(hook, Hook) and hook.block.open for hook in hooks_of(module))
+    return any(isinstance(hook, Hook) and hook.heard for hook in hooks_of(module))
 
 
 def is_watched(module: Any) -> bool:
     """Whether anyone's hook would see `module` run."""
-    return any(not isinstance(hook, Hook) or hook.block.open for hook in hooks_of(module))
+    return any(not isinstance(hook, Hook) or hook.heard for hook in hooks_of(module))
 
 
 class _Stance:

@@ -1,8 +1,10 @@
 """Copies of a routed model: deep ones and replicas are routed while the block lasts, pickles are refused."""
 
 import copy
+import gc
 import io
 import pickle  # noqa: TID251  what it does to a routed model is what is tested
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -54,6 +56,17 @@ def test_a_deep_copy_is_dense_when_the_block_ends():
     with routing.route(twin, SCHEDULES["decoder"]) as trace:
         generate(twin, subject.inputs(ONE), 3)
     assert len(trace.prefills) == 1
+
+
+def test_a_deep_copy_does_not_keep_the_model_alive():
+    """A block that is over holds nothing: the memory of the routed model is free when its owner frees it."""
+    model = fresh("llava").model
+    with routing.route(model, SCHEDULES["decoder"]):
+        twin = copy.deepcopy(model)
+    model = weakref.ref(model)
+    gc.collect()
+    assert model() is None
+    assert twin is not None
 
 
 @pytest.mark.parametrize("save", [pickle.dumps, lambda model: torch.save(model, io.BytesIO())])
