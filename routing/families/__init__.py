@@ -125,8 +125,8 @@ def locate(model: Any) -> Location:
     It may be wrapped by others (PEFT, torch.compile, DataParallel): the base is the first module inside that
     holds a decoder of the family.
     """
-    modules = dict(model.named_modules()) if callable(getattr(model, "named_modules", None)) else {}
-    configs = (getattr(module, "config", None) for module in modules.values())
+    modules = model.modules() if callable(getattr(model, "modules", None)) else ()
+    configs = (getattr(module, "config", None) for module in modules)
     config = next((config for config in configs if hasattr(config, "model_type")), None)
     if config is None:
         raise UnsupportedModelError(
@@ -134,13 +134,13 @@ def locate(model: Any) -> Location:
         )
     info = describe_config(config)
     family = FAMILIES[info.family]
-    decoders = {path: dict(module.named_children()).get(family.decoder) for path, module in modules.items()}
-    path = next((path for path, decoder in decoders.items() if hasattr(decoder, "layers")), None)
+    path = next((path for path, module in model.named_modules() if _holds(module, family)), None)
     if path is None:
         raise UnsupportedModelError(f"{type(model).__name__} has no {family.decoder}.layers to route")
-    base, decoder = modules[path], part(modules[path], family.decoder)
     names = path.split(".") if path else []
-    heads = tuple(modules[".".join(names[:depth])] for depth in range(len(names)))
+    heads = tuple(model.get_submodule(".".join(names[:depth])) for depth in range(len(names)))
+    base = model.get_submodule(path)
+    decoder = part(base, family.decoder)
     maps = (getattr(module, "hf_device_map", None) or {} for module in (*heads, base))
     devices = {str(device) for placed in maps for device in placed.values()}
     if len(devices) > 1:
@@ -155,6 +155,11 @@ def locate(model: Any) -> Location:
             f"Ministral 3 under {attention} takes gaps in positions for packed sequences; use sdpa or eager"
         )
     return Location(info, family, heads, base, tuple(decoder.layers[: info.layers]), attention)
+
+
+def _holds(module: Any, family: Family) -> bool:
+    """Whether the family's decoder is a direct part of `module`."""
+    return hasattr(dict(module.named_children()).get(family.decoder), "layers")
 
 
 def _family_of(config: Any) -> Family:
