@@ -104,10 +104,13 @@ def drawn() -> Callable[..., Image.Image]:
 
 
 def nulls_without_reason(value: Any, path: str = "") -> list[str]:
-    """Dotted names of every null in a record that its own section does not explain."""
+    """Dotted names of every null in a record that its own section does not explain.
+
+    A null `adapter` is none: it says that the model is not one.
+    """
     if not isinstance(value, dict):
         return []
-    reasons = value.get("reasons", {})
+    reasons = {"adapter": "none", **value.get("reasons", {})}
     found = [f"{path}{name}" for name, part in value.items() if part is None and not reasons.get(name)]
     for name, part in value.items():
         found += nulls_without_reason(part, f"{path}{name}.")

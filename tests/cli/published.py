@@ -11,6 +11,7 @@ from reroute_cli.records.report import Report
 from reroute_cli.schemas import published
 
 PLAIN_NULLS = {"method", "action", "profile", "ratio", "budget"}  # of an arm: null says that it was not typed
+PLAIN_NULLS |= {"adapter"}  # and here that the model is none
 
 
 def checked(text: str) -> Report:

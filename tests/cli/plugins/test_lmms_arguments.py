@@ -37,7 +37,7 @@ def test_every_argument_arrives():
         "costs": "costs.json",
     }
     found = read_arguments(given)
-    assert found.load == LoadOptions("a/b", "cuda:1", "bfloat16", "eager", "dummy", 7, "neutral")
+    assert found.load == LoadOptions("a/b", "cuda:1", "bfloat16", "eager", "dummy", 7, generation="neutral")
     assert found.choice == ScheduleChoice("pdrop", "reroute", 0.889, seed=7, cuts=(3, 5, 8))
     assert (found.batch_size, found.max_new_tokens, found.costs) == (8, 32, Path("costs.json"))
 
