@@ -24,6 +24,7 @@ from reroute_cli.commands import (
 )
 from reroute_cli.commands import eval as evaluation
 from reroute_cli.errors import BoundedGroup
+from reroute_cli.old_question import OldQuestion
 from reroute_cli.output import Sink, open_streams
 
 app = typer.Typer(
@@ -57,8 +58,8 @@ def root(
 
 
 app.command("ask")(ask.ask)
-app.command("batch")(batch.batch)
-app.command("profile")(profile.profile)
+app.command("batch", cls=OldQuestion)(batch.batch)
+app.command("profile", cls=OldQuestion)(profile.profile)
 app.command("eval")(evaluation.evaluate)
 app.command("plan")(plan.plan)
 app.command("sweep")(sweep.sweep)

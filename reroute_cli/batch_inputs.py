@@ -79,12 +79,12 @@ def batch_items(
         raise UsageError("a manifest names its own pictures: drop --manifest or drop the folder")
     if manifest is not None:
         if question is not None:
-            raise UsageError("a manifest has its own questions: drop -q or drop --manifest")
+            raise UsageError("a manifest has its own questions: drop -Q or drop --manifest")
         return BatchItems(tuple(_of_manifest(manifest, limit)), 0)
     if folder is None:
         raise UsageError("there is nothing to ask about: name a folder of pictures, or give --manifest FILE")
     if question is None:
-        raise UsageError("a folder needs a question: add -q QUESTION")
+        raise UsageError("a folder needs a question: add -Q QUESTION")
     check_question(question)
     return _of_folder(folder, question, limit)
 

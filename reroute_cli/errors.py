@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from reroute_cli.literal_help import literal
 from reroute_cli.missing import missing_name
 from reroute_cli.output import clean, write
 
@@ -66,7 +67,18 @@ class NotComparable(CliError):
 
 
 class BoundedGroup(TyperGroup):
-    """The root command group; every error of every command passes through its boundary."""
+    """The root command group: every error of every command passes through its boundary, and every help text
+    is shown as it was written.
+    """
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name, its help taken literally; None where there is none."""
+        found = super().get_command(ctx, cmd_name)
+        return None if found is None else literal(found)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the root's own help, taken literally."""
+        TyperGroup.format_help(literal(self), ctx, formatter)
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Read the root's own options (--version, --help) inside the error boundary."""

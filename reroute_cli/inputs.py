@@ -67,9 +67,9 @@ def choose_items(
     if images and manifest is not None:
         raise UsageError("a manifest names its own pictures: drop --manifest or drop the pictures")
     if images and question is None:
-        raise UsageError("pictures need a question: add -q QUESTION")
+        raise UsageError("pictures need a question: add -Q QUESTION")
     if question is not None and not images:
-        raise UsageError("-q asks about pictures: name them before it, or drop it")
+        raise UsageError("-Q asks about pictures: name them before it, or drop it")
     if question is not None:
         check_question(question)
         return _of_pictures(images, question, limit)

@@ -53,10 +53,10 @@ Arms = Annotated[
 Question = Annotated[
     str | None,
     typer.Option(
-        "-q",
+        "-Q",
         "--question",
         metavar="QUESTION",
-        help="The question about every named picture.",
+        help="The question about every named picture. Until the next release -q QUESTION says it too.",
         show_default=False,
         rich_help_panel=_INPUT,
     ),
@@ -257,9 +257,6 @@ ForcedTokens = Annotated[
 Format = Annotated[
     FormatName,
     typer.Option("--format", help="What stdout gets; --json is short for json.", rich_help_panel=_OUTPUT),
-]
-LongQuiet = Annotated[  # where -q is the question
-    bool, typer.Option("--quiet", help="Only the result and errors.", rich_help_panel=_OUTPUT)
 ]
 TraceFile = Annotated[
     Path | None,

@@ -1,4 +1,4 @@
-"""`reroute batch FOLDER -q QUESTION`: a record for every picture, kept whatever happens to the run."""
+"""`reroute batch FOLDER -Q QUESTION`: a record for every picture, kept whatever happens to the run."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def batch(
     gpus_per_worker: cluster_options.GpusPerWorker = None,
     output: run_options.Records = None,
     summary: run_options.Summary = None,
-    quiet: run_options.LongQuiet = False,
+    quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Ask about every picture of a folder or a manifest: JSON lines, resumable, and a summary on stderr."""

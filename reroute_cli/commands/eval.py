@@ -66,7 +66,7 @@ def evaluate(
     ] = EvalFormat.TEXT,
     json: options.Json = False,
     output: options.Output = None,
-    quiet: run_options.LongQuiet = False,
+    quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Score answers to questions whose answers are known, under schedules and dense, pair by pair."""

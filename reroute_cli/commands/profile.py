@@ -55,7 +55,7 @@ def profile(
     format: run_options.Format = FormatName.TEXT,  # noqa: A002  named after its option
     json: options.Json = False,
     output: options.Output = None,
-    quiet: run_options.LongQuiet = False,
+    quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Measure schedules against the dense model, interleaved in one run, over pictures and questions."""

@@ -118,7 +118,7 @@ def tune(
     write: Written = None,
     json: options.Json = False,
     output: options.Output = None,
-    quiet: run_options.LongQuiet = False,
+    quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Search decision layers, keep ratios and method on half of the pictures; report on the other half."""

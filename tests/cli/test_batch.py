@@ -48,7 +48,7 @@ def read(path):
 
 def test_a_folder_gives_a_record_for_each_picture(run, folder, tmp_path, unexplained):
     """In the order of their names, each valid and complete; nothing on stdout, the summary on stderr."""
-    result = run("batch", str(folder), "-q", QUESTION, "--batch-size", "2", "-o", str(tmp_path / "o"), *SHORT)
+    result = run("batch", str(folder), "-Q", QUESTION, "--batch-size", "2", "-o", str(tmp_path / "o"), *SHORT)
     assert (result.exit_code, result.stdout) == (0, "")
     assert "4 items · 4 answered" in result.stderr
     found = read(tmp_path / "o")
@@ -61,7 +61,7 @@ def test_a_folder_gives_a_record_for_each_picture(run, folder, tmp_path, unexpla
 
 def test_without_an_output_records_are_lines_on_stdout(run, folder):
     """One JSON object a line, and the summary beside them on stderr unless --quiet."""
-    result = run("batch", str(folder), "-q", QUESTION, "--quiet", *SHORT)
+    result = run("batch", str(folder), "-Q", QUESTION, "--quiet", *SHORT)
     assert (result.exit_code, result.stderr) == (0, "")
     assert [json.loads(line)["id"] for line in result.stdout.splitlines()][-1] == "inner/d.png"
 
@@ -69,7 +69,7 @@ def test_without_an_output_records_are_lines_on_stdout(run, folder):
 def test_a_bad_picture_is_an_error_record_and_exit_4(run, folder, tmp_path, unexplained):
     """The others are answered; the bad one says why, has nothing else, and is valid all the same."""
     (folder / "b.png").write_bytes(b"")
-    result = run("batch", str(folder), "-q", QUESTION, "--batch-size", "3", "-o", str(tmp_path / "o"), *SHORT)
+    result = run("batch", str(folder), "-Q", QUESTION, "--batch-size", "3", "-o", str(tmp_path / "o"), *SHORT)
     assert result.exit_code == 4
     assert "4 items · 3 answered · 1 error" in result.stderr
     assert "b.png: 'pictures/b.png' is empty" in " ".join(
@@ -87,7 +87,7 @@ def test_a_bad_picture_is_an_error_record_and_exit_4(run, folder, tmp_path, unex
 
 def test_a_mended_picture_takes_the_place_of_its_error(run, folder, tmp_path, drawn):
     """The same command again answers what failed, there where the error stood, and nothing else."""
-    arguments = ("batch", str(folder), "-q", QUESTION, "-o", str(tmp_path / "o"), *SHORT)
+    arguments = ("batch", str(folder), "-Q", QUESTION, "-o", str(tmp_path / "o"), *SHORT)
     (folder / "b.png").write_bytes(b"no picture")
     assert run(*arguments).exit_code == 4
     first = read(tmp_path / "o")
@@ -103,7 +103,7 @@ def test_a_mended_picture_takes_the_place_of_its_error(run, folder, tmp_path, dr
 
 def test_what_is_done_is_not_asked_again(run, folder, tmp_path, monkeypatch):
     """A second run calls the model not once, and leaves every byte as it was."""
-    arguments = ("batch", str(folder), "-q", QUESTION, "-o", str(tmp_path / "o"), *SHORT)
+    arguments = ("batch", str(folder), "-Q", QUESTION, "-o", str(tmp_path / "o"), *SHORT)
     run(*arguments)
     before = (tmp_path / "o").read_bytes()
     monkeypatch.setattr("reroute_cli.run.timed_rows", lambda *_: pytest.fail("the model ran"))
@@ -116,7 +116,7 @@ def test_what_is_done_is_not_asked_again(run, folder, tmp_path, monkeypatch):
     "change",
     [
         ("--max-new-tokens", "3"),
-        ("-q", "what is this?"),
+        ("-Q", "what is this?"),
         ("--method", "fastv", "--ratio", "0.5"),
         ("--dtype", "bfloat16"),
     ],
@@ -124,7 +124,7 @@ def test_what_is_done_is_not_asked_again(run, folder, tmp_path, monkeypatch):
 )
 def test_another_setting_is_another_answer(run, folder, tmp_path, change):
     """A record counts as done only for the very question, model, schedule and length."""
-    arguments = ("batch", str(folder), "-q", QUESTION, "-o", str(tmp_path / "o"), "--limit", "1", *SHORT)
+    arguments = ("batch", str(folder), "-Q", QUESTION, "-o", str(tmp_path / "o"), "--limit", "1", *SHORT)
     run(*arguments)
     result = run(*arguments, *change)
     assert result.exit_code == 0
@@ -136,16 +136,16 @@ def test_another_setting_is_another_answer(run, folder, tmp_path, change):
 def test_a_moved_folder_and_another_batch_size_are_the_same_work(run, folder, tmp_path):
     """Keys are made of content: neither the place of the pictures nor the batch size is in them."""
     out = ("-o", str(tmp_path / "o"), *SHORT)
-    run("batch", str(folder), "-q", QUESTION, *out)
+    run("batch", str(folder), "-Q", QUESTION, *out)
     moved = folder.rename(tmp_path / "moved")
-    result = run("batch", str(moved), "-q", QUESTION, "--batch-size", "2", "--seed", "5", *out)
+    result = run("batch", str(moved), "-Q", QUESTION, "--batch-size", "2", "--seed", "5", *out)
     assert "4 answered, 4 of them before" in result.stderr
 
 
 def test_a_profile_is_known_by_its_content(run, folder, tmp_path):
     """A profile that changed under its name is another schedule; a copy under another name is the same."""
     profile = tmp_path / "mine.yaml"
-    arguments = ("batch", str(folder), "-q", QUESTION, "-o", str(tmp_path / "o"), *SHORT, "-p")
+    arguments = ("batch", str(folder), "-Q", QUESTION, "-o", str(tmp_path / "o"), *SHORT, "-p")
     profile.write_text("title: mine\nstages:\n- {layer: 3, keep_ratio: 0.25}\n")
     run(*arguments, str(profile))
     copy = shutil.copy(profile, tmp_path / "copy.yaml")
@@ -158,7 +158,7 @@ def test_copies_of_a_picture_have_a_record_each(run, folder, tmp_path):
     """Three equal files are three records with three keys, and all of them are done the next time."""
     for name in ("b.png", "c.png"):
         shutil.copy(folder / "a.png", folder / name)
-    arguments = ("batch", str(folder), "-q", QUESTION, "-o", str(tmp_path / "o"), *SHORT)
+    arguments = ("batch", str(folder), "-Q", QUESTION, "-o", str(tmp_path / "o"), *SHORT)
     run(*arguments)
     found = read(tmp_path / "o")
     assert [record["id"] for record in found] == ["a.png", "b.png", "c.png", "inner/d.png"]
@@ -194,7 +194,7 @@ def test_the_summary_is_the_mean_of_the_records(run, folder, tmp_path, unexplain
     out, summary = tmp_path / "o", tmp_path / "s"
     routed = ("--method", "pdrop", "--ratio", "0.6", "--max-new-tokens", "8")
     sizes = ("--batch-size", "3", "-o", str(out), "--summary", str(summary))
-    run("batch", str(folder), "-q", QUESTION, *routed, *sizes)
+    run("batch", str(folder), "-Q", QUESTION, *routed, *sizes)
     lines, found = read(out), json.loads(summary.read_text())
     total = [
         line["flops"]["vision"]
@@ -216,7 +216,7 @@ def test_the_summary_is_the_mean_of_the_records(run, folder, tmp_path, unexplain
 
 def test_totals_are_of_the_whole_file(run, folder, tmp_path):
     """A run that finished what another began sums up both."""
-    arguments = ("batch", str(folder), "-q", QUESTION, "-o", str(tmp_path / "o"), *SHORT)
+    arguments = ("batch", str(folder), "-Q", QUESTION, "-o", str(tmp_path / "o"), *SHORT)
     (folder / "c.png").rename(tmp_path / "later.png")
     run(*arguments)
     (tmp_path / "later.png").rename(folder / "c.png")
@@ -230,8 +230,8 @@ def test_totals_are_of_the_whole_file(run, folder, tmp_path):
 
 def test_records_of_other_work_in_the_file_do_not_count(run, folder, tmp_path):
     """The summary is of this run's items; what else the file holds stays in it untouched."""
-    run("batch", str(folder), "-q", "what is this?", "-o", str(tmp_path / "o"), *SHORT)
-    result = run("batch", str(folder), "-q", QUESTION, "-o", str(tmp_path / "o"), *SHORT)
+    run("batch", str(folder), "-Q", "what is this?", "-o", str(tmp_path / "o"), *SHORT)
+    result = run("batch", str(folder), "-Q", QUESTION, "-o", str(tmp_path / "o"), *SHORT)
     assert "4 items · 4 answered\n" in result.stderr
     assert len(read(tmp_path / "o")) == 8
 
@@ -252,11 +252,11 @@ def test_a_question_that_would_be_a_control_token_is_one_items_error(run, manife
     ("arguments", "code", "words"),
     [
         ((), 2, "there is nothing to ask about"),
-        (("--batch-size", "0", "-q", "x"), 2, "0 is not in 1..4096"),
-        (("-o", "missing/x.jsonl", "-q", "x", "."), 4, "--output"),
-        (("--summary", ".", "-q", "x", "."), 4, "--summary"),
-        (("-o", "same", "--summary", "same", "-q", "x", "."), 4, "two files"),
-        (("-p", "no-such-profile", "-q", "x", "."), 2, "no-such-profile"),
+        (("--batch-size", "0", "-Q", "x"), 2, "0 is not in 1..4096"),
+        (("-o", "missing/x.jsonl", "-Q", "x", "."), 4, "--output"),
+        (("--summary", ".", "-Q", "x", "."), 4, "--summary"),
+        (("-o", "same", "--summary", "same", "-Q", "x", "."), 4, "two files"),
+        (("-p", "no-such-profile", "-Q", "x", "."), 2, "no-such-profile"),
     ],
     ids=["nothing", "no batch", "no folder", "a folder", "the same", "no profile"],
 )
@@ -274,5 +274,5 @@ def test_a_second_run_on_the_same_file_is_refused(run, fails, folder, tmp_path, 
 
     monkeypatch.setattr("reroute_cli.models.load", lambda *_: pytest.fail("loaded"))
     with RecordFile(tmp_path / "o"):
-        result = run("batch", str(folder), "-q", QUESTION, "-o", str(tmp_path / "o"))
+        result = run("batch", str(folder), "-Q", QUESTION, "-o", str(tmp_path / "o"))
     fails(result, 4, "another process is writing")

@@ -54,7 +54,7 @@ def test_ragged_visual_tokens_answer_as_single_items_do(run, drawn, tmp_path, ti
     """A Qwen2.5-VL with pictures of five sizes: different visual tokens in one batch, the same answers."""
     for index, size in enumerate([(112, 112), (224, 112), (90, 200), (224, 224), (60, 60)]):
         drawn(size).save(tmp_path / f"{index}.png")
-    arguments = ("batch", str(tmp_path), "-q", "where is the cup?", "-m", tiny_qwen, *QWEN, *schedule)
+    arguments = ("batch", str(tmp_path), "-Q", "where is the cup?", "-m", tiny_qwen, *QWEN, *schedule)
     alone, batch = records(run(*arguments)), records(run(*arguments, "--batch-size", "3"))
     assert len({record["tokens"]["visual"] for record in alone.values()}) > 2
     assert {name: alike(record) for name, record in batch.items()} == {
@@ -68,7 +68,7 @@ def test_items_of_different_schedules_do_not_share_a_batch(run, drawn, tmp_path,
     for index, size in enumerate([(112, 112), (112, 112), (224, 112), (224, 224)]):
         drawn(size).save(tmp_path / f"{index}.png")
     routed = ("--method", "fastv", "--budget", "8", "--batch-size", "4")
-    found = records(run("batch", str(tmp_path), "-q", "where is the cup?", "-m", tiny_qwen, *QWEN, *routed))
+    found = records(run("batch", str(tmp_path), "-Q", "where is the cup?", "-m", tiny_qwen, *QWEN, *routed))
     assert [record["latency"]["batch_size"] for record in found.values()] == [2, 2, 1, 1]
     assert len({record["schedule"]["digest"] for record in found.values()}) == 3
 

@@ -55,12 +55,12 @@ def of_folder(path, limit=None):
 @pytest.mark.parametrize(
     ("given", "question", "lines", "words"),
     [
-        ("d", None, None, "-q QUESTION"),
+        ("d", None, None, "-Q QUESTION"),
         (None, "what?", None, "name a folder"),
         (None, None, None, "name a folder"),
         ("d", "what?", "m", "--manifest"),
         ("d", None, "m", "--manifest"),
-        (None, "what?", "m", "-q"),
+        (None, "what?", "m", "-Q"),
         ("d", " ", None, "empty"),
         ("d", "q" * 9000, None, "8192"),
     ],

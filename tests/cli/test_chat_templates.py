@@ -195,7 +195,7 @@ def test_a_given_template_takes_the_place_of_the_models_own(tmp_path, pocket):
     assert given.chat_template.startswith("file ")
 
 
-@pytest.mark.parametrize("arguments", [("ask",), ("batch", "-q", QUESTION)], ids=str)
+@pytest.mark.parametrize("arguments", [("ask",), ("batch", "-Q", QUESTION)], ids=str)
 def test_the_option_reaches_the_record(tmp_path, picture, run, arguments):
     """A record says that the template was a file's, and which."""
     (tmp_path / "odd.jinja").write_text(ODD)

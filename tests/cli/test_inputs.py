@@ -98,7 +98,7 @@ def test_a_picture_that_is_none_is_named_once(manifest):
 @pytest.mark.parametrize(
     ("images", "question", "manifest", "words"),
     [
-        (["a.png"], None, None, "-q QUESTION"),
+        (["a.png"], None, None, "-Q QUESTION"),
         ([], "where?", None, "name them"),
         (["a.png"], "where?", "m.jsonl", "--manifest"),
         (["a.png"], "  ", None, "empty"),

@@ -216,7 +216,7 @@ def test_output_holds_the_report_and_stdout_the_table(run, tmp_path):
 @pytest.mark.usefixtures("warm")
 def test_pictures_of_one_s_own_are_items_of_one_question(run, picture, tmp_path):
     """Each named picture is an item with the question, called after its file; a profile is an arm."""
-    words = ("-q", "where is the cup?", "-p", "pocket-reroute", *SHORT[2:], "--json", "--quiet")
+    words = ("-Q", "where is the cup?", "-p", "pocket-reroute", *SHORT[2:], "--json", "--quiet")
     result = run("profile", picture, picture, *words)
     report = checked(result.stdout)
     assert result.stderr == ""

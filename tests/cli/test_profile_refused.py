@@ -33,8 +33,8 @@ def unloaded(monkeypatch):
         (("--repeat", "1.5"), "valid integer"),
         (("--json", "--format", "csv"), "--format csv"),
         (("--format", "xml"), "xml"),
-        (("picture.png",), "-q QUESTION"),
-        (("-q", "where?"), "name them"),
+        (("picture.png",), "-Q QUESTION"),
+        (("-Q", "where?"), "name them"),
         (("--arms", "nuwa"), "--ratio"),
         (("--ratio", "0.9"), "--method"),
         (("--method", "magic", "--ratio", "0.9"), "magic"),
@@ -87,7 +87,7 @@ def unmeasured(warm, monkeypatch):
 @pytest.mark.usefixtures("unmeasured")
 def test_a_prompt_beyond_the_context_is_refused_before_the_run(run, fails, picture):
     """The forced length counts too: 256 visual tokens and 1000 new ones exceed 1024 positions."""
-    fails(run("profile", picture, "-q", "where?", "--max-new-tokens", "1000"), 4, picture, "1024")
+    fails(run("profile", picture, "-Q", "where?", "--max-new-tokens", "1000"), 4, picture, "1024")
 
 
 @pytest.mark.usefixtures("unmeasured")
@@ -98,8 +98,8 @@ def test_a_budget_out_of_reach_is_refused_before_the_run(run, fails):
 
 @pytest.mark.usefixtures("unmeasured")
 def test_control_tokens_are_usage_when_typed_and_a_failure_in_a_file(run, fails, picture, tmp_path):
-    """The same question: exit 2 from -q, exit 4 with the line from a manifest."""
-    fails(run("profile", picture, "-q", "where is <image>?"), 2, "control token")
+    """The same question: exit 2 from -Q, exit 4 with the line from a manifest."""
+    fails(run("profile", picture, "-Q", "where is <image>?"), 2, "control token")
     manifest = tmp_path / "items.jsonl"
     manifest.write_text(json.dumps({"image": picture, "question": "where is <image>?"}))
     fails(run("profile", "--manifest", str(manifest)), 4, "line 1", "control token")

@@ -13,7 +13,7 @@ import pytest
 )
 def test_options_of_a_cluster_need_the_engine(run, fails, option):
     """They would do nothing without it."""
-    fails(run("batch", ".", "-q", "x", *option), 2, option[0], "--engine ray")
+    fails(run("batch", ".", "-Q", "x", *option), 2, option[0], "--engine ray")
 
 
 @pytest.mark.parametrize(
@@ -29,14 +29,14 @@ def test_options_of_a_cluster_need_the_engine(run, fails, option):
 def test_wishes_that_no_cluster_can_meet_are_usage_errors(run, fails, tmp_path, drawn, option, words):
     """Before a cluster is begun."""
     drawn().save(tmp_path / "a.png")
-    fails(run("batch", str(tmp_path), "-q", "x", "--engine", "ray", *option), 2, words)
+    fails(run("batch", str(tmp_path), "-Q", "x", "--engine", "ray", *option), 2, words)
 
 
 def test_without_ray_the_sentence_names_the_extra(run, fails, monkeypatch, tmp_path, drawn):
     """And exit 4."""
     monkeypatch.setitem(sys.modules, "ray", None)
     drawn().save(tmp_path / "a.png")
-    fails(run("batch", str(tmp_path), "-q", "x", "--engine", "ray"), 4, "pip install 'reroute[ray]'")
+    fails(run("batch", str(tmp_path), "-Q", "x", "--engine", "ray"), 4, "pip install 'reroute[ray]'")
 
 
 def test_one_machine_needs_no_ray(tmp_path, drawn):
@@ -45,7 +45,7 @@ def test_one_machine_needs_no_ray(tmp_path, drawn):
     code = f"""
 import sys
 sys.modules["ray"] = sys.modules["pyarrow"] = None
-sys.argv = ["reroute", "batch", {str(tmp_path)!r}, "-q", "x", "--max-new-tokens", "1", "--quiet"]
+sys.argv = ["reroute", "batch", {str(tmp_path)!r}, "-Q", "x", "--max-new-tokens", "1", "--quiet"]
 from reroute_cli.app import main
 main()
 """
