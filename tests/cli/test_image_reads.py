@@ -16,6 +16,7 @@ from reroute_cli.batching import prepare
 from reroute_cli.batching.prefetch import Waiting
 from reroute_cli.batching.prepare import make_request
 from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.tuning import jury
 
 _counting: list[Counter[str]] = []
 
@@ -144,3 +145,22 @@ def test_the_bytes_that_wait_for_the_decoder_are_bounded(pocket, tmp_path, drawn
     gc.collect()
     assert (Counted.alive, Counted.most > 1) == (0, True)
     assert Counted.most <= 5 + 6
+
+
+@pytest.mark.usefixtures("warm")
+def test_a_search_reads_an_image_once_each_time_it_is_asked_about(run, monkeypatch):
+    """And twice more: to tell the halves, and to know how many visual tokens questions have."""
+    asked = Counter()
+    hold = jury.hold_trial
+
+    def counting(loaded, arms, items, *rest, **options):
+        asked.update(os.path.realpath(item.path) for item in items)
+        return hold(loaded, arms, items, *rest, **options)
+
+    monkeypatch.setattr(jury, "hold_trial", counting)
+    monkeypatch.setattr(images, "_remembered", {})
+    with opens() as counted:
+        result = run("tune", "--ratio", "0.6", "--limit", "24", "--answers", "100", "--methods", "fastv")
+    assert result.exit_code == 0, result.output
+    assert len(asked) >= 12
+    assert {path: counted[path] for path in asked if counted[path] > asked[path] + 2} == {}
