@@ -44,7 +44,7 @@ def _held(item: BatchItem) -> BatchItem:
     """The item with its images' bytes; as it is where they can't be read."""
     try:
         return item if item.problem else item.read()
-    except Failure:
+    except Exception:  # noqa: BLE001  the run itself will say what is wrong with the item
         return item
 
 
