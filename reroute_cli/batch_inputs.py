@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,16 @@ class BatchItem:
     def images(self) -> tuple[ImageSource, ...]:
         """All images, in the order of the prompt."""
         return (ImageSource(self.image, self.path, self.data), *self.others)
+
+    def read(self) -> BatchItem:
+        """The item with the bytes of all its images, so that no file is read again; raises Failure."""
+        return self.with_data([image.content() for image in self.images])
+
+    def with_data(self, contents: Sequence[bytes | None]) -> BatchItem:
+        """The item with its images' bytes in order, as far as they are given."""
+        pairs = zip(self.images, contents, strict=True)
+        first, *others = (image if data is None else replace(image, data=data) for image, data in pairs)
+        return replace(self, data=first.data, others=tuple(others))
 
     def without_data(self) -> BatchItem:
         """The item without its images' bytes, to keep."""

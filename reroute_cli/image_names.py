@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from reroute_cli.errors import UsageError
-from reroute_cli.images import Picture, digest_of, open_picture
+from reroute_cli.images import Picture, digest_of, open_picture, read_bytes
 from reroute_cli.output import shortened
 
 MAX_DATA_URI = 64 << 20  # characters
@@ -41,16 +41,34 @@ class ImageSource:
 
     def digest(self) -> str:
         """SHA-256 (hex) of the image's bytes; raises Failure."""
+        return self.read()[0]
+
+    def read(self) -> tuple[str, bytes | None]:
+        """SHA-256 (hex) of the image's bytes, and the bytes; raises Failure.
+
+        They are None where the digest was known without reading the file, see `images.digest_of`.
+        """
         return digest_of(self.path, self.data)
+
+    def content(self) -> bytes:
+        """The image's bytes, undecoded; raises Failure."""
+        return read_bytes(self.path) if self.data is None else self.data
 
     def without_data(self) -> ImageSource:
         """The source without the image's bytes, to keep."""
         return self if self.data is None else replace(self, data=None)
 
 
-def digests_of(images: Iterable[ImageSource]) -> tuple[str, ...]:
-    """The digest of each image, in order; raises Failure for the first that can't be read."""
-    return tuple(image.digest() for image in images)
+def contents_of(images: Iterable[ImageSource]) -> tuple[str, ...]:
+    """Of each image the digest of its bytes; of one that can't be read, its name."""
+    return tuple(map(_content, images))
+
+
+def _content(image: ImageSource) -> str:
+    try:
+        return image.digest()
+    except Exception:  # noqa: BLE001  what is wrong with it is said where the item is asked
+        return image.name
 
 
 def source_of(name: str, folder: Path, where: str) -> ImageSource:

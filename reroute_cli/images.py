@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import stat
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -30,6 +33,11 @@ MAX_FILE_BYTES = 1 << 30
 LONGEST_SHOWN = 512  # characters of a path in a sentence
 MAX_ASPECT = 200  # processors scale the shorter side up: a picture of 1 x 60000 would become gigabytes
 _SIXTEEN_BIT = 65535
+_MOST_REMEMBERED = 1 << 16  # files
+_SETTLED_NS = 2_000_000_000  # a younger file may be written again without a change of its times
+_Identity: TypeAlias = tuple[str, int, int, int, int, int]
+_remembered: dict[_Identity, str] = {}  # what a file was when it was read -> its digest, the oldest first
+_remembering = threading.Lock()
 _TURNS = {  # EXIF orientation -> what makes the stored pixels upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -77,9 +85,25 @@ def as_seen(image: Image.Image, shown: str) -> Image.Image:
     return pixels
 
 
-def digest_of(path: str, data: bytes | None = None) -> str:
-    """SHA-256 of a picture file's bytes, without decoding them; takes and raises what open_picture does."""
-    return hashlib.sha256(read_bytes(path) if data is None else data).hexdigest()
+def digest_of(path: str, data: bytes | None = None) -> tuple[str, bytes | None]:
+    """SHA-256 of an image file's bytes, undecoded, and the bytes; takes and raises what open_picture does.
+
+    A digest is remembered for as long as the file's place, size and times stay the same: the file is not
+    read again then, and the bytes are None.
+    """
+    if data is not None:
+        return hashlib.sha256(data).hexdigest(), data
+    identity = _identity(path)
+    if identity is not None and (known := _remembered.get(identity)) is not None:
+        return known, None
+    data = read_bytes(path)
+    digest = hashlib.sha256(data).hexdigest()
+    if identity is not None and time.time_ns() - max(identity[-2:]) > _SETTLED_NS:
+        with _remembering:
+            _remembered[identity] = digest
+            if len(_remembered) > _MOST_REMEMBERED:
+                del _remembered[next(iter(_remembered))]
+    return digest, data
 
 
 def read_bytes(path: str) -> bytes:
@@ -107,6 +131,15 @@ def begins_like_a_picture(path: str) -> bool:
 def as_text(path: str) -> str:
     """A path as text that has a UTF-8 form: bytes of a file name that are none are written as escapes."""
     return path.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _identity(path: str) -> _Identity | None:
+    """What tells a file from what it was before it changed; None where the system knows no such file."""
+    try:
+        found = os.stat(path)  # noqa: PTH116  no Path for each of a million names
+    except (OSError, ValueError):
+        return None
+    return path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _read(path: str, shown: str) -> bytes:

@@ -34,13 +34,14 @@ _GATHERED = 4  # batches, at most, of items of several schedules that are sorted
 class Outcome:
     """What became of an item under one ask, given by its place.
 
-    record: None where there was an answer before this run.
+    record: None where there was an answer before this run. digests: of the item's images, see `Keyed`.
     """
 
     item: BatchItem
     ask: int
     keys: Keys
     record: AnswerRecord | FailedAnswer | None
+    digests: tuple[str, ...] = ()
 
 
 class BatchSize:
@@ -88,7 +89,7 @@ class BatchRun:
                 record = next(answers)
             elif not keyed.keys[ask].done:
                 record = failed(self._request, ask, keyed, _reason(entry, ask))
-            yield Outcome(keyed.item, ask, keyed.keys[ask], record)
+            yield Outcome(keyed.item, ask, keyed.keys[ask], record, keyed.digests)
 
     def _answers(self, ask: int, items: list[Ready]) -> Iterator[AnswerRecord | FailedAnswer]:
         """A record for each item, in their order. Those of one schedule share passes."""

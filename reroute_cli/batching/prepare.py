@@ -1,5 +1,7 @@
-"""Items made ready for the model, in threads: picture read, decoded and preprocessed, schedules chosen.
+"""Items made ready for the model, in threads: images read, decoded and preprocessed, schedules chosen.
 
+A file is read once: its bytes go from the digest, which the item's key needs, to the decoder. Where many
+bytes wait already, or the digest was known before, the decoder reads the file, and must find the same bytes.
 Each is made ready once, whatever the number of schedules that it is asked under. An item that can't be made
 ready becomes one sentence. Knows pictures, prompts and schedules; runs no model.
 """
@@ -19,7 +21,6 @@ from reroute_cli.batching.keys import Settings, answer_key, failure_key, setting
 from reroute_cli.batching.prefetch import Waiting, ahead
 from reroute_cli.chat import Turn, prompt_of
 from reroute_cli.errors import CliError, Failure, sentence_of
-from reroute_cli.image_names import digests_of
 from reroute_cli.models import Loaded
 from reroute_cli.output import shortened
 from reroute_cli.prompts import Prompt
@@ -27,6 +28,7 @@ from reroute_cli.schedules import ScheduleChoice, Target
 from routing import Schedule
 from routing.errors import RoutingError
 
+MOST_HELD = 256 << 20  # bytes of files between their digest and their decoder; the rest is read again
 WORKERS = 4  # decoding lets go of Python's lock; the processor is entered by one thread at a time
 
 
@@ -69,13 +71,15 @@ class Keys:
 class Keyed:
     """An item and its keys, one set for each ask.
 
-    error: why an image has no content. digests: of the images that the keys are made of.
+    error: why it can't be asked. digests: of each image; of one that can't be read, its name. held: bytes of
+    its files that `item` has in its images' data.
     """
 
     item: BatchItem
     keys: tuple[Keys, ...]
     error: str | None = None
     digests: tuple[str, ...] = ()
+    held: int = 0
 
     @property
     def done(self) -> bool:
@@ -115,11 +119,12 @@ def entries(
 
     waiting: counts how long that was waited for.
     """
-    preparer = _Preparer(request)
+    room = _Room(MOST_HELD)
+    preparer = _Preparer(request, room)
     depth = 2 * request.batch_size + WORKERS
     return ahead(
         preparer.prepare,
-        keyed_items(request, items, is_done, 2 * depth),
+        _keyed(request, ahead(_Reader(room).read, items, workers=2, depth=2 * depth), is_done),
         workers=WORKERS,
         depth=depth,
         waiting=waiting,
@@ -129,39 +134,74 @@ def entries(
 def keyed_items(
     request: Request, items: Iterable[BatchItem], is_done: Callable[[str], bool], depth: int
 ) -> Iterator[Keyed]:
-    """Every item in order with its keys; at most `depth` pictures are read before they are asked for.
+    """Every item in order with its keys; at most `depth` items' files are read before they are asked for.
 
-    Of the request's model only its names are used.
+    Of the request's model only its names are used. No bytes are kept.
     """
-    return _keyed(request, ahead(_digests, items, workers=2, depth=depth), is_done)
+    return _keyed(request, ahead(_Reader(_Room(0)).read, items, workers=2, depth=depth), is_done)
 
 
-def _digests(item: BatchItem) -> tuple[BatchItem, tuple[str, ...] | None, str | None]:
-    """An item with the digests of its images' bytes, or with what is wrong with it."""
-    if item.problem:
-        return item, None, item.problem
-    try:
-        return item, digests_of(item.images), None
-    except Exception as error:  # noqa: BLE001  whatever a file does, it is one item's failure
-        return item, None, sentence_of(error)
+class _Room:
+    """Room for so many bytes, shared by threads."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Whether so many bytes fit; they are taken then."""
+        with self._lock:
+            if size > self._left:
+                return False
+            self._left -= size
+            return True
+
+    def give(self, size: int) -> None:
+        """So many bytes are free again."""
+        with self._lock:
+            self._left += size
 
 
-def _keyed(
-    request: Request,
-    found: Iterable[tuple[BatchItem, tuple[str, ...] | None, str | None]],
-    is_done: Callable[[str], bool],
-) -> Iterator[Keyed]:
+class _Reader:
+    """Reads one item's files at a time in each thread, and keeps the bytes where there is room."""
+
+    def __init__(self, room: _Room) -> None:
+        self._room = room
+
+    def read(self, item: BatchItem) -> Keyed:
+        """The item, not keyed yet: the digests of its images, and what is wrong with it."""
+        digests: list[str] = []
+        contents: list[bytes | None] = []
+        error, held = item.problem or None, 0
+        for image in item.images:
+            digest, data = image.name, None
+            try:
+                digest, data = image.read()
+            except Exception as failure:  # noqa: BLE001  whatever a file does, it is one item's failure
+                error = error or sentence_of(failure)
+            if image.data is None and data is not None:
+                if error is None and self._room.take(len(data)):
+                    held += len(data)
+                else:
+                    data = None
+            digests.append(digest)
+            contents.append(data)
+        return Keyed(item.with_data(contents) if held else item, (), error, tuple(digests), held)
+
+
+def _keyed(request: Request, found: Iterable[Keyed], is_done: Callable[[str], bool]) -> Iterator[Keyed]:
     """Items with their keys; equal ones are told apart by how many of them came before."""
     seen: Counter[tuple[tuple[str, ...], str, tuple[Turn, ...]]] = Counter()
-    for item, digests, error in found:
-        if digests is None:
+    for read in found:
+        item, digests = read.item, read.digests
+        if read.error is not None:
             failures = [failure_key(ask.settings, item.id, item.image, item.question) for ask in request.asks]
-            yield Keyed(item, tuple(Keys(failure, failure) for failure in failures), error)
+            yield replace(read, keys=tuple(Keys(failure, failure) for failure in failures))
             continue
         copy = seen[digests, item.question, item.turns]
         seen[digests, item.question, item.turns] += 1
         keys = tuple(_keys(ask, item, digests, copy, is_done) for ask in request.asks)
-        yield Keyed(item, keys, digests=digests)
+        yield replace(read, keys=keys)
 
 
 def _keys(
@@ -174,21 +214,21 @@ def _keys(
 class _Preparer:
     """Makes one item ready at a time in each thread."""
 
-    def __init__(self, request: Request) -> None:
-        self._request = request
+    def __init__(self, request: Request, room: _Room) -> None:
+        self._request, self._room = request, room
         self._processor = threading.Lock()  # tokenizers must not be entered twice at once
 
     def prepare(self, keyed: Keyed) -> Entry:
-        """The item as it goes on: ready, broken, or done before; its picture's bytes are not kept."""
-        lean = replace(keyed, item=keyed.item.without_data())
-        if keyed.done:
-            return lean
-        if keyed.error is not None:
-            return Broken(lean, keyed.error)
+        """The item as it goes on: ready, broken, or done before; its images' bytes are not kept."""
+        lean = replace(keyed, item=keyed.item.without_data(), held=0)
         try:
-            return self._ready(keyed, lean)
+            if keyed.done:
+                return lean
+            return Broken(lean, keyed.error) if keyed.error is not None else self._ready(keyed, lean)
         except Exception as error:  # noqa: BLE001  one item's failure is a record, not the end of the run
             return Broken(lean, sentence_of(error))
+        finally:
+            self._room.give(keyed.held)
 
     def _ready(self, keyed: Keyed, lean: Keyed) -> Ready:
         loaded, request = self._request.loaded, self._request

@@ -11,6 +11,7 @@ from reroute_cli.errors import Failure, UsageError
 from reroute_cli.output import Sink
 
 if TYPE_CHECKING:
+    from reroute_cli.records.installation import Check
     from routing import FamilyCheck
 
 ModelToCheck = Annotated[
@@ -48,7 +49,7 @@ def check(
         raise UsageError("--model and --family both say what to check: give one of them")
     sink = Sink(quiet=quiet)
     results = _checked(family, None if model is None else _config_of(model), sink)
-    found = _as_json(results)
+    found = _record(results).as_dict()
     if json:
         sink.json(found)
     else:
@@ -96,26 +97,26 @@ def _checked(families: list[str] | None, config: Any, sink: Sink) -> tuple[Famil
         return check(families, config=config, on_finding=tell)
 
 
-def _as_json(results: tuple[FamilyCheck, ...]) -> dict[str, Any]:
+def _record(results: tuple[FamilyCheck, ...]) -> Check:
     from reroute_cli.environment import installed_version
+    from reroute_cli.records.installation import Check, FamilyCheckPart, FindingPart
     from routing.host import PROVEN, is_proven
 
-    return {
-        "schema": "reroute.check/1",
-        "versions": {name: installed_version(name) for name in ("reroute", *PROVEN)},
-        "proven": is_proven(),
-        "proven_releases": {name: list(releases) for name, releases in PROVEN.items()},
-        "passed": all(result.passed for result in results),
-        "families": [
-            {
-                "family": result.family,
-                "passed": result.passed,
-                "seconds": round(result.seconds, 3),
-                "findings": [
-                    {"invariant": each.invariant, "passed": each.passed, "detail": each.detail}
+    return Check(
+        versions={name: installed_version(name) for name in ("reroute", *PROVEN)},
+        proven=is_proven(),
+        proven_releases={name: list(releases) for name, releases in PROVEN.items()},
+        passed=all(result.passed for result in results),
+        families=[
+            FamilyCheckPart(
+                family=result.family,
+                passed=result.passed,
+                seconds=round(result.seconds, 3),
+                findings=[
+                    FindingPart(invariant=each.invariant, passed=each.passed, detail=each.detail)
                     for each in result.findings
                 ],
-            }
+            )
             for result in results
         ],
-    }
+    )

@@ -17,7 +17,9 @@ def env(json: options.Json = False) -> None:
     found = describe_environment()
     found["proven_releases"] = {name: list(releases) for name, releases in PROVEN.items()}
     if json:
-        Sink().json({"schema": "reroute.env/1", **found})
+        from reroute_cli.records.installation import Installation
+
+        Sink().json(Installation(**found).as_dict())
         return
     from reroute_cli.render.draw import table
 

@@ -71,7 +71,7 @@ def evaluate(
 ) -> None:
     """Score answers to questions whose answers are known, under schedules and dense, pair by pair."""
     sink = Sink(quiet=quiet, verbose=verbose)
-    if benches or bench == "list":
+    if benches:
         _list(sink, json=json)
         return
     shown = run_options.shown_format(format, json=json)
@@ -150,24 +150,24 @@ def _show(sink: Sink, report: Evaluation, shown: EvalFormat) -> None:
 def _list(sink: Sink, *, json: bool) -> None:
     """Every benchmark with its splits and where it comes from."""
     from reroute_cli.benchmarks import BENCHMARKS
-    from reroute_cli.render.evaluation import benchmark_list
 
     if json:
-        sink.json([_plain(name) for name in BENCHMARKS])
+        from reroute_cli.records.lists import BenchmarkList, BenchmarkPart
+
+        rows = [
+            BenchmarkPart(
+                name=found.name,
+                title=found.title,
+                source=found.source or "in the package",
+                splits=list(found.splits),
+                scores=[score.name for score in found.scores],
+                max_new_tokens=found.max_new_tokens,
+                notes=found.notes,
+            )
+            for found in BENCHMARKS.values()
+        ]
+        sink.json(BenchmarkList(benchmarks=rows).as_dict())
         return
+    from reroute_cli.render.evaluation import benchmark_list
+
     sink.table(*benchmark_list(list(BENCHMARKS.values())))
-
-
-def _plain(name: str) -> dict[str, object]:
-    from reroute_cli.benchmarks import BENCHMARKS
-
-    found = BENCHMARKS[name]
-    return {
-        "name": found.name,
-        "title": found.title,
-        "source": found.source or "in the package",
-        "splits": list(found.splits),
-        "scores": [score.name for score in found.scores],
-        "max_new_tokens": found.max_new_tokens,
-        "notes": found.notes,
-    }

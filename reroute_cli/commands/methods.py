@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from reroute_cli import options
 from reroute_cli.output import Sink
+
+if TYPE_CHECKING:
+    from reroute_cli.records.lists import MethodPart
+    from routing.methods.method import Method
 
 
 def methods(json: options.Json = False) -> None:
@@ -14,27 +18,30 @@ def methods(json: options.Json = False) -> None:
 
     rows = [_row(method) for method in METHODS.values()]
     if json:
-        Sink().json({"schema": "reroute.methods/1", "methods": rows})
+        from reroute_cli.records.lists import MethodList
+
+        Sink().json(MethodList(methods=rows).as_dict())
         return
     from reroute_cli.render.draw import lines, table
 
-    shown = [(row["name"], ", ".join(row["actions"]), lines(row["summary"], *_source(row))) for row in rows]
+    shown = [(row.name, ", ".join(row.actions), lines(row.summary, *_source(row))) for row in rows]
     Sink().table(table(("method", "actions", "what it does"), shown))
 
 
-def _source(row: dict[str, Any]) -> list[str]:
-    return [f"{row['title']} {row['year']}, {row['paper']}"] if row["paper"] else []
+def _source(row: MethodPart) -> list[str]:
+    return [f"{row.title} {row.year}, {row.paper}"] if row.paper else []
 
 
-def _row(method: Any) -> dict[str, Any]:
-    """One method as plain values; year and paper are null for what was never published."""
-    return {
-        "name": method.name,
-        "title": method.title,
-        "actions": [str(action) for action in method.actions],
-        "scored": method.scored,
-        "year": method.year or None,
-        "paper": method.paper or None,
-        "summary": method.summary,
-        "options": dict(method.options),
-    }
+def _row(method: Method) -> MethodPart:
+    from reroute_cli.records.lists import MethodPart
+
+    return MethodPart(
+        name=method.name,
+        title=method.title,
+        actions=[str(action) for action in method.actions],
+        scored=method.scored,
+        year=method.year or None,
+        paper=method.paper or None,
+        summary=method.summary,
+        options=dict(method.options),
+    )

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from reroute_cli import options
 from reroute_cli.output import Sink
+
+if TYPE_CHECKING:
+    from reroute_cli.records.lists import ModelList
 
 
 def models(json: options.Json = False) -> None:
     """List the model families that can be routed, those that can't, and the models known by name."""
     found = _found()
     if json:
-        Sink().json({"schema": "reroute.models/1", **found})
+        Sink().json(found.as_dict())
         return
     from reroute_cli.render.draw import STRONG, plain, table
 
-    families = [(row["model_type"], row["title"], row["boxes"] or "–") for row in found["families"]]
-    refused = [(row["model_type"], row["reason"]) for row in found["refused"]]
-    known = [(row["name"], row["hub"], row["layers"], row["visual_tokens"]) for row in found["known"]]
+    families = [(row.model_type, row.title, row.boxes or "–") for row in found.families]
+    refused = [(row.model_type, row.reason) for row in found.refused]
+    known = [(row.name, row.hub, row.layers, row.visual_tokens) for row in found.known]
     Sink().table(
         plain("Families that can be routed: any checkpoint of theirs, by hub id or folder", STRONG),
         table(("model_type", "models", "boxes"), families),
@@ -31,31 +34,33 @@ def models(json: options.Json = False) -> None:
     )
 
 
-def _found() -> dict[str, list[dict[str, Any]]]:
+def _found() -> ModelList:
     import profiles
     from reroute_cli.boxes import CONVENTIONS
+    from reroute_cli.records.lists import FamilyPart, KnownModelPart, ModelList, RefusedPart
     from routing import FAMILIES, REFUSED
     from routing.model_shape import ModelShape
 
-    def units_of(family: str) -> str | None:
-        return CONVENTIONS[family].title if family in CONVENTIONS else None
-
     entries = [profiles.model(name) for name in profiles.model_names()]
-    return {
-        "families": [
-            {"model_type": kind, "title": family.title, "boxes": units_of(kind)}
+    return ModelList(
+        families=[
+            FamilyPart(
+                model_type=kind,
+                title=family.title,
+                boxes=CONVENTIONS[kind].title if kind in CONVENTIONS else None,
+            )
             for kind, family in FAMILIES.items()
         ],
-        "known": [
-            {
-                "name": entry.name,
-                "hub": entry.hub,
-                "source": entry.source,
-                "layers": ModelShape.from_config(entry.config).layers,
-                "visual_tokens": entry.visual_tokens,
-                "picture": entry.picture,
-            }
+        known=[
+            KnownModelPart(
+                name=entry.name,
+                hub=entry.hub,
+                source=entry.source,
+                layers=ModelShape.from_config(entry.config).layers,
+                visual_tokens=entry.visual_tokens,
+                picture=entry.picture,
+            )
             for entry in entries
         ],
-        "refused": [{"model_type": kind, "reason": reason} for kind, reason in REFUSED.items()],
-    }
+        refused=[RefusedPart(model_type=kind, reason=reason) for kind, reason in REFUSED.items()],
+    )

@@ -102,4 +102,4 @@ def _prompt(model: str, images: list[str], visual_tokens: int | None) -> Shaped:
 def _planned(choice: ScheduleChoice, shaped: Shaped, text_tokens: int, dtype: str) -> dict[str, Any]:
     from reroute_cli.planning.plan import make_plan
 
-    return make_plan(shaped, choice, text_tokens, shaped.dtype if dtype == "auto" else dtype)
+    return make_plan(shaped, choice, text_tokens, shaped.dtype if dtype == "auto" else dtype).as_dict()

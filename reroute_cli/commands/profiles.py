@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from reroute_cli.sources import POCKET
 
 if TYPE_CHECKING:
     from profiles import Profile
+    from reroute_cli.records.lists import ProfilePart
 
 app = typer.Typer(no_args_is_help=True, help="Schedules by name or file: list, show and validate them.")
 
@@ -35,11 +36,13 @@ def list_profiles(json: options.Json = False) -> None:
 
     rows = [_row(profile) for profile in profiles.published()]
     if json:
-        Sink().json({"schema": "reroute.profiles/1", "profiles": rows})
+        from reroute_cli.records.lists import ProfileList
+
+        Sink().json(ProfileList(profiles=rows).as_dict())
         return
     from reroute_cli.render.draw import table
 
-    shown = [(row["name"], row["origin"], _average(row)) for row in rows]
+    shown = [(row.name, row.origin, _average(row)) for row in rows]
     Sink().table(table(("profile", "origin", "visual tokens/layer"), shown, right=(2,)))
 
 
@@ -56,7 +59,9 @@ def show(
     layers, visual, first_layer = _fitted(found, model)
     schedule = found.schedule(layers, visual, first_layer)
     if json:
-        Sink().json(_row(found) | {"schema": "reroute.profile/1", "schedule": schedule.as_dict()})
+        from reroute_cli.records.lists import ShownProfile
+
+        Sink().json(ShownProfile(**_row(found).model_dump(), schedule=schedule.as_dict()).as_dict())
         return
     Sink().result(
         profiles.dump(
@@ -108,20 +113,22 @@ def _fitted(profile: Profile, model: str | None) -> tuple[int, int, int]:
     return target.layers, target.visual, target.first_layer
 
 
-def _row(profile: Profile) -> dict[str, Any]:
-    return {
-        "name": profile.name,
-        "title": profile.title,
-        "origin": profile.origin,
-        "model_family": profile.model_family,
-        "source": profile.source or None,
-        "layers": profile.layers,
-        "visual": profile.visual,
-        "average_visual": profile.average,
-    }
+def _row(profile: Profile) -> ProfilePart:
+    from reroute_cli.records.lists import ProfilePart
+
+    return ProfilePart(
+        name=profile.name,
+        title=profile.title,
+        origin=profile.origin,
+        model_family=profile.model_family,
+        source=profile.source or None,
+        layers=profile.layers,
+        visual=profile.visual,
+        average_visual=profile.average,
+    )
 
 
-def _average(row: dict[str, Any]) -> str:
-    if row["average_visual"] is None:
+def _average(row: ProfilePart) -> str:
+    if row.average_visual is None:
         return "–"
-    return f"{row['average_visual']:.1f} of {row['visual']}"
+    return f"{row.average_visual:.1f} of {row.visual}"

@@ -22,14 +22,15 @@ _LOOKED_AT = 8  # items at most, in search of one that can be read
 def checked(loaded: Loaded, arms: Sequence[Arm], items: Iterable[BatchItem]) -> Iterator[BatchItem]:
     """The same items, once every arm's schedule is known to exist for the first one that can be read.
 
-    Raises what the first arm that has none raises (BudgetError, UsageError, ...), and Failure where there are
-    no items.
+    That one comes with its images' bytes: its files are not read again. Raises what the first arm that has
+    none raises (BudgetError, UsageError, ...), and Failure where there are no items.
     """
     passed: list[BatchItem] = []
     coming = iter(items)
     for item in islice(coming, _LOOKED_AT):
-        passed.append(item)
-        target = target_for(loaded, item)
+        held = _held(item)
+        target = target_for(loaded, held)
+        passed.append(item if target is None else held)
         if target is not None:
             for arm in arms:
                 arm.choice.build(target)
@@ -37,6 +38,14 @@ def checked(loaded: Loaded, arms: Sequence[Arm], items: Iterable[BatchItem]) -> 
     if not passed:
         raise Failure("there is no question to ask: name another benchmark, split or manifest")
     return chain(passed, coming)
+
+
+def _held(item: BatchItem) -> BatchItem:
+    """The item with its images' bytes; as it is where they can't be read."""
+    try:
+        return item if item.problem else item.read()
+    except Exception:  # noqa: BLE001  the run itself will say what is wrong with the item
+        return item
 
 
 def target_for(loaded: Loaded, item: BatchItem) -> Target | None:

@@ -2,18 +2,18 @@
 
 A score is a function of sums: every picture contributes a few numbers, and the score is worked out from their
 totals. So it can be resampled by picture, which is what the intervals of differences do: questions about one
-picture are not independent of each other. All arms and scores of one set of rows share the same resamples, so
-differences are paired. Percentile bootstrap, seeded: the same rows give the same interval. The interval of a
-share is Wilson's, for as many questions as all of them are worth (see `design_effect`). Knows judged rows and
-arithmetic.
+picture are not independent of each other. Pictures that some question shows together count as one. All arms
+and scores of one set of rows share the same resamples, so differences are paired. Percentile bootstrap,
+seeded: the same rows give the same interval. The interval of a share is Wilson's, for as many questions as
+all of them are worth (see `design_effect`). Knows judged rows and arithmetic.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from reroute_cli.stats import CONFIDENCE, FEWEST_PAIRS, RESAMPLES, SEED
 
 Numbers: TypeAlias = NDArray[np.float64]
 Judged: TypeAlias = tuple[Row, Verdict]
+Thing = TypeVar("Thing")
 
 FEWEST_PICTURES = FEWEST_PAIRS
 _AT_ONCE = 4_000_000  # resampled pictures held as floats at a time
@@ -64,18 +65,36 @@ class Estimate:
     effect: float | None = None
 
 
+def connected(things: Iterable[Thing], images_of: Callable[[Thing], Sequence[str]]) -> list[list[Thing]]:
+    """Things in groups that share no image, directly or through others, in the order of their first ones.
+
+    images_of: by what a thing's images are known; one image at least.
+    """
+    groups: dict[str, list[Thing]] = {}  # called after the first image of its first thing
+    called: dict[str, str] = {}  # an image -> the group that it is in
+    for thing in things:
+        images = images_of(thing)
+        name = next((called[image] for image in images if image in called), images[0])
+        for other in dict.fromkeys(called.get(image, name) for image in images):
+            if other != name:
+                moved = groups.pop(other)
+                groups[name] += moved
+                called |= dict.fromkeys((image for one in moved for image in images_of(one)), name)
+        called |= dict.fromkeys(images, name)
+        groups.setdefault(name, []).append(thing)
+    return list(groups.values())
+
+
 class Pictures:
     """Rows grouped by picture, with the resamples that all scores and arms over them share.
 
-    rows: only those in which every arm has a verdict.
+    rows: only those in which every arm has a verdict. Those that share any image, directly or through others,
+    are one group and count as one picture.
     """
 
     def __init__(self, rows: Sequence[Row], resamples: int = RESAMPLES) -> None:
         self.rows = tuple(rows)
-        groups: dict[str, list[Row]] = {}
-        for row in rows:
-            groups.setdefault(row.image, []).append(row)
-        self.groups = tuple(tuple(group) for group in groups.values())
+        self.groups = tuple(tuple(group) for group in connected(rows, lambda row: row.images))
         self._resamples = resamples
 
     def estimate(self, score: Score, arm: int) -> Estimate | None:

@@ -48,9 +48,10 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One item, and what each arm said to it, in the order of the arms. image: the picture's name.
+    """One item, and what each arm said to it, in the order of the arms. image: the first image's name.
 
-    truth: None where the item could not even be read.
+    truth: None where the item could not even be read. images: what each of its images is known by: the digest
+    of its bytes, or its name where it can't be read.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Row:
     group: str
     truth: Truth | None
     said: tuple[Said, ...]
+    images: tuple[str, ...]
 
     @property
     def whole(self) -> bool:
@@ -125,27 +127,37 @@ class _Sheet:
 
     arms: int
     items: list[BatchItem] = field(default_factory=list)
+    images: list[tuple[str, ...]] = field(default_factory=list)
     said: list[list[Said | None]] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
 
-    def note(self, ask: int, item: BatchItem, said: Said) -> None:
+    def note(self, outcome: Outcome, said: Said) -> None:
         """One answer. The items of each ask come in the same order."""
+        ask, item = outcome.ask, outcome.item
         if not self.places:
             self.places = [0] * self.arms
         place = self.places[ask]
         self.places[ask] += 1
         if place == len(self.items):
             self.items.append(item)
+            self.images.append(outcome.digests)
             self.said.append([None] * self.arms)
         assert self.items[place].id == item.id
         self.said[place][ask] = said
 
+    def digest(self) -> str:
+        """SHA-256 over all items, see `Fingerprint`."""
+        mark = Fingerprint()
+        for item, images in zip(self.items, self.images, strict=True):
+            mark.add(item, images)
+        return mark.digest()
+
     def rows(self) -> Iterator[Row]:
         """The rows in the items' order."""
-        for item, said in zip(self.items, self.said, strict=True):
+        for item, images, said in zip(self.items, self.images, self.said, strict=True):
             whole = tuple(one for one in said if one is not None)
             asked = told(item.question, [image.name for image in item.images], turn_parts(item))
-            yield Row(item.id, item.image, asked, item.group, item.truth, whole)
+            yield Row(item.id, item.image, asked, item.group, item.truth, whole, images)
 
 
 def hold_trial(
@@ -164,20 +176,20 @@ def hold_trial(
     done: called after every answer.
     """
     request = make_request(loaded, [arm.choice for arm in arms], max_new_tokens, batch_size)
-    run, sheet, mark = BatchRun(request), _Sheet(len(arms)), Fingerprint()
+    run, sheet = BatchRun(request), _Sheet(len(arms))
     costs, schedules = tuple(Tally() for _ in arms), tuple(Schedules() for _ in arms)
     start, answered, resumed = perf_counter(), 0, 0
-    with closing(run.outcomes(mark.of(_with_truth(items)), file.is_done)) as outcomes:
+    with closing(run.outcomes(_with_truth(items), file.is_done)) as outcomes:
         for outcome in outcomes:
             record = _kept(outcome, file)
             costs[outcome.ask].add(record, outcome.item)
             schedules[outcome.ask].note(record)
-            sheet.note(outcome.ask, outcome.item, _said(record, outcome.item))
+            sheet.note(outcome, _said(record, outcome.item))
             resumed += outcome.record is None
             answered += outcome.record is not None and outcome.record.error is None
             done()
     course = Course(answered, resumed, perf_counter() - start, run.waiting.seconds)
-    return Trial(tuple(arms), request, tuple(sheet.rows()), costs, schedules, mark.digest(), course)
+    return Trial(tuple(arms), request, tuple(sheet.rows()), costs, schedules, sheet.digest(), course)
 
 
 def _kept(outcome: Outcome, file: RecordFile) -> dict[str, Any]:

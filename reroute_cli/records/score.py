@@ -15,6 +15,7 @@ from reroute_cli.records.section import Part, Section
 class ScorePart(Section):
     """A score of one arm: of n questions about so many pictures, with its 95% interval.
 
+    pictures: those that questions show together, directly or through others, count as one.
     interval: "wilson" of a share of right answers, for n / design_effect questions, since those about one
     picture are not independent; "bootstrap" over pictures of everything else. low, high: null with a reason.
     """
@@ -34,8 +35,8 @@ class ScorePart(Section):
 class DifferencePart(Section):
     """A score of this arm minus that of another, `base`, over the same questions.
 
-    low, high: paired bootstrap over pictures, 95%. Of shares of right answers also the exact McNemar test:
-    only_this and only_base are the questions that one of the two alone answered right.
+    low, high: paired bootstrap over pictures, 95%, counted as in a score. Of shares of right answers also the
+    exact McNemar test: only_this and only_base are the questions that one of the two alone answered right.
     """
 
     plain_nulls = frozenset({"only_this", "only_base", "mcnemar_p"})

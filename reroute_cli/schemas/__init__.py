@@ -18,7 +18,10 @@ from reroute_cli.records.answer import AnyAnswer
 from reroute_cli.records.batch import BatchSummary
 from reroute_cli.records.comparison import Comparison
 from reroute_cli.records.evaluation import Evaluation
+from reroute_cli.records.installation import Check, Installation
+from reroute_cli.records.lists import BenchmarkList, MethodList, ModelList, ProfileList, ShownProfile
 from reroute_cli.records.lmms_costs import LmmsCosts
+from reroute_cli.records.plan import Plan
 from reroute_cli.records.report import Report
 from reroute_cli.records.sweep import CostBlock, SweepReport
 from reroute_cli.records.trace import TraceRecord
@@ -28,10 +31,18 @@ FOLDER = Path(__file__).resolve().parent
 MODELS: dict[str, type[BaseModel]] = {
     "answer-1": AnyAnswer,
     "batch-1": BatchSummary,
+    "benchmarks-1": BenchmarkList,
+    "check-1": Check,
     "comparison-1": Comparison,
     "cost-1": CostBlock,
+    "env-1": Installation,
     "eval-1": Evaluation,
     "lmms_costs-1": LmmsCosts,
+    "methods-1": MethodList,
+    "models-1": ModelList,
+    "plan-1": Plan,
+    "profile-1": ShownProfile,
+    "profiles-1": ProfileList,
     "report-1": Report,
     "sweep-1": SweepReport,
     "trace-1": TraceRecord,

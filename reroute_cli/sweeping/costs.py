@@ -17,7 +17,6 @@ from reroute_cli.arms import Arm
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.batching.keys import settings_of
 from reroute_cli.environment import describe_environment
-from reroute_cli.image_names import digests_of
 from reroute_cli.inputs import Item
 from reroute_cli.models import Loaded
 from reroute_cli.profiling.loop import measure
@@ -63,7 +62,8 @@ def measure_costs(
     """A report of each item, measured now or in an earlier run on the same file."""
     machine = describe_environment(job.loaded.proven)
     found = []
-    for number, item in enumerate(job.items, start=1):
+    for number, named in enumerate(job.items, start=1):
+        item = named.read()
         key = _key(job, item, machine)
         if file.is_done(key):
             for _ in range(job.steps):
@@ -100,7 +100,7 @@ def _block(job: CostJob, item: BatchItem, key: str, done: Callable[[], None]) ->
 
 def _key(job: CostJob, item: BatchItem, machine: Mapping[str, Any]) -> str:
     """The commit is no part of it: a change of the code that leaves the work alone leaves its cost alone."""
-    first, *others = digests_of(item.images)
+    first, *others = (image.digest() for image in item.images)
     parts: dict[str, Any] = {
         "cost": asdict(job.plan),
         "picture": first,

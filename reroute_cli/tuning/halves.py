@@ -13,8 +13,8 @@ from random import Random
 
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.errors import Failure
-from reroute_cli.evaluation.score import FEWEST_PICTURES
-from reroute_cli.image_names import ImageSource
+from reroute_cli.evaluation.score import FEWEST_PICTURES, connected
+from reroute_cli.image_names import contents_of
 
 
 @dataclass(frozen=True)
@@ -35,37 +35,21 @@ class Halves:
 
 def split(items: Iterable[BatchItem], seed: int) -> Halves:
     """Every other picture of a shuffled list; raises Failure where a half is too small for an interval."""
-    groups = _connected(items)
+    groups = connected(items, _contents)
     if len(groups) < 2 * FEWEST_PICTURES:
-        questions = sum(map(len, groups.values()))
+        questions = sum(map(len, groups))
         raise Failure(
             f"there are {_count(questions, 'question')} with a truth about {_count(len(groups), 'picture')}: "
             f"tuning searches one half of the pictures and reports the other, and needs "
             f"{2 * FEWEST_PICTURES} pictures at least"
         )
-    names = list(groups)
-    Random(seed).shuffle(names)
-    searched, reported = names[::2], set(names[1::2])
-    kept = tuple(item for name in groups if name in reported for item in groups[name])
+    places = list(range(len(groups)))
+    Random(seed).shuffle(places)
+    searched, reported = places[::2], sorted(places[1::2])
+    kept = tuple(item for place in reported for item in groups[place])
     return Halves(
-        Half(_in_turns([groups[name] for name in searched]), len(searched)), Half(kept, len(reported))
+        Half(_in_turns([groups[place] for place in searched]), len(searched)), Half(kept, len(reported))
     )
-
-
-def _connected(items: Iterable[BatchItem]) -> dict[str, list[BatchItem]]:
-    """Items in groups that share no picture, each called after the first picture of its first item."""
-    groups: dict[str, list[BatchItem]] = {}
-    called: dict[str, str] = {}  # a picture's content -> the group that it is in
-    for item in items:
-        contents = [_content(item, image) for image in item.images]
-        name = next((called[content] for content in contents if content in called), contents[0])
-        for other in dict.fromkeys(called.get(content, name) for content in contents):
-            if other != name:
-                groups[name] += groups.pop(other)
-                called |= {content: name for content, group in called.items() if group == other}
-        called |= dict.fromkeys(contents, name)
-        groups.setdefault(name, []).append(item)
-    return groups
 
 
 def _in_turns(groups: Sequence[Sequence[BatchItem]]) -> tuple[BatchItem, ...]:
@@ -77,14 +61,11 @@ def _in_turns(groups: Sequence[Sequence[BatchItem]]) -> tuple[BatchItem, ...]:
     return tuple(item for turn in turns for item in turn if item is not None)
 
 
-def _content(item: BatchItem, image: ImageSource) -> str:
-    """The digest of a picture's bytes; of what can't be read, its name."""
-    if not item.problem:
-        try:
-            return image.digest()
-        except (OSError, Failure):  # said where it is asked
-            pass
-    return f"name {image.name or item.id}"
+def _contents(item: BatchItem) -> list[str]:
+    """What the images of an item that can be asked are known by; those of one that can't, by their names."""
+    if item.problem:
+        return [f"name {image.name or item.id}" for image in item.images]
+    return list(contents_of(item.images))
 
 
 def _count(number: int, word: str) -> str:

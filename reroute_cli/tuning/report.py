@@ -19,6 +19,7 @@ from reroute_cli.evaluation.fingerprint import Fingerprint
 from reroute_cli.evaluation.parts import cost_part, difference, differences, made_part, scores_part, whole
 from reroute_cli.evaluation.score import PLAIN, Pictures, Score
 from reroute_cli.evaluation.subject import Subject
+from reroute_cli.image_names import contents_of
 from reroute_cli.images import as_text
 from reroute_cli.profiling.report import workload_model
 from reroute_cli.records.tune import (
@@ -124,8 +125,8 @@ def _half(half: Half, digest: str) -> HalfPart:
 
 def _digest(items: Sequence[BatchItem]) -> str:
     mark = Fingerprint()
-    for _ in mark.of(items):
-        pass
+    for item in items:
+        mark.add(item, contents_of(item.images))
     return mark.digest()
 
 

@@ -128,4 +128,4 @@ def asks_for(score: Score, items: Iterable[BatchItem]) -> list[BatchItem]:
 
 
 def _unasked(item: BatchItem) -> Row:
-    return Row(item.id, item.image, item.question, item.group, item.truth, ())
+    return Row(item.id, item.image, item.question, item.group, item.truth, (), ())

@@ -25,7 +25,8 @@ def row(image: str, *marks: bool | float | None, group: str = "") -> Row:
     """A question about a picture, and what became of it under each arm."""
     boxed = any(isinstance(mark, float) for mark in marks)
     name = f"{image}/{marks}"
-    return Row(name, image, "?", group, BOX if boxed else WORDS, tuple(said(mark) for mark in marks))
+    truth, answers = BOX if boxed else WORDS, tuple(said(mark) for mark in marks)
+    return Row(name, image, "?", group, truth, answers, (image,))
 
 
 def rows(table: Sequence[Sequence[Sequence[bool | float | None]]]) -> list[Row]:

@@ -1,6 +1,7 @@
 """Several schedules over the same items: each gets what a run of its own would give it, and costs no more."""
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -292,10 +293,25 @@ def test_pictures_that_come_as_bytes_are_let_go(ask, items):
     assert [one.item.data for one in (*outcomes, *done)] == [None] * 4
 
 
-def test_a_picture_that_changes_under_the_run_is_an_error(ask, items, monkeypatch):
-    """A key must not stand for a picture that the model did not see."""
-    monkeypatch.setattr(image_names, "digest_of", lambda *_: "0" * 64)
-    (outcome,) = ask(items[:1], [DENSE])
+@pytest.mark.parametrize("held", [0, 1 << 20])
+def test_a_picture_that_changes_under_the_run_is_an_error_unless_its_bytes_were_kept(
+    ask, items, monkeypatch, tmp_path, drawn, held
+):
+    """A key must not stand for a picture that the model did not see, whatever becomes of the file."""
+    monkeypatch.setattr(prepare, "MOST_HELD", held)
+    path = tmp_path / "a.png"
+    shutil.copy(items[0].path, path)
+    (before,) = ask(items[:1], [DENSE])
+
+    def changes(_key):
+        drawn((64, 64)).save(path)
+        return False
+
+    (outcome,) = ask([replace(items[0], path=str(path))], [DENSE], changes)
+    assert outcome.keys == before.keys
+    if held:
+        assert outcome.record.answer == before.record.answer
+        return
     assert (
         outcome.record.error
         == f"'{items[0].image}' changed while it was read: ask again once it stays as it is"

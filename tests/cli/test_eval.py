@@ -250,4 +250,3 @@ def test_the_list_names_every_benchmark(run, form):
     for name, benchmark in BENCHMARKS.items():
         assert name in result.stdout
         assert all(split in result.stdout for split in benchmark.splits)
-    assert run("eval", "--bench", "list", *form).stdout == result.stdout

@@ -3,13 +3,15 @@
 import base64
 import hashlib
 import json
+import os
+import time
 
 import pytest
 
-from reroute_cli import image_names, inputs
+from reroute_cli import image_names, images, inputs
 from reroute_cli.batch_inputs import batch_items
 from reroute_cli.errors import Failure, UsageError
-from reroute_cli.image_names import source_of
+from reroute_cli.image_names import ImageSource, source_of
 
 
 @pytest.fixture
@@ -136,3 +138,48 @@ def test_a_record_names_a_data_uri_shortly(run, warm, folder):
     first, second = result.stdout.splitlines()
     assert json.loads(first)["answer"] == json.loads(second)["answer"]
     assert len(first) < 4000
+
+
+@pytest.fixture
+def settled(monkeypatch):
+    """Files are old enough to be remembered at once."""
+    monkeypatch.setattr(images, "_SETTLED_NS", 0)
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_file_that_stays_as_it_is_is_digested_once(tmp_path):
+    """Whatever changes it, a write of as many bytes with the old times among that, it is read again."""
+    path = tmp_path / "a.png"
+    path.write_bytes(b"one")
+    image = ImageSource("a.png", str(path))
+    assert image.read() == (hashlib.sha256(b"one").hexdigest(), b"one")
+    assert image.read() == (hashlib.sha256(b"one").hexdigest(), None)
+    before = path.stat()
+    time.sleep(0.02)
+    path.write_bytes(b"two")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert image.read() == (hashlib.sha256(b"two").hexdigest(), b"two")
+    path.unlink()
+    with pytest.raises(Failure, match="does not exist"):
+        image.read()
+
+
+def test_a_file_that_was_just_written_is_not_remembered(tmp_path):
+    """Another write within the clock's grain could leave no trace in its times."""
+    path = tmp_path / "a.png"
+    path.write_bytes(b"one")
+    image = ImageSource("a.png", str(path))
+    assert [image.read()[1], image.read()[1]] == [b"one", b"one"]
+
+
+@pytest.mark.usefixtures("settled")
+def test_only_so_many_digests_are_remembered(tmp_path, monkeypatch):
+    """The oldest one goes first, and costs another read."""
+    monkeypatch.setattr(images, "_MOST_REMEMBERED", 2)
+    monkeypatch.setattr(images, "_remembered", {})
+    sources = []
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text(name)
+        sources.append(ImageSource(name, str(tmp_path / name)))
+    assert [source.read()[1] for source in sources] == [b"a", b"b", b"c"]
+    assert [source.read()[1] for source in reversed(sources)] == [None, None, b"a"]

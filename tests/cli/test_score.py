@@ -2,10 +2,12 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.sparse.csgraph import connected_components
 
 from reroute_cli.evaluation import score as scoring
 from reroute_cli.evaluation.parts import difference, scores_part, twin, whole
@@ -239,3 +241,27 @@ def test_large_runs_are_resampled_in_parts(monkeypatch):
     whole_at_once = Pictures(rows(table)).difference(BOX_IOU, 1, 0)
     monkeypatch.setattr(scoring, "_AT_ONCE", 700)
     assert Pictures(rows(table)).difference(BOX_IOU, 1, 0) == whole_at_once
+
+
+def test_questions_that_share_a_later_image_are_not_independent():
+    """Sixty first images, of which ten share a second one: the intervals are those of six pictures."""
+    luck = np.random.default_rng(11).uniform(0, 1, size=(6, 2))
+    made = [row(f"p{place}", *map(float, luck[place // 10])) for place in range(60)]
+    shared = [replace(one, images=(one.image, f"s{place // 10}")) for place, one in enumerate(made)]
+    alone = [replace(one, images=(f"s{place // 10}",)) for place, one in enumerate(made)]
+    for score in (BOX_IOU, BOX_HIT):
+        assert Pictures(shared).estimate(score, 0) == Pictures(alone).estimate(score, 0)
+        assert Pictures(shared).difference(score, 1, 0) == Pictures(alone).difference(score, 1, 0)
+        assert Pictures(shared).pictures(score) == 6
+
+
+def test_images_connect_questions_through_others():
+    """The groups are those of scipy's connected components, in the order of their first questions."""
+    luck = np.random.default_rng(4)
+    for _ in range(50):
+        shown = [[str(image) for image in luck.integers(0, 25, size=luck.integers(1, 4))] for _ in range(20)]
+        links = np.array([[bool(set(one) & set(other)) for other in shown] for one in shown])
+        number, labels = connected_components(links, directed=False)
+        expected = [[place for place in range(20) if labels[place] == label] for label in range(number)]
+        found = scoring.connected(range(20), lambda place, shown=shown: shown[place])
+        assert sorted(map(sorted, found)) == sorted(expected)

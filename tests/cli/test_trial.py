@@ -14,6 +14,7 @@ from reroute_cli.errors import Failure
 from reroute_cli.evaluation.feasible import checked
 from reroute_cli.evaluation.fingerprint import Fingerprint
 from reroute_cli.evaluation.trial import hold_trial, records_at
+from reroute_cli.image_names import contents_of
 from reroute_cli.judges import Truth
 from reroute_cli.record_file import RecordFile
 from routing.errors import BudgetError
@@ -114,15 +115,21 @@ def test_the_schedule_is_told_as_it_was_made(hold, items):
     assert routed.cut == 0
 
 
+def _fingerprint(items):
+    """The digest of these items, each image digested on its own."""
+    mark = Fingerprint()
+    for item in items:
+        mark.add(item, contents_of(item.images))
+    return mark.digest()
+
+
 def test_the_digest_of_the_items_is_about_what_is_asked(items, tmp_path):
     """Another place of a picture is the same; its bytes, a question, a truth, a kind or the order are not."""
     copy = tmp_path / "copy.png"
     shutil.copy(items[0].path, copy)
 
     def digest(first, rest=items[1:]):
-        mark = Fingerprint()
-        assert list(mark.of([first, *rest])) == [first, *rest]
-        return mark.digest()
+        return _fingerprint([first, *rest])
 
     same = {digest(items[0]), digest(replace(items[0], path=str(copy)))}
     copy.write_bytes(copy.read_bytes() + b" ")
@@ -140,9 +147,7 @@ def test_the_digest_of_the_items_is_about_what_is_asked(items, tmp_path):
 
 def test_the_digest_of_a_trial_is_that_of_its_items(hold, items):
     """Whichever arms are asked."""
-    mark = Fingerprint()
-    list(mark.of(items))
-    assert hold(items).items_digest == hold(items, ARMS[:1]).items_digest == mark.digest()
+    assert hold(items).items_digest == hold(items, ARMS[:1]).items_digest == _fingerprint(items)
 
 
 class Counted(bytes):
@@ -188,7 +193,8 @@ def test_a_schedule_that_cannot_be_had_is_known_before_anything_is_asked(pocket,
         checked(pocket, impossible, items)
     broken = [replace(item, path="/nowhere.png") for item in items]
     assert list(checked(pocket, impossible, broken)) == broken
-    assert list(checked(pocket, ARMS, iter(items))) == list(items)
+    first, *others = checked(pocket, ARMS, iter(items))
+    assert [first.without_data(), *others] == list(items)
 
 
 def test_no_items_are_a_failure(pocket):

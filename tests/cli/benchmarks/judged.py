@@ -15,7 +15,7 @@ def row(
 ) -> Row:
     """One question about a picture, and the verdict on what was said to it."""
     said = Said(answer, judge(answer, boxes, truth), None)
-    return Row(name or image, image, "?", group, truth, (said,))
+    return Row(name or image, image, "?", group, truth, (said,), (image,))
 
 
 def value(score: Score, rows: Iterable[Row]) -> float | None:

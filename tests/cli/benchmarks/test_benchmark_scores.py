@@ -145,5 +145,5 @@ def test_intervals_hold_their_values():
     for score in pope.BENCHMARK.scores[:-1]:
         found = estimate(score, rows)
         assert found.low < found.value < found.high
-    twice = [Row(one.id, one.image, "?", "", one.truth, one.said * 2) for one in rows]
+    twice = [Row(one.id, one.image, "?", "", one.truth, one.said * 2, one.images) for one in rows]
     assert Pictures(twice).difference(pope.F1, 1, 0).value == 0.0

@@ -1,0 +1,148 @@
+"""What there is, as lists: methods, models, profiles and benchmarks, each a record of its own.
+
+`reroute.methods/1`, `reroute.models/1`, `reroute.profiles/1`, `reroute.profile/1` (one of them, with its
+schedule) and `reroute.benchmarks/1`. Does not know where the lists come from.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from reroute_cli.records.section import Part, as_json
+
+
+class MethodPart(Part):
+    """One reduction method. scored: where its ranking comes from. year, paper: null where it has none.
+
+    options: what each of its own options does.
+    """
+
+    name: str
+    title: str
+    actions: list[str]
+    scored: str
+    year: int | None
+    paper: str | None
+    summary: str
+    options: dict[str, str]
+
+
+class MethodList(Part):
+    """What `reroute methods` lists."""
+
+    schema_: Literal["reroute.methods/1"] = Field(default="reroute.methods/1", alias="schema")
+    methods: list[MethodPart]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, `schema` first."""
+        return as_json(self)
+
+
+class FamilyPart(Part):
+    """A family that can be routed. boxes: the unit of its boxes; null where none is published."""
+
+    model_type: str
+    title: str
+    boxes: str | None
+
+
+class KnownModelPart(Part):
+    """A model known by name. hub: its id there. source: where the numbers are from.
+
+    visual_tokens: of the image that `picture` describes. layers: of its decoder.
+    """
+
+    name: str
+    hub: str
+    source: str
+    layers: int
+    visual_tokens: int
+    picture: str
+
+
+class RefusedPart(Part):
+    """A family that can't be routed, and why."""
+
+    model_type: str
+    reason: str
+
+
+class ModelList(Part):
+    """What `reroute models` lists."""
+
+    schema_: Literal["reroute.models/1"] = Field(default="reroute.models/1", alias="schema")
+    families: list[FamilyPart]
+    known: list[KnownModelPart]
+    refused: list[RefusedPart]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, `schema` first."""
+        return as_json(self)
+
+
+class ProfilePart(Part):
+    """A profile. origin: "release", "exact", "solved" or "user". layers, visual: of what it was made for.
+
+    model_family, layers, visual: null where it was made for any. source: null where it names none.
+    average_visual: visual tokens per decoder layer there; null where layers or visual are.
+    """
+
+    name: str
+    title: str
+    origin: str
+    model_family: str | None
+    source: str | None
+    layers: int | None
+    visual: int | None
+    average_visual: float | None
+
+
+class ProfileList(Part):
+    """What `reroute profiles list` lists."""
+
+    schema_: Literal["reroute.profiles/1"] = Field(default="reroute.profiles/1", alias="schema")
+    profiles: list[ProfilePart]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, `schema` first."""
+        return as_json(self)
+
+
+class ShownProfile(ProfilePart):
+    """What `reroute profiles show` prints. schedule: as the engine takes it, with explicit stages."""
+
+    schema_: Literal["reroute.profile/1"] = Field(default="reroute.profile/1", alias="schema")
+    schedule: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, `schema` first."""
+        plain = as_json(self)
+        return {"schema": plain.pop("schema"), **plain}
+
+
+class BenchmarkPart(Part):
+    """A benchmark. source: its hub id, or "in the package". splits: the first is the default.
+
+    scores: names, the headline first. max_new_tokens: the longest answer that makes sense.
+    """
+
+    name: str
+    title: str
+    source: str
+    splits: list[str]
+    scores: list[str]
+    max_new_tokens: int
+    notes: str
+
+
+class BenchmarkList(Part):
+    """What `reroute eval --list` lists."""
+
+    schema_: Literal["reroute.benchmarks/1"] = Field(default="reroute.benchmarks/1", alias="schema")
+    benchmarks: list[BenchmarkPart]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, `schema` first."""
+        return as_json(self)
