@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from reroute_cli.adapters import Merged, adapter_digest, merge
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.generation import MODEL, Generation, apply, read_generation, special_tokens
-from reroute_cli.proof import Proven, standing
+from reroute_cli.proof import Proven, setting_of_check, standing
 from reroute_cli.sources import POCKET, Source, explained, find, known, read_config
 
 if TYPE_CHECKING:
@@ -30,7 +30,10 @@ _DEVICE = re.compile(r"cpu|mps|cuda(:[0-9]{1,4})?")
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How to load: every field as the option of the same name says; chat_template: the text of the file."""
+    """How to load: every field as the option of the same name says; chat_template: the text of the file.
+
+    quiet: nothing is said while it takes long.
+    """
 
     model: str = POCKET
     device: str = "auto"
@@ -40,6 +43,7 @@ class LoadOptions:
     seed: int = 0
     chat_template: str | None = None
     generation: str = MODEL
+    quiet: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Loaded:
 
 def load(options: LoadOptions) -> Loaded:
     """Load model and processor; raises Failure, UsageError or UnsupportedModelError with one sentence."""
+    setting_of_check()
     check_attention(options.attn)
     device = choose_device(options.device)
     entry = known(options.model)
@@ -160,7 +165,7 @@ def _loaded(name: str, model: Any, processor: Any, options: LoadOptions, device:
     from routing.families import describe_config
 
     info = describe_config(model.config)
-    stands = standing(model.config)
+    stands = standing(model.config, quiet=options.quiet)
     return Loaded(
         name=name,
         model=model,

@@ -36,21 +36,26 @@ class Standing:
     refusal: str | None = None
 
 
-def standing(config: Any) -> Standing:
-    """How the engine stands to a model of this Hugging Face config under what is installed.
-
-    Runs the check of the model's own decoder where the release is not proven and no verdict is kept. Raises
-    UsageError for a REROUTE_CHECK that is none of its settings.
-    """
+def setting_of_check() -> str:
+    """What REROUTE_CHECK says; raises UsageError for what is none of its settings."""
     setting = os.environ.get(VARIABLE) or "auto"
     if setting not in SETTINGS:
         raise UsageError(f"{VARIABLE} '{setting}' is none of {', '.join(SETTINGS)}: choose one")
-    proven = is_proven()
+    return setting
+
+
+def standing(config: Any, *, quiet: bool = False) -> Standing:
+    """How the engine stands to a model of this Hugging Face config under what is installed.
+
+    Runs the check of the model's own decoder where the release is not proven and no verdict is kept. Raises
+    what `setting_of_check` raises. quiet: do not say that it is checked.
+    """
+    setting, proven = setting_of_check(), is_proven()
     if setting == "off" or (proven and setting == "auto"):
         return Standing(proven)
     failed = None if setting == "always" else _kept(_verdict_file(config))
     if failed is None:
-        failed = _checked(config)
+        failed = _checked(config, Sink(quiet=quiet))
     if not failed:
         return Standing(True if proven else "checked")
     name, detail = next(iter(failed.items()))
@@ -62,11 +67,10 @@ def standing(config: Any) -> Standing:
     )
 
 
-def _checked(config: Any) -> dict[str, str]:
+def _checked(config: Any, sink: Sink) -> dict[str, str]:
     """Check now, say so, and keep the verdict: what fails, by invariant."""
     from routing.checks.check import check
 
-    sink = Sink()
     why = f"as {VARIABLE}=always asks" if is_proven() else f"reroute was not proven with {versions()}"
     sink.talk(f"{why}: checking {config.model_type} on tiny models")
     (result,) = check(config=config)

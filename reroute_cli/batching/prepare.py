@@ -24,7 +24,7 @@ from reroute_cli.errors import CliError, Failure, sentence_of
 from reroute_cli.models import Loaded
 from reroute_cli.output import shortened
 from reroute_cli.prompts import Prompt
-from reroute_cli.schedules import ScheduleChoice, Target
+from reroute_cli.schedules import DENSE, ScheduleChoice, Target
 from routing import Schedule
 from routing.errors import RoutingError
 
@@ -53,7 +53,9 @@ class Request:
 def make_request(
     loaded: Loaded, choices: Sequence[ScheduleChoice], max_new_tokens: int, batch_size: int
 ) -> Request:
-    """The request under these schedules."""
+    """The request under these schedules; raises Failure where the engine refuses to route the model."""
+    if loaded.refusal is not None and any(choice.name != DENSE for choice in choices):
+        raise Failure(loaded.refusal)
     asks = tuple(Ask(choice, settings_of(loaded, choice, max_new_tokens)) for choice in choices)
     return Request(loaded, asks, max_new_tokens, batch_size)
 

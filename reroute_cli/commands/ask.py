@@ -54,7 +54,9 @@ def ask(
     if problem := check_writable(output):
         raise Failure(f"--output: {problem}")
     pictures = _checked(images, question, choice)
-    load_options = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template, str(generation))
+    load_options = LoadOptions(
+        model, device, dtype, attn, load_format, seed, chat_template, str(generation), quiet
+    )
     if quiet and not json and output is None:  # nobody will see a cost: only the answer is worked out
         sink.result(_text(pictures, question, choice, load_options, max_new_tokens))
         return

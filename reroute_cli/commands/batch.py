@@ -84,7 +84,9 @@ def batch(
     on_ray = engine is cluster_options.EngineName.RAY
     _check_outputs(output, summary)
     items = _items(folder, question, manifest, limit)
-    loading = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template, str(generation))
+    loading = LoadOptions(
+        model, device, dtype, attn, load_format, seed, chat_template, str(generation), quiet
+    )
     cluster = Cluster(ray_address, workers, gpus_per_worker) if on_ray else None
     found = _run(sink, loading, items, Asked(choice, max_new_tokens, batch_size), output, cluster)
     if summary is not None:

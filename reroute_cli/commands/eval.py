@@ -78,7 +78,9 @@ def evaluate(
     chosen = arms_of(ArmOptions(method, action, ratio, budget, profile, arms, seed, read_cuts(cuts)))
     subject = _subject(bench, split, data, manifest, limit)
     _check_files(output, records, manifest)
-    loading = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template, str(generation))
+    loading = LoadOptions(
+        model, device, dtype, attn, load_format, seed, chat_template, str(generation), quiet
+    )
     report = _evaluated(sink, loading, subject, chosen, (batch_size, max_new_tokens), records)
     if output is not None:
         write_file(output, to_json(report.as_dict()) + "\n")

@@ -68,7 +68,9 @@ def profile(
     if check is not None:
         check.expect(max_new_tokens, seed)
     items = _items(sink, images or [], question, manifest, limit)
-    loading = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template, str(generation))
+    loading = LoadOptions(
+        model, device, dtype, attn, load_format, seed, chat_template, str(generation), quiet
+    )
     report = _measured(sink, loading, items.chosen, chosen, Plan(max_new_tokens, warmup, repeat))
     _caveats(sink, chosen, report)
     if output is not None:

@@ -138,7 +138,9 @@ def sweep(
     check_against(against, cost_items)
     check_files({"--output": output, "--records": records, "--plot": plot}, {"--manifest": manifest})
     subject = subject_of(bench, split, data, manifest, limit)
-    loading = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template, str(generation))
+    loading = LoadOptions(
+        model, device, dtype, attn, load_format, seed, chat_template, str(generation), quiet
+    )
     wish = _wish(
         subject, max_new_tokens, batch_size, cost_items, Plan(cost_tokens, warmup, repeat), against, seed
     )

@@ -88,7 +88,9 @@ def trace(
     given = read_box(box)
     picture = _checked(images, question, choice)
     check_box(given, picture.size)
-    loading = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template, str(generation))
+    loading = LoadOptions(
+        model, device, dtype, attn, load_format, seed, chat_template, str(generation), quiet
+    )
     record = _record(sink, loading, picture, question, arms, max_new_tokens, given)
     if caveat := choice.caveat(record.model.family, record.layers):
         sink.talk(caveat)

@@ -127,7 +127,9 @@ def tune(
     _check_files({"--output": output, "--records": records, "--write": write}, manifest)
     asked = Asked(wish, score, limit, batch_size, max_new_tokens, write)
     subject = _subject(bench, split, data, manifest, asked)
-    loading = LoadOptions(model, device, dtype, attn, load_format, seed, chat_template, str(generation))
+    loading = LoadOptions(
+        model, device, dtype, attn, load_format, seed, chat_template, str(generation), quiet
+    )
     report = _tuned(sink, loading, subject, asked, records)
     if output is not None:
         write_file(output, to_json(report.as_dict()) + "\n")

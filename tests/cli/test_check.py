@@ -52,6 +52,9 @@ def failing(monkeypatch):
     monkeypatch.setitem(INVARIANTS, "batch", fail)
 
 
+PDROP = ("--method", "pdrop", "--ratio", "0.6")
+
+
 def _ask(run, *arguments):
     return run("ask", DESK, QUESTION, "--max-new-tokens", "2", *arguments)
 
@@ -156,6 +159,21 @@ def test_a_failing_release_refuses_to_route_and_answers_dense(run, unproven, fai
     assert json.loads(dense.stdout)["environment"]["proven"] is False
 
 
+def test_a_batch_on_a_failing_release_ends_at_once(run, unproven, failing, picture, tmp_path):
+    """One sentence and no record: not an error for each item."""
+    output = tmp_path / "answers.jsonl"
+    result = run("batch", str(Path(picture).parent), "-Q", QUESTION, *PDROP, "-o", str(output))
+    assert result.exit_code == 4
+    assert "llava is not routed under transformers" in result.stderr
+    assert not output.exists() or not output.read_text()
+
+
+def test_quiet_says_nothing_of_the_check(run, unproven, counted):
+    """-q leaves the answer alone."""
+    assert _ask(run, "-q").stderr == ""
+    assert len(counted) == 1
+
+
 def test_off_checks_nothing_and_says_so_in_the_record(run, unproven, failing, counted, monkeypatch):
     """REROUTE_CHECK=off routes on the user's own account."""
     monkeypatch.setenv("REROUTE_CHECK", "off")
@@ -177,6 +195,7 @@ def test_always_checks_even_what_is_proven(counted, monkeypatch, tmp_path, capsy
 def test_another_setting_is_a_usage_error(run, monkeypatch):
     """One sentence with what was given and what is allowed."""
     monkeypatch.setenv("REROUTE_CHECK", "perhaps")
+    monkeypatch.setattr(models, "find", lambda _: pytest.fail("the model was looked for"))
     result = _ask(run)
     assert result.exit_code == 2
     assert "REROUTE_CHECK 'perhaps' is none of auto, off, always" in result.stderr
