@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reroute_cli.adapters import Adapter, is_adapter, read_adapter
+from reroute_cli.adapters import CONFIG, WEIGHTS, Adapter, is_adapter, read_adapter
 from reroute_cli.errors import CliError, Failure, is_out_of_memory, was_interrupted
 from reroute_cli.missing import missing_name
 
@@ -65,8 +65,11 @@ def known(name: str) -> ModelEntry | None:
         return None
 
 
-def find(name: str) -> Source:
-    """Where the model called `name` is; checks a folder's contents, asks the hub once, without retries."""
+def find(name: str, *, as_base: bool = False) -> Source:
+    """Where the model called `name` is; checks a folder's contents, asks the hub once, without retries.
+
+    as_base: it may be no adapter.
+    """
     if name == POCKET:
         from reroute_cli.pocket import WEIGHTS
 
@@ -74,17 +77,17 @@ def find(name: str) -> Source:
     try:
         folder = Path(name).expanduser()
         if folder.is_dir():
-            return _folder(name, folder)
+            return _folder(name, folder, as_base)
         exists = folder.exists()
     except (RuntimeError, OSError) as error:  # '~name' of nobody on this machine, or no name at all
         raise Failure(f"there is no model folder '{name[:_SHOWN]}': {_REMEDY}") from error
     if exists:
         raise Failure(f"the model '{name}' is a file, not a folder: {_REMEDY}")
     if entry := known(name):
-        return _on_hub(entry.hub, _OFFLINE)
+        return _on_hub(entry.hub, _OFFLINE, as_base)
     if name.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(name):
         raise Failure(f"there is no model folder '{name[:_SHOWN]}': {_REMEDY}")
-    return _on_hub(name, _REMEDY)
+    return _on_hub(name, _REMEDY, as_base)
 
 
 def read_config(name: str, source: Source | None = None) -> dict[str, Any]:
@@ -130,31 +133,37 @@ def read_preprocessing(name: str) -> dict[str, Any] | None:
     return None
 
 
-def _folder(name: str, folder: Path) -> Source:
+def _folder(name: str, folder: Path, as_base: bool) -> Source:
     if is_adapter(folder):
-        adapter = read_adapter(name, folder)
-        if is_adapter(Path(adapter.base)):
-            raise Failure(
-                f"the base of the adapter '{name}' is an adapter, too ('{adapter.base}'): merge that first"
-            )
-        try:
-            return replace(find(adapter.base), adapter=adapter)
-        except Failure as error:
-            raise Failure(
-                f"the base of the adapter '{name}' (its base_model_name_or_path): {error}"
-            ) from error
+        return _adapter(name, folder, as_base)
     if not (folder / "config.json").is_file():
         raise Failure(f"the folder '{name}' holds no config.json: {_REMEDY}")
     return Source(str(folder))
 
 
-def _on_hub(name: str, remedy: str) -> Source:
+def _adapter(name: str, folder: Path, as_base: bool) -> Source:
+    """Where the base of an adapter is, with the adapter in this folder."""
+    if as_base:
+        raise Failure(f"'{name}' is an adapter, too: merge it into its base first")
+    adapter = read_adapter(name, folder)
+    try:
+        return replace(find(adapter.base, as_base=True), adapter=adapter)
+    except Failure as error:
+        raise Failure(f"the base of the adapter '{name}' (its base_model_name_or_path): {error}") from error
+
+
+def _on_hub(name: str, remedy: str, as_base: bool) -> Source:
     """Ask the hub for the repository's commit; unreachable, use what the cache holds or say so."""
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
     try:
-        return Source(name, revision=HfApi().model_info(name, timeout=10).sha, offline=False)
+        found = HfApi().model_info(name, timeout=10)
+        if any(file.rfilename == CONFIG for file in found.siblings or ()):
+            return _adapter(name, _fetched_adapter(name, found.sha), as_base)
+        return Source(name, revision=found.sha, offline=False)
+    except CliError:
+        raise
     except GatedRepoError as error:
         raise Failure(f"the model '{name}' is gated: accept its licence and run 'hf auth login'") from error
     except RepositoryNotFoundError as error:
@@ -163,10 +172,21 @@ def _on_hub(name: str, remedy: str) -> Source:
         # No network, offline mode, proxies, outages: each HTTP stack has its own exceptions for these.
         if missing_name(error):
             raise
+        if isinstance(held := try_to_load_from_cache(name, CONFIG), str):
+            return _adapter(name, Path(held).parent, as_base)
         if isinstance(try_to_load_from_cache(name, "config.json"), str):
             return Source(name)
         status = "answered with an error" if isinstance(error, HfHubHTTPError) else "can't be reached"
         raise Failure(f"the model '{name}' is not on this machine and the hub {status}: {remedy}") from error
+
+
+def _fetched_adapter(name: str, revision: str | None) -> Path:
+    """The folder of an adapter's files from the hub, with the processor's where they are beside it."""
+    from huggingface_hub import snapshot_download
+
+    wanted = [WEIGHTS, "*.json", "*.jinja", "*.txt", "tokenizer.model"]
+    with explained(name):
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
 
 
 def refuse_pickles(name: str, source: Source) -> None:

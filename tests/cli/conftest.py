@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def warm(pocket: Loaded, monkeypatch: pytest.MonkeyPatch) -> Loaded:
     load = models.load
 
     def cached(options: LoadOptions) -> Loaded:
-        return pocket if options == LoadOptions() else load(options)
+        return pocket if replace(options, quiet=False) == LoadOptions() else load(options)
 
     monkeypatch.setattr(models, "load", cached)
     return pocket

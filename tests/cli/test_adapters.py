@@ -1,7 +1,9 @@
 """`-m FOLDER` of a PEFT adapter: base and adapter are merged and named; what is wrong is one sentence."""
 
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -167,8 +169,40 @@ def test_a_pickled_adapter_is_refused(copied):
 def test_an_adapter_of_an_adapter_is_refused(adapter, copied):
     """One is merged at a time."""
     edit(copied, base_model_name_or_path=str(adapter))
-    with pytest.raises(Exception, match="merge that first"):
+    with pytest.raises(Exception, match="is an adapter, too: merge it into its base first"):
         load(LoadOptions(str(copied)))
+
+
+@pytest.fixture
+def hub(monkeypatch, copied):
+    """A hub with one adapter, someone/lora, and one that names itself as its base, someone/loop."""
+
+    def told(_hub, name, timeout):
+        return SimpleNamespace(sha="1" * 40, siblings=[SimpleNamespace(rfilename="adapter_config.json")])
+
+    def fetched(name, revision, allow_patterns):
+        assert revision == "1" * 40
+        assert not any(fnmatch("adapter_model.bin", pattern) for pattern in allow_patterns)
+        if name.endswith("loop"):
+            edit(copied, base_model_name_or_path=name)
+        return str(copied)
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", told)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetched)
+
+
+def test_an_adapter_on_the_hub_answers(hub, adapter):
+    """Its files are fetched, without pickles, and merged like those of a folder."""
+    found = asked("someone/lora")
+    assert found.answer == asked(adapter).answer
+    assert found.model.id == "someone/lora"
+    assert found.model.adapter.base == str(WEIGHTS)
+
+
+def test_an_adapter_on_the_hub_that_is_its_own_base_ends(hub):
+    """One sentence, not an endless search."""
+    with pytest.raises(Exception, match="is an adapter, too: merge it into its base first"):
+        load(LoadOptions("someone/loop"))
 
 
 def test_without_peft_the_extra_is_named(adapter, monkeypatch):

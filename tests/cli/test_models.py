@@ -214,7 +214,10 @@ def no_network():
 def test_a_cached_model_is_used_without_a_network(monkeypatch):
     """What the cache holds needs no hub."""
     hub_answers(monkeypatch, no_network())
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: "/cache/config.json")
+    monkeypatch.setattr(
+        "huggingface_hub.try_to_load_from_cache",
+        lambda _, file: "/cache/config.json" if file == "config.json" else None,
+    )
     source = sources.find("some/model")
     assert source.offline
     assert source.arguments["local_files_only"]
