@@ -43,7 +43,7 @@ class LoadOptions:
     seed: int = 0
     chat_template: str | None = None
     generation: str = MODEL
-    quiet: bool = False
+    quiet: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

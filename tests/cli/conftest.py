@@ -4,7 +4,6 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def warm(pocket: Loaded, monkeypatch: pytest.MonkeyPatch) -> Loaded:
     load = models.load
 
     def cached(options: LoadOptions) -> Loaded:
-        return pocket if replace(options, quiet=False) == LoadOptions() else load(options)
+        return pocket if options == LoadOptions() else load(options)
 
     monkeypatch.setattr(models, "load", cached)
     return pocket
