@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 pillow_heif = pytest.importorskip(
     "pillow_heif", reason="HEIC IS NOT TESTED: pip install -e '.[heif]' to run these"
@@ -15,6 +15,12 @@ from reroute_cli import images  # noqa: E402
 from reroute_cli.errors import Failure  # noqa: E402
 from reroute_cli.images import begins_like_a_picture, open_picture  # noqa: E402
 from reroute_cli.picture_files import SUFFIXES  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _whole_files(monkeypatch):
+    """Pillow as it is: lmms-eval, where it was imported before, makes it take cut files for the whole process."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
 
 
 @pytest.fixture
