@@ -19,7 +19,7 @@ from reroute_cli.picture_files import SUFFIXES  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def _whole_files(monkeypatch):
-    """Pillow as it is: lmms-eval, where it was imported before, makes it take cut files for the whole process."""
+    """Pillow as it is: lmms-eval, once imported, makes it take cut files for the whole process."""
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
 
 
