@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,22 +96,31 @@ def merge(name: str, model: Any, adapter: Adapter) -> Any:
         if not reasons:
             raise
         raise Failure(f"the adapter '{name}' does not fit '{adapter.base}': {reasons[0]}") from error
-    _check_all_there(name, adapter, peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    _check_all_there(name, adapter, adapted)
     return adapted.merge_and_unload(safe_merge=True)
 
 
-def _check_all_there(name: str, adapter: Adapter, loaded: dict[str, Any]) -> None:
+def _check_all_there(name: str, adapter: Adapter, adapted: Any) -> None:
     """Compare what is in the file with what is in the model: releases rename weights, and some fuse them."""
+    from peft import get_peft_model_state_dict
     from safetensors.torch import load_file
 
     held = load_file(adapter.folder / WEIGHTS)
-    sums = [sum(float(tensor.double().abs().sum()) for tensor in part.values()) for part in (held, loaded)]
-    counts = [sum(tensor.numel() for tensor in part.values()) for part in (held, loaded)]
-    if counts[0] != counts[1] or not math.isclose(*sums, rel_tol=1e-6):
-        raise Failure(
-            f"the adapter '{name}' holds {len(held)} tensors ('{min(held, default='none')}' first), and not "
-            f"all of them have a place in '{adapter.base}': merge it with the release that saved it"
-        )
+    for embeddings in (False, True):  # those of the base are saved, too, where an adapter changes them
+        loaded = get_peft_model_state_dict(adapted, save_embedding_layers=embeddings)
+        (count, total), (others, other) = _measure(held), _measure(loaded)
+        if count == others and math.isclose(total, other, rel_tol=1e-6):
+            return
+    raise Failure(
+        f"the adapter '{name}' holds {len(held)} tensors ('{min(held, default='none')}' first), and not "
+        f"all of them have a place in '{adapter.base}': merge it with the release that saved it"
+    )
+
+
+def _measure(tensors: Mapping[str, Any]) -> tuple[int, float]:
+    """How many numbers there are, and the sum of their magnitudes."""
+    values = tensors.values()
+    return sum(one.numel() for one in values), sum(float(one.double().abs().sum()) for one in values)
 
 
 def _shown(modules: Any) -> str:

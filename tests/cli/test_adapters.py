@@ -76,6 +76,18 @@ def test_an_adapter_answers_like_its_merged_model(adapter, tmp_path):
     assert found.schedule == expected.schedule
 
 
+@pytest.mark.parametrize(
+    "more", [{"target_modules": ["embed_tokens", "q_proj"]}, {"modules_to_save": ["lm_head"]}], ids=str
+)
+def test_an_adapter_of_embeddings_or_of_whole_modules_answers(tmp_path, more):
+    """Such a file holds weights of the base, too, which have their place."""
+    expected = save_adapter(tmp_path, **more)
+    with quiet_libraries():
+        merged = load(LoadOptions(str(tmp_path))).model
+    assert merged.state_dict().keys() == expected.state_dict().keys()
+    assert all(torch.allclose(one, expected.state_dict()[name]) for name, one in merged.state_dict().items())
+
+
 def test_records_name_the_base_and_the_adapter(adapter, copied):
     """The folder is the model's id; base and digest stand beside it, and another adapter has another key."""
     record = asked(adapter)
