@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from routing.families.family import ChatTemplate, Family, chatml, image_and_video_tokens, in_order, patch_grid
-from routing.families.qwen2_vl import IMAGE, IMAGE_TOKENS, SYSTEM
+from routing.families.family import ChatTemplate, Family, image_and_video_tokens, patch_grid
+from routing.families.qwen2_vl import SYSTEM, qwen_chat
 
 
 def chat_templates(config: Any) -> tuple[ChatTemplate, ...]:
-    """ChatML with a system turn, as chat_template.json has it on the hub."""
-    return (
-        chatml(in_order(IMAGE), "https://huggingface.co/Qwen/Qwen2.5-VL-7B-Instruct", SYSTEM, IMAGE_TOKENS),
-    )
+    """The one of the instructed checkpoints."""
+    return qwen_chat("Qwen2.5-VL-7B-Instruct", SYSTEM)
 
 
 FAMILY = Family(

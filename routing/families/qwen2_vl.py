@@ -11,11 +11,14 @@ IMAGE_TOKENS = ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>")
 SYSTEM = "You are a helpful assistant."
 
 
+def qwen_chat(checkpoint: str, system: str = "") -> tuple[ChatTemplate, ...]:
+    """ChatML as chat_template.json of a checkpoint has it on the hub, with its system turn if any."""
+    return (chatml(in_order(IMAGE), f"https://huggingface.co/Qwen/{checkpoint}", system, IMAGE_TOKENS),)
+
+
 def chat_templates(config: Any) -> tuple[ChatTemplate, ...]:
-    """ChatML with a system turn, as chat_template.json has it on the hub."""
-    return (
-        chatml(in_order(IMAGE), "https://huggingface.co/Qwen/Qwen2-VL-7B-Instruct", SYSTEM, IMAGE_TOKENS),
-    )
+    """The one of the instructed checkpoints."""
+    return qwen_chat("Qwen2-VL-7B-Instruct", SYSTEM)
 
 
 FAMILY = Family(

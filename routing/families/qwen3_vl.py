@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from routing.families.family import ChatTemplate, Family, chatml, image_and_video_tokens, in_order, patch_grid
-from routing.families.qwen2_vl import IMAGE, IMAGE_TOKENS
+from routing.families.family import ChatTemplate, Family, image_and_video_tokens, patch_grid
+from routing.families.qwen2_vl import qwen_chat
 
 
 def after_deepstack(config: Any) -> int:
@@ -14,8 +14,8 @@ def after_deepstack(config: Any) -> int:
 
 
 def chat_templates(config: Any) -> tuple[ChatTemplate, ...]:
-    """ChatML without a system turn, as chat_template.json has it on the hub."""
-    return (chatml(in_order(IMAGE), "https://huggingface.co/Qwen/Qwen3-VL-8B-Instruct", tokens=IMAGE_TOKENS),)
+    """The one of the instructed checkpoints, without a system turn."""
+    return qwen_chat("Qwen3-VL-8B-Instruct")
 
 
 FAMILY = Family(
