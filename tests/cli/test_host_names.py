@@ -155,6 +155,7 @@ def test_what_is_imported_is_named(monkeypatch, name, source, into):
 def test_a_boundary_without_its_own_names_is_no_traceback(monkeypatch, capsys):
     """Where Typer has not what errors.py catches, the program ends in a sentence all the same."""
     monkeypatch.delattr(typer, "TyperException")
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # main() sets it for the whole process
     monkeypatch.setattr(sys, "argv", ["reroute", "nonsense"])
     with pytest.raises(SystemExit) as caught:
         __main__.main()

@@ -17,6 +17,7 @@ from reroute_cli.batching.prefetch import Waiting
 from reroute_cli.batching.prepare import make_request
 from reroute_cli.schedules import ScheduleChoice
 from reroute_cli.tuning import jury
+from tests.cli.counted import counted_bytes
 
 _counting: list[Counter[str]] = []
 
@@ -117,34 +118,22 @@ def test_a_sweep_reads_each_image_once_a_question_and_measured_ones_twice_more(r
     assert found == ONCE_A_QUESTION | {"a.png": 5, "torn.png": 1}
 
 
-class Counted(bytes):
-    """A file's bytes that know how many of their kind there are."""
-
-    alive, most = 0, 0
-
-    def __init__(self, _data: bytes) -> None:
-        Counted.alive += 1
-        Counted.most = max(Counted.most, Counted.alive)
-
-    def __del__(self) -> None:
-        Counted.alive -= 1
-
-
 def test_the_bytes_that_wait_for_the_decoder_are_bounded(pocket, tmp_path, drawn, monkeypatch):
     """Of forty files at most five wait, besides those that six threads have in hand; none is left at last."""
+    counted = counted_bytes()
     for place in range(40):
         drawn((100, 100)).save(tmp_path / f"{place:02}.png")
     monkeypatch.setattr(prepare, "MOST_HELD", 5 * (tmp_path / "00.png").stat().st_size)
     read = images.read_bytes
-    monkeypatch.setattr(images, "read_bytes", lambda path: Counted(read(path)))
+    monkeypatch.setattr(images, "read_bytes", lambda path: counted(read(path)))
     items = batch_items(tmp_path, "what is it?", None, None).items
     request = make_request(pocket, [ScheduleChoice()], 1, 8)
     made = list(prepare.entries(request, items, lambda key: False, Waiting()))
     assert [entry.keyed.item for entry in made] == list(items)
     assert {entry.keyed.held for entry in made} == {0}
     gc.collect()
-    assert (Counted.alive, Counted.most > 1) == (0, True)
-    assert Counted.most <= 5 + 6
+    assert (counted.alive, counted.most > 1) == (0, True)
+    assert counted.most <= 5 + 6
 
 
 @pytest.mark.usefixtures("warm")

@@ -99,6 +99,7 @@ def test_an_error_that_is_no_interrupt_is_not_hidden(monkeypatch):
     """The guard is for Ctrl-C alone: a broken import stays visible."""
     import reroute_cli.__main__ as entry
 
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # main() sets it for the whole process
     monkeypatch.setitem(sys.modules, "reroute_cli.app", None)
     with pytest.raises(ImportError):
         entry.main()

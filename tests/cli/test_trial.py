@@ -18,6 +18,7 @@ from reroute_cli.image_names import contents_of
 from reroute_cli.judges import Truth
 from reroute_cli.record_file import RecordFile
 from routing.errors import BudgetError
+from tests.cli.counted import counted_bytes
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 ARMS = arms_of(ArmOptions(method="pdrop", action="reroute", ratio=0.8))
@@ -150,21 +151,9 @@ def test_the_digest_of_a_trial_is_that_of_its_items(hold, items):
     assert hold(items).items_digest == hold(items, ARMS[:1]).items_digest == _fingerprint(items)
 
 
-class Counted(bytes):
-    """A picture's bytes that know how many of their kind there are."""
-
-    alive, most = 0, 0
-
-    def __init__(self, _data: bytes) -> None:
-        Counted.alive += 1
-        Counted.most = max(Counted.most, Counted.alive)
-
-    def __del__(self) -> None:
-        Counted.alive -= 1
-
-
 def test_a_stream_of_pictures_is_not_held(hold):
     """Of sixty pictures that come as bytes, most of them damaged, few are there at a time, none at last."""
+    counted = counted_bytes()
     picture = (SAMPLES / "desk.png").read_bytes()
 
     def stream():
@@ -176,14 +165,14 @@ def test_a_stream_of_pictures_is_not_held(hold):
                 "",
                 "how many?",
                 truth,
-                data=Counted(picture if whole else b"torn"),
+                data=counted(picture if whole else b"torn"),
             )
 
     trial = hold(stream(), ARMS[:1], new=1)
     gc.collect()
     assert (len(trial.rows), trial.failed) == (60, 45)
-    assert Counted.most < 45
-    assert Counted.alive == 0
+    assert counted.most < 45
+    assert counted.alive == 0
 
 
 def test_a_schedule_that_cannot_be_had_is_known_before_anything_is_asked(pocket, items):
