@@ -123,12 +123,12 @@ def _row(profile: Profile) -> ProfilePart:
         model_family=profile.model_family,
         source=profile.source or None,
         layers=profile.layers,
-        visual=profile.visual,
-        average_visual=profile.average,
+        visual_tokens=profile.visual,
+        visual_tokens_per_layer=profile.average,
     )
 
 
 def _average(row: ProfilePart) -> str:
-    if row.average_visual is None:
+    if row.visual_tokens_per_layer is None:
         return "–"
-    return f"{row.average_visual:.1f} of {row.visual}"
+    return f"{row.visual_tokens_per_layer:.1f} of {row.visual_tokens}"

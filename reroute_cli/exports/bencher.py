@@ -17,7 +17,7 @@ Measures = dict[str, dict[str, Number]]
 
 def export(report: Report) -> str:
     """The report as Bencher Metric Format JSON."""
-    model = clean(report.workload.model.id, one_line=True)
+    model = clean(report.model.id, one_line=True)
     benchmarks = {f"{model} / {clean(arm.name, one_line=True)}": _arm(arm) for arm in report.arms}
     return to_json({**benchmarks, model: _measured(report.process)}) + "\n"
 

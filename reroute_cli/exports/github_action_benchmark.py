@@ -27,7 +27,7 @@ def export_bigger(report: Report) -> str:
 
 
 def _entries(report: Report, better: Better) -> Iterator[dict[str, Any]]:
-    model = clean(report.workload.model.id, one_line=True)
+    model = clean(report.model.id, one_line=True)
     for arm in report.arms:
         prefix = f"{model} / {clean(arm.name, one_line=True)}"
         yield from _measured(prefix, arm, better)

@@ -12,18 +12,19 @@ from typing import Any
 from reroute_cli.pages.inputs import Answers, Input
 from reroute_cli.pages.pieces import Part
 from reroute_cli.pages.runs import answers, batch, comparison, evaluation, profile, sweep, trace, tune
-from reroute_cli.records.answer import GenerationPart
+from reroute_cli.records.base import GenerationPart
+from reroute_cli.records.schema import kind_of
 from reroute_cli.records.sweep import SweepReport
 from reroute_cli.reporting.generation import different
 
 _PARTS: dict[str, Callable[[Any, str], Part]] = {
-    "reroute.batch/1": batch.part_of,
-    "reroute.comparison/1": comparison.part_of,
-    "reroute.eval/1": evaluation.part_of,
-    "reroute.report/1": profile.part_of,
-    "reroute.sweep/1": sweep.part_of,
-    "reroute.trace/1": trace.part_of,
-    "reroute.tune/1": tune.part_of,
+    "batch": batch.part_of,
+    "comparison": comparison.part_of,
+    "eval": evaluation.part_of,
+    "report": profile.part_of,
+    "sweep": sweep.part_of,
+    "trace": trace.part_of,
+    "tune": tune.part_of,
 }
 
 
@@ -43,11 +44,11 @@ def parts_of(inputs: Sequence[Input]) -> list[Part]:
 
 def _generation(record: Any) -> GenerationPart | None:
     """The settings of a record's answers, None where it does not say."""
-    found: GenerationPart | None = getattr(getattr(record, "workload", record), "generation", None)
+    found: GenerationPart | None = getattr(record, "generation", None)
     return found
 
 
 def _part(one: Input, judge: answers.Judge) -> Part:
     if isinstance(one.record, Answers):
         return answers.part_of(one.record, one.name, judge)
-    return _PARTS[one.record.schema_](one.record, one.name)
+    return _PARTS[kind_of(one.record.schema_)](one.record, one.name)

@@ -5,23 +5,23 @@ Bounded, strict, one sentence for what is none of them. Knows the schemas; not w
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.errors import Failure, UsageError
-from reroute_cli.records.files import json_of, read_content
+from reroute_cli.records.files import checked, json_of, read_content
+from reroute_cli.records.migrate import upgraded
+from reroute_cli.records.schema import model_of, name_of
 from reroute_cli.reporting.words import short
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from reroute_cli.records.answer import AnswerRecord, FailedAnswer
 
 MOST_INPUTS = 20
 MOST_ANSWERS = 60_000
 ALLOWED = "write one with profile, sweep, eval, tune, trace, batch, or compare --format json"
+_KINDS = {name_of(kind): kind for kind in ("batch", "comparison", "eval", "report", "sweep", "trace", "tune")}
 _OPENING = b'{"schema": "reroute.'
 _NAME = 60
 
@@ -60,13 +60,14 @@ def read_input(path: Path) -> Input:
     content = read_content(path, remedy=ALLOWED)
     if _is_lines(content):
         return Input(path, _answers(path, content))
-    schema = _schema_of(path, json_of(path, content, remedy=ALLOWED))
-    if schema == "reroute.answer/1":
+    value = upgraded(json_of(path, content, remedy=ALLOWED))
+    schema = _schema_of(path, value)
+    if schema == name_of("answer"):
         return Input(path, _answers(path, content))
-    if schema not in _MODELS:
-        known = ", ".join(sorted(_MODELS))
+    if schema not in _KINDS:
+        known = ", ".join(_KINDS)
         raise Failure(f"'{path}' is {short(schema, _NAME)}, and a page is made of {known}: {ALLOWED}")
-    return Input(path, _checked(path, content, schema, _MODELS[schema]()))
+    return Input(path, checked(path, value, model_of(_KINDS[schema]), ALLOWED))
 
 
 def _is_lines(content: bytes) -> bool:
@@ -82,17 +83,6 @@ def _schema_of(path: Path, value: Any) -> str:
     return schema
 
 
-def _checked(path: Path, content: bytes, schema: str, model: type[BaseModel]) -> BaseModel:
-    from pydantic import ValidationError
-
-    from reroute_cli.records.files import first_mistake
-
-    try:
-        return model.model_validate_json(content, strict=True)
-    except ValidationError as error:
-        raise Failure(f"'{path}' does not match {schema}: {first_mistake(error)}; {ALLOWED}") from error
-
-
 def _answers(path: Path, content: bytes) -> Answers:
     """Every line that is an answer; a torn last line and blocks of a sweep's costs are passed over."""
     lines = [line for line in content.split(b"\n") if line.strip()]
@@ -103,7 +93,7 @@ def _answers(path: Path, content: bytes) -> Answers:
         if torn and number == len(lines):
             dropped.append("the last line is torn: whoever wrote it was stopped")
             continue
-        if line.startswith(b'{"schema": "reroute.cost/1"'):
+        if line.startswith(b'{"schema": "reroute.cost/'):
             costs += 1
         elif len(found) < MOST_ANSWERS:
             record = _answer(Path(f"{path}, line {number}"), line)
@@ -121,65 +111,11 @@ def _answers(path: Path, content: bytes) -> Answers:
 def _answer(place: Path, line: bytes) -> AnswerRecord | FailedAnswer:
     from reroute_cli.records.answer import AnswerRecord, FailedAnswer
 
-    value = json_of(place, line, remedy=ALLOWED)
+    value = upgraded(json_of(place, line, remedy=ALLOWED))
     schema = _schema_of(place, value)
-    if schema != "reroute.answer/1":
-        raise Failure(
-            f"'{place}' is {short(schema, _NAME)}, and files of lines hold reroute.answer/1: {ALLOWED}"
-        )
+    if schema != name_of("answer"):
+        known = name_of("answer")
+        raise Failure(f"'{place}' is {short(schema, _NAME)}, and files of lines hold {known}: {ALLOWED}")
     model = FailedAnswer if value.get("error") is not None else AnswerRecord
-    record: Any = _checked(place, line, schema, model)
-    return record  # type: ignore[no-any-return]
-
-
-def _profile() -> type[BaseModel]:
-    from reroute_cli.records.report import Report
-
-    return Report
-
-
-def _comparison() -> type[BaseModel]:
-    from reroute_cli.records.comparison import Comparison
-
-    return Comparison
-
-
-def _evaluation() -> type[BaseModel]:
-    from reroute_cli.records.evaluation import Evaluation
-
-    return Evaluation
-
-
-def _sweep() -> type[BaseModel]:
-    from reroute_cli.records.sweep import SweepReport
-
-    return SweepReport
-
-
-def _tune() -> type[BaseModel]:
-    from reroute_cli.records.tune import TuneReport
-
-    return TuneReport
-
-
-def _batch() -> type[BaseModel]:
-    from reroute_cli.records.batch import BatchSummary
-
-    return BatchSummary
-
-
-def _trace() -> type[BaseModel]:
-    from reroute_cli.records.trace import TraceRecord
-
-    return TraceRecord
-
-
-_MODELS: dict[str, Callable[[], type[BaseModel]]] = {
-    "reroute.batch/1": _batch,
-    "reroute.comparison/1": _comparison,
-    "reroute.eval/1": _evaluation,
-    "reroute.report/1": _profile,
-    "reroute.sweep/1": _sweep,
-    "reroute.trace/1": _trace,
-    "reroute.tune/1": _tune,
-}
+    found: AnswerRecord | FailedAnswer = checked(place, value, model, ALLOWED)
+    return found

@@ -41,7 +41,7 @@ def _schedule(asked: AskedPart) -> str:
     if asked.action is None:
         return "dense"
     amount = f"budget {asked.budget:g}" if asked.ratio is None else f"ratio {asked.ratio:g}"
-    cuts = "" if asked.cuts is None else f" at layers {', '.join(map(str, asked.cuts))}"
+    cuts = "" if asked.decision_layers is None else f" at layers {', '.join(map(str, asked.decision_layers))}"
     return f"{asked.method} {asked.action}{cuts}, {amount}"
 
 
@@ -51,8 +51,9 @@ def _spent(part: TaskPart) -> str:
 
 
 def _tokens(means: AnswersPart) -> str:
-    kv = f"KV cache {means.kv_ratio:.2f}× of dense (estimated)"
+    kv = f"KV cache {means.kv_end_ratio:.2f}× of dense (estimated)"
     if means.visual is None:
         return f"no pictures · {kv}"
     seen = means.visual
-    return f"visual tokens/layer {seen.average_visual:.1f} of {seen.visual_tokens:.0f} (counted) · {kv}"
+    layer = seen.visual_tokens_per_layer
+    return f"visual tokens/layer {layer:.1f} of {seen.visual_tokens:.0f} (counted) · {kv}"

@@ -63,18 +63,18 @@ def _costs(summary: BatchSummary) -> list[Row]:
     if means is None:
         return []
     of_prefill = f"prefill {units.ratio(means.prefill_flops, means.dense_prefill_flops)} of dense"
-    of_kv = f"{units.ratio(means.kv_bytes, means.dense_kv_bytes)} of dense · {means.kv_source}"
+    of_kv = f"{units.ratio(means.kv_end_bytes, means.dense_kv_end_bytes)} of dense · {means.kv_source}"
     visual = f"of {units.tokens(means.visual_tokens)}"
-    known = means.flops is not None
+    known = means.total_flops is not None
     return [
-        ("visual tokens/layer", units.tokens(means.average_visual), visual),
+        ("visual tokens/layer", units.tokens(means.visual_tokens_per_layer), visual),
         ("new tokens", units.tokens(means.new_tokens), ""),
         (
             "FLOPs",
-            units.flops(means.flops),
-            f"{of_prefill} · {means.flops_source}" if known else means.reasons["flops"],
+            units.flops(means.total_flops),
+            f"{of_prefill} · {means.flops_source}" if known else means.reasons["total_flops"],
         ),
-        ("KV cache", units.size(means.kv_bytes), of_kv),
+        ("KV cache", units.size(means.kv_end_bytes), of_kv),
     ]
 
 

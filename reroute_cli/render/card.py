@@ -26,24 +26,21 @@ def cost_card(record: AnswerRecord, *, verbose: bool = False) -> Page:
         plain(""),
     ]
     if record.schedule.stages:
-        parts.append(_stages(record.schedule, record.tokens.visual))
+        parts.append(_stages(record.schedule, record.tokens.visual_tokens))
     return [*parts, *_footer(record)]
 
 
 def _headline(record: AnswerRecord) -> Text:
     """'visual tokens/layer 28.6 of 256 · prefill 0.41× FLOPs · KV 0.35×'."""
     tokens, flops, kv = record.tokens, record.flops, record.kv_cache
-    share = f"visual tokens/layer {units.tokens(tokens.average_visual)} of {tokens.visual}"
+    share = f"visual tokens/layer {units.tokens(tokens.visual_tokens_per_layer)} of {tokens.visual_tokens}"
     if not record.schedule.stages:
         return plain(f"{share} · dense", STRONG)
-    prefill = units.ratio(_with_scoring(record), flops.dense_prefill)
-    return plain(f"{share} · prefill {prefill} FLOPs · KV {units.ratio(kv.bytes, kv.dense_bytes)}", STRONG)
-
-
-def _with_scoring(record: AnswerRecord) -> int | None:
-    """Prefill FLOPs with what ranking the tokens cost: the number that is compared with dense."""
-    flops = record.flops
-    return None if flops.prefill is None or flops.scoring is None else flops.prefill + flops.scoring
+    prefill = units.ratio(flops.prefill_flops, flops.dense_prefill_flops)
+    return plain(
+        f"{share} · prefill {prefill} FLOPs · KV {units.ratio(kv.kv_end_bytes, kv.dense_kv_end_bytes)}",
+        STRONG,
+    )
 
 
 def _costs(record: AnswerRecord, verbose: bool) -> Table:
@@ -60,12 +57,18 @@ Number = float | None
 
 def _compared(record: AnswerRecord) -> list[Row]:
     tokens, flops, kv = record.tokens, record.flops, record.kv_cache
-    counted = flops.source if flops.prefill is not None else "unknown"
+    counted = flops.source if flops.prefill_flops is not None else "unknown"
     return [
-        _row("visual tokens/layer", tokens.average_visual, tokens.visual, units.tokens, "counted"),
-        _row("vision", flops.vision, flops.dense_vision, units.flops, counted),
-        _row("prefill", _with_scoring(record), flops.dense_prefill, units.flops, counted),
-        _row("KV cache", kv.bytes, kv.dense_bytes, units.size, kv.source),
+        _row(
+            "visual tokens/layer",
+            tokens.visual_tokens_per_layer,
+            tokens.visual_tokens,
+            units.tokens,
+            "counted",
+        ),
+        _row("vision", flops.vision_flops, flops.dense_vision_flops, units.flops, counted),
+        _row("prefill", flops.prefill_flops, flops.dense_prefill_flops, units.flops, counted),
+        _row("KV cache", kv.kv_end_bytes, kv.dense_kv_end_bytes, units.size, kv.source),
     ]
 
 
@@ -76,7 +79,7 @@ def _row(name: str, run: Number, dense: Number, show: Callable[[Number], str], h
 def _alone(record: AnswerRecord) -> list[Row]:
     latency, flops = record.latency, record.flops
     rows = [
-        (f"decode, {record.tokens.new} new", units.flops(flops.decode), flops.source),
+        (f"decode, {record.tokens.new_tokens} new", units.flops(flops.decode_flops), flops.source),
         ("TTFT", units.seconds(latency.ttft_s), "measured"),
         ("TPOT", units.seconds(latency.tpot_s), latency.reasons.get("tpot_s", "measured")),
         ("end to end", units.seconds(latency.e2e_s), "measured"),
@@ -128,10 +131,10 @@ def _footer(record: AnswerRecord) -> list[Text]:
 def _notes(record: AnswerRecord) -> list[str]:
     """How the numbers that are not plain measurements were made."""
     flops, kv, notes = record.flops, record.kv_cache, []
-    if flops.prefill is None:
-        notes.append(flops.reasons["prefill"])
-    elif flops.scoring:
-        notes.append(f"prefill includes {units.flops(flops.scoring)} of scoring")
+    if flops.prefill_flops is None:
+        notes.append(flops.reasons["prefill_flops"])
+    elif flops.scoring_flops:
+        notes.append(f"prefill includes {units.flops(flops.scoring_flops)} of scoring")
     if record.schedule.stages:
         notes.append(f"dense KV is {kv.dense_source}")
     return [*notes, "times are one run without warm-up"]
@@ -144,5 +147,5 @@ def _warnings(record: AnswerRecord) -> list[str]:
         found.append("random weights: the costs are real, the answer means nothing")
     found += not_neutral(record.generation)
     if record.tokens.finish == "length":
-        found.append(f"the answer was cut at --max-new-tokens {record.tokens.new}")
+        found.append(f"the answer was cut at --max-new-tokens {record.tokens.new_tokens}")
     return found

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from io import StringIO
 from itertools import groupby
 
+from reroute_cli.metrics import MAIN_TIMES, METRICS
 from reroute_cli.output import clean, draw
 from reroute_cli.records.comparison import ChangedAnswer, Comparison, Row, Verdict
 from reroute_cli.regression import words
 from reroute_cli.render.draw import DIM, STRONG, Page, Part, plain, table
 
-MAIN_TIMES = ("ttft", "tpot", "e2e")
 _STYLES = {
     Verdict.REGRESSION: "bold red",
     Verdict.MISSING: "bold red",
@@ -22,6 +22,7 @@ _STYLES = {
     Verdict.NOT_GATED: DIM,
 }
 _ANSWER_WIDTH = 60
+_WIDEST = 16  # characters of a metric's name that leave the table within 80 columns
 
 
 def comparison_page(comparison: Comparison, *, verbose: bool = False) -> Page:
@@ -78,6 +79,7 @@ def _cells(row: Row) -> tuple[object, ...]:
     before, after = (words.value(number, row.unit) for number in (row.baseline, row.current))
     said = plain(words.verdict(row), _STYLES.get(row.verdict, ""))
     name = row.name if row.limit is not None or row.stat != "mean" else row.metric
+    name = METRICS[name].short if name in METRICS and len(name) > _WIDEST else name
     return name, before, after, words.change(row.change), words.limit(row), said
 
 

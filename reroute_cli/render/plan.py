@@ -23,10 +23,11 @@ def plan_page(plan: dict[str, Any]) -> Page:
 
 def _headline(plan: dict[str, Any]) -> str:
     schedule, ratios = plan["schedule"], plan["ratios"]
-    share = f"visual tokens/layer {units.tokens(schedule['average_visual'])} of {plan['tokens']['visual']}"
+    layer = units.tokens(schedule["visual_tokens_per_layer"])
+    share = f"visual tokens/layer {layer} of {plan['tokens']['visual_tokens']}"
     if plan["routed"] is None:
         return f"{share} · dense"
-    return f"{share} · prefill {ratios['prefill']:.2f}× FLOPs · KV {ratios['kv_cache']:.2f}×"
+    return f"{share} · prefill {ratios['prefill_flops']:.2f}× FLOPs · KV {ratios['kv_prefill']:.2f}×"
 
 
 def _prompt(plan: dict[str, Any]) -> str:
@@ -37,13 +38,13 @@ def _prompt(plan: dict[str, Any]) -> str:
     reached = f"{name}, reduction ratio {schedule['achieved_ratio']:.3f}{asked} · " if plan["routed"] else ""
     return (
         f"{reached}{model['id']}, {model['layers']} layers, {model['dtype']} · "
-        f"{tokens['visual']} visual{picture} + {tokens['text']} text tokens"
+        f"{tokens['visual_tokens']} visual{picture} + {tokens['text_tokens']} text tokens"
     )
 
 
 def _stages(plan: dict[str, Any]) -> Part:
     """Runs of decoder layers with the visual tokens they process."""
-    per_layer, ratios = plan["schedule"]["visual_per_layer"], plan["schedule"]["stages"]
+    per_layer, ratios = plan["schedule"]["per_layer_visual_tokens"], plan["schedule"]["stages"]
     starts = sorted({0, *(stage["layer"] for stage in ratios)})
     ends = [*(start - 1 for start in starts[1:]), len(per_layer) - 1]
     at = {stage["layer"]: stage for stage in ratios}
@@ -58,9 +59,9 @@ def _stages(plan: dict[str, Any]) -> Part:
 
 def _compared(plan: dict[str, Any]) -> Part:
     routed, dense = plan["routed"], plan["dense"]
-    ran = routed["prefill_flops"] + (routed["scoring_flops"] or 0)
+    ran = routed["prefill_flops"] or routed["unscored_prefill_flops"]
     vision, plain_vision = routed["vision_flops"], dense["vision_flops"]
-    kv, dense_kv = routed["kv_cache_bytes"], dense["kv_cache_bytes"]
+    kv, dense_kv = routed["kv_prefill_bytes"], dense["kv_prefill_bytes"]
     rows = [
         ("vision", units.flops(vision), units.flops(plain_vision), units.ratio(vision, plain_vision)),
         (
@@ -80,7 +81,7 @@ def _alone(plan: dict[str, Any]) -> Part:
     rows = [
         ("vision", units.flops(dense["vision_flops"])),
         ("prefill", units.flops(dense["prefill_flops"])),
-        ("KV cache", units.size(dense["kv_cache_bytes"])),
+        ("KV cache", units.size(dense["kv_prefill_bytes"])),
     ]
     return table(("estimated", "dense"), rows, right=(1,))
 

@@ -30,7 +30,12 @@ def trace_card(record: TraceRecord) -> Page:
 
 def _arm(record: TraceRecord, arm: TraceArm) -> Row:
     used = str(arm.never_used) if arm.stages else "–"
-    return (arm.name, f"{units.tokens(arm.average_visual)} of {record.visual}", used, arm.answer)
+    return (
+        arm.name,
+        f"{units.tokens(arm.visual_tokens_per_layer)} of {record.visual_tokens}",
+        used,
+        arm.answer,
+    )
 
 
 def _stages(record: TraceRecord, arm: TraceArm) -> list[Row]:
@@ -39,7 +44,7 @@ def _stages(record: TraceRecord, arm: TraceArm) -> list[Row]:
         name = arm.name if index == 0 else ""
         layer = "vision" if stage.where == "vision" else str(stage.layer)
         recall = "–" if stage.recall is None else f"{stage.recall:.0%}"
-        found.append((name, layer, f"{stage.kept} of {record.visual}", str(stage.reentered), recall))
+        found.append((name, layer, f"{stage.kept} of {record.visual_tokens}", str(stage.reentered), recall))
     return found
 
 

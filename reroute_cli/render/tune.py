@@ -44,7 +44,9 @@ def _headline(report: TuneReport) -> str:
     found = report.found
     layers = [stage.layer for stage in found.stages if stage.where == "decoder"]
     at = f"layer{'' if len(layers) == 1 else 's'} {', '.join(map(str, layers))}"
-    kept = f"{units.tokens(found.average)} of {report.budget.visual} visual tokens/layer"
+    kept = (
+        f"{units.tokens(found.visual_tokens_per_layer)} of {report.budget.visual_tokens} visual tokens/layer"
+    )
     mine = report.arm(found.arm).scores[report.asked.score]
     who = "the published " if found.published else ""
     return f"{who}{found.method} {found.action} at {at}: {kept}, {mine.title} {score(mine)}"
@@ -78,7 +80,7 @@ def _arms(report: TuneReport, name: str) -> Table:
 
 
 def _arm(arm: ArmPart, name: str) -> tuple[str, str, str, str]:
-    average = "–" if arm.cost is None else units.tokens(arm.cost.average_visual)
+    average = "–" if arm.cost is None else units.tokens(arm.cost.visual_tokens_per_layer)
     against = "" if not arm.to_found else difference(arm.to_found.get(name))
     return _title(arm.name), average, score(arm.scores.get(name)), against
 
@@ -92,8 +94,8 @@ def _tried(report: TuneReport) -> Table:
     tried = report.course.tried
     rows = [
         (
-            short(one.stages, 44),
-            units.tokens(one.average),
+            short(one.identity, 44),
+            units.tokens(one.visual_tokens_per_layer),
             str(one.questions),
             "broken" if one.value is None else plain_number(one.value),
         )

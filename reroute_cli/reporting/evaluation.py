@@ -82,16 +82,16 @@ def _value(arm: EvaluationArm, name: str) -> float:
 
 def warnings(report: Evaluation) -> Iterator[str]:
     """What would mislead if it were not said."""
-    if report.workload.model.weights == "random":
+    if report.model.weights == "random":
         yield "random weights: the costs are real, the answers mean nothing"
-    yield from not_neutral(report.workload.generation)
+    yield from not_neutral(report.generation)
     for name in report.headlines:
         yield from _indistinct(report, name)
     counts = report.counts
     if counts.errors:
         left_out = f"{count(counts.left_out, 'question')} left out of every score"
         yield f"{count(counts.errors, 'answer')} failed, {left_out}: {short(report.first_error or '', _LONG)}"
-    if cut := sum(arm.made.cut for arm in report.arms):
+    if cut := sum(arm.made.ended_by_limit for arm in report.arms):
         yield f"{count(cut, 'answer')} cut at --max-new-tokens {report.workload.max_new_tokens}"
 
 
@@ -156,7 +156,7 @@ def _made(report: Evaluation) -> Iterator[str]:
 
 
 def _who(report: Evaluation) -> str:
-    workload, model = report.workload, report.workload.model
-    how = f"{workload.device} {model.dtype} {model.attention}"
+    workload, model = report.workload, report.model
+    how = f"{model.device} {model.dtype} {model.attention}"
     settings = f"batch {workload.batch_size}, at most {count(workload.max_new_tokens, 'new token')}"
     return f"{short(model.id, 60)} · {short(model.family, 30)} · {how} · {settings}"

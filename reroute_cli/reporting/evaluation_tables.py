@@ -148,7 +148,7 @@ def _costs(arm: EvaluationArm, *, dense: bool) -> tuple[str, ...]:
     if cost is None:
         return title(arm), *["–"] * 4
     if dense:
-        prefill, kv = units.flops(cost.prefill_flops), units.size(cost.kv_bytes)
+        prefill, kv = units.flops(cost.prefill_flops), units.size(cost.kv_end_bytes)
     else:
-        prefill, kv = units.ratio(cost.prefill_ratio, 1.0), units.ratio(cost.kv_ratio, 1.0)
-    return title(arm), units.tokens(cost.average_visual), prefill, kv, units.tokens(cost.new_tokens)
+        prefill, kv = units.ratio(cost.prefill_flops_ratio, 1.0), units.ratio(cost.kv_end_ratio, 1.0)
+    return title(arm), units.tokens(cost.visual_tokens_per_layer), prefill, kv, units.tokens(cost.new_tokens)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from reroute_cli.records.answer import GenerationPart
+from reroute_cli.records.base import GenerationPart
 from reroute_cli.reporting.words import short
 
 _NAMED = 6  # settings that a sentence names

@@ -60,9 +60,9 @@ def _closest(arms: list[ArmPart]) -> str:
 
 def warnings(report: Report, *, verbose: bool) -> Iterator[str]:
     """What would mislead if it were not said."""
-    if report.workload.model.weights == "random":
+    if report.model.weights == "random":
         yield "random weights: the costs are real, the answers mean nothing"
-    yield from not_neutral(report.workload.generation)
+    yield from not_neutral(report.generation)
     most = None if verbose else _NAMED
     if slower := [found for arm in report.arms[1:] for found in _slower(arm)]:
         yield f"slower than dense: {_listed(slower, most)}"
@@ -147,10 +147,10 @@ def _unknown(report: Report) -> Iterator[str]:
 
 
 def _who(report: Report) -> str:
-    model, device = report.workload.model, report.protocol.device
+    model, device = report.model, report.model.device or ""
     return " · ".join(
         (
-            f"{short(model.id, 60)} · {short(model.family, 30)}, {_count(model.layers, 'layer')}",
+            f"{short(model.id, 60)} · {short(model.family, 30)}, {_count(model.layers or 0, 'layer')}",
             f"{device} {model.dtype} {model.attention}",
             short(_machine(report), 60),
         )
@@ -159,7 +159,7 @@ def _who(report: Report) -> str:
 
 def _machine(report: Report) -> str:
     """The GPU that ran, or the processor with torch's threads."""
-    kind, _, index = report.protocol.device.partition(":")
+    kind, _, index = (report.model.device or "").partition(":")
     gpus = report.environment.get("gpus") or []
     if kind == "cuda" and int(index or 0) < len(gpus):
         return str(gpus[int(index or 0)].get("name"))

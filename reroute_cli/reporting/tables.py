@@ -9,33 +9,12 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from reroute_cli import units
-from reroute_cli.metrics import METRICS, Level
+from reroute_cli.metrics import MAIN_TIMES, METRICS, OF_ARMS
 from reroute_cli.records.report import ArmItem, ArmPart, Report
 from reroute_cli.reporting.blocks import Table
 from reroute_cli.reporting.words import number, quotient, short, title, typical, value
 
-FIRST = (
-    "visual_tokens",
-    "vision_flops",
-    "prefill_flops",
-    "scoring_flops",
-    "decode_flops",
-    "kv_prefill",
-    "kv_end",
-)
-TIMES = ("ttft", "vision", "prefill", "tpot", "e2e")
-GPU = ("torch_peak_allocated", "torch_peak_reserved", "nvml_process_peak", "nvml_device_peak", "energy")
 SIDE_BY_SIDE = 2  # arms that fit beside one another
-_KEY_TIMES = ("ttft", "tpot", "e2e")
-_SHORT = {"kv_prefill": "KV prefill", "kv_end": "KV end", "agreement": "equal"}
-_INSIDE = {  # where FLOPs, bytes and seconds stand below one another
-    "scoring_flops": "of it scoring",
-    "kv_prefill": "KV after prefill",
-    "kv_end": "KV at the end",
-    "agreement": "answers equal",
-    "vision": "of it vision",
-    "prefill": "of it prefill",
-}
 _COLUMN = 17  # characters of the widest cell: '84.4 ms · 91.6 ms'
 _A_TABLE = 3  # metrics beside one another, where arms go down the side
 _ITEM, _ANSWER = 18, 32  # characters of an item's id, of an answer
@@ -53,7 +32,7 @@ def metric_tables(report: Report, *, verbose: bool) -> list[Table]:
 
 def _by_metric(report: Report, verbose: bool) -> Table:
     """A row for each metric: dense, the other arm, their ratio."""
-    names = _all_arm_metrics() if verbose else [*FIRST, *TIMES, *GPU]
+    names = [name for name, metric in OF_ARMS.items() if verbose or metric.brief]
     rows = [_metric_row(report, name) for name in names if _says_something(report, name)]
     if len(report.arms) == 1:
         return Table(("", "dense"), tuple((row[0], row[1]) for row in rows), right=(1,))
@@ -67,13 +46,6 @@ def _heading(arm: ArmPart) -> str:
     return name if len(name) <= _COLUMN else "routed"
 
 
-def _all_arm_metrics() -> list[str]:
-    order = [*FIRST, *TIMES]
-    return order + [
-        name for name, metric in METRICS.items() if metric.level is Level.ARM and name not in order
-    ]
-
-
 def _says_something(report: Report, name: str) -> bool:
     """Known in some arm, and not zero in all of them."""
     return any(name in arm.metrics and arm.metrics[name].max for arm in report.arms)
@@ -81,7 +53,7 @@ def _says_something(report: Report, name: str) -> bool:
 
 def _metric_row(report: Report, name: str) -> tuple[str, ...]:
     dense, *others = report.arms
-    row = [_INSIDE.get(name, METRICS[name].label), value(dense, name)]
+    row = [METRICS[name].row, value(dense, name)]
     for arm in others:
         row += [value(arm, name), quotient(arm.ratios.get(name))]
     return tuple(row)
@@ -96,34 +68,34 @@ def _process(report: Report) -> Table:
 
 def _costs(report: Report) -> Table:
     """A row for each arm: dense in numbers, the others as parts of it."""
-    rows = []
+    rows, names = [], ("prefill_flops", "kv_prefill", "kv_end")
     for index, arm in enumerate(report.arms):
-        names = ("prefill_flops", "kv_prefill", "kv_end")
         parts = [_ratio_value(arm, name) if index else value(arm, name) for name in names]
-        rows.append((title(arm), value(arm, "visual_tokens"), *parts, value(arm, "agreement")))
-    headers = ("mean over items", "tokens/layer", "prefill", "KV prefill", "KV end", "equal")
+        rows.append((title(arm), value(arm, "visual_tokens_per_layer"), *parts, value(arm, "agreement")))
+    columns = ("visual_tokens_per_layer", *names, "agreement")
+    headers = ("mean over items", *(METRICS[name].short for name in columns))
     return Table(headers, tuple(rows), right=(1, 2, 3, 4, 5))
 
 
 def _time_ratios(report: Report) -> Table:
     rows = []
     for index, arm in enumerate(report.arms):
-        parts = [quotient(arm.ratios.get(name)) if index else typical(arm, name) for name in _KEY_TIMES]
+        parts = [quotient(arm.ratios.get(name)) if index else typical(arm, name) for name in MAIN_TIMES]
         rows.append((title(arm), *parts))
-    headers = ("ratio to dense", *(METRICS[name].label for name in _KEY_TIMES))
+    headers = ("ratio to dense", *(METRICS[name].label for name in MAIN_TIMES))
     return Table(headers, tuple(rows))
 
 
 def _times(report: Report) -> Table:
-    rows = [(title(arm), *(value(arm, name) for name in _KEY_TIMES)) for arm in report.arms]
-    headers = ("p50 · p90", *(METRICS[name].label for name in _KEY_TIMES))
+    rows = [(title(arm), *(value(arm, name) for name in MAIN_TIMES)) for arm in report.arms]
+    headers = ("p50 · p90", *(METRICS[name].label for name in MAIN_TIMES))
     return Table(headers, tuple(rows), right=(1, 2, 3))
 
 
 def _rest(report: Report) -> list[Table]:
     """Every other metric that is known, three a table."""
-    shown = {"visual_tokens", "agreement", *_KEY_TIMES}
-    names = [name for name in _all_arm_metrics() if name not in shown and _says_something(report, name)]
+    shown = {"visual_tokens_per_layer", "agreement", *MAIN_TIMES}
+    names = [name for name in OF_ARMS if name not in shown and _says_something(report, name)]
     groups = [names[start : start + _A_TABLE] for start in range(0, len(names), _A_TABLE)]
     return [_group(report, group) for group in groups]
 
@@ -134,7 +106,7 @@ def _group(report: Report, names: Sequence[str]) -> Table:
     for arm in report.arms:
         pairs = ((typical(arm, name), _ratio_value(arm, name)) for name in names)
         rows.append((title(arm), *(cell for pair in pairs for cell in pair)))
-    headers = ("", *(header for name in names for header in (_SHORT.get(name, METRICS[name].label), "")))
+    headers = ("", *(header for name in names for header in (METRICS[name].short, "")))
     return Table(headers, tuple(rows), right=tuple(range(1, len(headers))))
 
 
@@ -149,7 +121,7 @@ def layer_table(report: Report) -> Table:
 
 
 def _layers(arm: ArmPart) -> str:
-    columns = zip(*(item.visual_per_layer for item in arm.items), strict=True)
+    columns = zip(*(item.per_layer_visual_tokens for item in arm.items), strict=True)
     shown = [units.tokens(sum(counts) / len(counts)) for counts in columns]
     runs = [
         (count, [layer for layer, _ in run]) for count, run in groupby(enumerate(shown), lambda one: one[1])

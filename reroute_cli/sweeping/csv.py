@@ -14,7 +14,7 @@ from reroute_cli.exports.csv import Cell, safe
 from reroute_cli.records.score import DifferencePart
 from reroute_cli.records.sweep import SweepArm, SweepReport
 
-ARM = ("arm", "place", "action", "ratio", "budget", "average_visual")
+ARM = ("arm", "place", "action", "ratio", "budget", "visual_tokens_per_layer")
 COLUMNS = (*ARM, "kind", "name", "base", "value", "low", "high", "n", "p", "source", "unit", "unknown")
 
 
@@ -30,7 +30,7 @@ def sweep_csv(report: SweepReport) -> str:
 
 
 def _arm(arm: SweepArm) -> tuple[Cell, ...]:
-    return arm.name, arm.place, arm.action, arm.ratio, arm.budget, arm.average_visual
+    return arm.name, arm.place, arm.action, arm.ratio, arm.budget, arm.visual_tokens_per_layer
 
 
 def _rows(arm: SweepArm) -> Iterator[tuple[Cell, ...]]:
@@ -55,12 +55,12 @@ def _rows(arm: SweepArm) -> Iterator[tuple[Cell, ...]]:
         yield _difference(name, part)
     for name, cost in arm.costs.items():
         yield "cost", name, None, cost.value, None, None, cost.n, None, cost.source, cost.unit, None
-        if cost.ratio is not None:
+        if cost.ratio_to_dense is not None:
             yield (
                 "ratio",
                 name,
                 "dense",
-                cost.ratio,
+                cost.ratio_to_dense,
                 cost.low,
                 cost.high,
                 cost.n,

@@ -36,5 +36,5 @@ def lines_of(report: SweepReport) -> list[Line]:
 
 def _arm(part: SweepArm) -> Arm:
     """The arm that a part of a report is of."""
-    cuts = None if part.cuts is None else tuple(part.cuts)
+    cuts = None if part.decision_layers is None else tuple(part.decision_layers)
     return Arm(part.name, ScheduleChoice(part.method, part.action, part.ratio, part.budget, cuts=cuts))

@@ -130,12 +130,12 @@ def _label(axes: Axes, text: str, point: _Placed, *, above: bool) -> None:
 def place(arm: SweepArm, cost: str) -> tuple[float, float, float]:
     """Where an arm stands on the cost's axis, and its interval there."""
     part: MetricPart = arm.costs[cost]
-    if cost == "visual_tokens" or part.ratio is None:
+    if cost == "visual_tokens_per_layer" or part.ratio_to_dense is None:
         return part.value, part.value, part.value
     return (
-        part.ratio,
-        part.ratio if part.low is None else part.low,
-        part.ratio if part.high is None else part.high,
+        part.ratio_to_dense,
+        part.ratio_to_dense if part.low is None else part.low,
+        part.ratio_to_dense if part.high is None else part.high,
     )
 
 

@@ -108,7 +108,7 @@ def _around(figure: Figure, report: SweepReport, cost: str, height: float) -> No
     for axes in figure.axes:
         axes.set_xlim(0, right_end(report, cost))
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
-    whole = "" if cost == "visual_tokens" else ", relative to dense"
+    whole = "" if cost == "visual_tokens_per_layer" else ", relative to dense"
     figure.supxlabel(f"{COSTS[cost]}{whole}", fontsize=9, y=0.36 / height)
     figure.legend(
         handles=_legend(report),
@@ -134,7 +134,7 @@ def _legend(report: SweepReport) -> list[Any]:
         for action in COLOURS
         if action in actions
     ]
-    if any(arm.cuts for arm in report.asked):
+    if any(arm.decision_layers for arm in report.asked):
         marks.append(
             Line2D(
                 [],

@@ -14,7 +14,7 @@ from reroute_cli.reporting.score_words import count
 from reroute_cli.reporting.words import short
 
 COSTS = {
-    "visual_tokens": "visual tokens/layer",
+    "visual_tokens_per_layer": "visual tokens/layer",
     "prefill_flops": "prefill FLOPs",
     "kv": "KV cache",
     "kv_end": "KV cache",
@@ -97,7 +97,7 @@ def _costs(report: SweepReport) -> str:
 def _who(report: SweepReport) -> str:
     model, cpu = report.model, report.environment.get("cpu") or {}
     machine = f"{cpu.get('model')}, {count(int(cpu.get('torch_threads') or 0), 'thread')}"
-    if model.device.startswith("cuda"):
+    if (model.device or "").startswith("cuda"):
         machine = ", ".join(str(gpu.get("name")) for gpu in report.environment.get("gpus") or [])
     how = f"{model.device} {model.dtype} {model.attention}"
     return (

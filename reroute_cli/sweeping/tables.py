@@ -75,17 +75,17 @@ def cost_table(lines: Sequence[Line]) -> Table:
         rows.append((short(place, _PLACE), *[""] * (1 + len(columns))))
         for line in group:
             both = [arm for arm in (line.prune, line.reroute) if arm is not None]
-            tokens = " · ".join(units.tokens(arm.average_visual) for arm in both)
+            tokens = " · ".join(units.tokens(arm.visual_tokens_per_layer) for arm in both)
             ratios = [" · ".join(_ratio(arm, name) for arm in both) for name in columns]
             rows.append((line.amount, tokens, *ratios))
-    headers = ("prune · reroute", COSTS["visual_tokens"], *(COSTS[name] for name in columns))
+    headers = ("prune · reroute", COSTS["visual_tokens_per_layer"], *(COSTS[name] for name in columns))
     return Table(headers, tuple(rows), right=tuple(range(1, len(headers))))
 
 
 def _ratio(arm: SweepArm, name: str) -> str:
     """An arm's cost over the dense one's: '0.32×'."""
     names = ("kv_prefill", "kv_end") if name == "kv" else (name,)
-    found = next((arm.costs[one].ratio for one in names if one in arm.costs), None)
+    found = next((arm.costs[one].ratio_to_dense for one in names if one in arm.costs), None)
     return units.UNKNOWN if found is None else f"{found:.2f}×"
 
 
@@ -126,4 +126,4 @@ def _cost(arm: SweepArm, name: str) -> str:
     part = arm.costs[name]
     if part.unit == "tokens":
         return units.tokens(part.value)
-    return "1×" if part.ratio is None else f"{part.ratio:.2f}×"
+    return "1×" if part.ratio_to_dense is None else f"{part.ratio_to_dense:.2f}×"

@@ -105,14 +105,15 @@ def _arms(arms: dict[str, list[AnswerRecord]]) -> Table:
     rows = []
     for name, records in arms.items():
         kv, dense = (
-            fmean(getattr(record.kv_cache, key) for record in records) for key in ("bytes", "dense_bytes")
+            fmean(getattr(record.kv_cache, key) for record in records)
+            for key in ("kv_end_bytes", "dense_kv_end_bytes")
         )
         ttft, e2e = (_median([take(record) for record in records]) for take in _TIMES.values())
         rows.append(
             (
                 cells.name(name, _role(records)),
                 cells.count(len(records)),
-                cells.tokens(fmean(record.tokens.average_visual for record in records)),
+                cells.tokens(fmean(record.tokens.visual_tokens_per_layer for record in records)),
                 Cell(units.size(kv), kv, note=records[0].kv_cache.source),
                 Cell(units.ratio(kv, dense), kv / dense if dense else None),
                 _prefill(records),
@@ -124,7 +125,7 @@ def _arms(arms: dict[str, list[AnswerRecord]]) -> Table:
 
 
 def _prefill(records: Sequence[AnswerRecord]) -> Cell:
-    known = [record.flops.prefill for record in records if record.flops.prefill is not None]
+    known = [record.flops.prefill_flops for record in records if record.flops.prefill_flops is not None]
     mean = fmean(known) if known else None
     return Cell(units.flops(mean), mean, note=records[0].flops.source if known else "")
 

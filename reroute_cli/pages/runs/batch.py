@@ -52,8 +52,8 @@ def _tiles(report: BatchSummary) -> Iterator[Tile]:
     if found is not None and found.boxes is not None:
         yield _share("box Acc@0.5", found.boxes.acc_at_05)
     if means is not None:
-        ratio = units.ratio(means.kv_bytes, means.dense_kv_bytes)
-        yield Tile("KV cache of dense", ratio, f"{units.size(means.kv_bytes)}, {means.kv_source}")
+        ratio = units.ratio(means.kv_end_bytes, means.dense_kv_end_bytes)
+        yield Tile("KV cache of dense", ratio, f"{units.size(means.kv_end_bytes)}, {means.kv_source}")
         prefill = units.ratio(means.prefill_flops, means.dense_prefill_flops)
         yield Tile("prefill FLOPs of dense", prefill, means.flops_source)
 
@@ -69,19 +69,19 @@ def _numbers(report: BatchSummary) -> Table:
         rows += [
             (
                 Cell("visual tokens/layer"),
-                cells.tokens(means.average_visual),
+                cells.tokens(means.visual_tokens_per_layer),
                 Cell(f"of {units.tokens(means.visual_tokens)}"),
             ),
             (Cell("prompt tokens"), cells.tokens(means.prompt_tokens), Cell("mean")),
             (Cell("new tokens"), cells.tokens(means.new_tokens), Cell("mean")),
             (
                 Cell("FLOPs"),
-                Cell(units.flops(means.flops), means.flops),
+                Cell(units.flops(means.total_flops), means.total_flops),
                 Cell(f"mean of an answer, {means.flops_source}"),
             ),
             (
                 Cell("KV cache"),
-                Cell(units.size(means.kv_bytes), means.kv_bytes),
+                Cell(units.size(means.kv_end_bytes), means.kv_end_bytes),
                 Cell(f"mean at the end, {means.kv_source}"),
             ),
         ]

@@ -1,4 +1,4 @@
-"""An evaluation, `reroute.eval/1`: how good answers are under each schedule, and every answer.
+"""An evaluation, `reroute.eval/2`: how good answers are under each schedule, and every answer.
 
 Knows the record; the sentences are the terminal's own.
 """
@@ -72,14 +72,17 @@ def _arms(report: Evaluation) -> Table:
 
 def _row(report: Evaluation, arm: EvaluationArm) -> tuple[Cell, ...]:
     found, cost = arm.overall, arm.cost
-    row = [cells.name(_title(arm), _role(arm)), cells.tokens(None if cost is None else cost.average_visual)]
+    row = [
+        cells.name(_title(arm), _role(arm)),
+        cells.tokens(None if cost is None else cost.visual_tokens_per_layer),
+    ]
     for name in report.headlines:
         row += [cells.scored(found.scores.get(name)), cells.changed(found.to_dense.get(name))]
         row.append(cells.changed(found.to_prune.get(name)))
     return (
         *row,
-        _times(None if cost is None else cost.prefill_ratio),
-        _times(None if cost is None else cost.kv_ratio),
+        _times(None if cost is None else cost.prefill_flops_ratio),
+        _times(None if cost is None else cost.kv_end_ratio),
     )
 
 

@@ -8,17 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from reroute_cli import units
-from reroute_cli.metrics import METRICS, Level
+from reroute_cli.metrics import MAIN_TIMES, METRICS, Level
 from reroute_cli.pages import cells, charts
 from reroute_cli.pages.pieces import Cell, Chart, Column, Item, Part, Run, Said, Table, Tile, role_of
 from reroute_cli.records.report import ArmPart, Report
 from reroute_cli.reporting.sentences import headline, notes, warnings
 from reroute_cli.reporting.words import amount, equal_answers, quotient, title, typical
 
-_TIMES = ("ttft", "tpot", "e2e")
-_COSTS = ("visual_tokens", "prefill_flops", "kv_prefill", "kv_end", "ttft", "tpot", "e2e")
+_COSTS = ("visual_tokens_per_layer", "prefill_flops", "kv_prefill", "kv_end", *MAIN_TIMES)
 _RATIOS = ("prefill_flops", "kv_prefill", "ttft", "e2e")
-_SHORT = {"prefill_flops": "prefill", "kv_prefill": "KV prefill", "kv_end": "KV end", "e2e": "end to end"}
 _NAME = "profile"
 
 
@@ -84,7 +82,7 @@ def _arms(report: Report) -> Table:
     known = [key for key in _COSTS if any(key in arm.metrics for arm in report.arms)]
     columns = [Column("schedule"), Column("answers equal", right=True)]
     for key in known:
-        columns.append(Column(_SHORT.get(key, METRICS[key].label), right=True, help=METRICS[key].means))
+        columns.append(Column(METRICS[key].short, right=True, help=METRICS[key].means))
         if key in _RATIOS or key == "tpot":
             columns.append(Column("× dense", right=True, help=f"{METRICS[key].label} over dense's"))
     rows = [_arm_row(arm, known) for arm in report.arms]
@@ -124,7 +122,7 @@ def _metric_rows(arm: ArmPart) -> Iterator[tuple[Cell, ...]]:
 
 def _times(report: Report) -> Iterator[Chart]:
     """How every time is spread, over items and rounds."""
-    for key in _TIMES:
+    for key in MAIN_TIMES:
         arms = [arm for arm in report.arms if key in arm.metrics]
         if not arms:
             continue
@@ -161,8 +159,10 @@ def _spread(arms: Sequence[ArmPart], key: str) -> Table:
 
 def _layers(report: Report, kinds: dict[str, int]) -> Iterator[Chart]:
     """Visual tokens and KV bytes of each decoder layer, means over items."""
-    counted = {arm.name: _means([item.visual_per_layer for item in arm.items]) for arm in report.arms}
-    held = {arm.name: _means([item.kv_prefill.per_layer_bytes for item in arm.items]) for arm in report.arms}
+    counted = {arm.name: _means([item.per_layer_visual_tokens for item in arm.items]) for arm in report.arms}
+    held = {
+        arm.name: _means([item.kv_cache_prefill.per_layer_bytes for item in arm.items]) for arm in report.arms
+    }
     step, unit = cells.scale_of("bytes", max((max(values, default=0) for values in held.values()), default=0))
     yield _layer_chart(report, kinds, counted, "Visual tokens per layer", "visual tokens", 1)
     yield _layer_chart(report, kinds, held, "KV cache per layer, after prefill", unit, step)

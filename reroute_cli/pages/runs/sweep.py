@@ -19,7 +19,6 @@ from reroute_cli.reporting.words import number, short
 from reroute_cli.sweeping.sentences import COSTS, headline, notes, warnings
 
 _COSTS = ("prefill_flops", "kv_prefill", "kv_end", "ttft", "e2e")
-_SHORT = {"prefill_flops": "prefill", "kv_prefill": "KV prefill", "kv_end": "KV end"}
 
 
 def part_of(report: SweepReport, name: str) -> Part:
@@ -72,12 +71,18 @@ def _arms(report: SweepReport, fronts: dict[str, FrontPart]) -> Table:
     """A row for each arm that was asked."""
     costs = [key for key in _COSTS if any(key in arm.costs for arm in report.asked[1:])]
     columns = [Column("schedule"), Column("ratio", right=True, help="reduction ratio asked for")]
-    columns.append(Column("tokens/layer", right=True, help=METRICS["visual_tokens"].means))
+    columns.append(
+        Column(
+            METRICS["visual_tokens_per_layer"].short,
+            right=True,
+            help=METRICS["visual_tokens_per_layer"].means,
+        )
+    )
     for name in report.shown:
         columns.append(Column(short(name.title, 40), right=True, help="with its 95% interval"))
         columns.append(Column("− dense", right=True, help="paired difference with its 95% interval"))
         columns.append(Column("front", help="on the Pareto front of this score and cost"))
-    columns += [Column(_SHORT.get(key, METRICS[key].label), right=True, help="over dense's") for key in costs]
+    columns += [Column(METRICS[key].short, right=True, help="over dense's") for key in costs]
     rows = [_row(report, arm, fronts, costs) for arm in report.asked]
     return cells.table("Every schedule: scores and costs", columns, rows)
 
@@ -88,7 +93,7 @@ def _row(
     row = [
         cells.name(label_of(arm.name, arm.action), _role(arm)),
         _amount(arm),
-        cells.tokens(arm.average_visual),
+        cells.tokens(arm.visual_tokens_per_layer),
     ]
     for name in report.shown:
         front = fronts.get(name.name)
@@ -118,10 +123,10 @@ def _cost(arm: SweepArm, key: str) -> Cell:
     part = arm.costs.get(key)
     if part is None:
         return Cell(units.UNKNOWN)
-    if part.ratio is None:
+    if part.ratio_to_dense is None:
         return Cell("1.00×" if arm.name == "dense" else units.UNKNOWN, 1.0, note=number(key, part.value))
     interval = "" if part.low is None or part.low == part.high else f"[{part.low:.2f}, {part.high:.2f}]"
-    return Cell(f"{part.ratio:.2f}×", part.ratio, note=interval)
+    return Cell(f"{part.ratio_to_dense:.2f}×", part.ratio_to_dense, note=interval)
 
 
 def _pairs(report: SweepReport) -> Iterator[Table]:
@@ -199,7 +204,7 @@ def _plots(report: SweepReport, fronts: dict[str, FrontPart]) -> Iterator[Chart]
 
 def _axis(cost: str) -> str:
     label = COSTS.get(cost, METRICS[cost].label if cost in METRICS else "cost")
-    return label if cost == "visual_tokens" else f"{label}, × dense"
+    return label if cost == "visual_tokens_per_layer" else f"{label}, × dense"
 
 
 def _series(report: SweepReport, name: ScoreName, cost: str) -> Iterator[charts.Series]:
@@ -218,7 +223,7 @@ def _x(arm: SweepArm, cost: str) -> float | None:
     part = arm.costs.get(cost)
     if part is None or part.unit == "tokens":
         return None if part is None else part.value
-    return 1.0 if arm.ratio is None and arm.budget is None else part.ratio
+    return 1.0 if arm.ratio is None and arm.budget is None else part.ratio_to_dense
 
 
 def _point(arm: SweepArm, name: ScoreName, cost: str) -> charts.Point:

@@ -43,8 +43,8 @@ def part_of(report: TraceRecord, name: str) -> Part:
         warnings=tuple(not_neutral(report.generation)),
         tables=(_stages(report), _answers(report)),
         notes=(
-            f"{report.visual} visual tokens, {report.layers} decoder layers; recall: share of the tokens "
-            "centred in the target's box that a stage keeps",
+            f"{report.visual_tokens} visual tokens, {report.layers} decoder layers; recall: share of the "
+            "tokens centred in the target's box that a stage keeps",
         ),
     )
     item = Item(
@@ -85,7 +85,7 @@ def _tiles(report: TraceRecord) -> Iterator[Tile]:
             )
         yield Tile(
             f"never used, {_title(arm)}",
-            f"{arm.never_used} of {report.visual}",
+            f"{arm.never_used} of {report.visual_tokens}",
             "visual tokens, counted",
             _role(arm),
         )
@@ -120,7 +120,7 @@ def _answers(report: TraceRecord) -> Table:
         (
             cells.name(_title(arm), _role(arm)),
             cells.text(arm.answer),
-            cells.tokens(arm.average_visual),
+            cells.tokens(arm.visual_tokens_per_layer),
             Cell("–" if arm.overlap is None else plain_number(arm.overlap), arm.overlap),
         )
         for arm in report.arms
@@ -130,7 +130,7 @@ def _answers(report: TraceRecord) -> Table:
 
 def _map(report: TraceRecord) -> TokenMap:
     places = _places(report)
-    arms = tuple(_arm(arm, places, report.visual) for arm in report.arms if arm.stages)
+    arms = tuple(_arm(arm, places, report.visual_tokens) for arm in report.arms if arm.stages)
     return TokenMap(report.picture.width, report.picture.height, arms)
 
 

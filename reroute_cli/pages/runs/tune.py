@@ -1,4 +1,4 @@
-"""A search for a schedule, `reroute.tune/1`: what was found, against the published methods, and how.
+"""A search for a schedule, `reroute.tune/2`: what was found, against the published methods, and how.
 
 Knows the record and its words; not how a page is drawn.
 """
@@ -58,7 +58,7 @@ def _tiles(report: TuneReport) -> Iterator[Tile]:
         what = "dense" if name == "dense" else "found" if name == report.found.arm else "best published"
         label = what if what == "dense" else f"{what}: {_title(arm)}"
         yield Tile(label, plain_number(part.value), note, _role(arm))
-    kept = f"{units.tokens(report.found.average)} of {report.budget.visual}"
+    kept = f"{units.tokens(report.found.visual_tokens_per_layer)} of {report.budget.visual_tokens}"
     yield Tile("visual tokens per layer", kept, "estimated from the schedule")
 
 
@@ -74,7 +74,7 @@ def _arms(report: TuneReport) -> Table:
         ]
     rows = []
     for arm in report.arms:
-        average = None if arm.cost is None else arm.cost.average_visual
+        average = None if arm.cost is None else arm.cost.visual_tokens_per_layer
         row = [
             cells.name(_title(arm), _role(arm)),
             Cell("yes" if arm.published else ""),
@@ -127,8 +127,10 @@ def _course(report: TuneReport) -> Iterator[Chart]:
 
 def _dot(one: TriedPart) -> charts.Dot:
     assert one.value is not None
-    text = f"{one.method} {one.action}, {one.stages}: {plain_number(one.value)} on {one.questions} questions"
-    return charts.Dot(one.action, one.average, one.value, one.questions, text)
+    text = (
+        f"{one.method} {one.action}, {one.identity}: {plain_number(one.value)} on {one.questions} questions"
+    )
+    return charts.Dot(one.action, one.visual_tokens_per_layer, one.value, one.questions, text)
 
 
 def _tried(report: TuneReport) -> Table:
@@ -140,8 +142,8 @@ def _tried(report: TuneReport) -> Table:
     rows = [
         (
             cells.name(f"{one.method} {one.action}", role_of(None, one.action)),
-            cells.text(one.stages, 120),
-            cells.tokens(one.average),
+            cells.text(one.identity, 120),
+            cells.tokens(one.visual_tokens_per_layer),
             cells.count(one.questions),
             Cell("broken" if one.value is None else plain_number(one.value), one.value),
         )
