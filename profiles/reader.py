@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,10 +131,10 @@ class Section(Mapping[str, Any]):
             raise self.error(key, f"must be a line of text, got {_shown(value)}")
         return value
 
-    def choice(self, key: str, allowed: tuple[str, ...], default: str | None = None) -> str:
+    def choice(self, key: str, allowed: Collection[str], default: str | None = None) -> str:
         """One of a few words."""
         value = self._value(key, default)
-        if value not in allowed:
+        if not isinstance(value, str) or value not in allowed:
             raise self.error(key, f"must be one of {', '.join(allowed)}, got {_shown(value)}")
         return str(value)
 

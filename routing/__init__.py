@@ -10,7 +10,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from routing.budget import ratio_for_budget, solve
 from routing.errors import (
     BudgetError,
     RoutingError,
@@ -21,6 +20,7 @@ from routing.errors import (
 from routing.families import FAMILIES, REFUSED, ModelInfo, describe_config
 from routing.methods import METHODS, Method
 from routing.schedule import Action, Pool, Rounding, Schedule, Stage, VisionStage
+from routing.solve import ratio_for_budget, solve
 
 if TYPE_CHECKING:
     from routing.checks.check import FamilyCheck, Finding, check

@@ -26,6 +26,8 @@ from torch import Tensor, nn
 from routing.aggregate import Grid, attention_received, cls_attention, window_order
 from routing.anchors import RADIUS, VisionCollector
 from routing.errors import ScheduleError, UnsupportedInputError, UnsupportedModelError
+from routing.families import FAMILIES, no_vision_stage
+from routing.families.family import CLASS_TOKENS, Missing, VisionStages
 from routing.hooks import Hooks
 from routing.host import (
     MERGED_BLOCK_PARTS,
@@ -52,19 +54,18 @@ def attach(
 ) -> VisionCollector:
     """Hook the vision tower of the base model; closing `hooks` leaves it as it was.
 
-    family: a key of `TOWERS`. count: visual tokens of a picture -> how many of them to keep (1 .. V). With
+    family: a key of FAMILIES. count: visual tokens of a picture -> how many of them to keep (1 .. V). With
     keep_ratio 1.0 nothing is hooked. Returns what the engine asks for the kept tokens, once the pictures have
     been encoded: in generate() that is before the base model runs, in a plain forward it is within.
     Raises UnsupportedModelError where this stage cannot work, ScheduleError for an unknown scorer.
     """
     if stage.scorer not in RADIUS:
         raise ScheduleError(f"the vision stage is scored by {' or '.join(RADIUS)}, got {stage.scorer!r}")
-    if family not in TOWERS:
-        raise UnsupportedModelError(
-            f"the vision stage (Nuwa) works with {', '.join(TOWERS)}; {family} is not among them"
-        )
+    kind = FAMILIES[family].vision_stage
+    if isinstance(kind, Missing):
+        raise UnsupportedModelError(no_vision_stage(family))
     collector = VisionCollector(stage, count)
-    tower = TOWERS[family](base, stage.scorer, collector)
+    tower = TOWERS[kind](base, stage.scorer, collector)
     if stage.keep_ratio < 1.0:
         tower.register(hooks)
     return collector
@@ -259,25 +260,22 @@ class _MergedTower(_Tower):
         return window_order(self._grids, cells)
 
 
-TOWERS: dict[str, type[_PatchTower] | type[_MergedTower]] = {
-    "llava": _PatchTower,
-    "qwen2_vl": _MergedTower,
-    "qwen2_5_vl": _MergedTower,
-    "qwen3_vl": _MergedTower,
-    "qwen3_vl_moe": _MergedTower,
+TOWERS: dict[VisionStages, type[_PatchTower] | type[_MergedTower]] = {
+    VisionStages.PATCHES: _PatchTower,
+    VisionStages.MERGED: _MergedTower,
 }
 
 
 def _class_tokens(config: Any) -> int:
     """1 for CLIP with its CLS token cropped, 0 for SigLIP; raises UnsupportedModelError for anything else."""
     kind = (config.vision_config.model_type, config.vision_feature_select_strategy)
-    known = {("clip_vision_model", "default"): 1, ("siglip_vision_model", "full"): 0}
-    if kind not in known:
+    class_tokens = CLASS_TOKENS.get(kind[0])
+    if class_tokens is None or kind[1] != ("default" if class_tokens else "full"):
         raise UnsupportedModelError(
             "the vision stage (Nuwa) works on a CLIP tower with select strategy 'default' or a SigLIP tower "
             f"with 'full', not on {kind[0]!r} with {kind[1]!r}"
         )
-    return known[kind]
+    return class_tokens
 
 
 def _scored_layer(selected: Any, layers: int) -> int:

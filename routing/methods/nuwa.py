@@ -11,14 +11,24 @@ queries (`vision_scorer="column_mean"`).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from routing.errors import ScheduleError
-from routing.methods.closed_forms import Weighted
-from routing.methods.fastv import scored_stages
-from routing.methods.fit import fit
-from routing.methods.method import Method, Request
+from routing.methods.fastv import LAST_QUERY, scored_stages
+from routing.methods.method import Method, Request, Scorer, Shape
+from routing.methods.solver import Weighted, fit
 from routing.schedule import Action, Pool, Schedule, Stage, VisionStage
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LAST_QUERIES = "last_queries_max"
 RHO = 1 / 7  # tokens after the decoder stage over tokens after the vision stage; LLaVA-NeXT uses 0.1
+
+
+def max_of_row_means(attention: Tensor) -> Tensor:
+    """Mean over the asking rows, then the most interested head (Nuwa for Qwen2.5-VL, second stage)."""
+    return attention.mean(dim=2).amax(dim=1)
 
 
 def _solve(request: Request) -> Schedule:
@@ -29,7 +39,7 @@ def _solve(request: Request) -> Schedule:
     return Schedule(
         scored_stages(request, stages) if stages else (),
         action=request.action,
-        scorer="last_query" if vision_scorer == "cls" else "last_queries_max",
+        scorer=LAST_QUERY if vision_scorer == "cls" else LAST_QUERIES,
         vision=VisionStage(keeps[0], layer=request.first_layer, scorer=vision_scorer),
         pool=Pool(request.choice("pool", ("all", "anchors"))),
         rounding=request.rounding,
@@ -68,4 +78,6 @@ METHOD = Method(
         "vision_scorer": "cls (default) or column_mean, for vision towers without a CLS token",
         "scored_by": "own (default) or previous: which layer's attention ranks",
     },
+    scorers={LAST_QUERIES: Scorer(rows=3, reduce=max_of_row_means)},
+    shape=Shape("behind a vision stage", rho=RHO, without_class=LAST_QUERIES),
 )

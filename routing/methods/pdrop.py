@@ -8,9 +8,8 @@ ratio) - s_0) / sum_j s_j w_j, and a may not exceed 1. The authors' own default 
 
 from __future__ import annotations
 
-from routing.methods.closed_forms import Curve, Geometric, Weighted
-from routing.methods.fit import feasible_cuts, fit
-from routing.methods.method import Method, Request
+from routing.methods.method import Method, Request, Shape
+from routing.methods.solver import Curve, Geometric, Weighted, feasible_cuts, fit
 from routing.schedule import Action, Schedule, Stage
 
 
@@ -40,4 +39,5 @@ METHOD = Method(
     published={Action.PRUNE: (2, 7, 15, 23), Action.REROUTE: (2, 7, 15, 23)},
     solver=_solve,
     options={"cuts": "cut layers in place of the published ones"},
+    shape=Shape("a falling one", decay=0.5),
 )

@@ -1,7 +1,6 @@
 """From a budget to a schedule: `solve` asks a method for the schedule that meets a reduction ratio.
 
-Knows the registry of methods and nothing of models; the arithmetic is in methods/closed_forms.py and
-methods/fit.py.
+Knows the registry of methods and nothing of models; the arithmetic is in methods/solver.py.
 """
 
 from __future__ import annotations
