@@ -185,28 +185,20 @@ def schedule_scoring_flops(shape: ModelShape, schedule: Schedule, prompts: Seque
     rows, total, projected = SCORERS[schedule.scorer].rows, 0, set()
     widths = layer_widths(schedule, prompts, shape.layers)
     everything = [prompt.visual for prompt in prompts]
-    entries = [everything, *_counts(schedule, prompts, shape.layers)]
+    per_sample = [schedule.counts(prompt.visual, shape.layers) for prompt in prompts]
+    entries = [everything, *(list(entry) for entry in zip(*per_sample, strict=True))]  # kept, per sample
     for number, stage in enumerate(schedule.stages, len(entries) - 1 - len(schedule.stages)):
         before, after = entries[number], entries[number + 1]
         anchors_only = number == 1 and schedule.vision is not None and schedule.pool is Pool.ANCHORS
         candidates = before if schedule.action is Action.PRUNE or anchors_only else everything
         scored_by = stage.ranking_layer
         if rows and (scored_by < stage.layer or after not in (everything, candidates)):
-            length = _width(prompts, before if schedule.action is Action.PRUNE else everything)
+            seen = before if schedule.action is Action.PRUNE else everything
+            length = max(prompt.text + count for prompt, count in zip(prompts, seen, strict=True))
             own = length if scored_by in projected else widths[scored_by]
             total += scoring_flops(shape, length, rows, own)
             projected.add(scored_by)
     return total
-
-
-def _width(prompts: Sequence[Prompt], kept: Sequence[int]) -> int:
-    return max(prompt.text + count for prompt, count in zip(prompts, kept, strict=True))
-
-
-def _counts(schedule: Schedule, prompts: Sequence[Prompt], layers: int) -> list[list[int]]:
-    """Kept tokens per entry, then per sample."""
-    per_sample = [schedule.counts(prompt.visual, layers) for prompt in prompts]
-    return [list(entry) for entry in zip(*per_sample, strict=True)]
 
 
 def kv_bytes(shape: ModelShape, positions: int, element_bytes: int = 2) -> int:

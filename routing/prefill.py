@@ -136,7 +136,10 @@ class Prefill:
         Nothing is scored where the count leaves no choice; where nothing changes, `_kept` itself returns.
         """
         decision, ranked = self._decisions[number], self._ranked.pop(number, None)
-        candidates = self._candidates()
+        candidates = self._kept
+        if self._schedule.action is Action.REROUTE:
+            first = self._decisions[0].chosen
+            candidates = self.layout.visual if first is None or self._schedule.pool is Pool.ALL else first
         if decision.counts == self.layout.visual_counts:
             return self.layout.visual, None
         if candidates is self._kept and decision.counts == self._counts:
@@ -146,12 +149,6 @@ class Prefill:
         ranked = self._score(number, layer, hidden, context) if ranked is None else ranked
         ranked = ranked.masked_fill(~candidates, -torch.inf)
         return top_k(ranked, candidates, decision.counts), ranked
-
-    def _candidates(self) -> Tensor:
-        if self._schedule.action is Action.PRUNE:
-            return self._kept
-        first = self._decisions[0].chosen
-        return self.layout.visual if first is None or self._schedule.pool is Pool.ALL else first
 
     def _move(self, hidden: Tensor, keep: Tensor, counts: tuple[int, ...]) -> Tensor:
         """From the rows of now to those of text plus `keep`."""

@@ -48,25 +48,14 @@ class Scoring(nn.Module):
         """
         rows = query[:, None] + torch.arange(1 - self.rows, 1, device=query.device)
         rows = rows.clamp(min=0)
-        keys = _all_keys(layer.self_attn.k_proj, normed, projected)
+        attention = layer.self_attn
+        keys = _all_keys(attention.k_proj, normed, projected)
         with torch.no_grad():
-            return self._rank(layer.self_attn, normed, keys, rows, rotary, position_ids, mask), keys
-
-    def _rank(
-        self,
-        attention: Any,
-        normed: Tensor,
-        keys: Tensor,
-        rows: Tensor,
-        rotary: tuple[Tensor, Tensor],
-        position_ids: Tensor | None,
-        mask: Tensor | None,
-    ) -> Tensor:
-        queries, turned = _rotated(attention, normed, keys, rows, rotary, position_ids)
-        scores = queries.float() @ turned.float().transpose(-1, -2) * attention.scaling
-        scores = scores.unflatten(2, (-1, self.rows))
-        scores = scores + _row_bias(mask, rows, normed.shape[1])[:, None, None]
-        return self.reduce(scores.softmax(dim=-1).flatten(1, 2))
+            queries, turned = _rotated(attention, normed, keys, rows, rotary, position_ids)
+            scores = queries.float() @ turned.float().transpose(-1, -2) * attention.scaling
+            scores = scores.unflatten(2, (-1, self.rows))
+            scores = scores + _row_bias(mask, rows, normed.shape[1])[:, None, None]
+            return self.reduce(scores.softmax(dim=-1).flatten(1, 2)), keys
 
 
 def shares_keys(layer: Any) -> bool:
@@ -116,7 +105,15 @@ def _rotated(
     queries = _heads(attention, attention.q_proj(_pick(normed, rows)), "q")
     queries = rotate(queries, queries[:, :0], _pick(cos, rows), _pick(sin, rows))[0]
     if scales_by_position(attention):
-        queries = queries * _length_scale(attention, position_ids, rows).to(queries.dtype)
+        if position_ids is None:
+            raise RoutingError(
+                f"{type(attention).__name__} scales queries by position, and got no position ids"
+            )
+        rope = attention.config.rope_parameters
+        scale = beside(attention, LENGTH_SCALE)(  # (B, 1, R, 1)
+            _pick(position_ids, rows), rope[LENGTH_SCALE_SETTING], rope["original_max_position_embeddings"]
+        )
+        queries = queries * scale.to(queries.dtype)
     return queries.unflatten(1, (keys.shape[1], -1)).flatten(2, 3), keys
 
 
@@ -126,17 +123,6 @@ def _heads(attention: Any, projected: Tensor, which: str) -> Tensor:
     norm = getattr(attention, f"{which}_norm", None)
     heads: Tensor = projected if norm is None else norm(projected)
     return heads.transpose(1, 2)
-
-
-def _length_scale(attention: Any, position_ids: Tensor | None, rows: Tensor) -> Tensor:
-    """What queries at `rows` are multiplied with (B, 1, R, 1), where a decoder sharpens them by position."""
-    if position_ids is None:
-        raise RoutingError(f"{type(attention).__name__} scales queries by position, and got no position ids")
-    rope = attention.config.rope_parameters
-    scale: Tensor = beside(attention, LENGTH_SCALE)(
-        _pick(position_ids, rows), rope[LENGTH_SCALE_SETTING], rope["original_max_position_embeddings"]
-    )
-    return scale
 
 
 def _pick(full: Tensor, rows: Tensor) -> Tensor:

@@ -46,7 +46,10 @@ class Tower:
         patches = sum(map(_patches, grids))
         rows = patches + self.extra * len(grids)
         linear = rows * self.hidden * (4 * self.hidden + self.matrices * self.intermediate)
-        embed = self._embedded(grids) * self.patch * self.hidden
+        embedded = patches
+        if self.joint:  # images that share one attention are first padded to one size
+            embedded = len(grids) * max(grid[1] for grid in grids) * max(grid[2] for grid in grids)
+        embed = embedded * self.patch * self.hidden
         project = patches // self.merge * _weights(self.projector)
         blocks = sum(self._squares(grids, index) for index in range(self.layers))
         return 2 * (embed + self.layers * linear + project) + 4 * self.hidden * blocks
@@ -58,29 +61,26 @@ class Tower:
         attention of one block). The weights of K anchors over V tokens, then their sum, are two products
         of K x V x width.
         """
-        return sum(self._anchors(grid, count, scorer) for grid, count in zip(grids, kept, strict=True))
+        total, width = 0, self.projector[self.merger - 1][1] if self.merger else self.hidden
+        for grid, count in zip(grids, kept, strict=True):
+            tokens = _patches(grid) // self.merge
+            rows = _patches(grid) + self.extra if scorer == "cls" else self._squares([grid], self.layers - 1)
+            folded = 0 if count == tokens else 2 * count * tokens * width
+            total += 2 * (rows * self.hidden + tokens * _weights(self.projector[: self.merger]) + folded)
+        return total
 
     def visual_tokens(self, grids: Sequence[PatchGrid]) -> int:
         """Visual tokens of these pictures before any newline or row token a family may add."""
         return sum(map(_patches, grids)) // self.merge
 
-    def _anchors(self, grid: PatchGrid, kept: int, scorer: str) -> int:
-        tokens = _patches(grid) // self.merge
-        rows = _patches(grid) + self.extra if scorer == "cls" else self._squares([grid], self.layers - 1)
-        width = self.projector[self.merger - 1][1] if self.merger else self.hidden
-        folded = 0 if kept == tokens else 2 * kept * tokens * width
-        return 2 * (rows * self.hidden + tokens * _weights(self.projector[: self.merger]) + folded)
-
-    def _embedded(self, grids: Sequence[PatchGrid]) -> int:
-        """Patches that are embedded: pictures that share one attention are first padded to one size."""
-        if not self.joint:
-            return sum(map(_patches, grids))
-        return len(grids) * max(grid[1] for grid in grids) * max(grid[2] for grid in grids)
-
     def _squares(self, grids: Sequence[PatchGrid], block: int) -> int:
-        """Sum of squared lengths over the attentions of one block."""
-        if self.window is not None and block not in self.full:
-            return sum(_windowed(grid, self.window) for grid in grids)
+        """Sum of squared lengths over the attentions of one block; windows at the border are smaller."""
+        if (side := self.window) is not None and block not in self.full:
+
+            def squares(length: int) -> int:
+                return (length // side) * side**2 + (length % side) ** 2
+
+            return sum(frames * squares(rows) * squares(columns) for frames, rows, columns in grids)
         lengths = [rows * columns + self.extra for frames, rows, columns in grids for _ in range(frames)]
         return sum(lengths) ** 2 if self.joint else sum(length**2 for length in lengths)
 
@@ -92,16 +92,6 @@ def _patches(grid: PatchGrid) -> int:
 
 def _weights(maps: Sequence[tuple[int, int]]) -> int:
     return sum(wide * narrow for wide, narrow in maps)
-
-
-def _windowed(grid: PatchGrid, side: int) -> int:
-    """Sum of squared token counts over the windows of a grid; windows at the border are smaller."""
-    frames, rows, columns = grid
-
-    def squares(length: int) -> int:
-        return (length // side) * side**2 + (length % side) ** 2
-
-    return frames * squares(rows) * squares(columns)
 
 
 def fixed_tower(numbers: Mapping[str, int], side: int, patch: int, **more: Any) -> Tower:

@@ -8,7 +8,7 @@ deferring the rest is the engine's work, which asks `VisionCollector.take` which
 Knows the insides of the vision towers in `TOWERS`. Knows no decoder, no cache and no prompt; its state lives
 in objects owned by one `attach`, never on a module.
 
-Source: Nuwa (the released code, 175b7d5); the mathematics is in routing/aggregate.py. Towers without a CLS
+Source: Nuwa (the released code, 175b7d5); the mathematics is in routing/anchors.py. Towers without a CLS
 token follow its Qwen2.5-VL variant with four bugs mended: similarity features were left in window order while
 scores and positions were in raster order; anchors that fell into padding were lost; only the first picture of
 the first sample was reduced; every block was made to keep its whole attention (here: one block, in slices).
@@ -23,8 +23,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from routing.aggregate import Grid, attention_received, cls_attention, window_order
-from routing.anchors import RADIUS, VisionCollector
+from routing.anchors import (
+    RADIUS,
+    Grid,
+    VisionCollector,
+    attention_received,
+    cls_attention,
+    window_order,
+)
 from routing.errors import ScheduleError, UnsupportedInputError, UnsupportedModelError
 from routing.families import FAMILIES, no_vision_stage
 from routing.families.family import CLASS_TOKENS, Missing, VisionStages
@@ -160,11 +166,9 @@ class _PatchTower(_Tower):
         """(B, P, d) patches of B pictures, with the anchors aggregated."""
         states = given(self.caught, "states", self._tower)[:, self._class_tokens :]
         query, key = (given(self.caught, name, self._attention) for name in ("query", "key"))
-        pictures = zip(features, states, query, key, strict=True)
-        return torch.stack([self._reduce_one(*picture) for picture in pictures])
-
-    def _reduce_one(self, features: Tensor, states: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return self.collector.reduce(features, states, self._scores(query, key), self._grid)
+        scores = [self._scores(*image) for image in zip(query, key, strict=True)]
+        images = zip(features, states, scores, strict=True)
+        return torch.stack([self.collector.reduce(*image, self._grid) for image in images])
 
     @torch.no_grad()
     def _scores(self, query: Tensor, key: Tensor) -> Tensor:
@@ -232,7 +236,8 @@ class _MergedTower(_Tower):
         """(sum of V, d) features of all pictures, in raster order, with the anchors aggregated."""
         scores, similarity = self._scores(), self._similarity(merger, features.dtype)
         if self._windowed:
-            raster = self._window_order().argsort()
+            cells = self._tower.window_size // self._tower.spatial_merge_size // self._tower.patch_size
+            raster = window_order(self._grids, cells).argsort()
             scores, similarity = scores[raster], similarity[raster]
         sizes = [height * width for height, width in self._grids]
         parts = (torch.split(part, sizes) for part in (features, similarity, scores))
@@ -254,10 +259,6 @@ class _MergedTower(_Tower):
         mean = given(self.caught, "states", self._tower) / len(self._compared)
         merged: Tensor = merger(mean.to(dtype))
         return merged
-
-    def _window_order(self) -> Tensor:
-        cells = self._tower.window_size // self._tower.spatial_merge_size // self._tower.patch_size
-        return window_order(self._grids, cells)
 
 
 TOWERS: dict[VisionStages, type[_PatchTower] | type[_MergedTower]] = {

@@ -32,8 +32,15 @@ def max_of_row_means(attention: Tensor) -> Tensor:
 
 
 def _solve(request: Request) -> Schedule:
-    cuts = _decoder_cuts(request)
-    keeps = fit(request, (request.first_layer, *cuts), Weighted((1.0, *([_rho(request)] * len(cuts)))))
+    rho = request.options.get("rho", RHO)
+    if isinstance(rho, bool) or not isinstance(rho, int | float) or not 0 < rho <= 1:
+        raise ScheduleError(f"nuwa: rho must be above 0 and at most 1, got {rho!r}")
+    cuts = request.cuts(above=request.first_layer)
+    if cuts is None:
+        cuts = METHOD.stages(request.action, request.layers, request.first_layer + 1)
+    elif request.action is Action.PRUNE and len(cuts) > 1:
+        raise ScheduleError(f"nuwa prunes once in the decoder: give one cut layer, got {list(cuts)}")
+    keeps = fit(request, (request.first_layer, *cuts), Weighted((1.0, *([float(rho)] * len(cuts)))))
     stages = tuple(Stage(cut, keep) for cut, keep in zip(cuts, keeps[1:], strict=True))
     vision_scorer = request.choice("vision_scorer", ("cls", "column_mean"))
     return Schedule(
@@ -44,22 +51,6 @@ def _solve(request: Request) -> Schedule:
         pool=Pool(request.choice("pool", ("all", "anchors"))),
         rounding=request.rounding,
     )
-
-
-def _decoder_cuts(request: Request) -> tuple[int, ...]:
-    given = request.cuts(above=request.first_layer)
-    if given is None:
-        return METHOD.stages(request.action, request.layers, request.first_layer + 1)
-    if request.action is Action.PRUNE and len(given) > 1:
-        raise ScheduleError(f"nuwa prunes once in the decoder: give one cut layer, got {list(given)}")
-    return given
-
-
-def _rho(request: Request) -> float:
-    rho = request.options.get("rho", RHO)
-    if isinstance(rho, bool) or not isinstance(rho, int | float) or not 0 < rho <= 1:
-        raise ScheduleError(f"nuwa: rho must be above 0 and at most 1, got {rho!r}")
-    return float(rho)
 
 
 METHOD = Method(

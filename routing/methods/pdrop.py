@@ -13,15 +13,11 @@ from routing.methods.solver import Curve, Geometric, Weighted, feasible_cuts, fi
 from routing.schedule import Action, Schedule, Stage
 
 
-def _pyramid(stages: int) -> Weighted:
-    """1, 1, 1/2, 1/4, and halving on for more stages."""
-    return Weighted(tuple(0.5 ** max(0, index - 1) for index in range(stages)))
-
-
 def _solve(request: Request) -> Schedule:
     given = request.cuts()
     cuts = given or METHOD.stages(request.action, request.layers, request.first_layer)
-    curve: Curve = Geometric(len(cuts)) if request.action is Action.PRUNE else _pyramid(len(cuts))
+    heights = tuple(0.5 ** max(0, index - 1) for index in range(len(cuts)))  # 1, 1, 1/2, 1/4 and on
+    curve: Curve = Geometric(len(cuts)) if request.action is Action.PRUNE else Weighted(heights)
     if given is None:
         cuts = feasible_cuts(request, cuts, curve)
     keeps = fit(request, cuts, curve)
