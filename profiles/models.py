@@ -14,7 +14,7 @@ from typing import Any
 
 from profiles.errors import ProfileError
 from profiles.processors import ProcessorEntry, processor
-from profiles.reader import Section, read
+from profiles.reader import read
 from profiles.resources import folder
 
 _KEYS = ("hub", "source", "processor", "picture", "visual_tokens", "tiles", "grid", "config")
@@ -66,20 +66,17 @@ def _entries() -> dict[str, ModelEntry]:
     for path in folder("models"):
         models = read(path, path.name)
         for name in models:
-            found[name] = _entry(name, models.section(name))
+            section = models.section(name)
+            section.only(*_KEYS)
+            frames, rows, columns = section.wholes("grid")
+            found[name] = ModelEntry(
+                name=name,
+                hub=section.text("hub"),
+                source=section.text("source"),
+                processor=processor(section.text("processor")),
+                picture=section.text("picture"),
+                visual_tokens=section.whole("visual_tokens"),
+                grids=((frames, rows, columns),) * section.whole("tiles", 1),
+                config=dict(section.section("config")),
+            )
     return dict(sorted(found.items()))
-
-
-def _entry(name: str, section: Section) -> ModelEntry:
-    section.only(*_KEYS)
-    frames, rows, columns = section.wholes("grid")
-    return ModelEntry(
-        name=name,
-        hub=section.text("hub"),
-        source=section.text("source"),
-        processor=processor(section.text("processor")),
-        picture=section.text("picture"),
-        visual_tokens=section.whole("visual_tokens"),
-        grids=((frames, rows, columns),) * section.whole("tiles", 1),
-        config=dict(section.section("config")),
-    )

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from profiles.errors import ProfileError
-from profiles.reader import Section, read
+from profiles.reader import read
 from profiles.resources import folder
 
 _KEYS = (
@@ -64,22 +64,19 @@ def _entries() -> dict[str, ProcessorEntry]:
     for path in folder("processors"):
         processors = read(path, path.name)
         for name in processors:
-            found[name] = _entry(name, processors.section(name))
+            section = processors.section(name)
+            section.only(*_KEYS)
+            tokens, roles = section.section("tokens"), section.section("roles")
+            found[name] = ProcessorEntry(
+                name=name,
+                source=section.text("source"),
+                kind=section.text("processor"),
+                arguments=dict(section.section("arguments")),
+                image_kind=section.text("image_processor"),
+                image=dict(section.section("image")),
+                roles={role: roles.choice(role, tuple(tokens)) for role in roles},
+                starts_with=section.choice("starts_with", tuple(tokens)) if "starts_with" in section else "",
+                tokens={token: tokens.whole(token) for token in tokens},
+                template=section.text("template"),
+            )
     return found
-
-
-def _entry(name: str, section: Section) -> ProcessorEntry:
-    section.only(*_KEYS)
-    tokens, roles = section.section("tokens"), section.section("roles")
-    return ProcessorEntry(
-        name=name,
-        source=section.text("source"),
-        kind=section.text("processor"),
-        arguments=dict(section.section("arguments")),
-        image_kind=section.text("image_processor"),
-        image=dict(section.section("image")),
-        roles={role: roles.choice(role, tuple(tokens)) for role in roles},
-        starts_with=section.choice("starts_with", tuple(tokens)) if "starts_with" in section else "",
-        tokens={token: tokens.whole(token) for token in tokens},
-        template=section.text("template"),
-    )

@@ -30,11 +30,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from profiles.reader import Section
-from routing.budget import ratio_for_budget, solve
-from routing.cost import QUERY_ROWS
 from routing.errors import ScheduleError
-from routing.methods import METHODS
+from routing.methods import DENSE, METHODS, SCORERS
 from routing.schedule import Action, Pool, Rounding, Schedule, Stage, VisionStage
+from routing.solve import ratio_for_budget, solve
 
 MOST_LAYERS, MOST_VISUAL = 1000, 1_000_000  # schedules are worked out layer by layer
 
@@ -207,7 +206,7 @@ def _fixed(section: Section) -> Fixed:
         schedule = Schedule(
             tuple(stages),
             action=Action(section.choice("action", tuple(Action), "prune")),
-            scorer=section.choice("scorer", tuple(QUERY_ROWS), "last_query"),
+            scorer=section.choice("scorer", SCORERS, "last_query"),
             vision=_vision(section.section("vision")) if "vision" in section else None,
             pool=Pool(section.choice("pool", tuple(Pool), "all")),
             rounding=_rounding(section),
@@ -243,8 +242,8 @@ def _vision(section: Section) -> VisionStage:
 
 def _solved(section: Section) -> Solved:
     section.only(*_SOLVED)
-    method = section.choice("method", tuple(METHODS))
-    if method != "none" and ("ratio" in section) == ("budget" in section):
+    method = section.choice("method", METHODS)
+    if method != DENSE and ("ratio" in section) == ("budget" in section):
         raise section.error("", "a method needs a ratio or a budget, and exactly one of them")
     ratio = section.number("ratio", 0.0) if "budget" not in section else None
     if ratio is not None and not 0 <= ratio < 1:

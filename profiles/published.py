@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from profiles.profile import Fixed, Profile, Recipe, Solved
 from profiles.reader import Section
 from routing.methods import METHODS
-from routing.methods.fit import NUDGE
+from routing.methods.solver import NUDGE
 from routing.schedule import Action, Rounding, Schedule, Stage, VisionStage
 
 _KEYS = ("method", "action", "cuts", "options", "source", "keep", "tokens")

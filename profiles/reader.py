@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,10 @@ def parse(data: bytes, file: str) -> Section:
     except RecursionError as error:
         raise ProfileError(file, "", "is nested too deeply") from error
     except (yaml.YAMLError, ValueError) as error:
-        raise ProfileError(file, _line(error), _problem(error)) from error
+        mark = getattr(error, "problem_mark", None)
+        said = [part for name in ("context", "problem") if (part := getattr(error, name, None))]
+        line = "" if mark is None else f"line {mark.line + 1}"
+        raise ProfileError(file, line, ", ".join(said) or "is not valid YAML") from error
     if not isinstance(loaded, dict):
         raise ProfileError(file, "", f"must hold keys and values, got {_shown(loaded)}")
     return Section(file, "", loaded)
@@ -122,7 +125,7 @@ class Section(Mapping[str, Any]):
             if key not in allowed:
                 close = difflib.get_close_matches(key, allowed, n=1)
                 hint = f"did you mean {close[0]}?" if close else f"allowed are {', '.join(allowed)}"
-                raise self.error(_key(key), f"unknown key; {hint}")
+                raise self.error(key if key.isidentifier() else _shown(key), f"unknown key; {hint}")
 
     def text(self, key: str, default: str | None = None) -> str:
         """A line of text."""
@@ -131,10 +134,10 @@ class Section(Mapping[str, Any]):
             raise self.error(key, f"must be a line of text, got {_shown(value)}")
         return value
 
-    def choice(self, key: str, allowed: tuple[str, ...], default: str | None = None) -> str:
+    def choice(self, key: str, allowed: Collection[str], default: str | None = None) -> str:
         """One of a few words."""
         value = self._value(key, default)
-        if value not in allowed:
+        if not isinstance(value, str) or value not in allowed:
             raise self.error(key, f"must be one of {', '.join(allowed)}, got {_shown(value)}")
         return str(value)
 
@@ -199,17 +202,3 @@ def _whole(section: Section, key: str, value: object) -> int:
 def _shown(value: object) -> str:
     text = ascii(value)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
-
-
-def _key(key: str) -> str:
-    return key if key.isidentifier() else _shown(key)
-
-
-def _problem(error: Exception) -> str:
-    said = [getattr(error, part, None) for part in ("context", "problem")]
-    return ", ".join(part for part in said if part) or "is not valid YAML"
-
-
-def _line(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    return "" if mark is None else f"line {mark.line + 1}"

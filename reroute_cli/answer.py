@@ -13,7 +13,7 @@ from typing import Any
 
 from reroute_cli import run
 from reroute_cli.batching.keys import answer_key, settings_of
-from reroute_cli.boxes import CONVENTIONS, Box, decode_boxes, view_of
+from reroute_cli.boxes import Box, convention_of, decode_boxes, view_of
 from reroute_cli.environment import installed_version
 from reroute_cli.errors import Failure
 from reroute_cli.images import Picture
@@ -117,7 +117,7 @@ def boxes_in(
     text: str, loaded: Loaded, sizes: Sequence[tuple[int, int]], prompt: Prompt
 ) -> tuple[list[Box] | None, dict[str, str]]:
     """The boxes in an answer about pictures of these sizes, or None and why they can't be read."""
-    if loaded.family not in CONVENTIONS:
+    if convention_of(loaded.family) is None:
         return None, {"boxes": f"{loaded.family} models have no published way to write a box"}
     if len(sizes) > 1:
         return None, {"boxes": "with several pictures an answer does not say which one a box is in"}

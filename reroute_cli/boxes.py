@@ -1,6 +1,6 @@
 """Boxes that a model writes, in pixels of the original picture.
 
-Every family writes them its own way: CONVENTIONS says in which units, `view_of` what part the model saw.
+Every family writes them its own way: its file in routing/families says in which units and what it sees.
 Knows answers as text and sizes as integers; no model and no file. Text that is no box is no error.
 """
 
@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from reroute_cli.final_answer import final_answer
+from routing.families import FAMILIES
+from routing.families.family import Convention, Grounding, whole_view
+from routing.grids import Box, View
 
-Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels, x1 < x2, y1 < y2
+__all__ = ["Box", "View", "convention_of", "decode_boxes", "view_of"]
+
 _DECIMALS = 2
 
 _NUMBER = r"\s*(-?\d{1,6}(?:\.\d{1,6})?)\s*"
@@ -25,68 +28,10 @@ _LOCATIONS = re.compile(r"<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4
 _FORMS = (_BRACKETS, _CORNERS, _LOCATIONS)
 
 
-@dataclass(frozen=True)
-class View:
-    """What part of the original picture the model saw, and at which size.
-
-    left, top, width, height: in pixels of the original (a centre crop may also reach beyond it, as padding).
-    columns, rows: the size of the resized picture that entered the vision tower, in pixels.
-    """
-
-    left: float
-    top: float
-    width: float
-    height: float
-    columns: int
-    rows: int
-
-
-@dataclass(frozen=True)
-class Convention:
-    """How one family writes coordinates.
-
-    title: to show. full: what stands for the whole width and height; None: pixels of the resized picture.
-    y_first: the order is y1, x1, y2, x2.
-    """
-
-    title: str
-    full: float | None
-    y_first: bool = False
-
-    def across(self, view: View) -> tuple[float, float]:
-        """The numbers that stand for the full width and the full height of the view."""
-        return (float(view.columns), float(view.rows)) if self.full is None else (self.full, self.full)
-
-
-_UNIT = Convention("0–1", 1.0)
-_THOUSAND = Convention("0–1000", 1000.0)
-_RESIZED = Convention("pixels of the resized picture", None)
-_LOC = Convention("<loc0000>–<loc1023>", 1024.0, y_first=True)
-
-CONVENTIONS: dict[str, Convention] = {
-    "llava": _UNIT,
-    "llava_next": _UNIT,
-    "llava_onevision": _UNIT,
-    "vipllava": _UNIT,
-    "qwen2_vl": _THOUSAND,
-    "qwen2_5_vl": _RESIZED,
-    "qwen3_vl": _THOUSAND,
-    "qwen3_vl_moe": _THOUSAND,
-    "internvl": _THOUSAND,
-    "glm4v": _THOUSAND,
-    "glm46v": _THOUSAND,
-    "paligemma": _LOC,
-}
-"""Families not named here (idefics3, smolvlm, mistral3, ...) have no published way to write a box.
-
-Where each is stated: LLaVA, of the square that it sees, padding included: github.com/haotian-liu/LLaVA
-issue 606. Qwen2-VL, [0, 1000): its paper, arxiv.org/abs/2409.12191, "Data Format". Qwen2.5-VL and Qwen3-VL:
-QwenLM/Qwen3-VL issues 991 and 1427, cookbooks/2d_grounding.ipynb. InternVL: OpenGVLab/InternVL issue 285.
-GLM-4.1V, where the brackets may be of any kind: zai-org/GLM-V, README, Grounding. PaliGemma:
-google-research/big_vision, configs/proj/paligemma/README.md.
-"""
-
-_ONE_FRAME = ("llava", "vipllava")  # one square picture, not tiles: what lies outside it is never seen
+def convention_of(family: str) -> Convention | None:
+    """How a family writes boxes; None where it has no published way, or is none of ours."""
+    known = FAMILIES.get(family)
+    return known.grounding.boxes if known and isinstance(known.grounding, Grounding) else None
 
 
 def decode_boxes(answer: str, family: str, view: View, size: tuple[int, int]) -> list[Box]:
@@ -96,7 +41,8 @@ def decode_boxes(answer: str, family: str, view: View, size: tuple[int, int]) ->
     that writes pixels where fractions are due has not written a box, one that reaches a pixel too far has.
     view: what was seen of the original picture, which is `size` (w, h) large.
     """
-    convention = CONVENTIONS[family]
+    convention = convention_of(family)
+    assert convention is not None, family
     found = (_box(numbers, convention, view, size) for numbers in _quads(final_answer(answer)))
     return [box for box in found if box is not None]
 
@@ -132,38 +78,14 @@ def _clipped(box: Box, size: tuple[int, int]) -> Box | None:
 def view_of(family: str, image_processor: Any, inputs: Mapping[str, Any], size: tuple[int, int]) -> View:
     """What the model saw of a picture of `size` (w, h), read from its image processor and its outputs.
 
-    A processor that reports a patch grid (Qwen, GLM) resized the whole picture to that grid. LLaVA's resizes
-    the shorter side and crops the centre, or pads to a square first. Every other one saw the whole picture.
+    A processor that reports a patch grid (Qwen, GLM) resized the whole picture to that grid; one that reports
+    sizes made tiles or cells of the whole picture. What any other one does is in the family's file.
     """
     width, height = size
     if "image_grid_thw" in inputs:
         _, rows, columns = (int(n) for n in inputs["image_grid_thw"][0].tolist())
         patch = int(image_processor.patch_size)
         return View(0.0, 0.0, width, height, columns * patch, rows * patch)
-    if family not in _ONE_FRAME or "image_sizes" in inputs:  # Pixtral-12B calls itself llava
-        return View(0.0, 0.0, width, height, width, height)
-    if image_processor.do_pad:
-        side = max(width, height)
-        return View(-float((side - width) // 2), -float((side - height) // 2), side, side, side, side)
-    if image_processor.do_center_crop:
-        return _cropped_view(image_processor, width, height)
-    return View(0.0, 0.0, width, height, width, height)
-
-
-def _cropped_view(image_processor: Any, width: int, height: int) -> View:
-    """The centre crop of the resized picture, measured in original pixels."""
-    columns, rows = int(image_processor.crop_size["width"]), int(image_processor.crop_size["height"])
-    wide, high = _resized(dict(image_processor.size), width, height)
-    left, top = (wide - columns) // 2, (high - rows) // 2
-    x, y = width / wide, height / high
-    return View(left * x, top * y, columns * x, rows * y, columns, rows)
-
-
-def _resized(size: dict[str, Any], width: int, height: int) -> tuple[int, int]:
-    """Width and height after the processor's resize: the shorter side given, or both."""
-    shortest = size.get("shortest_edge")
-    if not shortest:
-        return int(size.get("width") or width), int(size.get("height") or height)
-    short, long = min(width, height), max(width, height)
-    stretched = int(shortest * long / short)
-    return (stretched, shortest) if width > height else (shortest, stretched)
+    if "image_sizes" in inputs or family not in FAMILIES:
+        return whole_view(image_processor, size)
+    return FAMILIES[family].view(image_processor, size)

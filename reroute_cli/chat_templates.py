@@ -14,6 +14,7 @@ from typing import Any
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.prompts import render_template
 from routing.families import FAMILIES
+from routing.families.family import Missing
 
 OWN = "model"
 _PROBE = "where is the cup"
@@ -48,7 +49,7 @@ def choose_template(name: str, processor: Any, config: Any, given: str | None) -
             if not problem:
                 return Chosen()
     published = FAMILIES[config.model_type].chat_templates
-    if published is None:  # asked as it was trained: its processor itself puts in the image
+    if isinstance(published, Missing):  # asked as it was trained: its processor itself puts in the image
         processor.chat_template = own
         return Chosen()
     known = processor.tokenizer.get_vocab().keys()

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from reroute_cli.errors import UsageError
+from routing.methods import OWN
 
 _LONGEST_TEMPLATE = 1 << 18  # bytes; the longest that are published have some 20,000
 _MODEL, _SCHEDULE, _RUN, _VERDICT, _OUTPUT = "Model", "Schedule", "Run", "Verdict", "Output"
@@ -143,7 +144,8 @@ Method = Annotated[
     typer.Option(
         "--method",
         metavar="METHOD",
-        help="A reduction method; 'reroute methods' lists them. Without one the model runs dense.",
+        help=f"A reduction method: {', '.join(OWN)}; 'reroute methods' says what they do, and lists those of "
+        "installed packages. Without one the model runs dense.",
         show_default=False,
         rich_help_panel=_SCHEDULE,
     ),

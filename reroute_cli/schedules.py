@@ -11,13 +11,15 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.errors import UsageError
+from routing.families.family import CLASS_TOKENS
+from routing.methods import DENSE, METHODS
 
 if TYPE_CHECKING:
     from routing import Schedule
 
-DENSE = "none"
+__all__ = ["DENSE", "ScheduleChoice", "Target", "read_cuts"]
+
 _LAYER = re.compile("[0-9]{1,6}")
-_CLS_TOWERS = ("clip_vision_model",)  # vision towers whose CLS token can rank patches
 
 
 def read_cuts(text: str | None, *, name: str = "--cuts", between: str = ",") -> tuple[int, ...] | None:
@@ -43,6 +45,11 @@ class Target:
     first_layer: int
     visual: int
     vision_tower: str
+
+    @property
+    def vision_scorer(self) -> str:
+        """What a stage at the vision tower ranks patches by: a CLS token where the tower has one."""
+        return "cls" if CLASS_TOKENS.get(self.vision_tower) else "column_mean"
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ class ScheduleChoice:
     def build(self, target: Target) -> Schedule:
         """The schedule for this prompt (raises the engine's BudgetError, ScheduleError or ProfileError)."""
         import routing
-        from routing.budget import ratio_for_budget, solve
+        from routing.solve import ratio_for_budget, solve
 
         if self.profile is not None:
             import profiles
@@ -141,8 +148,6 @@ class ScheduleChoice:
             return {"profile": asdict(profiles.load(self.profile).recipe)}  # type: ignore[call-overload]
         if self.method in (None, DENSE):
             return {"method": DENSE}
-        from routing.methods import METHODS
-
         found: dict[str, Any] = {
             "method": self.method,
             "action": str(self.action or "prune"),
@@ -167,19 +172,15 @@ class ScheduleChoice:
 
     def _method_options(self, target: Target) -> dict[str, Any]:
         """Options that a method takes and that follow from the command line or the model."""
-        from routing.methods import METHODS
-
         offered = {
             "cuts": self.cuts,
             "seed": self.seed,
-            "vision_scorer": "cls" if target.vision_tower in _CLS_TOWERS else "column_mean",
+            "vision_scorer": target.vision_scorer,
         }
         taken = METHODS[self.method or DENSE].options
         return {name: value for name, value in offered.items() if name in taken and value is not None}
 
     def _check_method(self, method: str) -> None:
-        from routing.methods import METHODS
-
         if method not in METHODS:
             raise UsageError(f"there is no method '{method}': choose one of {self._methods()}")
         if self.ratio is not None and not 0 <= self.ratio < 1:
@@ -193,6 +194,4 @@ class ScheduleChoice:
 
     @staticmethod
     def _methods() -> str:
-        from routing.methods import METHODS
-
         return ", ".join(METHODS)

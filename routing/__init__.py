@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from routing.budget import ratio_for_budget, solve
+from routing import cost
 from routing.errors import (
     BudgetError,
     RoutingError,
@@ -21,20 +21,17 @@ from routing.errors import (
 from routing.families import FAMILIES, REFUSED, ModelInfo, describe_config
 from routing.methods import METHODS, Method
 from routing.schedule import Action, Pool, Rounding, Schedule, Stage, VisionStage
+from routing.solve import ratio_for_budget, solve
 
 if TYPE_CHECKING:
-    from routing.checks.check import FamilyCheck, Finding, check
+    from routing.checks.check import check
     from routing.engine import route
-    from routing.trace import PrefillTrace, RouteTrace, StageTrace
+    from routing.trace import RouteTrace
 
 _NEEDS_TORCH = {
-    "FamilyCheck": "routing.checks.check",
-    "Finding": "routing.checks.check",
     "check": "routing.checks.check",
     "route": "routing.engine",
-    "PrefillTrace": "routing.trace",
     "RouteTrace": "routing.trace",
-    "StageTrace": "routing.trace",
 }
 
 __all__ = [
@@ -43,25 +40,21 @@ __all__ = [
     "REFUSED",
     "Action",
     "BudgetError",
-    "FamilyCheck",
-    "Finding",
     "Method",
     "ModelInfo",
     "Pool",
-    "PrefillTrace",
     "Rounding",
     "RouteTrace",
     "RoutingError",
     "Schedule",
     "ScheduleError",
     "Stage",
-    "StageTrace",
     "UnsupportedInputError",
     "UnsupportedModelError",
     "VisionStage",
     "check",
+    "cost",
     "describe",
-    "describe_config",
     "ratio_for_budget",
     "route",
     "solve",

@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from routing.grids import PatchGrid
+from routing.methods import SCORERS
 from routing.model_shape import ModelShape
 from routing.schedule import Action, Pool, Schedule
-from routing.vision_cost import Grid
 
 __all__ = [
     "Cost",
@@ -32,8 +33,6 @@ __all__ = [
     "schedule_scoring_flops",
     "scoring_flops",
 ]
-
-QUERY_ROWS = {"last_query": 1, "last_queries_max": 3, "random": 0}  # rows of attention each scorer computes
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def plan(
     *,
     new_tokens: int = 1,
     element_bytes: int = 2,
-    grids: Sequence[Grid] | None = None,
+    grids: Sequence[PatchGrid] | None = None,
 ) -> PlanCost:
     """The cost of a batch of prompts under a schedule, beside the same batch dense.
 
@@ -110,7 +109,7 @@ def cost(
     prompts: Sequence[Prompt],
     new_tokens: int = 1,
     element_bytes: int = 2,
-    grids: Sequence[Grid] | None = None,
+    grids: Sequence[PatchGrid] | None = None,
 ) -> Cost:
     """The cost of a batch of prompts under one schedule; `Schedule()` is dense. Arguments as for `plan`."""
     batch, widths = len(prompts), layer_widths(schedule, prompts, shape.layers)
@@ -126,7 +125,7 @@ def cost(
     )
 
 
-def _anchor_flops(shape: ModelShape, schedule: Schedule, grids: Sequence[Grid] | None) -> int | None:
+def _anchor_flops(shape: ModelShape, schedule: Schedule, grids: Sequence[PatchGrid] | None) -> int | None:
     """Of all pictures of the batch, each of them reduced by itself."""
     stage = schedule.vision
     if stage is None or stage.keep_ratio == 1.0:
@@ -183,31 +182,23 @@ def schedule_scoring_flops(shape: ModelShape, schedule: Schedule, prompts: Seque
 
     Rerouting scores the full sequence, pruning what is left of it. No layer projects a key twice.
     """
-    rows, total, projected = QUERY_ROWS[schedule.scorer], 0, set()
+    rows, total, projected = SCORERS[schedule.scorer].rows, 0, set()
     widths = layer_widths(schedule, prompts, shape.layers)
     everything = [prompt.visual for prompt in prompts]
-    entries = [everything, *_counts(schedule, prompts, shape.layers)]
+    per_sample = [schedule.counts(prompt.visual, shape.layers) for prompt in prompts]
+    entries = [everything, *(list(entry) for entry in zip(*per_sample, strict=True))]  # kept, per sample
     for number, stage in enumerate(schedule.stages, len(entries) - 1 - len(schedule.stages)):
         before, after = entries[number], entries[number + 1]
         anchors_only = number == 1 and schedule.vision is not None and schedule.pool is Pool.ANCHORS
         candidates = before if schedule.action is Action.PRUNE or anchors_only else everything
         scored_by = stage.ranking_layer
         if rows and (scored_by < stage.layer or after not in (everything, candidates)):
-            length = _width(prompts, before if schedule.action is Action.PRUNE else everything)
+            seen = before if schedule.action is Action.PRUNE else everything
+            length = max(prompt.text + count for prompt, count in zip(prompts, seen, strict=True))
             own = length if scored_by in projected else widths[scored_by]
             total += scoring_flops(shape, length, rows, own)
             projected.add(scored_by)
     return total
-
-
-def _width(prompts: Sequence[Prompt], kept: Sequence[int]) -> int:
-    return max(prompt.text + count for prompt, count in zip(prompts, kept, strict=True))
-
-
-def _counts(schedule: Schedule, prompts: Sequence[Prompt], layers: int) -> list[list[int]]:
-    """Kept tokens per entry, then per sample."""
-    per_sample = [schedule.counts(prompt.visual, layers) for prompt in prompts]
-    return [list(entry) for entry in zip(*per_sample, strict=True)]
 
 
 def kv_bytes(shape: ModelShape, positions: int, element_bytes: int = 2) -> int:

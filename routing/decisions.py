@@ -14,8 +14,8 @@ from routing.anchors import VisionCollector
 from routing.errors import ScheduleError
 from routing.families import ModelInfo
 from routing.layout import VisualLayout
+from routing.methods import SCORERS
 from routing.schedule import Action, Pool, Schedule, VisionStage
-from routing.scoring import SCORERS
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,12 @@ from routing.host import (
     compiled_call,
 )
 from routing.layout import VisualLayout, build_layout
+from routing.methods import SCORERS
 from routing.prefill import Context, Prefill
 from routing.proof import Proof, RoutedCache, RoutedCaches, check_keys_taken, check_mask_width, layer_of
 from routing.refusals import refuse_checkpointing, refuse_pictures, refuse_piece
 from routing.schedule import Schedule
-from routing.scoring import SCORERS, shares_keys
+from routing.scoring import shares_keys
 from routing.select import column_mask
 from routing.trace import RouteTrace
 
@@ -91,7 +92,7 @@ class _Session:
     def __init__(self, location: Location, schedule: Schedule, trace: RouteTrace) -> None:
         self.location, self.schedule, self.trace = location, schedule, trace
         self.anchors: vision.VisionCollector | None = None
-        ranked = () if SCORERS[schedule.scorer] is None else schedule.stages
+        ranked = () if SCORERS[schedule.scorer].reduce is None else schedule.stages
         self.asked = frozenset(stage.ranking_layer for stage in ranked)
         self.sharing: frozenset[int] = frozenset()
         self.watched: frozenset[int] = frozenset()

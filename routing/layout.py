@@ -57,7 +57,15 @@ def build_layout(
     token ids of visual tokens. Raises UnsupportedInputError for masks that are not 2-D or do not match.
     """
     ids = input_ids.cpu()
-    real = _real_tokens(ids, attention_mask)
+    if attention_mask is None:
+        real = torch.ones_like(ids, dtype=torch.bool)
+    elif isinstance(attention_mask, Tensor) and attention_mask.shape == ids.shape:
+        real = attention_mask.cpu().bool()
+    else:
+        given = getattr(attention_mask, "shape", type(attention_mask).__name__)
+        raise UnsupportedInputError(
+            f"a routed prefill needs a 2-D attention mask of the shape of input_ids, {ids.shape}; got {given}"
+        )
     visual = torch.isin(ids, visual_ids.cpu()) & real
     text = real & ~visual
     device, length = input_ids.device, ids.shape[1]
@@ -74,14 +82,3 @@ def build_layout(
         padded=not bool(real.all()),
         ends_in_text=not bool((visual & (columns >= query[:, None])).any()),
     )
-
-
-def _real_tokens(ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-    if attention_mask is None:
-        return torch.ones_like(ids, dtype=torch.bool)
-    if not isinstance(attention_mask, Tensor) or attention_mask.shape != ids.shape:
-        given = getattr(attention_mask, "shape", type(attention_mask).__name__)
-        raise UnsupportedInputError(
-            f"a routed prefill needs a 2-D attention mask of the shape of input_ids, {ids.shape}; got {given}"
-        )
-    return attention_mask.cpu().bool()

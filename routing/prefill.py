@@ -17,8 +17,9 @@ from torch import Tensor
 
 from routing.decisions import Decision
 from routing.layout import VisualLayout
+from routing.methods import SCORERS
 from routing.schedule import Action, Pool, Schedule
-from routing.scoring import SCORERS, Scoring, first_keys, random_scores
+from routing.scoring import Scoring, first_keys
 from routing.select import Rows, gather, pack, scatter, spread, square_mask, top_k, within
 from routing.trace import PrefillTrace, StageTrace
 
@@ -39,7 +40,7 @@ class Context:
 class Prefill:
     """Follows one prefill through the decoder layers, in order.
 
-    input_ids: (B, L), read by the random scorer only. sharing: layers that take over key projections, see
+    input_ids: (B, L), read by scorers that draw only. sharing: layers that take over key projections, see
     `take_keys`.
     """
 
@@ -63,8 +64,9 @@ class Prefill:
         self._ranked: dict[int, Tensor] = {}
         self._compact: dict[int, tuple[Any, Any]] = {}
         self._stages: list[StageTrace] = []
-        scorer = SCORERS[schedule.scorer]
-        self._scoring = None if scorer is None else Scoring(scorer)
+        self._scorer = SCORERS[schedule.scorer]
+        reduce = self._scorer.reduce
+        self._scoring = None if reduce is None else Scoring(self._scorer.rows, reduce)
 
     @property
     def finished(self) -> bool:
@@ -134,7 +136,10 @@ class Prefill:
         Nothing is scored where the count leaves no choice; where nothing changes, `_kept` itself returns.
         """
         decision, ranked = self._decisions[number], self._ranked.pop(number, None)
-        candidates = self._candidates()
+        candidates = self._kept
+        if self._schedule.action is Action.REROUTE:
+            first = self._decisions[0].chosen
+            candidates = self.layout.visual if first is None or self._schedule.pool is Pool.ALL else first
         if decision.counts == self.layout.visual_counts:
             return self.layout.visual, None
         if candidates is self._kept and decision.counts == self._counts:
@@ -144,12 +149,6 @@ class Prefill:
         ranked = self._score(number, layer, hidden, context) if ranked is None else ranked
         ranked = ranked.masked_fill(~candidates, -torch.inf)
         return top_k(ranked, candidates, decision.counts), ranked
-
-    def _candidates(self) -> Tensor:
-        if self._schedule.action is Action.PRUNE:
-            return self._kept
-        first = self._decisions[0].chosen
-        return self.layout.visual if first is None or self._schedule.pool is Pool.ALL else first
 
     def _move(self, hidden: Tensor, keep: Tensor, counts: tuple[int, ...]) -> Tensor:
         """From the rows of now to those of text plus `keep`."""
@@ -214,9 +213,10 @@ class Prefill:
         return ranked
 
     def _random(self, number: int, device: torch.device) -> Tensor:
-        scores = torch.zeros(self._input_ids.shape)
+        scores, draw = torch.zeros(self._input_ids.shape), self._scorer.draw
+        assert draw is not None
         for row, (columns, prompt) in enumerate(zip(self.layout.positions, self._prompts, strict=True)):
-            scores[row, columns] = random_scores(self._schedule.seed, number, prompt, len(columns))
+            scores[row, columns] = draw(self._schedule.seed, number, prompt, len(columns))
         return scores.to(device, non_blocking=True)  # pageable: copied before this returns
 
     @cached_property

@@ -40,15 +40,13 @@ def refuse_piece(layout: VisualLayout, *columns: Tensor | None) -> None:
     It stops within or behind the pictures, or `columns` (its mask, its positions) are the left part of longer
     ones.
     """
-    if not layout.ends_in_text or any(map(_is_left_part, columns)):
+    left_parts = [  # views of the first L columns of something longer, (..., B, L)
+        view.storage_offset() == 0 and view.stride(-2) > view.shape[-1]
+        for view in columns
+        if view is not None and view.ndim >= 2
+    ]
+    if not layout.ends_in_text or any(left_parts):
         raise UnsupportedInputError(
             "a prompt must be whole and end in text after its last picture, and this looks like a piece of a "
             "chunked prefill: set prefill_chunk_size to None (or clone() a mask that you cut yourself)"
         )
-
-
-def _is_left_part(columns: Tensor | None) -> bool:
-    """Whether (..., B, L) is a view of the first L columns of something longer."""
-    if columns is None or columns.ndim < 2:
-        return False
-    return columns.storage_offset() == 0 and columns.stride(-2) > columns.shape[-1]

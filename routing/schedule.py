@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -113,9 +112,12 @@ class Schedule:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stages", _checked_stages(self.stages))
+        object.__setattr__(self, "stages", tuple(self.stages))
+        for stage in self.stages:
+            if not isinstance(stage, Stage):
+                raise ScheduleError(f"stages must be Stage objects, got {stage!r}")
         for name, kind in (("action", Action), ("pool", Pool), ("rounding", Rounding)):
-            object.__setattr__(self, name, _as_member(name, kind, getattr(self, name)))
+            object.__setattr__(self, name, as_member(name, kind, getattr(self, name)))
         _check_name("scorer", self.scorer)
         _check_layer("seed", self.seed)
         if self.vision is not None and not isinstance(self.vision, VisionStage):
@@ -217,16 +219,8 @@ def _spend(floored: list[int], ratios: list[float], spans: tuple[int, ...], visu
     return counts
 
 
-def _checked_stages(stages: Iterable[object]) -> tuple[Stage, ...]:
-    checked = []
-    for stage in stages:
-        if not isinstance(stage, Stage):
-            raise ScheduleError(f"stages must be Stage objects, got {stage!r}")
-        checked.append(stage)
-    return tuple(checked)
-
-
-def _as_member(name: str, kind: type[_Member], value: str) -> _Member:
+def as_member(name: str, kind: type[_Member], value: str) -> _Member:
+    """`value` as a member of an enum; raises ScheduleError that says what `name` may be."""
     try:
         return kind(value)
     except ValueError:

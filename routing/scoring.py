@@ -1,14 +1,13 @@
 """How important each visual token looks to one decoder layer.
 
-A scorer turns one or a few rows of attention into one number a token. The rows are computed with the layer's
-own norm, projections and rotary embedding, O(L * d), never an L x L matrix. Knows no schedule and no cache.
+A method's scorer turns one or a few rows of attention into one number a token. The rows are computed with the
+layer's own norm, projections and rotary embedding, O(L * d), never an L x L matrix. Knows no schedule and no
+cache.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,44 +18,16 @@ from routing.hooks import is_watched
 from routing.host import LENGTH_SCALE, LENGTH_SCALE_SETTING, ROTATE, beside, compiled_call, scales_by_position
 
 
-@dataclass(frozen=True)
-class Scorer:
-    """A ranking by attention.
-
-    rows: how many of the prompt's last tokens ask. reduce: attention (B, H, R, L) float32 -> score (B, L).
-    """
-
-    rows: int
-    reduce: Callable[[Tensor], Tensor]
-
-
-def _mean_over_heads(attention: Tensor) -> Tensor:
-    """The last prompt token's attention, averaged over heads (FastV, PyramidDrop, Reroute section 3)."""
-    return attention.mean(dim=1)[:, -1]
-
-
-def _max_of_row_means(attention: Tensor) -> Tensor:
-    """Mean over the asking rows, then the most interested head (Nuwa for Qwen2.5-VL, second stage)."""
-    return attention.mean(dim=2).amax(dim=1)
-
-
-SCORERS: dict[str, Scorer | None] = {
-    "last_query": Scorer(rows=1, reduce=_mean_over_heads),
-    "last_queries_max": Scorer(rows=3, reduce=_max_of_row_means),
-    "random": None,  # no attention asked: see random_scores
-}
-
-
 class Scoring(nn.Module):
     """Runs one scorer with the weights of a decoder layer.
 
-    A module only so that profilers that attribute work to modules show under its own name what ranking
-    costs beside the layer's own work.
+    rows, reduce: of a `routing.methods.Scorer`. A module only so that profilers that attribute work to
+    modules show under its own name what ranking costs beside the layer's own work.
     """
 
-    def __init__(self, scorer: Scorer) -> None:
+    def __init__(self, rows: int, reduce: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.scorer = scorer
+        self.rows, self.reduce = rows, reduce
 
     def forward(
         self,
@@ -75,27 +46,16 @@ class Scoring(nn.Module):
         (B | 1, S, r). position_ids: (B | 1, S) or None. mask: None (causal), (B, S) padding or
         (B | 1, 1, S, S). Returns (B, S) float32 without gradient, and (B, S, H_kv * D) with.
         """
-        rows = query[:, None] + torch.arange(1 - self.scorer.rows, 1, device=query.device)
+        rows = query[:, None] + torch.arange(1 - self.rows, 1, device=query.device)
         rows = rows.clamp(min=0)
-        keys = _all_keys(layer.self_attn.k_proj, normed, projected)
+        attention = layer.self_attn
+        keys = _all_keys(attention.k_proj, normed, projected)
         with torch.no_grad():
-            return self._rank(layer.self_attn, normed, keys, rows, rotary, position_ids, mask), keys
-
-    def _rank(
-        self,
-        attention: Any,
-        normed: Tensor,
-        keys: Tensor,
-        rows: Tensor,
-        rotary: tuple[Tensor, Tensor],
-        position_ids: Tensor | None,
-        mask: Tensor | None,
-    ) -> Tensor:
-        queries, turned = _rotated(attention, normed, keys, rows, rotary, position_ids)
-        scores = queries.float() @ turned.float().transpose(-1, -2) * attention.scaling
-        scores = scores.unflatten(2, (-1, self.scorer.rows))
-        scores = scores + _row_bias(mask, rows, normed.shape[1])[:, None, None]
-        return self.scorer.reduce(scores.softmax(dim=-1).flatten(1, 2))
+            queries, turned = _rotated(attention, normed, keys, rows, rotary, position_ids)
+            scores = queries.float() @ turned.float().transpose(-1, -2) * attention.scaling
+            scores = scores.unflatten(2, (-1, self.rows))
+            scores = scores + _row_bias(mask, rows, normed.shape[1])[:, None, None]
+            return self.reduce(scores.softmax(dim=-1).flatten(1, 2)), keys
 
 
 def shares_keys(layer: Any) -> bool:
@@ -145,7 +105,15 @@ def _rotated(
     queries = _heads(attention, attention.q_proj(_pick(normed, rows)), "q")
     queries = rotate(queries, queries[:, :0], _pick(cos, rows), _pick(sin, rows))[0]
     if scales_by_position(attention):
-        queries = queries * _length_scale(attention, position_ids, rows).to(queries.dtype)
+        if position_ids is None:
+            raise RoutingError(
+                f"{type(attention).__name__} scales queries by position, and got no position ids"
+            )
+        rope = attention.config.rope_parameters
+        scale = beside(attention, LENGTH_SCALE)(  # (B, 1, R, 1)
+            _pick(position_ids, rows), rope[LENGTH_SCALE_SETTING], rope["original_max_position_embeddings"]
+        )
+        queries = queries * scale.to(queries.dtype)
     return queries.unflatten(1, (keys.shape[1], -1)).flatten(2, 3), keys
 
 
@@ -155,17 +123,6 @@ def _heads(attention: Any, projected: Tensor, which: str) -> Tensor:
     norm = getattr(attention, f"{which}_norm", None)
     heads: Tensor = projected if norm is None else norm(projected)
     return heads.transpose(1, 2)
-
-
-def _length_scale(attention: Any, position_ids: Tensor | None, rows: Tensor) -> Tensor:
-    """What queries at `rows` are multiplied with (B, 1, R, 1), where a decoder sharpens them by position."""
-    if position_ids is None:
-        raise RoutingError(f"{type(attention).__name__} scales queries by position, and got no position ids")
-    rope = attention.config.rope_parameters
-    scale: Tensor = beside(attention, LENGTH_SCALE)(
-        _pick(position_ids, rows), rope[LENGTH_SCALE_SETTING], rope["original_max_position_embeddings"]
-    )
-    return scale
 
 
 def _pick(full: Tensor, rows: Tensor) -> Tensor:
@@ -186,13 +143,3 @@ def _row_bias(mask: Tensor | None, rows: Tensor, length: int) -> Tensor:
             return picked.float()
         visible = picked
     return torch.zeros(visible.shape, device=rows.device).masked_fill(~visible, -torch.inf)
-
-
-def random_scores(seed: int, stage: int, prompt: list[int], visual: int) -> Tensor:
-    """Uniform scores (V,) on the CPU that depend on the seed, the stage and the prompt's own tokens alone.
-
-    So a sample gets the same draw alone, in any batch and under any padding.
-    """
-    digest = hashlib.sha256(repr((seed, stage, prompt)).encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-    return torch.rand(visual, generator=generator)

@@ -65,12 +65,10 @@ def pack(keep: Tensor, sizes: tuple[int, ...]) -> Rows:
     target = (index + offset).flatten()
     if min(sizes) == width:
         return Rows(index, None, torch.arange(batch * width, device=keep.device), target, length)
-    source = _valid_rows(sizes, width).to(keep.device)
+    ends = [(row + 1) * width for row in range(batch)]
+    held = [torch.arange(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+    source = torch.cat(held).to(keep.device)
     return Rows(index, index >= 0, source, target[source], length)
-
-
-def _valid_rows(sizes: tuple[int, ...], width: int) -> Tensor:
-    return torch.cat([torch.arange((b + 1) * width - size, (b + 1) * width) for b, size in enumerate(sizes)])
 
 
 def gather(full: Tensor, index: Tensor) -> Tensor:
@@ -122,7 +120,10 @@ def square_mask(mask: Tensor | None, rows: Rows) -> Tensor | None:
     alone, so that no row is empty; no other row sees a filler.
     """
     if mask is None:
-        return None if rows.valid is None else _causal(rows)[:, None]
+        if rows.valid is None:
+            return None
+        causal = (rows.index[:, :, None] >= rows.index[:, None, :]) & rows.valid[:, None, :]
+        return (causal | _filler_self(rows.valid))[:, None]
     if mask.ndim == 2:
         return within(rows, mask.bool()).to(mask.dtype)
     batch, safe = torch.arange(rows.index.shape[0], device=mask.device)[:, None, None], rows.safe
@@ -150,12 +151,6 @@ def column_mask(mask: Tensor | None, columns: Tensor, queries: int) -> Tensor | 
     full = mask.expand(columns.shape[0], -1, -1, -1)
     picked = full.gather(3, safe[:, None, None, :].expand(-1, full.shape[1], full.shape[2], -1))
     return block(picked, valid[:, None, None, :])
-
-
-def _causal(rows: Rows) -> Tensor:
-    assert rows.valid is not None
-    causal = rows.index[:, :, None] >= rows.index[:, None, :]
-    return (causal & rows.valid[:, None, :]) | _filler_self(rows.valid)
 
 
 def _filler_self(valid: Tensor) -> Tensor:

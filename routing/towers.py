@@ -1,128 +1,120 @@
-"""Reads the vision tower of each family out of a config, as numbers; the arithmetic is in vision_cost.py.
+"""Vision towers as numbers: their FLOPs, those of choosing anchors there, and what a config says of one.
 
-Takes plain dicts and fills in what a config.json leaves out with the library's own defaults. Knows no torch.
+2 FLOPs per multiply-add; softmax and norms are not counted, as torch's FLOP counter does not. Which numbers a
+family's config holds is said in the family's file. Knows no decoder and no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from routing.vision_cost import Tower
+from routing.grids import PatchGrid
 
 Config = Mapping[str, Any]
 
 
-def _numbers(config: Config, defaults: Mapping[str, int]) -> dict[str, int]:
-    return {name: int(config.get(name, default)) for name, default in defaults.items()}
+@dataclass(frozen=True)
+class Tower:
+    """A vision transformer followed by linear maps into the decoder's width.
+
+    patch: numbers in one patch (channels * frames * height * width). extra: tokens besides the patches (CLS).
+    matrices: linear maps in an MLP, 3 where it is gated. window: side of an attention window in patches,
+    used by every block but the `full` ones; None means full attention.
+    merge: patches that become one visual token. projector: (in, out) of each linear map on merged tokens.
+    merger: how many of these maps a tower applies itself, so that its features are in the decoder's space.
+    joint: all pictures of a prompt share one attention. native: the grid of one picture where it is fixed.
+    """
+
+    layers: int
+    hidden: int
+    intermediate: int
+    patch: int
+    merge: int
+    projector: tuple[tuple[int, int], ...]
+    merger: int = 0
+    extra: int = 0
+    matrices: int = 2
+    window: int | None = None
+    full: tuple[int, ...] = ()
+    joint: bool = False
+    native: PatchGrid | None = None
+
+    def flops(self, grids: Sequence[PatchGrid]) -> int:
+        """FLOPs for these pictures, projector included."""
+        patches = sum(map(_patches, grids))
+        rows = patches + self.extra * len(grids)
+        linear = rows * self.hidden * (4 * self.hidden + self.matrices * self.intermediate)
+        embedded = patches
+        if self.joint:  # images that share one attention are first padded to one size
+            embedded = len(grids) * max(grid[1] for grid in grids) * max(grid[2] for grid in grids)
+        embed = embedded * self.patch * self.hidden
+        project = patches // self.merge * _weights(self.projector)
+        blocks = sum(self._squares(grids, index) for index in range(self.layers))
+        return 2 * (embed + self.layers * linear + project) + 4 * self.hidden * blocks
+
+    def anchor_flops(self, grids: Sequence[PatchGrid], kept: Sequence[int], scorer: str) -> int:
+        """FLOPs of Nuwa's first stage: ranking each picture's tokens and folding them into its anchors.
+
+        kept: anchors of each picture. scorer: "cls" (one attention row) or "column_mean" (the whole
+        attention of one block). The weights of K anchors over V tokens, then their sum, are two products
+        of K x V x width.
+        """
+        total, width = 0, self.projector[self.merger - 1][1] if self.merger else self.hidden
+        for grid, count in zip(grids, kept, strict=True):
+            tokens = _patches(grid) // self.merge
+            rows = _patches(grid) + self.extra if scorer == "cls" else self._squares([grid], self.layers - 1)
+            folded = 0 if count == tokens else 2 * count * tokens * width
+            total += 2 * (rows * self.hidden + tokens * _weights(self.projector[: self.merger]) + folded)
+        return total
+
+    def visual_tokens(self, grids: Sequence[PatchGrid]) -> int:
+        """Visual tokens of these pictures before any newline or row token a family may add."""
+        return sum(map(_patches, grids)) // self.merge
+
+    def _squares(self, grids: Sequence[PatchGrid], block: int) -> int:
+        """Sum of squared lengths over the attentions of one block; windows at the border are smaller."""
+        if (side := self.window) is not None and block not in self.full:
+
+            def squares(length: int) -> int:
+                return (length // side) * side**2 + (length % side) ** 2
+
+            return sum(frames * squares(rows) * squares(columns) for frames, rows, columns in grids)
+        lengths = [rows * columns + self.extra for frames, rows, columns in grids for _ in range(frames)]
+        return sum(lengths) ** 2 if self.joint else sum(length**2 for length in lengths)
 
 
-def _side(value: Any, default: int) -> int:
-    """An image or patch size given as a number or as a pair."""
-    if value is None:
-        return default
-    return int(value[0]) if isinstance(value, list | tuple) else int(value)
+def _patches(grid: PatchGrid) -> int:
+    frames, rows, columns = grid
+    return frames * rows * columns
 
 
-_VIT = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_channels": 3}
-_LARGE_VIT = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_channels": 3}
-_IDEFICS_VIT = {"hidden_size": 1152, "intermediate_size": 3072, "num_hidden_layers": 12, "num_channels": 3}
-_SIZES = {  # model_type of the tower -> default image size and patch size
-    "clip_vision_model": (224, 32),
-    "siglip_vision_model": (224, 16),
-    "internvl_vision": (448, 14),
-    "idefics3": (224, 32),
-    "pixtral": (1024, 16),
-}
+def _weights(maps: Sequence[tuple[int, int]]) -> int:
+    return sum(wide * narrow for wide, narrow in maps)
 
 
-def _fixed(tower: Config, kind: str, numbers: Mapping[str, int], **more: Any) -> Tower:
-    """A plain ViT on pictures of one size."""
-    size, patch = _SIZES[kind]
-    patch = _side(tower.get("patch_size"), patch)
-    side = _side(tower["image_size"], size) // patch if "image_size" in tower else size // patch
+def fixed_tower(numbers: Mapping[str, int], side: int, patch: int, **more: Any) -> Tower:
+    """A plain ViT on images of one size.
+
+    numbers: hidden_size, intermediate_size, num_hidden_layers and num_channels. side, patch: of the image
+    and of a patch, in pixels. more: what else `Tower` takes.
+    """
     return Tower(
         layers=numbers["num_hidden_layers"],
         hidden=numbers["hidden_size"],
         intermediate=numbers["intermediate_size"],
         patch=numbers["num_channels"] * patch**2,
-        native=(1, side, side),
+        native=(1, side // patch, side // patch),
         **more,
     )
 
 
-def _feature_layers(config: Config) -> int:
-    chosen = config.get("vision_feature_layer", -1)
-    return 1 if isinstance(chosen, int) else len(chosen)
+def grid_tower(numbers: Mapping[str, int], hidden: int, intermediate: int, **more: Any) -> Tower:
+    """A ViT on images of any size, which merges squares of patches.
 
-
-def _llava(config: Config, text: int) -> Tower:
-    tower = config["vision_config"]
-    kind = str(tower.get("model_type", "clip_vision_model"))
-    if kind not in ("clip_vision_model", "siglip_vision_model"):
-        raise NotImplementedError(f"a {kind} tower is not modelled")
-    if kind == "siglip_vision_model" and tower.get("vision_use_head", True):
-        raise NotImplementedError("the attention-pooling head of this tower is not modelled")
-    numbers = _numbers(tower, _VIT)
-    wide = numbers["hidden_size"] * _feature_layers(config)
-    extra = int(kind == "clip_vision_model")
-    if extra and config.get("vision_feature_select_strategy", "default") == "full":
-        raise NotImplementedError("projecting the CLS token is not modelled")
-    return _fixed(tower, kind, numbers, merge=1, projector=((wide, text), (text, text)), extra=extra)
-
-
-def _paligemma(config: Config, text: int) -> Tower:
-    tower = config["vision_config"]
-    numbers = _numbers(tower, _VIT)
-    if tower.get("vision_use_head", True):
-        raise NotImplementedError("the attention-pooling head of this tower is not modelled")
-    return _fixed(tower, "siglip_vision_model", numbers, merge=1, projector=((numbers["hidden_size"], text),))
-
-
-def _internvl(config: Config, text: int) -> Tower:
-    tower = config["vision_config"]
-    numbers = _numbers(tower, _LARGE_VIT)
-    merge = round(1 / config.get("downsample_ratio", 0.5)) ** 2
-    wide = numbers["hidden_size"] * merge
-    return _fixed(
-        tower, "internvl_vision", numbers, merge=merge, projector=((wide, text), (text, text)), extra=1
-    )
-
-
-def _idefics3(config: Config, text: int) -> Tower:
-    tower = {key: value for key, value in config["vision_config"].items() if not isinstance(value, Mapping)}
-    numbers = _numbers(tower, _IDEFICS_VIT)
-    merge = int(config.get("scale_factor", 2)) ** 2
-    return _fixed(
-        tower, "idefics3", numbers, merge=merge, projector=((numbers["hidden_size"] * merge, text),)
-    )
-
-
-def _mistral3(config: Config, text: int) -> Tower:
-    tower = config["vision_config"]
-    numbers = _numbers(tower, _LARGE_VIT)
-    hidden, merge = numbers["hidden_size"], int(config.get("spatial_merge_size", 2)) ** 2
-    projector = ((hidden * merge, hidden), (hidden * _feature_layers(config), text), (text, text))
-    return _fixed(tower, "pixtral", numbers, merge=merge, projector=projector, matrices=3, joint=True)
-
-
-_GRID = {"in_channels": 3, "patch_size": 14, "temporal_patch_size": 2, "spatial_merge_size": 2}
-_QWEN2 = {"depth": 32, "embed_dim": 1280, "mlp_ratio": 4, "hidden_size": 3584, **_GRID}
-_QWEN2_5 = {
-    "depth": 32,
-    "hidden_size": 3584,
-    "intermediate_size": 3420,
-    "out_hidden_size": 3584,
-    "window_size": 112,
-    **_GRID,
-}
-_QWEN3 = {"depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "out_hidden_size": 3584, **_GRID}
-_QWEN3["patch_size"] = 16
-_GLM4V = {"depth": 24, "hidden_size": 1536, "intermediate_size": 13696, "out_hidden_size": 4096, **_GRID}
-
-
-def _on_grid(numbers: Mapping[str, int], hidden: int, intermediate: int, **more: Any) -> Tower:
-    """A ViT on pictures of any size, merging squares of patches."""
+    numbers: depth, in_channels, patch_size, temporal_patch_size and spatial_merge_size. more: as above.
+    """
     return Tower(
         layers=numbers["depth"],
         hidden=hidden,
@@ -133,64 +125,18 @@ def _on_grid(numbers: Mapping[str, int], hidden: int, intermediate: int, **more:
     )
 
 
-def _merger(hidden: int, numbers: Mapping[str, int], out: int) -> tuple[tuple[int, int], ...]:
+def merger(hidden: int, numbers: Mapping[str, int], out: int) -> tuple[tuple[int, int], ...]:
+    """The two linear maps that make one visual token of a square of patches."""
     wide = hidden * numbers["spatial_merge_size"] ** 2
     return ((wide, wide), (wide, out))
 
 
-def _qwen2(config: Config, _text: int) -> Tower:
-    numbers = _numbers(config["vision_config"], _QWEN2)
-    hidden = numbers["embed_dim"]
-    projector = _merger(hidden, numbers, numbers["hidden_size"])
-    return _on_grid(numbers, hidden, hidden * numbers["mlp_ratio"], projector=projector, merger=2)
+def given_or(config: Config, defaults: Mapping[str, int]) -> dict[str, int]:
+    """Whole numbers of a config, the library's own defaults for those that it leaves out."""
+    return {name: int(config.get(name, default)) for name, default in defaults.items()}
 
 
-def _qwen2_5(config: Config, _text: int) -> Tower:
-    numbers = _numbers(config["vision_config"], _QWEN2_5)
-    hidden = numbers["hidden_size"]
-    cell = numbers["patch_size"] * numbers["spatial_merge_size"]
-    return _on_grid(
-        numbers,
-        hidden,
-        numbers["intermediate_size"],
-        matrices=3,
-        projector=_merger(hidden, numbers, numbers["out_hidden_size"]),
-        merger=2,
-        window=numbers["window_size"] // cell * numbers["spatial_merge_size"],
-        full=tuple(config["vision_config"].get("fullatt_block_indexes", (7, 15, 23, 31))),
-    )
-
-
-def _qwen3(config: Config, _text: int) -> Tower:
-    numbers = _numbers(config["vision_config"], _QWEN3)
-    hidden = numbers["hidden_size"]
-    merger = _merger(hidden, numbers, numbers["out_hidden_size"])
-    deepstack = len(config["vision_config"].get("deepstack_visual_indexes", (8, 16, 24)))
-    projector = merger * (1 + deepstack)
-    return _on_grid(numbers, hidden, numbers["intermediate_size"], projector=projector, merger=2)
-
-
-def _glm4v(config: Config, _text: int) -> Tower:
-    numbers = _numbers(config["vision_config"], _GLM4V)
-    hidden, out, wide = numbers["hidden_size"], numbers["out_hidden_size"], numbers["intermediate_size"]
-    downsample = (hidden * numbers["spatial_merge_size"] ** 2, out)
-    projector = (downsample, (out, out), (out, wide), (out, wide), (wide, out))
-    return _on_grid(numbers, hidden, out, matrices=3, projector=projector)
-
-
-TOWERS: dict[str, Callable[[Config, int], Tower]] = {
-    "llava": _llava,
-    "llava_next": _llava,
-    "llava_onevision": _llava,
-    "vipllava": _llava,
-    "paligemma": _paligemma,
-    "internvl": _internvl,
-    "idefics3": _idefics3,
-    "smolvlm": _idefics3,
-    "mistral3": _mistral3,
-    "qwen2_vl": _qwen2,
-    "qwen2_5_vl": _qwen2_5,
-    "qwen3_vl": _qwen3,
-    "glm4v": _glm4v,
-    "glm46v": _glm4v,
-}
+def feature_layers(config: Config, name: str = "vision_feature_layer") -> int:
+    """How many layers of the tower are joined for the projector. name: of the setting that says which."""
+    chosen = config.get(name, -1)
+    return 1 if isinstance(chosen, int) else len(chosen)

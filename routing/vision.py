@@ -8,7 +8,7 @@ deferring the rest is the engine's work, which asks `VisionCollector.take` which
 Knows the insides of the vision towers in `TOWERS`. Knows no decoder, no cache and no prompt; its state lives
 in objects owned by one `attach`, never on a module.
 
-Source: Nuwa (the released code, 175b7d5); the mathematics is in routing/aggregate.py. Towers without a CLS
+Source: Nuwa (the released code, 175b7d5); the mathematics is in routing/anchors.py. Towers without a CLS
 token follow its Qwen2.5-VL variant with four bugs mended: similarity features were left in window order while
 scores and positions were in raster order; anchors that fell into padding were lost; only the first picture of
 the first sample was reduced; every block was made to keep its whole attention (here: one block, in slices).
@@ -23,9 +23,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from routing.aggregate import Grid, attention_received, cls_attention, window_order
-from routing.anchors import RADIUS, VisionCollector
+from routing.anchors import (
+    RADIUS,
+    Grid,
+    VisionCollector,
+    attention_received,
+    cls_attention,
+    window_order,
+)
 from routing.errors import ScheduleError, UnsupportedInputError, UnsupportedModelError
+from routing.families import FAMILIES, no_vision_stage
+from routing.families.family import CLASS_TOKENS, Missing, VisionStages
 from routing.hooks import Hooks
 from routing.host import (
     MERGED_BLOCK_PARTS,
@@ -52,19 +60,18 @@ def attach(
 ) -> VisionCollector:
     """Hook the vision tower of the base model; closing `hooks` leaves it as it was.
 
-    family: a key of `TOWERS`. count: visual tokens of a picture -> how many of them to keep (1 .. V). With
+    family: a key of FAMILIES. count: visual tokens of a picture -> how many of them to keep (1 .. V). With
     keep_ratio 1.0 nothing is hooked. Returns what the engine asks for the kept tokens, once the pictures have
     been encoded: in generate() that is before the base model runs, in a plain forward it is within.
     Raises UnsupportedModelError where this stage cannot work, ScheduleError for an unknown scorer.
     """
     if stage.scorer not in RADIUS:
         raise ScheduleError(f"the vision stage is scored by {' or '.join(RADIUS)}, got {stage.scorer!r}")
-    if family not in TOWERS:
-        raise UnsupportedModelError(
-            f"the vision stage (Nuwa) works with {', '.join(TOWERS)}; {family} is not among them"
-        )
+    kind = FAMILIES[family].vision_stage
+    if isinstance(kind, Missing):
+        raise UnsupportedModelError(no_vision_stage(family))
     collector = VisionCollector(stage, count)
-    tower = TOWERS[family](base, stage.scorer, collector)
+    tower = TOWERS[kind](base, stage.scorer, collector)
     if stage.keep_ratio < 1.0:
         tower.register(hooks)
     return collector
@@ -159,11 +166,9 @@ class _PatchTower(_Tower):
         """(B, P, d) patches of B pictures, with the anchors aggregated."""
         states = given(self.caught, "states", self._tower)[:, self._class_tokens :]
         query, key = (given(self.caught, name, self._attention) for name in ("query", "key"))
-        pictures = zip(features, states, query, key, strict=True)
-        return torch.stack([self._reduce_one(*picture) for picture in pictures])
-
-    def _reduce_one(self, features: Tensor, states: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return self.collector.reduce(features, states, self._scores(query, key), self._grid)
+        scores = [self._scores(*image) for image in zip(query, key, strict=True)]
+        images = zip(features, states, scores, strict=True)
+        return torch.stack([self.collector.reduce(*image, self._grid) for image in images])
 
     @torch.no_grad()
     def _scores(self, query: Tensor, key: Tensor) -> Tensor:
@@ -231,7 +236,8 @@ class _MergedTower(_Tower):
         """(sum of V, d) features of all pictures, in raster order, with the anchors aggregated."""
         scores, similarity = self._scores(), self._similarity(merger, features.dtype)
         if self._windowed:
-            raster = self._window_order().argsort()
+            cells = self._tower.window_size // self._tower.spatial_merge_size // self._tower.patch_size
+            raster = window_order(self._grids, cells).argsort()
             scores, similarity = scores[raster], similarity[raster]
         sizes = [height * width for height, width in self._grids]
         parts = (torch.split(part, sizes) for part in (features, similarity, scores))
@@ -254,30 +260,23 @@ class _MergedTower(_Tower):
         merged: Tensor = merger(mean.to(dtype))
         return merged
 
-    def _window_order(self) -> Tensor:
-        cells = self._tower.window_size // self._tower.spatial_merge_size // self._tower.patch_size
-        return window_order(self._grids, cells)
 
-
-TOWERS: dict[str, type[_PatchTower] | type[_MergedTower]] = {
-    "llava": _PatchTower,
-    "qwen2_vl": _MergedTower,
-    "qwen2_5_vl": _MergedTower,
-    "qwen3_vl": _MergedTower,
-    "qwen3_vl_moe": _MergedTower,
+TOWERS: dict[VisionStages, type[_PatchTower] | type[_MergedTower]] = {
+    VisionStages.PATCHES: _PatchTower,
+    VisionStages.MERGED: _MergedTower,
 }
 
 
 def _class_tokens(config: Any) -> int:
     """1 for CLIP with its CLS token cropped, 0 for SigLIP; raises UnsupportedModelError for anything else."""
     kind = (config.vision_config.model_type, config.vision_feature_select_strategy)
-    known = {("clip_vision_model", "default"): 1, ("siglip_vision_model", "full"): 0}
-    if kind not in known:
+    class_tokens = CLASS_TOKENS.get(kind[0])
+    if class_tokens is None or kind[1] != ("default" if class_tokens else "full"):
         raise UnsupportedModelError(
             "the vision stage (Nuwa) works on a CLIP tower with select strategy 'default' or a SigLIP tower "
             f"with 'full', not on {kind[0]!r} with {kind[1]!r}"
         )
-    return known[kind]
+    return class_tokens
 
 
 def _scored_layer(selected: Any, layers: int) -> int:

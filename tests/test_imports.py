@@ -58,7 +58,7 @@ def test_the_command_line_starts_without_torch(arguments: tuple[str, ...]) -> No
 
 
 @pytest.mark.parametrize(
-    "module", ["routing.schedule", "routing.budget", "routing.methods", "routing.cost", "profiles"]
+    "module", ["routing.schedule", "routing.solve", "routing.methods", "routing.cost", "profiles"]
 )
 def test_arithmetic_needs_no_torch(module: str) -> None:
     """Schedules, budgets, methods, costs and profiles are importable without torch."""

@@ -18,8 +18,8 @@ from reroute_cli.records.answer import FlopsPart, KvPart
 from routing import Schedule
 from routing.cost import Cost, Prompt, plan
 from routing.errors import RoutingError
+from routing.grids import PatchGrid
 from routing.model_shape import ModelShape
-from routing.vision_cost import Grid
 
 _NAMES = tuple(name for name in FlopsPart.model_fields if name.endswith("flops"))
 _NO_GRIDS = "the picture's patch grid can't be told from its size"
@@ -57,7 +57,7 @@ class CostModel:
         unknown = {name: why for name, value in values.items() if value is None}
         return FlopsPart(**values, **_ESTIMATED, reasons=unknown)
 
-    def _grids(self, visual: int, sizes: Sequence[Size]) -> tuple[Grid, ...] | None:
+    def _grids(self, visual: int, sizes: Sequence[Size]) -> tuple[PatchGrid, ...] | None:
         """The patch grids of the images; None where their sizes do not tell, or tell another count."""
         assert self.shape is not None
         try:

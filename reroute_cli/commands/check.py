@@ -12,7 +12,7 @@ from reroute_cli.output import Sink
 
 if TYPE_CHECKING:
     from reroute_cli.records.installation import Check
-    from routing import FamilyCheck
+    from routing.checks.check import FamilyCheck
 
 ModelToCheck = Annotated[
     str | None,

@@ -36,7 +36,7 @@ def models(json: options.Json = False) -> None:
 
 def _found() -> ModelList:
     import profiles
-    from reroute_cli.boxes import CONVENTIONS
+    from reroute_cli.boxes import convention_of
     from reroute_cli.records.lists import FamilyPart, KnownModelPart, ModelList, RefusedPart
     from routing import FAMILIES, REFUSED
     from routing.model_shape import ModelShape
@@ -47,7 +47,7 @@ def _found() -> ModelList:
             FamilyPart(
                 model_type=kind,
                 title=family.title,
-                boxes=CONVENTIONS[kind].title if kind in CONVENTIONS else None,
+                boxes=written.title if (written := convention_of(kind)) else None,
             )
             for kind, family in FAMILIES.items()
         ],

@@ -13,6 +13,7 @@ from reroute_cli.errors import EXIT_FAILURE, EXIT_REGRESSION, UsageError
 from reroute_cli.models import LoadOptions
 from reroute_cli.output import Sink, to_json, write_file
 from reroute_cli.sources import POCKET
+from routing.methods import OWN, SEARCHED
 
 if TYPE_CHECKING:
     from reroute_cli.batch_inputs import BatchItem
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _SUFFIXES = (".yaml", ".yml")
 _SEARCH = "Search"
+_SEARCHED = ",".join(SEARCHED)
+_SHAPES = ", ".join(f"{one.shape.words} ({one.name})" for one in OWN.values() if one.shape)
 
 FloorText = Annotated[
     str | None,
@@ -51,7 +54,7 @@ Methods = Annotated[
     typer.Option(
         "--methods",
         metavar="LIST",
-        help="Shapes to search: one keep ratio (fastv), a falling one (pdrop), behind a vision stage (nuwa).",
+        help=f"Shapes to search: {_SHAPES}.",
         rich_help_panel=_SEARCH,
     ),
 ]
@@ -102,7 +105,7 @@ def tune(
     ratio: options.Ratio = None,
     floor: FloorText = None,
     score: ScoreName = None,
-    methods: Methods = "fastv,pdrop,nuwa",
+    methods: Methods = _SEARCHED,
     actions: Actions = "prune,reroute",
     answers: Answers = None,
     device: options.Device = "auto",

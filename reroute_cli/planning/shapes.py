@@ -14,14 +14,15 @@ from reroute_cli.errors import Failure, UsageError
 from reroute_cli.planning.pictures import Size, count_pictures
 from reroute_cli.schedules import Target
 from reroute_cli.sources import known, read_config, read_preprocessing
+from routing.families import FAMILIES
+from routing.grids import PatchGrid
 from routing.model_shape import ModelShape
-from routing.vision_cost import Grid, Tower
+from routing.towers import Tower
 
 MOST_LAYERS = 1000  # costs are worked out layer by layer
 MOST_VISUAL = 1_000_000  # tokens of a prompt
 MOST_SIDE = 100_000  # pixels: no picture and no patch is larger
 ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-_ONE_SIZE = ("llava", "vipllava", "paligemma")  # families whose every picture is one grid
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Shaped:
     vision_tower: str
     dtype: str
     visual: int | None
-    grids: tuple[Grid, ...] | None
+    grids: tuple[PatchGrid, ...] | None
     picture: str
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
     image: Mapping[str, Any] | None = field(default=None, repr=False)
@@ -90,7 +91,8 @@ def _shaped(name: str, config: Mapping[str, Any]) -> Shaped:
     if shape.layers > MOST_LAYERS:
         raise Failure(f"the config of '{name}' has {shape.layers} layers, more than {MOST_LAYERS}: mend it")
     tower = config.get("vision_config") or {}
-    native = shape.tower.native if shape.tower is not None and shape.family in _ONE_SIZE else None
+    one_size = shape.family in FAMILIES and FAMILIES[shape.family].one_size
+    native = shape.tower.native if shape.tower is not None and one_size else None
     return Shaped(
         name=name,
         shape=shape,

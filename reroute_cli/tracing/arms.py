@@ -10,8 +10,9 @@ from dataclasses import replace
 from reroute_cli.arms import Arm, ArmOptions, arms_of, place_of
 from reroute_cli.errors import UsageError
 from reroute_cli.schedules import DENSE, ScheduleChoice
+from routing.methods import SHOWN
 
-_HOW = "add --method pdrop --ratio 0.8, or a profile with -p"
+_HOW = f"add --method {SHOWN} --ratio 0.8, or a profile with -p"
 
 
 def traced_arms(choice: ScheduleChoice, *, versus: bool) -> tuple[Arm, ...]:

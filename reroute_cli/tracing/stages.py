@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from reroute_cli.records.trace import DEFERRED, KEPT, PRUNED, REENTERED, TraceStage
-from reroute_cli.tracing.grids import Grid
+from routing.grids import Grid
 from routing.schedule import Action, Pool
 
 if TYPE_CHECKING:

@@ -28,9 +28,9 @@ from reroute_cli.prompts import Prompt, build_prompt
 from reroute_cli.records.trace import GridPart, PicturePart, TargetPart, TraceArm, TraceRecord
 from reroute_cli.scores import iou
 from reroute_cli.tracing.geometry import Sight, grids_of
-from reroute_cli.tracing.grids import Grid, placed, tokens_within
 from reroute_cli.tracing.stages import Places, never_used, stage_parts
 from routing import RouteTrace, Schedule
+from routing.grids import Grid, placed, tokens_within
 
 _DECIMALS = 2  # of a pixel
 

@@ -13,21 +13,20 @@ from random import Random
 from reroute_cli.errors import CliError
 from reroute_cli.schedules import ScheduleChoice
 from reroute_cli.tuning.plans import (
-    LAST_QUERIES,
-    LAST_QUERY,
     MOST_CUTS,
     Candidate,
     Plan,
     Room,
     candidate,
     identity,
+    shape_of,
 )
 from routing.errors import RoutingError
-from routing.methods.nuwa import RHO
+from routing.methods import SCORERS, SEARCHED
 
 DECAYS = (0.35, 0.5, 0.7, 1.0, 1.4)  # rising ones under rerouting only: what was pruned can't return
-RHOS = (0.07, RHO, 0.3, 0.6)
-_HALVING = 0.5  # PyramidDrop's decay, near enough to go on from its default
+RHOS = (0.07, *(rho for name in SEARCHED if (rho := shape_of(name).rho) is not None), 0.3, 0.6)
+_HALVING = 0.5  # the decay of steps where there was one
 _TRIES = 40  # draws of a kind of plan before there is taken to be none at this budget
 _OPENINGS = ((3, 1.0), (2, 0.5), (1, 1.0), (4, 0.5), (3, 0.0), (2, 1.0), (4, 1.0))  # layers, first of them
 _FIRST_OF_ALL, _LAST_OF_ALL = 0.5, 0.7  # of the depth: the latest first decision, and the last one
@@ -59,8 +58,8 @@ def defaults(room: Room, amount: ScheduleChoice) -> tuple[list[Candidate], dict[
 
 def _near(method: str, action: str, cuts: tuple[int, ...], scorer: str) -> Plan:
     """The plan nearest to a published schedule."""
-    decay = _HALVING if method == "pdrop" else 1.0
-    return Plan(method, action, cuts[:MOST_CUTS], decay, RHO if method == "nuwa" else None, scorer)
+    shape = shape_of(method)
+    return Plan(method, action, cuts[:MOST_CUTS], shape.decay, shape.rho, scorer)
 
 
 def starters(room: Room, random: Random) -> Iterator[Candidate]:
@@ -92,7 +91,8 @@ def _spread_out(room: Room) -> Iterator[Candidate]:
     """
     for number, depth in _OPENINGS:
         for method, action in ((method, action) for method in room.methods for action in room.actions):
-            rho = RHOS[-1] if method == "nuwa" else None
+            shape = shape_of(method)
+            rho = None if shape.rho is None else RHOS[-1]
             firsts = _first_cuts(room, behind_vision=rho is not None)
             if not firsts:
                 continue
@@ -100,7 +100,7 @@ def _spread_out(room: Room) -> Iterator[Candidate]:
             first = max(firsts[0], round(late * depth))
             end = max(first + number - 1, round(_LAST_OF_ALL * room.target.layers))
             cuts = tuple(first + (end - first) * index // max(1, number - 1) for index in range(number))
-            decay = _STEP if method == "pdrop" and number > 1 else 1.0
+            decay = _STEP if shape.decay != 1.0 and number > 1 else 1.0
             made = candidate(Plan(method, action, cuts, decay, rho, _scorer(method, room)), room, "start")
             if made is not None:
                 yield made
@@ -118,7 +118,8 @@ def _another(kind: Kind, room: Room, random: Random, seen: set[str]) -> Candidat
 
 def _drawn(kind: Kind, room: Room, random: Random) -> Plan | None:
     method, action, number = kind
-    rho = random.choice(RHOS) if method == "nuwa" else None
+    shape = shape_of(method)
+    rho = None if shape.rho is None else random.choice(RHOS)
     firsts, layers = _first_cuts(room, behind_vision=rho is not None), room.target.layers
     if not firsts:
         return None
@@ -127,13 +128,15 @@ def _drawn(kind: Kind, room: Room, random: Random) -> Plan | None:
     if len(rest) < number - 1:
         return None
     cuts = (first, *sorted(random.sample(rest, number - 1)))
-    decay = 1.0 if method == "fastv" or number == 1 else random.choice(DECAYS)
+    flat = shape.rho is None and shape.decay == 1.0
+    decay = 1.0 if flat or number == 1 else random.choice(DECAYS)
     return Plan(method, action, cuts, decay, rho, _scorer(method, room))
 
 
 def _scorer(method: str, room: Room) -> str:
-    """Nuwa ranks by three queries behind towers without a CLS token; see routing/methods/nuwa.py."""
-    return LAST_QUERIES if method == "nuwa" and room.vision_scorer != "cls" else LAST_QUERY
+    """What ranks, behind the vision tower at hand."""
+    shape = shape_of(method)
+    return shape.scorer if room.vision_scorer == "cls" else shape.without_class
 
 
 def _first_cuts(room: Room, *, behind_vision: bool) -> range:
@@ -199,25 +202,27 @@ def _with_cuts(plan: Plan, cuts: tuple[int, ...]) -> Plan:
 
 
 def _renamed(plan: Plan) -> Plan:
-    """The plan under the method whose shape it now has."""
-    flat = plan.decay == 1 or len(plan.cuts) == 1
-    if plan.rho is not None:
-        return replace(plan, decay=1.0 if flat else plan.decay)
-    return replace(plan, method="fastv" if flat else "pdrop", decay=1.0 if flat else plan.decay)
+    """The plan under a method whose shape it now has, its own one if it can."""
+    flat, vision = plan.decay == 1 or len(plan.cuts) == 1, plan.rho is not None
+    shapes = {plan.method: shape_of(plan.method)} | {name: shape_of(name) for name in SEARCHED}
+    method = next(name for name, shape in shapes.items() if shape.fits(flat=flat, vision=vision))
+    return replace(plan, method=method, decay=1.0 if flat else plan.decay)
 
 
 def _other_shapes(plan: Plan, room: Room) -> list[Plan]:
     """Everything but the layers, one change at a time; what can't be is left out where it is realised."""
     found = [replace(plan, decay=decay) for decay in _beside(plan.decay, DECAYS)]
     found += [replace(plan, action="reroute" if plan.action == "prune" else "prune", pool="all")]
-    found += [replace(plan, scorer=LAST_QUERIES if plan.scorer == LAST_QUERY else LAST_QUERY)]
+    asking = [name for name, scorer in SCORERS.items() if scorer.reduce is not None]
+    found += [replace(plan, scorer=name) for name in asking if name != plan.scorer]
     found += [replace(plan, earlier=not plan.earlier)]
     if plan.rho is not None:
         found += [replace(plan, rho=rho) for rho in _beside(plan.rho, RHOS)]
         found += [replace(plan, pool="anchors" if plan.pool == "all" else "all")]
-        found += [replace(plan, rho=None, pool="all", scorer=LAST_QUERY)]
-    elif "nuwa" in room.methods:
-        found += [replace(plan, method="nuwa", rho=RHOS[-1], scorer=_scorer("nuwa", room))]
+        found += [replace(plan, rho=None, pool="all", scorer=Plan.scorer)]
+    else:
+        visions = [name for name in room.methods if shape_of(name).rho is not None]
+        found += [replace(plan, method=name, rho=RHOS[-1], scorer=_scorer(name, room)) for name in visions]
     return [_renamed(made) for made in found]
 
 

@@ -14,18 +14,26 @@ from itertools import pairwise
 from reroute_cli.schedules import ScheduleChoice, Target
 from reroute_cli.tuning.counts import spend
 from routing import Action, Pool, Schedule, Stage, VisionStage
+from routing.methods import METHODS, SCORERS
+from routing.methods.method import Shape
 
 MOST_CUTS = 5
-LAST_QUERY, LAST_QUERIES = "last_query", "last_queries_max"  # the engine's rankings by attention
 _NUDGE = 1e-12  # relative; so that floor(V * keep ratio) is the count that was meant
+
+
+def shape_of(method: str) -> Shape:
+    """How the keep ratios of a method that is searched follow from one another."""
+    shape = METHODS[method].shape
+    assert shape is not None, method
+    return shape
 
 
 @dataclass(frozen=True)
 class Room:
     """What every candidate of a search must fit. tokens: layer-tokens that it may spend on `target`.
 
-    methods, actions: what may be searched; a method is a shape here: one keep ratio (fastv), a decaying one
-    (pdrop), or one behind a vision stage (nuwa). vision_scorer: what ranks patches there. seed: of the
+    methods, actions: what may be searched; a method is a shape here: one keep ratio, a falling one, or one
+    behind a vision stage. vision_scorer: what ranks patches there. seed: of the
     model's weights, where they are random.
     """
 
@@ -61,7 +69,7 @@ class Plan:
     cuts: tuple[int, ...]
     decay: float = 1.0
     rho: float | None = None
-    scorer: str = LAST_QUERY
+    scorer: str = Schedule.scorer
     earlier: bool = False
     pool: str = "all"
 
@@ -74,12 +82,9 @@ class Plan:
     @property
     def sensible(self) -> bool:
         """Whether no simpler plan is the same: each method has its own shape, and pruning its own steps."""
-        if self.method == "fastv":
-            shape = self.rho is None and self.decay == 1.0
-        elif self.method == "pdrop":
-            shape = self.rho is None and self.decay != 1.0 and len(self.cuts) > 1
-        else:
-            shape = self.rho is not None and (self.decay == 1.0 or len(self.cuts) > 1)
+        flat = self.decay == 1.0
+        shape = shape_of(self.method).fits(flat=flat, vision=self.rho is not None)
+        shape = shape and (flat or len(self.cuts) > 1)
         if self.action == Action.PRUNE:  # equal ratios prune once, and what was pruned can't return
             return shape and (self.decay < 1.0 or len(self.cuts) == 1) and self.pool == "all"
         return shape and (self.rho is not None or len(self.cuts) > 1)
@@ -150,7 +155,7 @@ def identity(schedule: Schedule, target: Target) -> str:
     vision = schedule.vision
     parts = [
         schedule.action if len(entries) > 1 else Action.PRUNE,
-        schedule.scorer + (f"({schedule.seed})" if schedule.scorer == "random" else ""),
+        schedule.scorer + (f"({schedule.seed})" if SCORERS[schedule.scorer].draw else ""),
         "" if vision is None else f"{vision.scorer},{vision.tau},{vision.protect},{schedule.pool}",
         *(f"{layer}:{count}" + ("" if by is None else f"<{by}") for layer, count, by in entries),
     ]

@@ -24,9 +24,10 @@ from reroute_cli.tuning.floor import FINEST, Descent, descend, even
 from reroute_cli.tuning.halves import Halves, split
 from reroute_cli.tuning.jury import Asking, ModelJury
 from reroute_cli.tuning.moves import defaults
-from reroute_cli.tuning.plans import Candidate, Room, least_tokens
+from reroute_cli.tuning.plans import Candidate, Room, least_tokens, shape_of
 from reroute_cli.tuning.search import FEWEST, Course, Effort, Entry, search
 from reroute_cli.tuning.wish import Wish, asks_for, chosen_score
+from routing.families import no_vision_stage
 
 FOUND = "tuned"  # the arm of what was found
 _LOOKED_AT = 32  # questions whose visual tokens are counted, to know what a budget is for
@@ -154,27 +155,19 @@ def common_target(loaded: Loaded, items: Sequence[BatchItem]) -> Target:
 
 def _room(loaded: Loaded, target: Target, wish: Wish) -> tuple[Room, dict[str, str]]:
     """The budget that was asked for (all tokens under a floor), and what of the methods can't be had."""
-    from routing.vision import TOWERS
-
     methods, missing = wish.methods, {}
-    if "nuwa" in methods and loaded.family not in TOWERS:
-        methods = tuple(name for name in methods if name != "nuwa")
-        why = f"the vision stage (Nuwa) works with {', '.join(TOWERS)}; {loaded.family} is not among them"
-        missing = {f"nuwa-{action}": why for action in wish.actions}
+    behind_vision = [name for name in methods if shape_of(name).rho is not None]
+    if behind_vision and (why := no_vision_stage(loaded.family)):
+        methods = tuple(name for name in methods if name not in behind_vision)
+        missing = {f"{name}-{action}": why for name in behind_vision for action in wish.actions}
         if not methods:
             raise UsageError(f"{why}: give other --methods")
     full = target.layers * target.visual
-    room = Room(target, full, methods, wish.actions, _vision_scorer(target), wish.seed)
+    room = Room(target, full, methods, wish.actions, target.vision_scorer, wish.seed)
     if wish.floor is not None:
         return room, missing
     room = Room(target, _layer_tokens(target, wish), methods, wish.actions, room.vision_scorer, wish.seed)
     return room, missing | defaults(room, _amount(room, wish))[1]
-
-
-def _vision_scorer(target: Target) -> str:
-    """What Nuwa's own schedule ranks patches by on this model; half the tokens can always be had."""
-    made = ScheduleChoice("nuwa", "prune", ratio=0.5).build(target)
-    return "cls" if made.vision is None else made.vision.scorer
 
 
 def _layer_tokens(target: Target, wish: Wish) -> int:

@@ -13,8 +13,8 @@ from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.evaluation.score import Score, share_of
 from reroute_cli.evaluation.trial import Row
+from routing.methods import METHODS, SEARCHED
 
-METHODS = ("fastv", "pdrop", "nuwa")
 ACTIONS = ("prune", "reroute")
 ANSWERS, ANSWERS_FLOOR = 1500, 6000  # by default; a floor is several searches
 FEWEST_ANSWERS = 100
@@ -43,7 +43,7 @@ class Wish:
     budget: float | None
     ratio: float | None
     floor: Floor | None
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...] = SEARCHED
     actions: tuple[str, ...] = ACTIONS
     answers: int = ANSWERS
     seed: int = 0
@@ -78,7 +78,7 @@ def wish_of(
         budget=budget,
         ratio=ratio,
         floor=None if floor is None else _floor(floor),
-        methods=_some("--methods", methods, METHODS),
+        methods=_some("--methods", methods, [name for name, method in METHODS.items() if method.shape]),
         actions=_some("--actions", actions, ACTIONS),
         answers=answers or (ANSWERS if floor is None else ANSWERS_FLOOR),
         seed=seed,

@@ -1,7 +1,7 @@
 """Which models can be routed, which cannot and why, and where a given model keeps what the engine needs.
 
-`FAMILIES` and `REFUSED` are literal tables; adding a family is one file and one line here. Knows no schedules
-and no tensors; `locate` only walks attributes of a model.
+Adding a family is one file beside these and one line in `FAMILIES`. Knows no schedules and no tensors;
+`locate` only walks attributes of a model.
 """
 
 from __future__ import annotations
@@ -22,26 +22,29 @@ from routing.families import (
     qwen2_5_vl,
     qwen2_vl,
     qwen3_vl,
+    vipllava,
 )
-from routing.families.family import Family
+from routing.families.decoders import DECODERS
+from routing.families.family import Family, Missing
 from routing.host import part
 
 FAMILIES: dict[str, Family] = {
-    "llava": llava.FAMILY,
-    "vipllava": llava.FAMILY,
-    "llava_next": llava_next.FAMILY,
-    "llava_onevision": llava_onevision.FAMILY,
-    "qwen2_vl": qwen2_vl.FAMILY,
-    "qwen2_5_vl": qwen2_5_vl.FAMILY,
-    "qwen3_vl": qwen3_vl.FAMILY,
-    "qwen3_vl_moe": qwen3_vl.FAMILY,
-    "internvl": internvl.FAMILY,
-    "idefics3": idefics3.FAMILY,
-    "smolvlm": idefics3.FAMILY,
-    "mistral3": mistral3.FAMILY,
-    "glm4v": glm4v.FAMILY,
-    "glm46v": glm4v.FAMILY,
-    "paligemma": paligemma.FAMILY,
+    kind: module.FAMILY
+    for module in (
+        llava,
+        vipllava,
+        llava_next,
+        llava_onevision,
+        qwen2_vl,
+        qwen2_5_vl,
+        qwen3_vl,
+        internvl,
+        idefics3,
+        mistral3,
+        glm4v,
+        paligemma,
+    )
+    for kind in module.FAMILY.model_types
 }
 
 _GEMMA = "its sliding-window layers and shared KV states mix positions that routing would separate"
@@ -56,22 +59,6 @@ REFUSED: dict[str, str] = {
     "lfm2_vl": "its convolution layers mix neighbouring tokens, so none can be skipped",
     "mllama": "it reads the picture by cross-attention: there are no visual tokens in the sequence",
 }
-
-# Language models whose layer is norm, attention (q_proj, k_proj, rotary), norm, MLP on a residual stream.
-DECODERS: tuple[str, ...] = (
-    "llama",
-    "mistral",
-    "ministral3",
-    "qwen2",
-    "qwen3",
-    "qwen3_moe",
-    "gemma",
-    "qwen2_vl_text",
-    "qwen2_5_vl_text",
-    "qwen3_vl_text",
-    "qwen3_vl_moe_text",
-    "glm4v_text",
-)
 
 
 @dataclass(frozen=True)
@@ -99,23 +86,35 @@ class Location:
     attention: str
 
 
+def no_vision_stage(family: str) -> str | None:
+    """Why a family's vision tower can't be reduced (Nuwa's first stage); None where it can."""
+    if not isinstance(missing := FAMILIES[family].vision_stage, Missing):
+        return None
+    works = [kind for kind, known in FAMILIES.items() if not isinstance(known.vision_stage, Missing)]
+    with_these = f"the vision stage (Nuwa) works with {', '.join(works)}"
+    return f"{with_these}; {family} is not among them: {missing.because}"
+
+
 def describe_config(config: Any) -> ModelInfo:
     """Family, depth, first routable layer and visual token ids from a model's config.
 
     Raises UnsupportedModelError naming what was given and what works.
     """
-    family = _family_of(config)
+    kind = getattr(config, "model_type", None) or type(config).__name__
+    if kind not in FAMILIES:
+        why = f"cannot be routed: {REFUSED[kind]}" if kind in REFUSED else "is not a model that can be routed"
+        raise UnsupportedModelError(f"{kind} {why}; these can: {', '.join(FAMILIES)}")
     text = config.get_text_config()
     if text.model_type not in DECODERS:
         raise UnsupportedModelError(
-            f"the language model '{text.model_type}' inside {config.model_type} cannot be routed; "
+            f"the language model '{text.model_type}' inside {kind} cannot be routed; "
             f"these can: {', '.join(DECODERS)}"
         )
     return ModelInfo(
-        config.model_type,
+        kind,
         int(text.num_hidden_layers),
-        family.first_layer(config),
-        family.visual_tokens(config),
+        FAMILIES[kind].first_layer(config),
+        FAMILIES[kind].visual_tokens(config),
     )
 
 
@@ -134,7 +133,14 @@ def locate(model: Any) -> Location:
         )
     info = describe_config(config)
     family = FAMILIES[info.family]
-    path = next((path for path, module in model.named_modules() if _holds(module, family)), None)
+    path = next(  # of the module whose direct part the decoder is
+        (
+            path
+            for path, module in model.named_modules()
+            if hasattr(dict(module.named_children()).get(family.decoder), "layers")
+        ),
+        None,
+    )
     if path is None:
         raise UnsupportedModelError(f"{type(model).__name__} has no {family.decoder}.layers to route")
     names = path.split(".") if path else []
@@ -155,18 +161,3 @@ def locate(model: Any) -> Location:
             f"Ministral 3 under {attention} takes gaps in positions for packed sequences; use sdpa or eager"
         )
     return Location(info, family, heads, base, tuple(decoder.layers[: info.layers]), attention)
-
-
-def _holds(module: Any, family: Family) -> bool:
-    """Whether the family's decoder is a direct part of `module`."""
-    return hasattr(dict(module.named_children()).get(family.decoder), "layers")
-
-
-def _family_of(config: Any) -> Family:
-    kind = getattr(config, "model_type", None) or type(config).__name__
-    if kind in FAMILIES:
-        return FAMILIES[kind]
-    supported = ", ".join(FAMILIES)
-    if kind in REFUSED:
-        raise UnsupportedModelError(f"{kind} cannot be routed: {REFUSED[kind]}; these can: {supported}")
-    raise UnsupportedModelError(f"{kind} is not a model that can be routed; these can: {supported}")

@@ -1,15 +1,102 @@
-"""What the engine must know of a model family, as data.
+"""What a model family is, as data: one file beside this one says all that is particular about one.
 
-A family says where the decoder and its visual tokens are, from which decoder layer on tokens may be
-reduced, what its processor must share with the model's config, and how its published checkpoints are asked.
-It does not know schedules, tensors or hooks, and imports no torch.
+Where its decoder and its visual tokens are, from which decoder layer on tokens may be reduced, what its
+vision tower costs, what becomes of an image, how boxes are asked for and written, what its processor must
+share with the model's config, and how its published checkpoints are asked. Knows no schedules, tensors or
+hooks, and imports no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
+
+from routing.grids import ImageGrids, Size, View
+from routing.towers import Config, Tower
+
+CLASS_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0}
+"""CLS tokens beside the patches of the towers with images of one size."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A fact that a family does not have. because: why, in words that go on 'the family has none: ...'."""
+
+    because: str
+
+
+class VisionStages(StrEnum):
+    """Where a reduction at the vision tower (Nuwa's first stage) takes place; see routing/vision.py."""
+
+    PATCHES = "patches"  # patches are aggregated where they leave the tower, before the projector
+    MERGED = "merged"  # aggregation follows the merger of the tower, in the decoder's space
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How coordinates are written.
+
+    title: to show. full: what stands for the whole width and height; None: pixels of the resized image.
+    y_first: the order is y1, x1, y2, x2.
+    """
+
+    title: str
+    full: float | None
+    y_first: bool = False
+
+    def across(self, view: View) -> tuple[float, float]:
+        """The numbers that stand for the full width and the full height of the view."""
+        return (float(view.columns), float(view.rows)) if self.full is None else (self.full, self.full)
+
+
+UNIT = Convention("0–1", 1.0)
+THOUSAND = Convention("0–1000", 1000.0)
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """How a family is asked for the box of an expression, and how it writes one.
+
+    question: with {ref} where the expression goes.
+    """
+
+    question: str
+    boxes: Convention
+
+
+NO_BOXES = Missing("it has no published way to write a box")
+
+
+def setting(source: Any, path: str, default: Any = None) -> Any:
+    """A dotted setting of a config or processor, which may be loaded or the dict of its JSON file.
+
+    `default` where it is not given or null.
+    """
+    for name in path.split("."):
+        source = source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
+        if source is None:
+            return default
+    return source
+
+
+def number(source: Any, path: str, default: int | None = None) -> int:
+    """The same as a whole number, of a pair or of height and width the first.
+
+    Raises LookupError where there is none.
+    """
+    found = setting(source, path, default)
+    if found is None:
+        raise LookupError(f"{path} is missing")
+    if isinstance(found, list | tuple):
+        return int(found[0])
+    return int(found) if isinstance(found, int | float | str) else number(found, "height")
+
+
+def whole_view(_image: Any, size: Size) -> View:
+    """The model sees all of an image, stretched or in tiles."""
+    return View(0.0, 0.0, *size, *size)
 
 
 def one_image_token(config: Any) -> tuple[int, ...]:
@@ -20,11 +107,6 @@ def one_image_token(config: Any) -> tuple[int, ...]:
 def image_and_video_tokens(config: Any) -> tuple[int, ...]:
     """The same for families that mark video tokens with an id of their own."""
     return (int(config.image_token_id), int(config.video_token_id))
-
-
-def any_layer(_config: Any) -> int:
-    """Visual tokens enter once, before layer 0: every decoder layer may decide."""
-    return 0
 
 
 @dataclass(frozen=True)
@@ -84,9 +166,9 @@ def chatml(content: str, source: str, system: str = "", tokens: tuple[str, ...] 
     )
 
 
-def nothing_shared(_config: Any, _processor: Any) -> tuple[Shared, ...]:
-    """No number of the processor depends on the model's config."""
-    return ()
+def any_layer(_config: Any) -> int:
+    """Visual tokens enter once, before layer 0: every decoder layer may decide."""
+    return 0
 
 
 def patch_grid(config: Any, _processor: Any) -> tuple[Shared, ...]:
@@ -101,31 +183,44 @@ def patch_grid(config: Any, _processor: Any) -> tuple[Shared, ...]:
     )
 
 
-def first_side(size: Any) -> int:
-    """The height of an image or patch size that a config gives as one number or as two."""
-    return int(size[0] if isinstance(size, list | tuple) else size)
-
-
 @dataclass(frozen=True)
 class Family:
     """One model family.
 
     model_types: values of `config.model_type` it covers.
     title: a name to show.
+    grids: config, image processor, size of an image -> what the image becomes. Config and processor may be
+    loaded or the dicts of config.json and preprocessor_config.json.
+    tower: config.json as a dict, width of the decoder -> the vision tower as numbers; NotImplementedError
+    says why where its cost is not modelled.
+    grounding: how it is asked for a box and writes one.
+    vision_stage: how a reduction at its vision tower is hooked.
+    chat_templates: config -> published templates, the first whose tokens the tokenizer has being the one.
+    shared: config, processor -> what the processor must have as the config says it.
+    text: model_type of the decoder where a config names none; None: llama, as in the library.
     decoder: attribute of the base model that holds the language model.
     visual_tokens: config -> token ids whose positions are visual tokens.
     first_layer: config -> first decoder layer that may decide (deepstack models inject features before it).
+    view: image processor, size of an image -> the part of it that the model sees, to read boxes by.
+    one_size: every image becomes one grid of the same size.
     bidirectional: attention inside the prompt is not causal, so masks always matter.
-    shared: config, processor -> what the processor must have as the config says it.
-    chat_templates: config -> published templates, the first whose tokens the tokenizer has being the one;
-    None where the family is asked without any.
+    task: what stands around a question for a short answer, with {question} in it, in families that know tasks
+    and no instructions.
     """
 
     model_types: tuple[str, ...]
     title: str
+    grids: Callable[[Any, Any, Size], ImageGrids]
+    tower: Callable[[Config, int], Tower]
+    grounding: Grounding | Missing
+    vision_stage: VisionStages | Missing
+    chat_templates: Callable[[Any], tuple[ChatTemplate, ...]] | Missing
+    shared: Callable[[Any, Any], tuple[Shared, ...]]
+    text: str | None = None
     decoder: str = "language_model"
     visual_tokens: Callable[[Any], tuple[int, ...]] = one_image_token
     first_layer: Callable[[Any], int] = any_layer
+    view: Callable[[Any, Size], View] = whole_view
+    one_size: bool = False
     bidirectional: bool = False
-    shared: Callable[[Any, Any], tuple[Shared, ...]] = nothing_shared
-    chat_templates: Callable[[Any], tuple[ChatTemplate, ...]] | None = None
+    task: str | None = None

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import ceil
 from typing import Any
 
-from routing.families.family import ChatTemplate, Family, Shared, in_order
+from routing.families.family import (
+    NO_BOXES,
+    ChatTemplate,
+    Family,
+    Missing,
+    Shared,
+    in_order,
+    number,
+    setting,
+)
+from routing.grids import ImageGrids, Size, tiled
+from routing.towers import Config, Tower, fixed_tower, given_or
+
+LONGEST = 4096  # pixels: no side of an image that is cut is longer
+SIDE, PATCH = 224, 32  # pixels, where a config does not say them
+VIT = {"hidden_size": 1152, "intermediate_size": 3072, "num_hidden_layers": 12, "num_channels": 3}
 
 _TURNS = (
     '{% for m in messages %}{{ m.role | capitalize }}:{% if m.content[0].type != "image" %} {% endif %}'
@@ -15,16 +32,16 @@ _TURNS = (
 
 def shared(config: Any, processor: Any) -> tuple[Shared, ...]:
     """What Idefics3Processor must have as the config says it; tiles of other sides make other counts."""
-    tower = config.vision_config
+    vision = config.vision_config
 
     def tokens(side: int) -> int:
-        return (side // int(tower.patch_size)) ** 2 // int(config.scale_factor) ** 2
+        return (side // int(vision.patch_size)) ** 2 // int(config.scale_factor) ** 2
 
     def holds(processor: Any) -> bool:
         side = processor.image_processor.max_image_size["longest_edge"]
         return bool(processor.image_seq_len == tokens(side))
 
-    values = {"image_seq_len": tokens(int(tower.image_size))}
+    values = {"image_seq_len": tokens(int(vision.image_size))}
     return (Shared(values, "scale_factor, vision_config.image_size and patch_size", holds),)
 
 
@@ -38,10 +55,37 @@ def chat_templates(config: Any) -> tuple[ChatTemplate, ...]:
     )
 
 
+def grids(config: Any, image: Any, size: Size) -> ImageGrids:
+    """Scaled to a longest side, cut into squares, and the whole beside them."""
+    tile = number(image, "max_image_size.longest_edge")
+    longest = min(number(image, "size.longest_edge"), LONGEST)
+    shorter = int(longest / (max(size) / min(size)))
+    shorter = max(1, shorter + shorter % 2)
+    along = ceil(longest / tile)
+    beside = max(1, ceil(int(along * tile / (longest / shorter)) / tile))
+    if along == 1 or setting(image, "do_image_splitting", True) is False:
+        along = beside = 1
+    rows, columns = (beside, along) if size[0] >= size[1] else (along, beside)
+    patch, merge = number(config, "vision_config.patch_size", PATCH), number(config, "scale_factor", 2)
+    return tiled(size, (tile, tile), patch, merge, rows, columns)
+
+
+def tower(config: Config, text: int) -> Tower:
+    """A ViT, a pixel shuffle, and one linear map."""
+    numbers = {key: value for key, value in config["vision_config"].items() if not isinstance(value, Mapping)}
+    sizes, merge = given_or(numbers, VIT), int(config.get("scale_factor", 2)) ** 2
+    side, patch = number(numbers, "image_size", SIDE), number(numbers, "patch_size", PATCH)
+    return fixed_tower(sizes, side, patch, merge=merge, projector=((sizes["hidden_size"] * merge, text),))
+
+
 FAMILY = Family(
     model_types=("idefics3", "smolvlm"),
     title="Idefics3, SmolVLM",
-    decoder="text_model",
+    grids=grids,
+    tower=tower,
+    grounding=NO_BOXES,
+    vision_stage=Missing("the tiles of an image would be reduced one by one, which is not published"),
     shared=shared,
     chat_templates=chat_templates,
+    decoder="text_model",
 )

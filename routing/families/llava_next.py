@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import sqrt
 from typing import Any
 
-from routing.families.family import ChatTemplate, Family, Shared, chatml, images_first
-from routing.families.llava import IMAGE, VICUNA, beside_patches, image_side, llama_3, patch
+from routing.families.family import (
+    ChatTemplate,
+    Family,
+    Missing,
+    Shared,
+    chatml,
+    images_first,
+    number,
+    setting,
+)
+from routing.families.llava import (
+    GROUNDING,
+    IMAGE,
+    PATCH,
+    SIDE,
+    VICUNA,
+    beside_patches,
+    image_side,
+    llama_3,
+    patch,
+    tower,
+)
+from routing.grids import DETAIL, OVERVIEW, Canvas, Grid, ImageGrids, Size, framed, spans, whole
 
 _HUB = "https://huggingface.co/llava-hf"
 _MISTRAL = (
@@ -51,4 +74,55 @@ def chat_templates(config: Any) -> tuple[ChatTemplate, ...]:
     )
 
 
-FAMILY = Family(model_types=("llava_next",), title="LLaVA-NeXT", shared=shared, chat_templates=chat_templates)
+def best_canvas(canvases: Sequence[Sequence[int]], size: Size) -> tuple[int, int]:
+    """Of (height, width) canvases the one that shows most of the image, then the one that wastes least."""
+    width, height = size
+
+    def worth(canvas: Sequence[int]) -> tuple[int, int]:
+        scale = min(canvas[1] / width, canvas[0] / height)
+        shown = min(int(width * scale) * int(height * scale), width * height)
+        return shown, shown - canvas[0] * canvas[1]
+
+    high, wide = max(canvases, key=worth)
+    return high, wide
+
+
+def any_resolution(config: Any, image: Any, size: Size, most: int | None) -> ImageGrids:
+    """The whole image, then its tiles as one canvas without padding, with a token at each row's end.
+
+    most: a canvas of many more patches than so many tiles have is scaled down.
+    """
+    kind = setting(config, "vision_config.model_type", "clip_vision_model")
+    side = number(config, "vision_config.image_size", SIDE)
+    one = number(config, "vision_config.patch_size", PATCH.get(kind))
+    canvases = setting(image, "image_grid_pinpoints", setting(config, "image_grid_pinpoints"))
+    high, wide = best_canvas(canvases, size)
+    canvas = Canvas(side, one, high // side, wide // side, size)
+    top, bottom, left, right = canvas.shown
+    rows, columns = bottom - top, right - left
+    if most and (shrink := sqrt(rows * columns / (most * canvas.side**2))) > 1.1:
+        rows, columns = int(rows // shrink), int(columns // shrink)
+    down = canvas.original(spans(rows, top, (bottom - top) / rows) if rows else (), 1)
+    across = canvas.original(spans(columns, left, (right - left) / columns) if columns else (), 0)
+    overview = framed(whole(size), (side, side), one, view=OVERVIEW)
+    detail = Grid(DETAIL, down, across, overview.count, row_ends=True)
+    return ImageGrids(
+        ((1, canvas.side, canvas.side),) * (1 + canvas.rows * canvas.columns), (detail, overview)
+    )
+
+
+def grids(config: Any, image: Any, size: Size) -> ImageGrids:
+    """As many tiles as the best canvas has."""
+    return any_resolution(config, image, size, most=None)
+
+
+FAMILY = Family(
+    model_types=("llava_next",),
+    title="LLaVA-NeXT",
+    grids=grids,
+    tower=tower,
+    grounding=GROUNDING,
+    vision_stage=Missing("the tiles of an image would be reduced one by one, which is not published"),
+    shared=shared,
+    chat_templates=chat_templates,
+)

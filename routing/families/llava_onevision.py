@@ -7,20 +7,23 @@ from typing import Any
 from routing.families.family import (
     ChatTemplate,
     Family,
+    Missing,
     Shared,
     chatml,
-    first_side,
     image_and_video_tokens,
     images_first,
+    number,
+    setting,
 )
-from routing.families.llava import IMAGE, image_side
-from routing.families.llava_next import tile_grid
+from routing.families.llava import GROUNDING, IMAGE, image_side, tower
+from routing.families.llava_next import any_resolution, tile_grid
+from routing.grids import ImageGrids, Size
 
 
 def shared(config: Any, processor: Any) -> tuple[Shared, ...]:
     """What LlavaOnevisionProcessor must have as the config says it."""
-    tower = config.vision_config
-    tokens = (first_side(tower.image_size) // first_side(tower.patch_size)) ** 2
+    vision = config.vision_config
+    tokens = (number(vision, "image_size") // number(vision, "patch_size")) ** 2
     strategy, aspect = "vision_feature_select_strategy", "vision_aspect_ratio"
     return (
         Shared({"num_image_tokens": tokens}, "vision_config.image_size and patch_size"),
@@ -36,10 +39,21 @@ def chat_templates(config: Any) -> tuple[ChatTemplate, ...]:
     return (chatml(images_first(IMAGE), "https://huggingface.co/llava-hf/llava-onevision-qwen2-7b-ov-hf"),)
 
 
+def grids(config: Any, image: Any, size: Size) -> ImageGrids:
+    """LLaVA-NeXT's canvas, scaled down where it has many more patches than vision_aspect_ratio's tiles."""
+    most = str(setting(config, "vision_aspect_ratio", "anyres_max_9")).removeprefix("anyres_max_")
+    return any_resolution(config, image, size, most=int(most))
+
+
 FAMILY = Family(
     model_types=("llava_onevision",),
     title="LLaVA-OneVision",
-    visual_tokens=image_and_video_tokens,
+    grids=grids,
+    tower=tower,
+    grounding=GROUNDING,
+    vision_stage=Missing("the tiles of an image would be reduced one by one, which is not published"),
     shared=shared,
     chat_templates=chat_templates,
+    text="qwen2",
+    visual_tokens=image_and_video_tokens,
 )

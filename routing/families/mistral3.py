@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from math import ceil, floor
 from typing import Any
 
-from routing.families.family import ChatTemplate, Family, Shared, in_order
+from routing.families.family import NO_BOXES, ChatTemplate, Family, Missing, Shared, in_order, number
+from routing.grids import ImageGrids, Size, covered, whole
+from routing.towers import Config, Tower, feature_layers, fixed_tower, given_or
+
+SIDE, PATCH, MERGE = 1024, 16, 2  # pixels, pixels and patches, where a config does not say them
+VIT = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_channels": 3}
 
 # The tokenizer itself begins a text with <s>.
 _MISTRAL = (
@@ -32,6 +38,43 @@ def chat_templates(config: Any) -> tuple[ChatTemplate, ...]:
     return (ChatTemplate(_MISTRAL, source, ("[INST]", "[/INST]", "[IMG]")),)
 
 
+def cells(config: Any, image: Any, size: Size, merge: int) -> ImageGrids:
+    """The image stretched to whole cells of merge x merge patches; what ends a row is text.
+
+    It is only ever made smaller, until it fits the longest side that the processor allows.
+    """
+    longest = number(image, "size.longest_edge", None)
+    width, height = size
+    if (ratio := max(size) / longest) > 1:
+        width, height = floor(width / ratio), floor(height / ratio)
+    cell = number(config, "vision_config.patch_size", PATCH) * merge
+    rows, columns = ceil(height / cell), ceil(width / cell)
+    return ImageGrids(((1, rows * merge, columns * merge),), (covered(whole(size), rows, columns),))
+
+
+def grids(config: Any, image: Any, size: Size) -> ImageGrids:
+    """Squares of patches merged to one token."""
+    return cells(config, image, size, number(config, "spatial_merge_size", MERGE))
+
+
+def tower(config: Config, text: int) -> Tower:
+    """One attention over all images of a prompt, gated MLPs, a merging map and two linear ones."""
+    numbers = config["vision_config"]
+    sizes, merge = given_or(numbers, VIT), int(config.get("spatial_merge_size", MERGE)) ** 2
+    hidden = sizes["hidden_size"]
+    projector = ((hidden * merge, hidden), (hidden * feature_layers(config), text), (text, text))
+    side, patch = number(numbers, "image_size", SIDE), number(numbers, "patch_size", PATCH)
+    return fixed_tower(sizes, side, patch, merge=merge, projector=projector, matrices=3, joint=True)
+
+
 FAMILY = Family(
-    model_types=("mistral3",), title="Mistral 3, Pixtral", shared=shared, chat_templates=chat_templates
+    model_types=("mistral3",),
+    title="Mistral 3, Pixtral",
+    grids=grids,
+    tower=tower,
+    grounding=NO_BOXES,
+    vision_stage=Missing("the stage is not published for one attention over all images of a prompt"),
+    shared=shared,
+    chat_templates=chat_templates,
+    text="mistral",
 )

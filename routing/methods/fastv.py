@@ -9,14 +9,23 @@ same. The authors score with the attention of layer K-1 and remove at the input 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from routing.errors import ScheduleError
-from routing.methods.closed_forms import Weighted
-from routing.methods.fit import feasible_cuts, fit
-from routing.methods.method import Method, Request
+from routing.methods.method import Method, Request, Scorer, Shape
+from routing.methods.solver import Weighted, feasible_cuts, fit
 from routing.schedule import Action, Schedule, Stage
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LAST_QUERY = "last_query"
 SCORED_BY = ("own", "previous")
+
+
+def mean_over_heads(attention: Tensor) -> Tensor:
+    """The last prompt token's attention, averaged over heads (FastV, PyramidDrop, Reroute section 3)."""
+    return attention.mean(dim=1)[:, -1]
 
 
 def scored_earlier(request: Request) -> bool:
@@ -63,4 +72,6 @@ METHOD = Method(
         "cuts": "cut layers in place of the published ones",
         "scored_by": "own (default) or previous: which layer's attention ranks",
     },
+    scorers={LAST_QUERY: Scorer(rows=1, reduce=mean_over_heads)},
+    shape=Shape("one keep ratio"),
 )

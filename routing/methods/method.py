@@ -1,6 +1,7 @@
-"""What a reduction method is to this package, and what it is asked: data, and the reading of options.
+"""What a reduction method is, as data, what it is asked, and the reading of options.
 
-Does not know any method by name; the registry is `routing.methods.METHODS`.
+One file beside this one says all that is particular about one method: its schedules, its ranking, what a
+search may vary, what tables say. Knows no method by name; the registry is `routing.methods.METHODS`.
 """
 
 from __future__ import annotations
@@ -8,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from routing.errors import ScheduleError
 from routing.schedule import Action, Rounding, Schedule
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PUBLISHED_DEPTH = 32  # the published cut layers are layers of LLaVA-1.5-7B
 
@@ -53,7 +57,9 @@ class Request:
         if given is None:
             return None
         least = self.first_layer if above is None else above + 1
-        cuts = _whole_numbers(self.method, given)
+        cuts = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+        if any(isinstance(cut, bool) or not isinstance(cut, int) for cut in cuts):
+            raise ScheduleError(f"{self.method}: cuts must be layer numbers, got {given!r}")
         if not cuts or any(later <= earlier for earlier, later in pairwise(cuts)):
             raise ScheduleError(f"{self.method}: cut layers must be strictly increasing, got {list(cuts)}")
         if cuts[0] < least or cuts[-1] >= self.layers:
@@ -64,12 +70,53 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Scorer:
+    """How a decision in the decoder ranks the visual tokens: by attention, or by a draw.
+
+    rows: how many of the prompt's last tokens ask; their attention is what the ranking costs. 0: none does.
+    reduce: attention (B, H, R, L) float32 of these rows -> scores (B, L).
+    draw: seed, number of the decision, the sample's own tokens, its V visual tokens -> scores (V,) on the
+    CPU, in place of attention.
+    """
+
+    rows: int = 0
+    reduce: Callable[[Tensor], Tensor] | None = None
+    draw: Callable[[int, int, list[int], int], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.reduce is None) == (self.draw is None) or (self.reduce is None) != (self.rows == 0):
+            raise ScheduleError("a scorer has rows and reduce, or draw alone")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How the keep ratios of a method follow from one another: what a search over schedules varies.
+
+    words: for help. decay: the published keep ratio of a stage over that of the stage before it, or near
+    enough to go on from. rho: tokens after the first decoder stage over those after the vision stage; None
+    without one. scorer: what ranks; without_class: the same behind towers without a CLS token.
+    """
+
+    words: str
+    decay: float = 1.0
+    rho: float | None = None
+    scorer: str = "last_query"
+    without_class: str = "last_query"
+
+    def fits(self, *, flat: bool, vision: bool) -> bool:
+        """Whether plans with or without a vision stage, of one keep ratio or several, are of this shape."""
+        return (self.rho is not None) == vision and (vision or (self.decay == 1.0) == flat)
+
+
+@dataclass(frozen=True)
 class Method:
     """One published way to reduce visual tokens.
 
     scored: where the ranking comes from: "language", "vision+language" or "none".
     published: per action, the decoder layers (of 32) at whose input tokens are reduced.
-    options: option name -> what it does; `solver` turns a request into a schedule.
+    solver: turns a request into a schedule. options: option name -> what it does.
+    scorers: by the name that schedules give them, the rankings that this method brought.
+    shape: what a search varies; None where it is not searched.
     """
 
     name: str
@@ -81,6 +128,8 @@ class Method:
     published: Mapping[Action, tuple[int, ...]]
     solver: Callable[[Request], Schedule]
     options: Mapping[str, str] = field(default_factory=dict)
+    scorers: Mapping[str, Scorer] = field(default_factory=dict)
+    shape: Shape | None = None
 
     @property
     def actions(self) -> tuple[Action, ...]:
@@ -115,10 +164,3 @@ def scaled(published: Iterable[int], layers: int, first_layer: int = 0) -> tuple
             cuts.append(cut)
         least = cut + 1
     return tuple(cuts)
-
-
-def _whole_numbers(method: str, given: object) -> tuple[int, ...]:
-    numbers = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
-    if any(isinstance(number, bool) or not isinstance(number, int) for number in numbers):
-        raise ScheduleError(f"{method}: cuts must be layer numbers, got {given!r}")
-    return numbers

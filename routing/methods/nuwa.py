@@ -11,45 +11,46 @@ queries (`vision_scorer="column_mean"`).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from routing.errors import ScheduleError
-from routing.methods.closed_forms import Weighted
-from routing.methods.fastv import scored_stages
-from routing.methods.fit import fit
-from routing.methods.method import Method, Request
+from routing.methods.fastv import LAST_QUERY, scored_stages
+from routing.methods.method import Method, Request, Scorer, Shape
+from routing.methods.solver import Weighted, fit
 from routing.schedule import Action, Pool, Schedule, Stage, VisionStage
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LAST_QUERIES = "last_queries_max"
 RHO = 1 / 7  # tokens after the decoder stage over tokens after the vision stage; LLaVA-NeXT uses 0.1
 
 
+def max_of_row_means(attention: Tensor) -> Tensor:
+    """Mean over the asking rows, then the most interested head (Nuwa for Qwen2.5-VL, second stage)."""
+    return attention.mean(dim=2).amax(dim=1)
+
+
 def _solve(request: Request) -> Schedule:
-    cuts = _decoder_cuts(request)
-    keeps = fit(request, (request.first_layer, *cuts), Weighted((1.0, *([_rho(request)] * len(cuts)))))
+    rho = request.options.get("rho", RHO)
+    if isinstance(rho, bool) or not isinstance(rho, int | float) or not 0 < rho <= 1:
+        raise ScheduleError(f"nuwa: rho must be above 0 and at most 1, got {rho!r}")
+    cuts = request.cuts(above=request.first_layer)
+    if cuts is None:
+        cuts = METHOD.stages(request.action, request.layers, request.first_layer + 1)
+    elif request.action is Action.PRUNE and len(cuts) > 1:
+        raise ScheduleError(f"nuwa prunes once in the decoder: give one cut layer, got {list(cuts)}")
+    keeps = fit(request, (request.first_layer, *cuts), Weighted((1.0, *([float(rho)] * len(cuts)))))
     stages = tuple(Stage(cut, keep) for cut, keep in zip(cuts, keeps[1:], strict=True))
     vision_scorer = request.choice("vision_scorer", ("cls", "column_mean"))
     return Schedule(
         scored_stages(request, stages) if stages else (),
         action=request.action,
-        scorer="last_query" if vision_scorer == "cls" else "last_queries_max",
+        scorer=LAST_QUERY if vision_scorer == "cls" else LAST_QUERIES,
         vision=VisionStage(keeps[0], layer=request.first_layer, scorer=vision_scorer),
         pool=Pool(request.choice("pool", ("all", "anchors"))),
         rounding=request.rounding,
     )
-
-
-def _decoder_cuts(request: Request) -> tuple[int, ...]:
-    given = request.cuts(above=request.first_layer)
-    if given is None:
-        return METHOD.stages(request.action, request.layers, request.first_layer + 1)
-    if request.action is Action.PRUNE and len(given) > 1:
-        raise ScheduleError(f"nuwa prunes once in the decoder: give one cut layer, got {list(given)}")
-    return given
-
-
-def _rho(request: Request) -> float:
-    rho = request.options.get("rho", RHO)
-    if isinstance(rho, bool) or not isinstance(rho, int | float) or not 0 < rho <= 1:
-        raise ScheduleError(f"nuwa: rho must be above 0 and at most 1, got {rho!r}")
-    return float(rho)
 
 
 METHOD = Method(
@@ -68,4 +69,6 @@ METHOD = Method(
         "vision_scorer": "cls (default) or column_mean, for vision towers without a CLS token",
         "scored_by": "own (default) or previous: which layer's attention ranks",
     },
+    scorers={LAST_QUERIES: Scorer(rows=3, reduce=max_of_row_means)},
+    shape=Shape("behind a vision stage", rho=RHO, without_class=LAST_QUERIES),
 )

@@ -8,21 +8,16 @@ ratio) - s_0) / sum_j s_j w_j, and a may not exceed 1. The authors' own default 
 
 from __future__ import annotations
 
-from routing.methods.closed_forms import Curve, Geometric, Weighted
-from routing.methods.fit import feasible_cuts, fit
-from routing.methods.method import Method, Request
+from routing.methods.method import Method, Request, Shape
+from routing.methods.solver import Curve, Geometric, Weighted, feasible_cuts, fit
 from routing.schedule import Action, Schedule, Stage
-
-
-def _pyramid(stages: int) -> Weighted:
-    """1, 1, 1/2, 1/4, and halving on for more stages."""
-    return Weighted(tuple(0.5 ** max(0, index - 1) for index in range(stages)))
 
 
 def _solve(request: Request) -> Schedule:
     given = request.cuts()
     cuts = given or METHOD.stages(request.action, request.layers, request.first_layer)
-    curve: Curve = Geometric(len(cuts)) if request.action is Action.PRUNE else _pyramid(len(cuts))
+    heights = tuple(0.5 ** max(0, index - 1) for index in range(len(cuts)))  # 1, 1, 1/2, 1/4 and on
+    curve: Curve = Geometric(len(cuts)) if request.action is Action.PRUNE else Weighted(heights)
     if given is None:
         cuts = feasible_cuts(request, cuts, curve)
     keeps = fit(request, cuts, curve)
@@ -40,4 +35,5 @@ METHOD = Method(
     published={Action.PRUNE: (2, 7, 15, 23), Action.REROUTE: (2, 7, 15, 23)},
     solver=_solve,
     options={"cuts": "cut layers in place of the published ones"},
+    shape=Shape("a falling one", decay=0.5),
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from reroute_cli.boxes import CONVENTIONS, View, decode_boxes, view_of
+from reroute_cli.boxes import View, decode_boxes, view_of
 
 WHOLE = View(0, 0, 640, 480, 640, 480)
 
@@ -182,10 +182,3 @@ def test_the_view_is_what_the_processor_really_crops(pocket, size):
     answer = "[" + ",".join(f"{value:.4f}" for value in found) + "]"
     [box] = decode_boxes(answer, "llava", view_of("llava", processor, {}, size), size)
     assert box == pytest.approx(spot, abs=1.5 * min(size) / side + 1)
-
-
-def test_every_convention_belongs_to_a_family_that_can_be_routed():
-    """A box convention for a model that can't be run would be dead text."""
-    from routing import FAMILIES
-
-    assert set(CONVENTIONS) <= set(FAMILIES)

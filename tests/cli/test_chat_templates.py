@@ -23,6 +23,7 @@ from reroute_cli.prompts import render_template
 from reroute_cli.schedules import ScheduleChoice
 from routing.checks.configs import TEMPLATES
 from routing.families import FAMILIES
+from routing.families.family import Missing
 from tests.cli.test_older_folders import config_of
 
 QUESTION = "where is the cup?"
@@ -128,7 +129,7 @@ def test_families_without_a_well_known_model_are_asked_as_published(pocket, fami
 
 def test_only_paligemma_is_asked_bare(pocket):
     """It has no template, by design, and nothing is said; every other family has one."""
-    assert {name for name in TEMPLATES if FAMILIES[name].chat_templates is None} == {"paligemma"}
+    assert {name for name in TEMPLATES if isinstance(FAMILIES[name].chat_templates, Missing)} == {"paligemma"}
     processor = stand_in(pocket, "paligemma", ())
     chosen = choose_template("x", processor, config_of("paligemma"), None)
     assert (chosen.identity, chosen.remark, processor.chat_template) == ("model", None, None)

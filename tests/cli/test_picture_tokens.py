@@ -146,7 +146,7 @@ def test_a_family_without_a_formula_is_a_usage_error():
     """What can't be told is not guessed: the sentence names the option that says it."""
     with pytest.raises(UsageError, match="--visual-tokens"):
         count_pictures(
-            "mistral3", {}, {}, ModelShape.from_config(profiles.model_config("qwen2-vl-7b")).tower, [(9, 9)]
+            "gemma3", {}, {}, ModelShape.from_config(profiles.model_config("qwen2-vl-7b")).tower, [(9, 9)]
         )
 
 

@@ -285,7 +285,7 @@ def test_files_are_checked_before_anything_else(
 def test_methods_that_are_searched_are_methods() -> None:
     """Every shape that can be searched is the name of a method, so that records know it."""
     from reroute_cli.tuning.wish import ACTIONS
-    from reroute_cli.tuning.wish import METHODS as SHAPES
+    from routing.methods import SEARCHED as SHAPES
 
     assert set(SHAPES) <= set(METHODS)
     assert all({action.value for action in METHODS[name].actions} >= set(ACTIONS) for name in SHAPES)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routing.budget import ratio_for_budget, solve
 from routing.errors import BudgetError, ScheduleError
+from routing.solve import ratio_for_budget, solve
 
 SHALLOWEST = {("pdrop", "reroute"): 0.45, ("nuwa", "prune"): 0.5, ("nuwa", "reroute"): 0.5}
 ARMS = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from routing.budget import solve
 from routing.checks.counting import Counted, prompts_of, shape_of
 from routing.checks.runs import holding
 from routing.checks.subjects import ALL, ONE, Sample, Tiny, fresh, tiny
@@ -24,6 +23,7 @@ from routing.cost import (
 from routing.engine import route
 from routing.host import cache_of
 from routing.schedule import Action, Schedule, Stage, VisionStage
+from routing.solve import solve
 
 LLAVA_7B = {"model_type": "llava", "text_config": {"model_type": "llama", "vocab_size": 32064}}
 QWEN25_7B = {

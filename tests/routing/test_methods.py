@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from routing.budget import ratio_for_budget, solve
 from routing.methods import METHODS
 from routing.methods.method import scaled
 from routing.schedule import Action, Pool, Schedule
+from routing.solve import ratio_for_budget, solve
 
 DEPTH = {"llava": 32, "qwen": 28}
 SOLVED = [  # model, tokens of 576, FastV's r, PyramidDrop's first keep ratio, the pyramid's

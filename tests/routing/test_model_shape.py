@@ -14,21 +14,28 @@ from routing.cost import (
     cost,
 )
 from routing.errors import UnsupportedModelError
-from routing.model_shape import _DEFAULTS, _HEAD_DIM, _KV_HEADS, _NAMES
+from routing.families.decoders import DECODERS
 from routing.schedule import Schedule
-from routing.vision_cost import Tower
+from routing.towers import Tower
 from tests.routing.test_cost import LLAVA_7B
 
 
-@pytest.mark.parametrize("kind", _DEFAULTS)
+@pytest.mark.parametrize("kind", [kind for kind, numbers in DECODERS.items() if numbers is not None])
 def test_numbers_a_config_leaves_out_are_the_librarys_own(kind: str) -> None:
     """What a hub config.json omits is filled with what transformers itself would fill in."""
-    defaults = CONFIG_MAPPING[kind]()
-    assert _DEFAULTS[kind] == tuple(getattr(defaults, name) for name in _NAMES)
-    heads = _KV_HEADS.get(kind, defaults.num_attention_heads)
-    assert heads == defaults.num_key_value_heads
+    ours, defaults = DECODERS[kind], CONFIG_MAPPING[kind]()
+    assert ours is not None
+    for name in (
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "vocab_size",
+    ):
+        assert getattr(ours, name) == getattr(defaults, name)
+    assert (ours.num_key_value_heads or ours.num_attention_heads) == defaults.num_key_value_heads
     head_dim = getattr(defaults, "head_dim", None) or defaults.hidden_size // defaults.num_attention_heads
-    assert _HEAD_DIM.get(kind, defaults.hidden_size // defaults.num_attention_heads) == head_dim
+    assert (ours.head_dim or ours.hidden_size // ours.num_attention_heads) == head_dim
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from routing import UnsupportedInputError
-from routing.aggregate import (
+from routing.anchors import (
+    PROTECT,
+    RADIUS,
+    VisionCollector,
     aggregate,
     aggregation_weights,
     attention_received,
@@ -20,7 +23,6 @@ from routing.aggregate import (
     select_anchors,
     window_order,
 )
-from routing.anchors import PROTECT, RADIUS, VisionCollector
 from routing.schedule import VisionStage
 
 PARITY = Path(__file__).parent.parent / "fixtures" / "parity" / "nuwa"
@@ -145,7 +147,7 @@ def test_features_keep_their_dtype() -> None:
 
 def test_attention_received_does_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Column sums in blocks of 3 query rows equal the sums of the whole head-mean attention matrix."""
-    monkeypatch.setattr("routing.aggregate._QUERY_BLOCK", 3)
+    monkeypatch.setattr("routing.anchors._QUERY_BLOCK", 3)
     query, key = _noise(10, 2, 4, seed=1), _noise(10, 2, 4, seed=2)
     logits = torch.einsum("qhd,khd->hqk", query, key) * 0.5
     expected = logits.softmax(dim=-1).mean(dim=0).sum(dim=0)

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from routing import VisionStage
-from routing.aggregate import aggregate, diagonal
-from routing.anchors import PROTECT, RADIUS
+from routing.anchors import PROTECT, RADIUS, aggregate, diagonal
 from tests.routing.tiny_vision import HALF, encode, llava, noise, ranking
 
 

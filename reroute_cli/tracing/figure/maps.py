@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from reroute_cli.records.trace import DEFERRED, PRUNED, REENTERED
 from reroute_cli.tracing.figure import palette
-from reroute_cli.tracing.grids import Box, Grid
+from routing.grids import Box, Grid
 
 Pixels = NDArray[np.uint8]  # (h, w, 3)
 Tokens = NDArray[np.int64]  # (h, w): the token that a pixel belongs to, -1 for none

@@ -23,7 +23,7 @@ from reroute_cli.tracing.figure.maps import (
     state_map,
     token_map,
 )
-from reroute_cli.tracing.grids import DETAIL, OVERVIEW, Box, Grid
+from routing.grids import DETAIL, OVERVIEW, Box, Grid
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -2,9 +2,11 @@
 
 import pytest
 
-from reroute_cli.benchmarks.prompts import LETTER, SHORT, WHERE, check_grounding, short_answer, where_is
-from reroute_cli.boxes import CONVENTIONS
+from reroute_cli.benchmarks.prompts import LETTER, SHORT, check_grounding, short_answer, where_is
+from reroute_cli.boxes import convention_of
+from reroute_cli.errors import UsageError
 from routing import FAMILIES
+from routing.families.family import Grounding
 
 
 @pytest.mark.parametrize(
@@ -32,11 +34,17 @@ def test_each_family_is_asked_in_its_own_words(family: str, question: str):
     assert where_is("the red {cup}", family) == question
 
 
-def test_whoever_writes_boxes_can_be_asked_for_one():
-    """The prompts are of exactly those families whose boxes can be read."""
-    assert set(WHERE) == set(CONVENTIONS) <= set(FAMILIES)
-    for family in WHERE:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_whoever_writes_boxes_can_be_asked_for_one(family: str):
+    """A family is asked for boxes exactly if it writes them; the refusal names those that do."""
+    if isinstance(FAMILIES[family].grounding, Grounding):
         check_grounding(family)
+        assert "the cup" in where_is("the cup", family)
+        assert convention_of(family) is not None
+        return
+    with pytest.raises(UsageError, match=f"{family} models have no published way .* qwen2_5_vl"):
+        check_grounding(family)
+    assert convention_of(family) is None
 
 
 def test_short_answers_are_asked_for_in_the_known_words():

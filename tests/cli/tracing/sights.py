@@ -17,8 +17,8 @@ from PIL import Image
 from transformers import CONFIG_MAPPING
 
 from reroute_cli.tracing.geometry import Sight, grids_of
-from reroute_cli.tracing.grids import Grid
 from routing.checks.configs import SUPPORTED, VARIANTS, from_configuration
+from routing.grids import Grid
 
 Size = tuple[int, int]
 _ATTENTION_WRITES = ("out_proj", "attn.proj", "o_proj", "attention.projection_layer")
@@ -140,8 +140,12 @@ class Eye:
 
     def grids(self, pixels: np.ndarray, visual: int) -> tuple[Grid, ...]:
         """The geometry under test."""
+        return grids_of(self.sight(pixels, visual))
+
+    def sight(self, pixels: np.ndarray, visual: int) -> Sight:
+        """What the geometry gets to see."""
         height, width, _ = pixels.shape
-        sight = Sight(
+        return Sight(
             self.family,
             self.model.config,
             _processor(self.name),
@@ -149,7 +153,6 @@ class Eye:
             (width, height),
             visual,
         )
-        return grids_of(sight)
 
 
 @functools.cache

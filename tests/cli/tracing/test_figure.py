@@ -12,7 +12,7 @@ from reroute_cli.tracing.figure import draw_trace, palette
 from reroute_cli.tracing.figure.lettering import cut, drawable, length, wrapped
 from reroute_cli.tracing.figure.maps import score_map, state_map, token_map
 from reroute_cli.tracing.figure.views import LARGEST, panel_size, views_of
-from reroute_cli.tracing.grids import DETAIL, covered, tokens_within
+from routing.grids import DETAIL, covered, tokens_within
 from tests.cli.tracing.test_geometry import GOLDEN, placed_in
 
 

@@ -1,5 +1,6 @@
 """The place of every visual token, held to what a family's processor and tower make of a changed pixel."""
 
+import copy
 import random
 from dataclasses import replace
 from functools import cache
@@ -17,8 +18,8 @@ from reroute_cli.errors import Failure
 from reroute_cli.images import Picture
 from reroute_cli.prompts import build_prompt
 from reroute_cli.tracing.geometry import Sight, grids_of
-from reroute_cli.tracing.grids import DETAIL, OVERVIEW, placed, tokens_within
 from routing.families import FAMILIES as ROUTED
+from routing.grids import DETAIL, OVERVIEW, placed, tokens_within
 from tests.cli.tracing.sights import FAMILIES, Eye
 
 PICTURES, CELLS = 2, 5
@@ -221,15 +222,27 @@ def test_an_odd_margin_is_padded_on_the_side_that_the_processor_pads():
 def test_a_cls_token_that_is_not_dropped_stands_for_no_place():
     """LLaVA with the select strategy 'full' has a token more, before the grid."""
     eye = Eye("llava")
-    (grid,) = eye.grids(noise((120, 120)), 26)
+    config = copy.deepcopy(eye.model.config)
+    config.vision_feature_select_strategy = "full"
+    (grid,) = grids_of(replace(eye.sight(noise((120, 120)), 26), config=config))
     assert (grid.first, grid.count) == (1, 25)
 
 
-@pytest.mark.parametrize("visual", [24, 27, 400])
+@pytest.mark.parametrize("visual", [24, 26, 400])
 def test_tokens_that_do_not_add_up_are_refused(visual):
     """A prompt whose tokens the geometry can't account for is a failure, not a guess."""
     with pytest.raises(Failure, match=r"120 × 90 picture has .* disagree"):
         Eye("llava").grids(noise((120, 90)), visual)
+
+
+def test_patches_that_the_processor_did_not_make_are_refused():
+    """Six rows of four tokens are as many as four of six, and stand elsewhere."""
+    eye = Eye("qwen2_vl")
+    sight = eye.sight(noise((192, 128)), len(eye.features(noise((192, 128)))))
+    assert grids_of(sight)
+    turned = sight.inputs["image_grid_thw"][:, [0, 2, 1]]
+    with pytest.raises(Failure, match="other patches"):
+        grids_of(replace(sight, inputs={**sight.inputs, "image_grid_thw": turned}))
 
 
 def test_an_unknown_family_is_refused():

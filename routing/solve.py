@@ -1,20 +1,16 @@
 """From a budget to a schedule: `solve` asks a method for the schedule that meets a reduction ratio.
 
-Knows the registry of methods and nothing of models; the arithmetic is in methods/closed_forms.py and
-methods/fit.py.
+Knows the registry of methods and nothing of models; the arithmetic is in methods/solver.py.
 """
 
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 from routing.errors import BudgetError, ScheduleError
 from routing.methods import METHODS, Request
-from routing.schedule import Action, Rounding, Schedule
-
-_Member = TypeVar("_Member", bound=StrEnum)
+from routing.schedule import Action, Rounding, Schedule, as_member
 
 
 def solve(
@@ -44,14 +40,16 @@ def solve(
     """
     if method not in METHODS:
         raise ScheduleError(f"no method {method!r}; there are {', '.join(METHODS)}")
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 <= ratio < 1:
+        raise BudgetError(f"a reduction ratio is at least 0 and below 1, got {ratio!r}")
     request = Request(
         method=method,
-        action=_member("action", Action, action),
-        ratio=_checked_ratio(ratio),
+        action=as_member("action", Action, action),
+        ratio=float(ratio),
         layers=_whole("layers", layers, 1),
         first_layer=_whole("first_layer", first_layer or 0, 0),
         visual=None if visual is None else _whole("visual", visual, 1),
-        rounding=_member("rounding", Rounding, rounding),
+        rounding=as_member("rounding", Rounding, rounding),
         options=method_options,
     )
     if request.first_layer >= request.layers:
@@ -78,20 +76,7 @@ def ratio_for_budget(budget_tokens: float, visual: int) -> float:
     return 1 - budget_tokens / visual
 
 
-def _checked_ratio(ratio: float) -> float:
-    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 <= ratio < 1:
-        raise BudgetError(f"a reduction ratio is at least 0 and below 1, got {ratio!r}")
-    return float(ratio)
-
-
 def _whole(name: str, value: int, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ScheduleError(f"{name} must be a whole number from {least} up, got {value!r}")
     return value
-
-
-def _member(name: str, kind: type[_Member], value: str) -> _Member:
-    try:
-        return kind(value)
-    except ValueError:
-        raise ScheduleError(f"{name} must be one of {', '.join(kind)}, got {value!r}") from None

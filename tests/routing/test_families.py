@@ -1,0 +1,81 @@
+"""Every family has every fact that a family has, or says why it has not."""
+
+from __future__ import annotations
+
+import pytest
+from transformers import CONFIG_MAPPING
+
+from routing.checks.configs import TEMPLATES
+from routing.cost import ModelShape
+from routing.families import FAMILIES, REFUSED
+from routing.families.decoders import DECODERS
+from routing.families.family import ChatTemplate, Grounding, Missing, VisionStages, setting
+from routing.grids import ImageGrids
+from routing.towers import Tower
+
+# The numbers of an image processor, as preprocessor_config.json has them, for the tiny configs.
+PROCESSOR = {
+    "size": {"height": 32, "width": 32, "shortest_edge": 384, "longest_edge": 3840},
+    "crop_size": {"height": 20, "width": 20},
+    "max_image_size": {"longest_edge": 960},
+    "image_grid_pinpoints": [[24, 24]],
+    "patch_size": 4,
+    "merge_size": 2,
+    "temporal_patch_size": 2,
+    "min_patches": 1,
+    "max_patches": 6,
+}
+
+
+def facts(family: str) -> tuple[object, ModelShape]:
+    """A tiny config of the family, and its shape; of the decoder without experts where it has some."""
+    kind, make = TEMPLATES[family]
+    numbers = make()
+    plain = {key: value for key, value in numbers["text_config"].items() if "expert" not in key}
+    plain["model_type"] = str(plain["model_type"]).replace("_moe", "")
+    shape = ModelShape.from_config({**numbers, "model_type": family, "text_config": plain})
+    return CONFIG_MAPPING[kind](**numbers), shape
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_has_every_fact(family: str) -> None:
+    """Tokens, decoder, tower, what becomes of an image, boxes, vision stage and chat templates."""
+    known, (config, shape) = FAMILIES[family], facts(family)
+    assert family in known.model_types
+    assert known.title
+    assert all(isinstance(token, int) for token in known.visual_tokens(config))
+    assert 0 <= known.first_layer(config) < shape.layers
+    assert known.text is None or known.text in DECODERS
+    assert isinstance(shape.tower, Tower), shape.tower_reason
+    assert isinstance(known.grounding, Grounding | Missing)
+    assert isinstance(known.vision_stage, VisionStages | Missing)
+    templates = known.chat_templates
+    if not isinstance(templates, Missing):
+        assert all(isinstance(one, ChatTemplate) for one in templates(config))
+    for fact in (known.grounding, known.vision_stage, templates):
+        if isinstance(fact, Missing):
+            assert len(fact.because.split()) >= 4, fact
+    made = known.grids(config, PROCESSOR, (120, 90))
+    assert isinstance(made, ImageGrids)
+    assert made.visual == sum(grid.count for grid in made.cells) + made.unplaced > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_dict_of_a_config_says_what_the_loaded_one_says(family: str) -> None:
+    """`plan` reads config.json, the engine a loaded config: the same tokens, layers and grids."""
+    known, (config, _) = FAMILIES[family], facts(family)
+    numbers = config.to_dict()  # type: ignore[attr-defined]
+    assert known.first_layer(numbers) == known.first_layer(config)
+    assert known.grids(numbers, PROCESSOR, (120, 90)) == known.grids(config, PROCESSOR, (120, 90))
+
+
+def test_no_family_is_taken_and_refused() -> None:
+    """A model type is in one of the two tables."""
+    assert not set(FAMILIES) & set(REFUSED)
+
+
+def test_a_setting_that_is_null_is_not_given() -> None:
+    """Dicts and objects, to any depth."""
+    assert setting({"a": {"b": None}}, "a.b", 3) == 3
+    assert setting({"a": None}, "a.b", 3) == 3
+    assert setting({"a": {"b": 0}}, "a.b", 3) == 0
