@@ -151,7 +151,7 @@ def _show(sink: Sink, report: Evaluation, shown: EvalFormat) -> None:
 
 def _list(sink: Sink, *, json: bool) -> None:
     """Every benchmark with its splits and where it comes from."""
-    from reroute_cli.benchmarks import BENCHMARKS
+    from reroute_cli.studies.benchmarks import BENCHMARKS
 
     if json:
         from reroute_cli.records.lists import BenchmarkList, BenchmarkPart

@@ -13,10 +13,10 @@ from reroute_cli.errors import Failure
 from reroute_cli.models import LoadOptions
 from reroute_cli.output import Sink, check_writable, to_json, write_file
 from reroute_cli.profiling.plan import Plan
-from reroute_cli.regression.check import judged, prepare
 from reroute_cli.run_options import FormatName
 from reroute_cli.schedules import read_cuts
 from reroute_cli.sources import POCKET
+from reroute_cli.studies.compare.check import judged, prepare
 
 if TYPE_CHECKING:
     from reroute_cli.inputs import Item, Items
@@ -119,9 +119,9 @@ def _measured(
 ) -> Report:
     """Load, prepare, measure, report."""
     from reroute_cli.models import load, quiet_libraries
-    from reroute_cli.profiling.loop import measure
-    from reroute_cli.profiling.report import make_report
     from reroute_cli.profiling.work import prepare
+    from reroute_cli.studies.profile import measure
+    from reroute_cli.studies.profile_report import make_report
 
     with quiet_libraries(), sink.progress() as progress:
         progress.tell("loading the model")

@@ -14,13 +14,13 @@ from reroute_cli.models import LoadOptions
 from reroute_cli.output import Sink, to_json, write_file
 from reroute_cli.profiling.plan import Plan
 from reroute_cli.sources import POCKET
-from reroute_cli.sweeping.arms import DEFAULT_RATIOS, read_amounts, sweep_arms
+from reroute_cli.studies.sweep.arms import DEFAULT_RATIOS, read_amounts, sweep_arms
 from reroute_cli.sweeping.choices import CostName, TableFormat, check_against, check_plot
 
 if TYPE_CHECKING:
     from reroute_cli.evaluation.subject import Subject
     from reroute_cli.records.sweep import SweepReport
-    from reroute_cli.sweeping.run import Wish
+    from reroute_cli.studies.sweep.run import Wish
 
 _SCHEDULE, _COSTS, _OUTPUT = "Schedule", "Costs", "Output"
 
@@ -165,7 +165,7 @@ def _wish(
     against: CostName,
     seed: int,
 ) -> Wish:
-    from reroute_cli.sweeping.run import Wish
+    from reroute_cli.studies.sweep.run import Wish
 
     bench = subject.benchmark
     tokens = longest or bench.max_new_tokens
@@ -181,7 +181,7 @@ def _swept(
     records: Path | None,
 ) -> SweepReport:
     from reroute_cli.evaluation.ready import made_ready
-    from reroute_cli.sweeping.run import run_sweep
+    from reroute_cli.studies.sweep.run import run_sweep
 
     with made_ready(sink, loading, subject, arms, records) as ready:
         return run_sweep(ready, arms, wish, sink.talk)

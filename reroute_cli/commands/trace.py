@@ -131,7 +131,7 @@ def _record(
     given: Box | None,
 ) -> TraceRecord:
     from reroute_cli import models
-    from reroute_cli.tracing.trace import trace_question
+    from reroute_cli.studies.trace import trace_question
 
     with models.quiet_libraries():
         loaded = models.load(loading)

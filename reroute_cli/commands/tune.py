@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from reroute_cli.batch_inputs import BatchItem
     from reroute_cli.evaluation.subject import Subject
     from reroute_cli.records.tune import TuneReport
-    from reroute_cli.tuning.session import Questions
-    from reroute_cli.tuning.wish import Wish
+    from reroute_cli.studies.tune.request import Wish
+    from reroute_cli.studies.tune.session import Questions
 
 _SUFFIXES = (".yaml", ".yml")
 _SEARCH = "Search"
@@ -161,7 +161,7 @@ def _wish(
     answers: int | None,
     seed: int,
 ) -> Wish:
-    from reroute_cli.tuning.wish import wish_of
+    from reroute_cli.studies.tune.request import wish_of
 
     return wish_of(budget, ratio, floor, methods, actions, answers, seed)
 
@@ -190,7 +190,7 @@ def _subject(
 
 
 def _questions(subject: Subject, items: tuple[BatchItem, ...], asked: Asked) -> Questions:
-    from reroute_cli.tuning.session import choose_questions
+    from reroute_cli.studies.tune.session import choose_questions
 
     return choose_questions(items, subject.benchmark.scores, asked.score, asked.limit, asked.wish.seed)
 
@@ -200,10 +200,10 @@ def _tuned(
 ) -> TuneReport:
     """Everything that needs torch: load, search, report; the profile is written here too."""
     from reroute_cli.evaluation.ready import made_ready
+    from reroute_cli.studies.tune.report import Where, make_report
+    from reroute_cli.studies.tune.session import tune as search
     from reroute_cli.tuning.jury import Asking
     from reroute_cli.tuning.profile_file import profile_text
-    from reroute_cli.tuning.report import Where, make_report
-    from reroute_cli.tuning.session import tune as search
 
     with made_ready(sink, loading, subject, (), records) as ready:
         questions = _questions(subject, tuple(ready.questions.items), asked)

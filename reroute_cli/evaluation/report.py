@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from reroute_cli.answer import generation_part
-from reroute_cli.benchmarks.benchmark import Questions
 from reroute_cli.environment import describe_environment
 from reroute_cli.evaluation.parts import choice_part, cost_part, made_part, scores_part, whole
 from reroute_cli.evaluation.score import Pictures, Score
 from reroute_cli.evaluation.subject import Subject
 from reroute_cli.evaluation.trial import Row, Said, Trial
 from reroute_cli.judges import Truth
-from reroute_cli.profiling.report import workload_model
 from reroute_cli.records.evaluation import (
     Evaluation,
     EvaluationArm,
@@ -29,6 +27,8 @@ from reroute_cli.records.evaluation import (
     SaidPart,
     TruthPart,
 )
+from reroute_cli.studies.benchmarks.benchmark import Questions
+from reroute_cli.studies.profile_report import workload_model
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.benchmarks import BENCHMARKS
-from reroute_cli.benchmarks.benchmark import Benchmark, Questions, Wanted
-from reroute_cli.benchmarks.scenes import of_manifest
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.images import as_text
+from reroute_cli.studies.benchmarks import BENCHMARKS
+from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted
+from reroute_cli.studies.benchmarks.scenes import of_manifest
 
 DEFAULT = "scenes"
 MANIFEST = "manifest"  # what a manifest is called where benchmarks have a name

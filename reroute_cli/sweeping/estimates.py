@@ -11,7 +11,7 @@ from reroute_cli.evaluation.trial import Trial
 from reroute_cli.metrics import METRICS, Level
 from reroute_cli.profiling.series import ratios, series
 from reroute_cli.records.report import Series
-from reroute_cli.sweeping.costs import ArmCosts
+from reroute_cli.studies.sweep.costs import ArmCosts
 
 NOT_MEASURED = "nothing was measured: --cost-items 0"
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from reroute_cli.schedules import ScheduleChoice
-from reroute_cli.tuning.moves import defaults
-from reroute_cli.tuning.plans import Candidate, Plan, Room, candidate
-from reroute_cli.tuning.search import Course, Effort, Entry, Jury, search
+from reroute_cli.studies.tune.moves import defaults
+from reroute_cli.studies.tune.plans import Candidate, Plan, Room, candidate
+from reroute_cli.studies.tune.search import Course, Effort, Entry, Jury, search
 
 PROBES = 6
 FINEST = 48  # answers of the whole search for each question of a probe's last rung

@@ -18,8 +18,8 @@ from reroute_cli.metrics import DENSE_ARM
 from reroute_cli.models import Loaded
 from reroute_cli.record_file import RecordFile
 from reroute_cli.schedules import ScheduleChoice
-from reroute_cli.tuning.plans import Candidate
-from reroute_cli.tuning.search import Mark
+from reroute_cli.studies.tune.plans import Candidate
+from reroute_cli.studies.tune.search import Mark
 
 _FINER = {BOX_HIT.name: BOX_IOU}  # what tells schedules of the same score apart
 _DEVIATIONS = 1.959963984540054  # standard errors from a value to the end of its 95% interval

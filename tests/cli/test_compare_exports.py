@@ -10,9 +10,9 @@ import pytest
 
 from reroute_cli.exports import bencher, comparison_markdown, github_action_benchmark, junit
 from reroute_cli.records.comparison import Comparison
-from reroute_cli.regression.compare import compare
-from reroute_cli.regression.gates import all_gates
 from reroute_cli.schemas import published
+from reroute_cli.studies.compare.compare import compare
+from reroute_cli.studies.compare.gates import all_gates
 from tests.cli import reports
 
 PRUNE = "nuwa-prune"

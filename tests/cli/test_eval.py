@@ -243,7 +243,7 @@ def test_answers_that_are_not_kept_are_told_of(run):
 @pytest.mark.parametrize("form", [(), ("--json",)])
 def test_the_list_names_every_benchmark(run, form):
     """Its splits and where it comes from."""
-    from reroute_cli.benchmarks import BENCHMARKS
+    from reroute_cli.studies.benchmarks import BENCHMARKS
 
     result = run("eval", "--list", *form)
     assert result.exit_code == 0

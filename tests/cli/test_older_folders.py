@@ -19,9 +19,9 @@ from reroute_cli.images import Picture, open_picture
 from reroute_cli.models import LoadOptions
 from reroute_cli.pocket import WEIGHTS
 from reroute_cli.processors import agree, image_only
-from reroute_cli.profiling.report import workload_model
 from reroute_cli.prompts import build_prompt
 from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.studies.profile_report import workload_model
 from routing.checks.configs import IMAGE, TEMPLATES
 from routing.families import FAMILIES
 from tests.cli.older import age, edit

@@ -9,12 +9,12 @@ import pytest
 from reroute_cli import run
 from reroute_cli.arms import ArmOptions, arms_of
 from reroute_cli.inputs import Item
-from reroute_cli.profiling import loop
-from reroute_cli.profiling.loop import measure
 from reroute_cli.profiling.plan import Plan
-from reroute_cli.profiling.report import make_report
 from reroute_cli.profiling.work import Task, Work, prepare
 from reroute_cli.reporting.sentences import warnings
+from reroute_cli.studies import profile as loop
+from reroute_cli.studies.profile import measure
+from reroute_cli.studies.profile_report import make_report
 from tests.cli.published import checked
 
 QUESTION = "where is the cup?"

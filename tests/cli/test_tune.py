@@ -277,8 +277,8 @@ def test_files_are_checked_before_anything_else(
 
 def test_methods_that_are_searched_are_methods() -> None:
     """Every shape that can be searched is the name of a method, so that records know it."""
-    from reroute_cli.tuning.wish import ACTIONS
-    from reroute_cli.tuning.wish import METHODS as SHAPES
+    from reroute_cli.studies.tune.request import ACTIONS
+    from reroute_cli.studies.tune.request import METHODS as SHAPES
 
     assert set(SHAPES) <= set(METHODS)
     assert all({action.value for action in METHODS[name].actions} >= set(ACTIONS) for name in SHAPES)

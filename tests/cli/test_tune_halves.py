@@ -7,15 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.benchmarks import BENCHMARKS
-from reroute_cli.benchmarks.benchmark import Wanted
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.evaluation.score import PLAIN
 from reroute_cli.image_names import ImageSource
 from reroute_cli.judges import Truth
+from reroute_cli.studies.benchmarks import BENCHMARKS
+from reroute_cli.studies.benchmarks.benchmark import Wanted
+from reroute_cli.studies.tune.request import asks_for, chosen_score, wish_of
+from reroute_cli.studies.tune.session import choose_questions
 from reroute_cli.tuning.halves import split
-from reroute_cli.tuning.session import choose_questions
-from reroute_cli.tuning.wish import asks_for, chosen_score, wish_of
 
 BOX = Truth("box", box=(0.0, 0.0, 5.0, 5.0))
 

@@ -6,8 +6,8 @@ from random import Random
 import pytest
 
 from reroute_cli.schedules import ScheduleChoice, Target
-from reroute_cli.tuning.moves import defaults, neighbours, starters
-from reroute_cli.tuning.plans import Plan, Room, candidate, identity, least_tokens
+from reroute_cli.studies.tune.moves import defaults, neighbours, starters
+from reroute_cli.studies.tune.plans import Plan, Room, candidate, identity, least_tokens
 from routing import Action, Schedule, Stage
 
 POCKET = Target(12, 0, 256, "clip_vision_model")

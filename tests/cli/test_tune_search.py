@@ -7,10 +7,10 @@ from itertools import combinations
 import pytest
 
 from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.studies.tune.moves import DECAYS, defaults
+from reroute_cli.studies.tune.plans import Candidate, Plan, Room, candidate, least_tokens
+from reroute_cli.studies.tune.search import Course, Effort, Entry, Mark, search
 from reroute_cli.tuning.floor import descend, even, stays_above
-from reroute_cli.tuning.moves import DECAYS, defaults
-from reroute_cli.tuning.plans import Candidate, Plan, Room, candidate, least_tokens
-from reroute_cli.tuning.search import Course, Effort, Entry, Mark, search
 from tests.cli.tuning_world import DEPTH, VISUAL, World, near, room
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from reroute_cli.schedules import Target
-from reroute_cli.tuning.plans import Candidate, Room
-from reroute_cli.tuning.search import Mark
+from reroute_cli.studies.tune.plans import Candidate, Room
+from reroute_cli.studies.tune.search import Mark
 
 DEPTH, VISUAL = 8, 64
 TARGET = Target(DEPTH, 0, VISUAL, "clip_vision_model")

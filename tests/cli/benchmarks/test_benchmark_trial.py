@@ -8,12 +8,12 @@ import pytest
 
 from reroute_cli.arms import ArmOptions, arms_of
 from reroute_cli.batch_inputs import BatchItem, batch_items
-from reroute_cli.benchmarks import BENCHMARKS
-from reroute_cli.benchmarks.benchmark import Wanted
 from reroute_cli.evaluation.score import BOX_HIT, BOX_IOU, Pictures
 from reroute_cli.evaluation.trial import Trial, hold_trial, records_at
 from reroute_cli.inputs import samples_manifest
 from reroute_cli.models import Loaded
+from reroute_cli.studies.benchmarks import BENCHMARKS
+from reroute_cli.studies.benchmarks.benchmark import Wanted
 from tests.cli.benchmarks import hub_tables as hub
 
 pytest.importorskip("datasets", reason="the extra eval")
@@ -69,7 +69,9 @@ def test_a_dataset_gives_what_a_manifest_gives(
 
     The embedded model was trained on one wording, so both sides ask in it: the expression alone.
     """
-    monkeypatch.setattr("reroute_cli.benchmarks.refcoco.where_is", lambda expression, _family: expression)
+    monkeypatch.setattr(
+        "reroute_cli.studies.benchmarks.refcoco.where_is", lambda expression, _family: expression
+    )
     questions = BENCHMARKS["refcoco"].load(Wanted("val", pocket.family, None, str(refcoco)))
     found = _trial(pocket, questions.items, tmp_path / "hub.jsonl")
     assert (questions.count, len(found.rows), found.failed) == (QUESTIONS + 2, QUESTIONS + 2, 4)

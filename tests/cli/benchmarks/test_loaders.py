@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.benchmarks import BENCHMARKS
-from reroute_cli.benchmarks.benchmark import Questions, Wanted
-from reroute_cli.benchmarks.prompts import LETTER, SHORT
 from reroute_cli.errors import UsageError
+from reroute_cli.studies.benchmarks import BENCHMARKS
+from reroute_cli.studies.benchmarks.benchmark import Questions, Wanted
+from reroute_cli.studies.benchmarks.prompts import LETTER, SHORT
 from tests.cli.benchmarks import hub_tables as hub
 
 pytest.importorskip("datasets", reason="the extra eval")

@@ -2,8 +2,15 @@
 
 import pytest
 
-from reroute_cli.benchmarks.prompts import LETTER, SHORT, WHERE, check_grounding, short_answer, where_is
 from reroute_cli.boxes import CONVENTIONS
+from reroute_cli.studies.benchmarks.prompts import (
+    LETTER,
+    SHORT,
+    WHERE,
+    check_grounding,
+    short_answer,
+    where_is,
+)
 from routing import FAMILIES
 
 

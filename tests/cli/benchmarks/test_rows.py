@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from reroute_cli.benchmarks.rows import Row
 from reroute_cli.errors import Failure
+from reroute_cli.studies.benchmarks.rows import Row
 
 
 def _row(value: Any) -> Row:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.benchmarks import BENCHMARKS
-from reroute_cli.benchmarks import table as tables
-from reroute_cli.benchmarks.benchmark import Wanted
-from reroute_cli.benchmarks.rows import Items, Row, choose
-from reroute_cli.benchmarks.table import open_table
 from reroute_cli.errors import Failure, UsageError
+from reroute_cli.studies.benchmarks import BENCHMARKS
+from reroute_cli.studies.benchmarks import table as tables
+from reroute_cli.studies.benchmarks.benchmark import Wanted
+from reroute_cli.studies.benchmarks.rows import Items, Row, choose
+from reroute_cli.studies.benchmarks.table import open_table
 from tests.cli.benchmarks import hub_tables as hub
 
 datasets = pytest.importorskip("datasets", reason="the extra eval")
@@ -172,7 +172,7 @@ def test_every_benchmark_of_the_hub_reads_its_own_dataset(monkeypatch: pytest.Mo
             continue
         current = name
         module = "refcoco" if name.startswith("refcoco") else name
-        monkeypatch.setattr(f"reroute_cli.benchmarks.{module}.open_table", note)
+        monkeypatch.setattr(f"reroute_cli.studies.benchmarks.{module}.open_table", note)
         with pytest.raises(Failure, match="enough"):
             benchmark.load(Wanted(benchmark.splits[0], "llava"))
     assert asked == {

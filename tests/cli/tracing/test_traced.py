@@ -14,9 +14,9 @@ from reroute_cli.images import Picture, open_picture
 from reroute_cli.prompts import build_prompt
 from reroute_cli.records.trace import DEFERRED, KEPT, PRUNED, REENTERED, TraceRecord
 from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.studies.trace import trace_question
 from reroute_cli.tracing.arms import traced_arms
 from reroute_cli.tracing.stages import Places, stage_parts
-from reroute_cli.tracing.trace import trace_question
 from routing import Schedule, Stage
 from routing.schedule import VisionStage
 

@@ -16,7 +16,6 @@ from reroute_cli.measure.memory import host_peak_rss, weights_bytes
 from reroute_cli.measure.nvml import PERIOD
 from reroute_cli.models import Loaded
 from reroute_cli.outcome import average_visual, stage_parts, visual_per_layer
-from reroute_cli.profiling.loop import Caches, Measured
 from reroute_cli.profiling.plan import Plan
 from reroute_cli.profiling.series import ArmValues, arm_series, ratios, series
 from reroute_cli.profiling.work import Work
@@ -32,6 +31,7 @@ from reroute_cli.records.report import (
     WorkloadPart,
 )
 from reroute_cli.sources import POCKET
+from reroute_cli.studies.profile import Caches, Measured
 
 
 def make_report(work: Work, plan: Plan, measured: Measured, seed: int) -> Report:

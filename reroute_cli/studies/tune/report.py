@@ -21,7 +21,6 @@ from reroute_cli.evaluation.score import PLAIN, Pictures, Score
 from reroute_cli.evaluation.subject import Subject
 from reroute_cli.image_names import contents_of
 from reroute_cli.images import as_text
-from reroute_cli.profiling.report import workload_model
 from reroute_cli.records.tune import (
     ArmPart,
     AskedPart,
@@ -37,12 +36,13 @@ from reroute_cli.records.tune import (
     TriedPart,
     TuneReport,
 )
+from reroute_cli.studies.profile_report import workload_model
+from reroute_cli.studies.tune.plans import Candidate, Room
+from reroute_cli.studies.tune.request import Wish
+from reroute_cli.studies.tune.search import Course, Entry
+from reroute_cli.studies.tune.session import Found, Questions
 from reroute_cli.tuning.halves import Half
 from reroute_cli.tuning.jury import Asking
-from reroute_cli.tuning.plans import Candidate, Room
-from reroute_cli.tuning.search import Course, Entry
-from reroute_cli.tuning.session import Found, Questions
-from reroute_cli.tuning.wish import Wish
 from routing import Schedule
 
 

@@ -11,7 +11,6 @@ from itertools import islice
 
 from reroute_cli.arms import Arm
 from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.benchmarks.benchmark import Questions
 from reroute_cli.errors import Failure
 from reroute_cli.evaluation.feasible import target_for
 from reroute_cli.evaluation.ready import Ready
@@ -23,9 +22,10 @@ from reroute_cli.output import Progress
 from reroute_cli.profiling.plan import Plan
 from reroute_cli.records.sweep import SweepReport
 from reroute_cli.schedules import Target
-from reroute_cli.sweeping.arms import Reach, reach
-from reroute_cli.sweeping.costs import CostJob, measure_costs
-from reroute_cli.sweeping.report import Swept, make_sweep
+from reroute_cli.studies.benchmarks.benchmark import Questions
+from reroute_cli.studies.sweep.arms import Reach, reach
+from reroute_cli.studies.sweep.costs import CostJob, measure_costs
+from reroute_cli.studies.sweep.report import Swept, make_sweep
 
 _LOOKED_AT = 8  # items at most, in search of one that can be read
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from reroute_cli.batch_inputs import batch_items
-from reroute_cli.benchmarks.benchmark import Benchmark, Questions, Wanted
 from reroute_cli.images import as_text
 from reroute_cli.inputs import samples_manifest, spread
+from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted
 
 HELD_OUT = "heldout"
 LONGEST_ANSWER = 32  # tokens; a box takes 11

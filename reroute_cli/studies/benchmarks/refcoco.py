@@ -16,14 +16,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.benchmarks.benchmark import Benchmark, Questions, Wanted
-from reroute_cli.benchmarks.prompts import check_grounding, where_is
-from reroute_cli.benchmarks.rows import Items, Row, choose, units_of
-from reroute_cli.benchmarks.table import open_table
 from reroute_cli.boxes import Box
 from reroute_cli.errors import Failure
 from reroute_cli.evaluation.score import BOX_CENTRE, BOX_HIT, BOX_IOU
 from reroute_cli.judges import Truth
+from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted
+from reroute_cli.studies.benchmarks.prompts import check_grounding, where_is
+from reroute_cli.studies.benchmarks.rows import Items, Row, choose, units_of
+from reroute_cli.studies.benchmarks.table import open_table
 
 COLUMNS = ("question_id", "image", "answer", "bbox", "file_name")
 _LONGEST_ANSWER = 128  # tokens; a box in JSON takes about 50

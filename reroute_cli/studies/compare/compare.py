@@ -12,7 +12,8 @@ from reroute_cli.errors import NotComparable, UsageError
 from reroute_cli.metrics import DENSE_ARM, Kind, Level
 from reroute_cli.records.comparison import ChangedAnswer, Comparison, Row, Side, Verdict
 from reroute_cli.records.report import ArmPart, Measured, Report
-from reroute_cli.regression.comparable import (
+from reroute_cli.reporting.generation import different
+from reroute_cli.studies.compare.comparable import (
     Pairing,
     check_machine,
     check_workload,
@@ -21,9 +22,8 @@ from reroute_cli.regression.comparable import (
     pair_items,
     some,
 )
-from reroute_cli.regression.gates import ANSWERS, GATED, Gate, Stat
-from reroute_cli.regression.verdicts import PRESENCE, Number, Subject, judge, show, statistic, worst
-from reroute_cli.reporting.generation import different
+from reroute_cli.studies.compare.gates import ANSWERS, GATED, Gate, Stat
+from reroute_cli.studies.compare.verdicts import PRESENCE, Number, Subject, judge, show, statistic, worst
 
 _EXACT_FIRST = sorted(GATED, key=lambda name: GATED[name].kind is not Kind.EXACT)
 

@@ -16,8 +16,8 @@ from typing import Any
 from reroute_cli.metrics import METRICS, Better, Kind
 from reroute_cli.records.comparison import ItemChanges, LargestChange, Row, Verdict
 from reroute_cli.records.report import ArmPart, Measured, Series
-from reroute_cli.regression.comparable import some
-from reroute_cli.regression.gates import ANSWERS, EXACT, GATED, Gate, Limit, Stat
+from reroute_cli.studies.compare.comparable import some
+from reroute_cli.studies.compare.gates import ANSWERS, EXACT, GATED, Gate, Limit, Stat
 
 Number = int | float
 ROUNDING = Fraction(1, 10**9)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
 
-from reroute_cli.tuning.moves import neighbours, starters
-from reroute_cli.tuning.plans import Candidate, Plan, Room, candidate
+from reroute_cli.studies.tune.moves import neighbours, starters
+from reroute_cli.studies.tune.plans import Candidate, Plan, Room, candidate
 
 FEWEST = 8  # questions of a rung: on fewer, one schedule can hardly be told from another
 _LEADERS = 2  # schedules whose neighbours are looked at

@@ -33,8 +33,8 @@ from reroute_cli.records.sweep import (
     SweepCourse,
     SweepReport,
 )
-from reroute_cli.sweeping.arms import Reach
-from reroute_cli.sweeping.costs import ArmCosts, CostJob, combined
+from reroute_cli.studies.sweep.arms import Reach
+from reroute_cli.studies.sweep.costs import ArmCosts, CostJob, combined
 from reroute_cli.sweeping.estimates import estimated
 from reroute_cli.sweeping.front import Point, pareto_front, rival
 from reroute_cli.sweeping.pairs import pairs_of

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reroute_cli.errors import NotComparable, Regression, UsageError
-from reroute_cli.regression.gates import Gate, all_gates
+from reroute_cli.studies.compare.gates import Gate, all_gates
 
 if TYPE_CHECKING:
     from reroute_cli.output import Sink
@@ -32,13 +32,13 @@ class RegressionCheck:
 
     def expect(self, new_tokens: int, seed: int) -> None:
         """Refuse, before it is made, a run that is no work of the baseline's (raises NotComparable)."""
-        from reroute_cli.regression.comparable import check_settings
+        from reroute_cli.studies.compare.comparable import check_settings
 
         check_settings(self.baseline, new_tokens, seed)
 
     def judge(self, current: Report, output: Path | None = None) -> Comparison:
         """Compare what was measured with the baseline (raises NotComparable). output: where it is."""
-        from reroute_cli.regression.compare import compare
+        from reroute_cli.studies.compare.compare import compare
 
         names = (str(self.path), None if output is None else str(output))
         accept = accept_command(self.path, output)
@@ -61,7 +61,7 @@ def prepare(
     parsed = all_gates(gates)
     refuse_same_file(output, baseline, "--baseline")
     from reroute_cli.records.files import read_report
-    from reroute_cli.regression.compare import check_gates
+    from reroute_cli.studies.compare.compare import check_gates
 
     report = read_report(baseline, absent=NotComparable)
     return RegressionCheck(baseline, report, tuple(check_gates(report, parsed)), strict)

@@ -12,7 +12,7 @@ from random import Random
 
 from reroute_cli.errors import CliError
 from reroute_cli.schedules import ScheduleChoice
-from reroute_cli.tuning.plans import (
+from reroute_cli.studies.tune.plans import (
     LAST_QUERIES,
     LAST_QUERY,
     MOST_CUTS,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reroute_cli.benchmarks import gqa, mmbench, mme, pope, refcoco, scenes
-from reroute_cli.benchmarks.benchmark import Benchmark
+from reroute_cli.studies.benchmarks import gqa, mmbench, mme, pope, refcoco, scenes
+from reroute_cli.studies.benchmarks.benchmark import Benchmark
 
 BENCHMARKS: dict[str, Benchmark] = {
     "scenes": scenes.BENCHMARK,

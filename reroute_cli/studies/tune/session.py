@@ -20,13 +20,13 @@ from reroute_cli.metrics import DENSE_ARM
 from reroute_cli.models import Loaded
 from reroute_cli.output import Progress
 from reroute_cli.schedules import ScheduleChoice, Target
+from reroute_cli.studies.tune.moves import defaults
+from reroute_cli.studies.tune.plans import Candidate, Room, least_tokens
+from reroute_cli.studies.tune.request import Wish, asks_for, chosen_score
+from reroute_cli.studies.tune.search import FEWEST, Course, Effort, Entry, search
 from reroute_cli.tuning.floor import FINEST, Descent, descend, even
 from reroute_cli.tuning.halves import Halves, split
 from reroute_cli.tuning.jury import Asking, ModelJury
-from reroute_cli.tuning.moves import defaults
-from reroute_cli.tuning.plans import Candidate, Room, least_tokens
-from reroute_cli.tuning.search import FEWEST, Course, Effort, Entry, search
-from reroute_cli.tuning.wish import Wish, asks_for, chosen_score
 
 FOUND = "tuned"  # the arm of what was found
 _LOOKED_AT = 32  # questions whose visual tokens are counted, to know what a budget is for

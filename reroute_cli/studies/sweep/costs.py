@@ -19,14 +19,14 @@ from reroute_cli.batching.keys import settings_of
 from reroute_cli.environment import describe_environment
 from reroute_cli.inputs import Item
 from reroute_cli.models import Loaded
-from reroute_cli.profiling.loop import measure
 from reroute_cli.profiling.plan import Plan
-from reroute_cli.profiling.report import make_report
 from reroute_cli.profiling.series import ratios, series
 from reroute_cli.profiling.work import prepare
 from reroute_cli.record_file import RecordFile
 from reroute_cli.records.report import Ratio, Report, Series
 from reroute_cli.records.sweep import CostBlock
+from reroute_cli.studies.profile import measure
+from reroute_cli.studies.profile_report import make_report
 
 _MACHINE = ("cpu", "gpus", "driver", "cuda", "python", "packages", "settings")  # not the commit: see `_key`
 

@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.benchmarks.benchmark import Benchmark, Questions, Wanted
-from reroute_cli.benchmarks.prompts import letter_answer
-from reroute_cli.benchmarks.rows import Items, Row, choose, units_by
-from reroute_cli.benchmarks.table import open_table
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.evaluation.score import Judged, Score, quotient, share_of
 from reroute_cli.evaluation.trial import Row as Asked
 from reroute_cli.judges import Truth
 from reroute_cli.output import shortened
+from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted
+from reroute_cli.studies.benchmarks.prompts import letter_answer
+from reroute_cli.studies.benchmarks.rows import Items, Row, choose, units_by
+from reroute_cli.studies.benchmarks.table import open_table
 
 LETTERS = ("A", "B", "C", "D")
 COLUMNS = ("index", "question", "hint", "answer", *LETTERS, "category", "image")
