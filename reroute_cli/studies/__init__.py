@@ -1,4 +1,10 @@
-"""What is done with a loaded model and many questions: profile, evaluate, sweep, tune, trace; plan and compare.
+"""What is done with a model and many questions: profile, evaluate, sweep, tune, trace; plan; compare.
 
 A study is one function: values in, a record out. It prints nothing; `progress` is told how far it is.
 """
+
+from __future__ import annotations
+
+from reroute_cli.output import Progress
+
+SILENT = Progress(None)

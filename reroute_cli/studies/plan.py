@@ -22,8 +22,18 @@ from routing.cost import Cost, Prompt
 from routing.cost import plan as plan_cost
 
 
-def make_plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> Plan:
-    """The plan; unknown numbers are null with a reason."""
+def plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> Plan:
+    """The schedule of one prompt and its cost beside dense; unknown numbers are null with a reason.
+
+    Args:
+        shaped: the model's shapes and the prompt's images, see `read_shape`.
+        choice: the schedule that is asked for.
+        text: text tokens of the prompt.
+        dtype: of the KV cache, a name of ELEMENT_BYTES.
+
+    Raises:
+        UsageError, BudgetError, ScheduleError: a schedule that this model can't have.
+    """
     target = shaped.target
     schedule = choice.build(target)
     costs = plan_cost(
@@ -33,7 +43,9 @@ def make_plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> 
         element_bytes=ELEMENT_BYTES[dtype],
         grids=shaped.grids,
     )
-    no_vision = _why_no_vision(shaped) if costs.dense.vision_flops is None else None
+    no_vision = None
+    if costs.dense.vision_flops is None:
+        no_vision = shaped.shape.tower_reason or "the picture's patch grid is not known from its token count"
     return Plan(
         model=PlannedModelPart(id=shaped.name, family=shaped.shape.family, layers=target.layers, dtype=dtype),
         tokens=PlannedTokensPart(visual=target.visual, text=text, picture=shaped.picture),
@@ -43,10 +55,6 @@ def make_plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> 
         caveat=choice.caveat(shaped.shape.family, target.layers),
         ratios=PlannedRatiosPart(prefill=costs.prefill_ratio, kv_cache=costs.kv_ratio),
     )
-
-
-def _why_no_vision(shaped: Shaped) -> str:
-    return shaped.shape.tower_reason or "the picture's patch grid is not known from its token count"
 
 
 def _schedule(choice: ScheduleChoice, schedule: Schedule, visual: int, layers: int) -> PlannedSchedulePart:

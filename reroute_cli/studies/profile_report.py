@@ -1,54 +1,64 @@
-"""From what was measured to the report, `reroute.report/1`.
+"""From what was measured to the report of `profile`: each metric a series, or unknown with its reason.
 
 Knows the work, the measurements and the record's parts; measures nothing itself but the process.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from reroute_cli import run
 from reroute_cli.answer import adapter_part, generation_part, no_revision, text_of
-from reroute_cli.arms import Arm
 from reroute_cli.environment import describe_environment
+from reroute_cli.measure.flops import Flops
 from reroute_cli.measure.kv import KvUse
 from reroute_cli.measure.memory import host_peak_rss, weights_bytes
 from reroute_cli.measure.nvml import PERIOD
+from reroute_cli.metrics import METRICS, Kind
 from reroute_cli.models import Loaded
 from reroute_cli.outcome import average_visual, stage_parts, visual_per_layer
-from reroute_cli.profiling.plan import Plan
-from reroute_cli.profiling.series import ArmValues, arm_series, ratios, series
-from reroute_cli.profiling.work import Work
 from reroute_cli.records.report import (
     ArmItem,
     ArmPart,
     CachePart,
     ItemPart,
+    Number,
     ProcessPart,
     Protocol,
+    Ratio,
     Report,
+    Series,
     WorkloadModel,
     WorkloadPart,
 )
+from reroute_cli.records.section import Source
 from reroute_cli.sources import POCKET
-from reroute_cli.studies.profile import Caches, Measured
+from reroute_cli.stats import CONFIDENCE, ratio_of_medians, ratio_of_sums, summarise
+
+if TYPE_CHECKING:
+    from reroute_cli.studies.profile import Caches, Measurements, MeasurePlan, Work
+
+_FLOPS = ("vision_flops", "prefill_flops", "scoring_flops", "decode_flops")
+_TIMES = ("ttft", "tpot", "e2e", "vision", "prefill", "decode", "output_rate")
+_PEAKS = {
+    "torch_peak_allocated": "allocated",
+    "torch_peak_reserved": "reserved",
+    "nvml_process_peak": "process",
+    "nvml_device_peak": "device",
+}
+SHARED = ("preprocess",)  # measured once for all arms: a ratio of it says nothing
+
+Known = dict[str, Series]
+Unknown = dict[str, str]
 
 
-def make_report(work: Work, plan: Plan, measured: Measured, seed: int) -> Report:
+def make_report(work: Work, plan: MeasurePlan, measured: Measurements, seed: int) -> Report:
     """The whole report; its models check that nothing is missing."""
-    return Report(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        workload=_workload(work, plan.new_tokens, seed),
-        protocol=Protocol(
-            warmup=plan.warmup, rounds=plan.rounds, device=work.loaded.device, nvml_period_s=PERIOD
-        ),
-        environment=describe_environment(work.loaded.proven),
-        process=_process(work),
-        arms=_arms(work, measured),
-    )
-
-
-def _workload(work: Work, new_tokens: int, seed: int) -> WorkloadPart:
+    loaded = work.loaded
     items = [
         ItemPart(
             id=task.item.id,
@@ -60,13 +70,20 @@ def _workload(work: Work, new_tokens: int, seed: int) -> WorkloadPart:
         )
         for task in work.tasks
     ]
-    return WorkloadPart(
-        model=workload_model(work.loaded),
-        items=items,
-        new_tokens=new_tokens,
-        batch_size=1,
-        seed=seed,
-        generation=generation_part(work.loaded, new_tokens),
+    return Report(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        workload=WorkloadPart(
+            model=workload_model(loaded),
+            items=items,
+            new_tokens=plan.new_tokens,
+            batch_size=1,
+            seed=seed,
+            generation=generation_part(loaded, plan.new_tokens),
+        ),
+        protocol=Protocol(warmup=plan.warmup, rounds=plan.rounds, device=loaded.device, nvml_period_s=PERIOD),
+        environment=describe_environment(loaded.proven),
+        process=_process(loaded),
+        arms=_arms(work, measured),
     )
 
 
@@ -90,9 +107,9 @@ def workload_model(loaded: Loaded) -> WorkloadModel:
     )
 
 
-def _process(work: Work) -> ProcessPart:
+def _process(loaded: Loaded) -> ProcessPart:
     """What belongs to the process: the model's weights, and the most that it ever had resident."""
-    found = {"weights": series("weights", [[weights_bytes(work.loaded.model)]], "counted")}
+    found = {"weights": series("weights", [[weights_bytes(loaded.model)]], "counted")}
     peak = host_peak_rss()
     if peak is None:
         return ProcessPart(
@@ -101,18 +118,30 @@ def _process(work: Work) -> ProcessPart:
     return ProcessPart(metrics=found | {"host_peak_rss": series("host_peak_rss", [[peak]])})
 
 
-def _arms(work: Work, measured: Measured) -> list[ArmPart]:
+def _arms(work: Work, measured: Measurements) -> list[ArmPart]:
     """The dense arm, and the others with their ratios to it."""
     parts: list[ArmPart] = []
+    rows = range(len(work.tasks))
     for column, arm in enumerate(work.arms):
-        items = [_item(work, measured, row, column) for row in range(len(work.tasks))]
-        known, unknown = arm_series(_values(work, measured, column, items))
+        items = [_item(work, measured, row, column) for row in rows]
+        known, unknown = arm_series(
+            ArmValues(
+                attention=work.loaded.attention,
+                visual=[sum(item.visual_per_layer) / work.loaded.layers for item in items],
+                agrees=[item.agrees for item in items],
+                flops=[measured.flops[row][column] for row in rows],
+                caches=[measured.caches[row][column] for row in rows],
+                memory=[measured.memory[row][column] for row in rows],
+                times=[[grid[row][column] for grid in measured.rounds] for row in rows],
+                preprocess=[[seconds[row] for seconds in measured.preprocess] for row in rows],
+            )
+        )
         parts.append(
             ArmPart(
                 name=arm.name,
                 method=arm.method,
                 action=arm.action,
-                profile=_profile(arm),
+                profile=arm.name if arm.choice.profile is not None else None,
                 ratio=arm.choice.ratio,
                 budget=arm.choice.budget,
                 items=items,
@@ -124,30 +153,11 @@ def _arms(work: Work, measured: Measured) -> list[ArmPart]:
     return parts
 
 
-def _values(work: Work, measured: Measured, column: int, items: list[ArmItem]) -> ArmValues:
-    """One arm's column out of everything that was measured."""
-    rows = range(len(work.tasks))
-    return ArmValues(
-        attention=work.loaded.attention,
-        visual=[sum(item.visual_per_layer) / work.loaded.layers for item in items],
-        agrees=[item.agrees for item in items],
-        flops=[measured.flops[row][column] for row in rows],
-        caches=[measured.caches[row][column] for row in rows],
-        memory=[measured.memory[row][column] for row in rows],
-        times=[[grid[row][column] for grid in measured.rounds] for row in rows],
-        preprocess=[[seconds[row] for seconds in measured.preprocess] for row in rows],
-    )
-
-
-def _profile(arm: Arm) -> str | None:
-    return arm.name if arm.choice.profile is not None else None
-
-
-def _item(work: Work, measured: Measured, row: int, column: int) -> ArmItem:
-    task, answered = work.tasks[row], measured.answers[row]
+def _item(work: Work, measured: Measurements, row: int, column: int) -> ArmItem:
+    """What one arm did to one item."""
+    task, answered, caches = work.tasks[row], measured.answers[row], measured.caches[row][column]
     given, schedule, layers = answered[column], task.schedules[column], work.loaded.layers
     text = text_of(work.loaded, given)
-    caches: Caches = measured.caches[row][column]
     return ArmItem(
         id=task.item.id,
         answer=text,
@@ -169,3 +179,114 @@ def _cache(held: KvUse) -> CachePart:
         per_layer_bytes=list(held.bytes),
         dense_bytes=held.dense_bytes,
     )
+
+
+@dataclass(frozen=True)
+class ArmValues:
+    """What was measured of one arm, item by item. times[item][round], preprocess[item][round]: seconds.
+
+    visual: the average number of visual tokens per decoder layer. agrees: with the dense answer.
+    """
+
+    attention: str
+    visual: Sequence[float]
+    agrees: Sequence[bool]
+    flops: Sequence[Flops | None]
+    caches: Sequence[Caches]
+    memory: Sequence[run.MemoryPass]
+    times: Sequence[Sequence[run.Times]]
+    preprocess: Sequence[Sequence[float]]
+
+
+def arm_series(values: ArmValues) -> tuple[Known, Unknown]:
+    """Every metric of an arm in METRICS' order: its series, or why it is not known."""
+    known = {
+        "visual_tokens": series("visual_tokens", _once(values.visual), "counted"),
+        "agreement": series("agreement", _once([int(agrees) for agrees in values.agrees]), "counted"),
+        "kv_prefill": series("kv_prefill", _once([caches.prefill.total_bytes for caches in values.caches])),
+        "kv_end": series("kv_end", _once([caches.end.total_bytes for caches in values.caches])),
+        "preprocess": series("preprocess", [list(seconds) for seconds in values.preprocess]),
+    }
+    unknown: Unknown = {}
+    for part, reasons in (_flops(values), _times(values), _peaks(values)):
+        known |= part
+        unknown |= reasons
+    return {name: known[name] for name in METRICS if name in known}, unknown
+
+
+def series(name: str, values: list[list[Number]], source: Source = "measured") -> Series:
+    """A metric's values, [item][round] in its base unit, with their statistics."""
+    summary = summarise([value for item in values for value in item])
+    reasons = {"std": "one value does not vary"} if summary.std is None else {}
+    return Series(unit=METRICS[name].unit, source=source, values=values, **asdict(summary), reasons=reasons)
+
+
+def ratios(arm: Mapping[str, Series], dense: Mapping[str, Series]) -> dict[str, Ratio]:
+    """An arm's metrics over the dense arm's, for those that both have.
+
+    Exact metrics are compared by their sums, all others by their medians; each ratio has a 95% confidence
+    interval, or the reason why it has none.
+    """
+    found = {}
+    for name in arm:
+        if name not in dense or name in SHARED:
+            continue
+        ours, theirs = (
+            [value for item in side.values for value in item] for side in (arm[name], dense[name])
+        )
+        divide = ratio_of_sums if METRICS[name].kind is Kind.EXACT else ratio_of_medians
+        if (quotient := divide(ours, theirs)) is not None:
+            found[name] = Ratio(
+                value=quotient.value,
+                low=quotient.low,
+                high=quotient.high,
+                confidence=CONFIDENCE,
+                reasons={end: quotient.reason for end in ("low", "high") if quotient.reason},
+            )
+    return found
+
+
+def _once(values: Sequence[Number]) -> list[list[Number]]:
+    """One value an item: what no repetition would change, or what was measured once."""
+    return [[value] for value in values]
+
+
+def _flops(values: ArmValues) -> tuple[Known, Unknown]:
+    """FLOPs of every part, or why none of them is known: a number that lacks a kernel would be too low."""
+    counted = [flops for flops in values.flops if flops is not None]
+    if len(counted) < len(values.flops):
+        return {}, dict.fromkeys(_FLOPS, run.uncounted(values.attention))
+    if unseen := sorted({name for flops in counted for name in flops.unknown}):
+        return {}, dict.fromkeys(_FLOPS, run.uncounted(", ".join(unseen)))
+    parts = {
+        "vision_flops": [flops.vision for flops in counted],
+        "prefill_flops": [flops.prefill + flops.scoring for flops in counted],
+        "scoring_flops": [flops.scoring for flops in counted],
+        "decode_flops": [flops.decode for flops in counted],
+    }
+    return {name: series(name, _once(part)) for name, part in parts.items()}, {}
+
+
+def _times(values: ArmValues) -> tuple[Known, Unknown]:
+    known, unknown = {}, {}
+    for name in _TIMES:
+        rounds = [[getattr(times, name) for times in item] for item in values.times]
+        if any(value is None for item in rounds for value in item):
+            unknown[name] = "there is only one new token"
+        else:
+            known[name] = series(name, rounds)
+    return known, unknown
+
+
+def _peaks(values: ArmValues) -> tuple[Known, Unknown]:
+    """GPU memory and energy; unknown for all items where it is unknown for one."""
+    known, unknown = {}, {}
+    for name in (*_PEAKS, "energy"):
+        key = _PEAKS.get(name, "energy")
+        found = [peaks.energy if key == "energy" else peaks.peaks[key] for peaks in values.memory]
+        reasons = [peaks.reasons[key] for peaks in values.memory if key in peaks.reasons]
+        if reasons:
+            unknown[name] = reasons[0]
+        else:
+            known[name] = series(name, _once([value for value in found if value is not None]))
+    return known, unknown

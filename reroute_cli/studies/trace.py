@@ -5,8 +5,10 @@ The order of things: prompt, geometry, passes, record. Nothing is measured but t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 from reroute_cli import run
 from reroute_cli.answer import boxes_in, count_visual, generation_part, model_part, target_of, text_of
@@ -17,17 +19,32 @@ from reroute_cli.images import Picture, as_text
 from reroute_cli.models import Loaded
 from reroute_cli.outcome import average_visual
 from reroute_cli.prompts import Prompt, build_prompt
-from reroute_cli.records.trace import GridPart, PicturePart, TargetPart, TraceArm, TraceRecord
+from reroute_cli.records.trace import (
+    DEFERRED,
+    KEPT,
+    PRUNED,
+    REENTERED,
+    GridPart,
+    PicturePart,
+    TargetPart,
+    TraceArm,
+    TraceRecord,
+    TraceStage,
+)
 from reroute_cli.scores import iou
 from reroute_cli.tracing.geometry import Sight, grids_of
 from reroute_cli.tracing.grids import Grid, placed, tokens_within
-from reroute_cli.tracing.stages import Places, never_used, stage_parts
 from routing import RouteTrace, Schedule
+from routing.schedule import Action, Pool
+
+if TYPE_CHECKING:
+    from routing.trace import StageTrace
 
 _DECIMALS = 2  # of a pixel
+_DIGITS = 4  # of a score
 
 
-def trace_question(
+def trace(
     loaded: Loaded,
     picture: Picture,
     question: str,
@@ -35,15 +52,33 @@ def trace_question(
     max_new_tokens: int,
     given: Box | None = None,
 ) -> TraceRecord:
-    """The record of one question about one picture under these arms, the dense one first.
+    """What every stage of every arm did to each visual token of one question about one image.
 
-    given: the box whose tokens count, in place of those in the dense answer. Raises what the parts raise.
+    Args:
+        loaded: the model.
+        picture: the image.
+        question: about it.
+        arms: the schedules, the dense arm first; see `traced_arms`.
+        max_new_tokens: the longest answer.
+        given: the box (pixels) whose tokens recall counts, in place of those in the dense answer.
+
+    Raises:
+        UsageError: a schedule that never leaves a token out.
+        CliError: what prompt, schedules or passes can't do.
     """
     prompt = build_prompt(loaded.processor, [picture], question)
     visual = count_visual(loaded, prompt)
-    grids = grids_of(_sight(loaded, picture, prompt, visual))
+    processor = loaded.processor.image_processor
+    grids = grids_of(
+        Sight(loaded.family, loaded.model.config, processor, prompt.inputs, picture.size, visual)
+    )
     schedules = [arm.choice.build(target_of(loaded, visual)) for arm in arms]
-    _check_work(schedules, visual, loaded.layers)
+    for schedule in schedules[1:]:
+        if all(count == visual for count in schedule.counts(visual, loaded.layers)):
+            raise UsageError(
+                f"this schedule keeps all {visual} visual tokens in every layer: there is nothing to trace; "
+                "give a higher --ratio or a smaller --budget"
+            )
     passes = [
         run.traced_pass(run.make_job(loaded, prompt, schedule, max_new_tokens), max_new_tokens)
         for schedule in schedules
@@ -51,10 +86,6 @@ def trace_question(
     answers = [_Answer(loaded, picture, prompt, row) for row, _ in passes]
     target = _target(given, answers[0], grids, picture.size)
     places = Places.of(grids, visual, target.tokens, target.reasons.get("tokens"))
-    parts = [
-        _arm(arm, schedule, answer, traced, places, loaded.layers, target)
-        for arm, schedule, answer, (_, traced) in zip(arms, schedules, answers, passes, strict=True)
-    ]
     width, height = picture.size
     return TraceRecord(
         picture=PicturePart(path=as_text(picture.path), width=width, height=height, digest=picture.digest),
@@ -67,23 +98,11 @@ def trace_question(
         unplaced=visual - placed(grids),
         grids=[_grid_part(grid) for grid in grids],
         target=target,
-        arms=parts,
+        arms=[
+            _arm(arm, schedule, answer, traced, places, loaded.layers, target)
+            for arm, schedule, answer, (_, traced) in zip(arms, schedules, answers, passes, strict=True)
+        ],
     )
-
-
-def _sight(loaded: Loaded, picture: Picture, prompt: Prompt, visual: int) -> Sight:
-    processor = loaded.processor.image_processor
-    return Sight(loaded.family, loaded.model.config, processor, prompt.inputs, picture.size, visual)
-
-
-def _check_work(schedules: Sequence[Schedule], visual: int, layers: int) -> None:
-    """Refuse a schedule that never leaves a token out."""
-    for schedule in schedules[1:]:
-        if all(count == visual for count in schedule.counts(visual, layers)):
-            raise UsageError(
-                f"this schedule keeps all {visual} visual tokens in every layer: there is nothing to trace; "
-                "give a higher --ratio or a smaller --budget"
-            )
 
 
 class _Answer:
@@ -109,6 +128,38 @@ def _target(given: Box | None, dense: _Answer, grids: Sequence[Grid], size: tupl
     return TargetPart(source=source, boxes=boxes, tokens=None, reasons={"tokens": why})
 
 
+def _grid_part(grid: Grid) -> GridPart:
+    def rounded(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+        return [(round(start, _DECIMALS), round(end, _DECIMALS)) for start, end in spans]
+
+    return GridPart(
+        view=grid.view,  # type: ignore[arg-type]
+        rows=rounded(grid.rows),
+        columns=rounded(grid.columns),
+        first=grid.first,
+        row_ends=grid.row_ends,
+    )
+
+
+@dataclass(frozen=True)
+class Places:
+    """The visual tokens of one prompt: how many, which of them stand for no place, which are asked about.
+
+    target: the tokens that recall is measured by, None where `why` says why there are none.
+    """
+
+    visual: int
+    unplaced: frozenset[int]
+    target: frozenset[int] | None
+    why: str | None
+
+    @classmethod
+    def of(cls, grids: Sequence[Grid], visual: int, target: Sequence[int] | None, why: str | None) -> Self:
+        """From the grids of a prompt."""
+        unplaced = frozenset(range(visual)) - {token for grid in grids for token, _ in grid.cells()}
+        return cls(visual, unplaced, None if target is None else frozenset(target), why)
+
+
 def _arm(
     arm: Arm,
     schedule: Schedule,
@@ -120,6 +171,7 @@ def _arm(
 ) -> TraceArm:
     average = average_visual(answer.row.stages, places.visual, layers)
     overlap, reasons = _overlap(answer, target.boxes)
+    used = frozenset[int]().union(*(stage.kept[0].tolist() for stage in traced.stages))
     return TraceArm(
         name=arm.name,
         method=arm.method,
@@ -133,7 +185,7 @@ def _arm(
         boxes=answer.boxes,
         overlap=overlap,
         average_visual=average,
-        never_used=never_used(traced, places.visual),
+        never_used=places.visual - len(used) if traced.stages else 0,
         stages=stage_parts(schedule, traced, places),
         reasons=answer.reasons | reasons,
     )
@@ -148,14 +200,42 @@ def _overlap(answer: _Answer, boxes: Sequence[Box] | None) -> tuple[float | None
     return iou(answer.boxes[0], boxes[0]), {}
 
 
-def _grid_part(grid: Grid) -> GridPart:
-    def rounded(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-        return [(round(start, _DECIMALS), round(end, _DECIMALS)) for start, end in spans]
+def stage_parts(schedule: Schedule, traced: RouteTrace, places: Places) -> list[TraceStage]:
+    """The state and the score of every visual token at each stage; one at the vision tower comes first."""
+    ratios = dict(schedule.entries)
+    pruned: frozenset[int] = frozenset()  # tokens that can't come back
+    if schedule.action is Action.PRUNE:
+        pruned = frozenset(range(places.visual))
+    elif schedule.vision is not None and schedule.pool is Pool.ANCHORS:
+        pruned = frozenset(range(places.visual)) - frozenset(traced.stages[0].kept[0].tolist())
+    parts = []
+    for index, stage in enumerate(traced.stages):
+        kept, back = frozenset(stage.kept[0].tolist()), frozenset(stage.reentered[0].tolist())
+        left = {token: PRUNED if token in pruned else DEFERRED for token in range(places.visual)}
+        states = left | dict.fromkeys(kept, KEPT) | dict.fromkeys(back, REENTERED)
+        scores, reasons = _scores(stage)
+        if places.target is None:
+            reasons["recall"] = places.why or "there is no box to look for"
+        parts.append(
+            TraceStage(
+                where="vision" if schedule.vision is not None and index == 0 else "decoder",
+                layer=stage.layer,
+                keep_ratio=ratios[stage.layer],
+                kept=len(kept),
+                reentered=len(back),
+                kept_unplaced=len(kept & places.unplaced),
+                recall=None if places.target is None else len(kept & places.target) / len(places.target),
+                states="".join(states[token] for token in range(places.visual)),
+                scores=scores,
+                reasons=reasons,
+            )
+        )
+    return parts
 
-    return GridPart(
-        view=grid.view,  # type: ignore[arg-type]
-        rows=rounded(grid.rows),
-        columns=rounded(grid.columns),
-        first=grid.first,
-        row_ends=grid.row_ends,
-    )
+
+def _scores(stage: StageTrace) -> tuple[list[float | None] | None, dict[str, str]]:
+    """Scores as a record holds them, or why there are none."""
+    found = stage.scores[0]
+    if found is None:
+        return None, {"scores": "nothing was scored: the count left no choice"}
+    return [float(f"{score:.{_DIGITS}g}") if math.isfinite(score) else None for score in found.tolist()], {}

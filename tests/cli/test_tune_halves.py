@@ -13,9 +13,7 @@ from reroute_cli.image_names import ImageSource
 from reroute_cli.judges import Truth
 from reroute_cli.studies.benchmarks import BENCHMARKS
 from reroute_cli.studies.benchmarks.benchmark import Wanted
-from reroute_cli.studies.tune.request import asks_for, chosen_score, wish_of
-from reroute_cli.studies.tune.session import choose_questions
-from reroute_cli.tuning.halves import split
+from reroute_cli.studies.tune.request import asks_for, choose_questions, chosen_score, split, tune_request
 
 BOX = Truth("box", box=(0.0, 0.0, 5.0, 5.0))
 
@@ -152,7 +150,7 @@ def test_what_makes_no_sense_is_refused(typed: dict[str, object], words: str) ->
     """Amounts that contradict each other or are none, floors that are none, methods that are not searched."""
     options = {"budget": None, "ratio": None, "floor": None, "methods": "fastv", "actions": "prune"}
     with pytest.raises(UsageError) as refused:
-        wish_of(**(options | typed), answers=None, seed=0)  # type: ignore[arg-type]
+        tune_request(**(options | typed), answers=None, seed=0)  # type: ignore[arg-type]
     assert words in str(refused.value)
 
 
@@ -160,7 +158,7 @@ def test_a_floor_is_a_score_or_a_share_of_the_dense_model() -> None:
     """'0.9' is 0.9 whatever the dense model has; '95%' of a dense 0.8 is 0.76."""
 
     def floor(text: str) -> float:
-        found = wish_of(None, None, text, "fastv", "prune", None, 0).floor
+        found = tune_request(None, None, text, "fastv", "prune", None, 0).floor
         assert found is not None
         return found.value(0.8)
 

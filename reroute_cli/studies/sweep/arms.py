@@ -1,4 +1,4 @@
-"""The arms of a sweep: every listed schedule at every amount, and which of them a model can reach.
+"""The arms of a sweep: every listed schedule at every amount, which of them a model reaches, which are pairs.
 
 Knows what can be typed and the solvers; no torch, no measurements.
 """
@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from reroute_cli.arms import Arm, ArmOptions, arms_of
+from reroute_cli.arms import Arm, ArmOptions, arms_of, place_of
 from reroute_cli.errors import UsageError
-from reroute_cli.schedules import DENSE, Target
+from reroute_cli.schedules import DENSE, ScheduleChoice, Target
 from routing.errors import BudgetError
 
 DEFAULT_RATIOS = "0.667,0.778,0.889"
@@ -36,10 +36,8 @@ def read_amounts(ratios: str | None, budgets: str | None) -> tuple[Amount, ...]:
     if ratios is not None and budgets is not None:
         raise UsageError("--ratios and --budgets say the same thing in two ways: give one of them")
     if budgets is not None:
-        found = sorted(
-            _numbers("--budgets", budgets, "tokens per decoder layer, like 85,57,28"), reverse=True
-        )
-        return tuple(Amount(budget=value) for value in found)
+        found = _numbers("--budgets", budgets, "tokens per decoder layer, like 85,57,28")
+        return tuple(Amount(budget=value) for value in sorted(found, reverse=True))
     form = "reduction ratios of at least 0 and below 1, like 0.667,0.889"
     found = sorted(_numbers("--ratios", DEFAULT_RATIOS if ratios is None else ratios, form))
     if found[-1] >= 1:
@@ -64,22 +62,16 @@ def sweep_arms(listed: str | None, amounts: Sequence[Amount], seed: int) -> tupl
     listed: --arms; without it every method under both actions. Two amounts that come to the same whole
     tokens stay two arms, each with answers of its own: a row says what was asked for, not what was inferred.
     """
-    grid = [_at(_every_method() if listed is None else listed, amount, seed) for amount in amounts]
-    routed = [arm for arms in zip(*(arms[1:] for arms in grid), strict=True) for arm in arms]
-    return (grid[0][0], *routed)
-
-
-def _at(listed: str, amount: Amount, seed: int) -> list[Arm]:
-    """The dense arm and the listed ones at one amount."""
-    options = ArmOptions(arms=listed, ratio=amount.ratio, budget=amount.budget, seed=seed)
-    dense, *routed = arms_of(options)
-    return [dense, *(replace(arm, name=f"{arm.name} {amount.text}") for arm in routed)]
-
-
-def _every_method() -> str:
     from routing.methods import METHODS
 
-    return ",".join(name for name in METHODS if name != DENSE)
+    names = ",".join(name for name in METHODS if name != DENSE) if listed is None else listed
+    dense, columns = None, []
+    for amount in amounts:
+        options = ArmOptions(arms=names, ratio=amount.ratio, budget=amount.budget, seed=seed)
+        dense, *routed = arms_of(options)
+        columns.append([replace(arm, name=f"{arm.name} {amount.text}") for arm in routed])
+    assert dense is not None, "there is at least one amount"
+    return (dense, *(arm for arms in zip(*columns, strict=True) for arm in arms))
 
 
 @dataclass(frozen=True)
@@ -105,3 +97,58 @@ def reach(arms: Iterable[Arm], targets: Sequence[Target]) -> Reach:
         else:
             able.append(arm)
     return Reach(tuple(able), refused)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One method at one amount, pruned and rerouted; at least one of the two is there.
+
+    place: the method, with decision layers where they were typed: 'fastv', 'fastv@3', 'fastv@3·3+5+8'.
+    """
+
+    place: str
+    ratio: float | None
+    budget: float | None
+    prune: Arm | None
+    reroute: Arm | None
+
+
+def pairs_of(arms: Iterable[Arm]) -> tuple[Pair, ...]:
+    """Every routed arm once, in the order of the first of each pair.
+
+    A rerouted arm stands beside the pruned one with the same decision layers. Where there is none, it stands
+    beside the pruned one whose first layer is its own: as many layers are dense in both.
+    """
+    routed = [arm for arm in arms if arm.method is not None]
+    pruned = [arm for arm in routed if arm.action == "prune"]
+    partner: dict[str, Arm] = {}  # of either, by name
+    for depth in (None, 1):  # how many decision layers must be the same: all, then the first
+        for arm in routed:
+            if arm.action != "reroute" or arm.name in partner:
+                continue
+            free = (one for one in pruned if one.name not in partner)
+            match = next((one for one in free if _kind(one.choice, depth) == _kind(arm.choice, depth)), None)
+            if match is not None:
+                partner |= {arm.name: match, match.name: arm}
+    found = []
+    for arm in routed:
+        other = partner.get(arm.name)
+        if arm.action == "prune":
+            found.append(_pair(arm, other))
+        elif other is None:
+            found.append(_pair(None, arm))
+    return tuple(found)
+
+
+def _kind(choice: ScheduleChoice, depth: int | None) -> tuple[object, ...]:
+    """All of a schedule but its action, with the first `depth` of its decision layers."""
+    return choice.method, choice.ratio, choice.budget, choice.cuts and choice.cuts[:depth]
+
+
+def _pair(prune: Arm | None, reroute: Arm | None) -> Pair:
+    arm = prune or reroute
+    assert arm is not None
+    place = place_of(arm.choice)
+    if prune is not None and reroute is not None and prune.choice.cuts != reroute.choice.cuts:
+        place += f"·{place_of(reroute.choice).partition('@')[2]}"
+    return Pair(place, arm.choice.ratio, arm.choice.budget, prune, reroute)

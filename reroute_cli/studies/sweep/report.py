@@ -1,4 +1,4 @@
-"""From answers and measured blocks to the report of a sweep.
+"""From answers and measured blocks to the report of a sweep, with the Pareto front of each score.
 
 Knows trials, scores, blocks and record parts; runs nothing.
 """
@@ -33,59 +33,66 @@ from reroute_cli.records.sweep import (
     SweepCourse,
     SweepReport,
 )
-from reroute_cli.studies.sweep.arms import Reach
-from reroute_cli.studies.sweep.costs import ArmCosts, CostJob, combined
-from reroute_cli.sweeping.estimates import estimated
-from reroute_cli.sweeping.front import Point, pareto_front, rival
-from reroute_cli.sweeping.pairs import pairs_of
+from reroute_cli.studies.profile import MeasurePlan
+from reroute_cli.studies.sweep.arms import pairs_of
+from reroute_cli.studies.sweep.costs import ArmCosts, combined, estimated
 
 LEFT_OUT = ("agreement", "preprocess")  # a sweep has truths to judge by; preprocessing comes before any arm
 
 
 @dataclass(frozen=True)
 class Swept:
-    """Everything that a sweep found. arms: all that were listed; source: of the questions, for people.
+    """Everything that a sweep found.
 
-    against: the cost of the front, a metric.
+    arms: all that were listed; refused: why some of them were not asked, by name. source: of the questions,
+    for people. blocks: a report of each measured item, none where costs are estimated.
     """
 
     arms: tuple[Arm, ...]
-    reach: Reach
+    refused: dict[str, str]
     source: dict[str, str]
     scores: tuple[Score, ...]
     trial: Trial
-    job: CostJob
     blocks: Sequence[Report]
-    against: str
-    seed: int
 
 
-def make_sweep(swept: Swept) -> SweepReport:
-    """The whole report; its models check that nothing is missing."""
+def make_sweep(swept: Swept, plan: MeasurePlan, against: str, seed: int) -> SweepReport:
+    """The whole report; its models check that nothing is missing. against: the cost of the fronts."""
     trial, pictures = swept.trial, whole(swept.trial.rows)
-    scores = [score for score in swept.scores if pictures.questions(score)]
+    request, scores = trial.request, [score for score in swept.scores if pictures.questions(score)]
     arms = _arms(swept, pictures, scores)
     return SweepReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        model=model_part(trial.request.loaded),
+        model=model_part(request.loaded),
         source=swept.source,
-        batch_size=trial.request.batch_size,
-        max_new_tokens=trial.request.max_new_tokens,
-        seed=swept.seed,
-        generation=generation_part(trial.request.loaded, trial.request.max_new_tokens),
-        counts=_counts(trial, pictures),
+        batch_size=request.batch_size,
+        max_new_tokens=request.max_new_tokens,
+        seed=seed,
+        generation=generation_part(request.loaded, request.max_new_tokens),
+        counts=SweepCounts(
+            items=len(trial.rows),
+            compared=len(pictures.rows),
+            pictures=len(pictures.groups),
+            answers=sum(tally.answered for tally in trial.costs),
+            errors=trial.failed,
+        ),
         course=SweepCourse(
             answered=trial.course.answered, resumed=trial.course.resumed, wall_s=trial.course.wall_s
         ),
-        costs=_cost_part(swept),
+        costs=SweepCostPart(
+            items=[block.workload.items[0].id for block in swept.blocks],
+            new_tokens=plan.new_tokens,
+            warmup=plan.warmup,
+            rounds=plan.rounds,
+        ),
         scores=_score_names(pictures, scores),
         items=[row.id for row in trial.rows],
         items_digest=trial.items_digest,
         arms=arms,
-        pairs=_pairs(swept, pictures, scores),
-        fronts=[_front(swept, pictures, score, arms) for score in scores],
+        pairs=_pairs(trial.arms, pictures, scores),
+        fronts=[_front(trial.arms, pictures, score, arms, against) for score in scores],
         first_error=next((tally.first_error for tally in trial.costs if tally.first_error), None),
-        environment=describe_environment(trial.request.loaded.proven),
+        environment=describe_environment(request.loaded.proven),
     )
 
 
@@ -103,87 +110,49 @@ def _score_names(pictures: Pictures, scores: Sequence[Score]) -> list[ScoreName]
     return found
 
 
-def _counts(trial: Trial, pictures: Pictures) -> SweepCounts:
-    return SweepCounts(
-        items=len(trial.rows),
-        compared=len(pictures.rows),
-        pictures=len(pictures.groups),
-        answers=sum(tally.answered for tally in trial.costs),
-        errors=trial.failed,
-    )
-
-
-def _cost_part(swept: Swept) -> SweepCostPart:
-    plan = swept.job.plan
-    return SweepCostPart(
-        items=[block.workload.items[0].id for block in swept.blocks],
-        new_tokens=plan.new_tokens,
-        warmup=plan.warmup,
-        rounds=plan.rounds,
-    )
-
-
 def _arms(swept: Swept, pictures: Pictures, scores: Sequence[Score]) -> list[SweepArm]:
     """Every listed arm, those that were not asked among them."""
     asked = {arm.name: place for place, arm in enumerate(swept.trial.arms)}
     costs = combined(swept.blocks) if swept.blocks else estimated(swept.trial)
-    return [
-        _asked(swept.trial, pictures, scores, asked[arm.name], costs[arm.name])
-        if arm.name in asked
-        else _refused(arm, swept.reach.refused[arm.name])
-        for arm in swept.arms
-    ]
+    nothing: dict[str, Any] = dict.fromkeys(("made", "average_visual", "right"))
+    parts = []
+    for arm in swept.arms:
+        cuts = arm.choice.cuts
+        named: dict[str, Any] = {
+            "name": arm.name,
+            "place": place_of(arm.choice) if arm.method else arm.name,
+            "method": arm.method,
+            "action": arm.action,
+            "cuts": None if cuts is None else list(cuts),
+            "ratio": arm.choice.ratio,
+            "budget": arm.choice.budget,
+        }
+        if arm.name in asked:
+            found = _asked(swept.trial, pictures, scores, asked[arm.name], costs[arm.name])
+        else:
+            reasons = dict.fromkeys(nothing, "the arm was asked nothing, see refused")
+            found = nothing | {"scores": {}, "to_dense": {}, "costs": {}, "unknown": {}, "reasons": reasons}
+        parts.append(SweepArm(**named, refused=swept.refused.get(arm.name), **found))
+    return parts
 
 
 def _asked(
     trial: Trial, pictures: Pictures, scores: Sequence[Score], place: int, costs: ArmCosts
-) -> SweepArm:
-    tally, made = trial.costs[place], scores_part(pictures, scores, trial.arms, place)
+) -> dict[str, Any]:
+    """What came of an arm: its schedules, its scores, its costs."""
+    tally, judged = trial.costs[place], scores_part(pictures, scores, trial.arms, place)
     average = tally.means().average_visual if tally.answered else None
-    return SweepArm(
-        **_named(trial.arms[place]),
-        refused=None,
-        made=made_part(trial.schedules[place], tally),
-        average_visual=average,
-        right="".join(_mark(row.said[place].verdict) for row in trial.rows),
-        scores=made.scores,
-        to_dense=made.to_dense,
-        costs={name: _metric(costs, name) for name in costs.metrics if name not in LEFT_OUT},
-        unknown={name: reason for name, reason in costs.unknown.items() if name not in LEFT_OUT},
-        reasons={} if average is not None else {"average_visual": NO_ANSWER},
-    )
-
-
-def _refused(arm: Arm, reason: str) -> SweepArm:
-    nothing: dict[str, Any] = dict.fromkeys(("made", "average_visual", "right"))
-    return SweepArm(
-        **_named(arm),
-        refused=reason,
-        **nothing,
-        scores={},
-        to_dense={},
-        costs={},
-        unknown={},
-        reasons=dict.fromkeys(nothing, "the arm was asked nothing, see refused"),
-    )
-
-
-def _named(arm: Arm) -> dict[str, Any]:
-    cuts = arm.choice.cuts
+    verdicts = [row.said[place].verdict for row in trial.rows]
     return {
-        "name": arm.name,
-        "place": place_of(arm.choice) if arm.method else arm.name,
-        "method": arm.method,
-        "action": arm.action,
-        "cuts": None if cuts is None else list(cuts),
-        "ratio": arm.choice.ratio,
-        "budget": arm.choice.budget,
+        "made": made_part(trial.schedules[place], tally),
+        "average_visual": average,
+        "right": "".join(FAILED if one is None else RIGHT if one.right else WRONG for one in verdicts),
+        "scores": judged.scores,
+        "to_dense": judged.to_dense,
+        "costs": {name: _metric(costs, name) for name in costs.metrics if name not in LEFT_OUT},
+        "unknown": {name: reason for name, reason in costs.unknown.items() if name not in LEFT_OUT},
+        "reasons": {} if average is not None else {"average_visual": NO_ANSWER},
     }
-
-
-def _mark(verdict: object) -> str:
-    right = getattr(verdict, "right", None)
-    return FAILED if right is None else RIGHT if right else WRONG
 
 
 def _metric(costs: ArmCosts, name: str) -> MetricPart:
@@ -199,9 +168,8 @@ def _metric(costs: ArmCosts, name: str) -> MetricPart:
     )
 
 
-def _pairs(swept: Swept, pictures: Pictures, scores: Sequence[Score]) -> list[PairPart]:
+def _pairs(arms: Sequence[Arm], pictures: Pictures, scores: Sequence[Score]) -> list[PairPart]:
     """Rerouting minus pruning, where the model reached both."""
-    arms = swept.trial.arms
     place = {arm.name: number for number, arm in enumerate(arms)}
     return [
         PairPart(
@@ -217,27 +185,54 @@ def _pairs(swept: Swept, pictures: Pictures, scores: Sequence[Score]) -> list[Pa
     ]
 
 
-def _front(swept: Swept, pictures: Pictures, score: Score, arms: Sequence[SweepArm]) -> FrontPart:
+def _front(
+    asked: Sequence[Arm], pictures: Pictures, score: Score, arms: Sequence[SweepArm], cost: str
+) -> FrontPart:
     """The front of one score, and which arm of it beats each of the others."""
-    place = {arm.name: number for number, arm in enumerate(swept.trial.arms)}
-    points = _points(arms, score.name, swept.against)
+    place = {arm.name: number for number, arm in enumerate(asked)}
+    points = [
+        Point(arm.name, arm.costs[cost].value, arm.scores[score.name].value)
+        for arm in arms
+        if cost in arm.costs and score.name in arm.scores
+    ]
     front = pareto_front(points)
     beaten = []
     for point in points:
         if point in front:
             continue
         by = rival(point, front)
-        part = difference(pictures, score, swept.trial.arms, place[point.name], place[by.name])
+        part = difference(pictures, score, asked, place[point.name], place[by.name])
         assert part is not None
         beaten.append(BeatenPart(arm=point.name, by=by.name, score=part))
-    return FrontPart(
-        score=score.name, cost=swept.against, arms=[point.name for point in front], beaten=beaten
-    )
+    return FrontPart(score=score.name, cost=cost, arms=[point.name for point in front], beaten=beaten)
 
 
-def _points(arms: Sequence[SweepArm], score: str, cost: str) -> list[Point]:
-    return [
-        Point(arm.name, arm.costs[cost].value, arm.scores[score].value)
-        for arm in arms
-        if cost in arm.costs and score in arm.scores
-    ]
+@dataclass(frozen=True)
+class Point:
+    """One arm beside others. cost: less is better. score: more is better."""
+
+    name: str
+    cost: float
+    score: float
+
+    def beats(self, other: Point) -> bool:
+        """Nowhere worse, and somewhere better."""
+        nowhere_worse = self.cost <= other.cost and self.score >= other.score
+        return nowhere_worse and (self.cost < other.cost or self.score > other.score)
+
+
+def pareto_front(points: Sequence[Point]) -> list[Point]:
+    """The points that no other beats on score and cost at once, cheapest first; equal ones stay together."""
+    found: list[Point] = []
+    best = float("-inf")
+    for point in sorted(points, key=lambda point: (point.cost, -point.score)):
+        if point.score > best or (found and (point.cost, point.score) == (found[-1].cost, found[-1].score)):
+            found.append(point)
+            best = point.score
+    return found
+
+
+def rival(point: Point, front: Sequence[Point]) -> Point:
+    """The point of the front that beats this one by the highest score at no more cost."""
+    better = [other for other in front if other.beats(point)]
+    return max(better, key=lambda other: (other.score, -other.cost))

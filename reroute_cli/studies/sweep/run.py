@@ -1,7 +1,4 @@
-"""A sweep from beginning to end: which arms can be had, their answers, their costs, the report.
-
-Knows the order of these things; none of their insides, and not the terminal.
-"""
+"""A sweep from beginning to end: which arms can be had, their answers, their costs, the report."""
 
 from __future__ import annotations
 
@@ -13,17 +10,18 @@ from reroute_cli.arms import Arm
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.errors import Failure
 from reroute_cli.evaluation.feasible import target_for
-from reroute_cli.evaluation.ready import Ready
 from reroute_cli.evaluation.score import Score
 from reroute_cli.evaluation.trial import hold_trial
 from reroute_cli.inputs import spread
 from reroute_cli.models import Loaded
 from reroute_cli.output import Progress
-from reroute_cli.profiling.plan import Plan
+from reroute_cli.record_file import RecordFile
 from reroute_cli.records.sweep import SweepReport
 from reroute_cli.schedules import Target
+from reroute_cli.studies import SILENT
 from reroute_cli.studies.benchmarks.benchmark import Questions
-from reroute_cli.studies.sweep.arms import Reach, reach
+from reroute_cli.studies.profile import MeasurePlan
+from reroute_cli.studies.sweep.arms import reach
 from reroute_cli.studies.sweep.costs import CostJob, measure_costs
 from reroute_cli.studies.sweep.report import Swept, make_sweep
 
@@ -31,58 +29,74 @@ _LOOKED_AT = 8  # items at most, in search of one that can be read
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What is asked of a sweep.
+class SweepRequest:
+    """What a sweep is asked for.
 
-    cost_items: how many items are measured. against: the cost of the front, a metric.
+    cost_items: how many items are measured, 0 leaves costs estimated. against: the cost that scores are held
+    against, a name of METRICS. seed: noted in the report.
     """
 
     scores: tuple[Score, ...]
     max_new_tokens: int
     batch_size: int
     cost_items: int
-    plan: Plan
+    plan: MeasurePlan
     against: str
     seed: int
 
 
-def run_sweep(ready: Ready, arms: Sequence[Arm], wish: Wish, say: Callable[[str], None]) -> SweepReport:
-    """Ask, measure, report. say: gets one sentence on what is going to be done."""
-    questions = ready.questions
+def sweep(
+    loaded: Loaded,
+    questions: Questions,
+    arms: Sequence[Arm],
+    request: SweepRequest,
+    file: RecordFile,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    progress: Progress = SILENT,
+) -> SweepReport:
+    """Ask every question under every arm that the model reaches, measure what each costs, and compare.
+
+    Args:
+        loaded: the model.
+        questions: with what is true of each.
+        arms: the schedules, the dense arm first; see `sweep_arms`.
+        request: lengths, sizes, scores.
+        file: keeps answers and measured blocks; what it holds already is not asked again.
+        say: gets one sentence on what is going to be done.
+        progress: told what is going on, and of every answer.
+
+    Raises:
+        Failure: the model reaches no arm but the dense one.
+    """
     if not isinstance(questions.items, Sequence):  # a stream: measured items are needed a second time
         items = tuple(questions.items)
         questions = replace(questions, items=items, count=len(items))
     assert isinstance(questions.items, Sequence)
-    probes = _probes(ready.loaded, questions.items, wish.cost_items)
+    probes = _probes(loaded, questions.items, request.cost_items)
     found = reach(arms, [target for _, target in probes])
-    _check(found, arms)
-    say(_plan_words(questions, found, arms))
-    measured = tuple(item for item, _ in probes[: wish.cost_items])
-    job = CostJob(ready.loaded, found.arms, measured, wish.plan, wish.seed)
-    _expect(ready.progress, questions, found, job)
+    if len(found.arms) == 1 and len(arms) > 1:
+        raise Failure(f"the model can reach none of the arms: {next(iter(found.refused.values()))}")
+    number, asked = questions.count or 0, len(found.arms)
+    left = f"; {len(arms) - asked} more can't be reached" if len(arms) > asked else ""
+    say(f"{number} questions under {asked} arms, {number * asked} answers{left}")
+    measured = tuple(item for item, _ in probes[: request.cost_items])
+    job = CostJob(loaded, found.arms, measured, request.plan, request.seed)
+    progress.expect(number * asked + len(job.items) * job.steps)
+    progress.tell("answering")
     trial = hold_trial(
-        ready.loaded,
+        loaded,
         found.arms,
         questions.items,
-        ready.file,
-        max_new_tokens=wish.max_new_tokens,
-        batch_size=wish.batch_size,
-        done=ready.progress.done,
+        file,
+        max_new_tokens=request.max_new_tokens,
+        batch_size=request.batch_size,
+        done=progress.done,
     )
-    blocks = measure_costs(job, ready.file, ready.progress.tell, ready.progress.done)
-    ready.progress.tell("comparing")
-    swept = Swept(
-        tuple(arms),
-        found,
-        questions.source,
-        wish.scores,
-        trial,
-        job,
-        blocks,
-        wish.against,
-        wish.seed,
-    )
-    return make_sweep(swept)
+    blocks = measure_costs(job, file, progress.tell, progress.done)
+    progress.tell("comparing")
+    swept = Swept(tuple(arms), found.refused, questions.source, request.scores, trial, blocks)
+    return make_sweep(swept, request.plan, request.against, request.seed)
 
 
 def _probes(loaded: Loaded, items: Sequence[BatchItem], wanted: int) -> list[tuple[BatchItem, Target]]:
@@ -99,20 +113,3 @@ def _probes(loaded: Loaded, items: Sequence[BatchItem], wanted: int) -> list[tup
         if made is not None:
             found.append(made)
     return found
-
-
-def _check(found: Reach, arms: Sequence[Arm]) -> None:
-    """Raise Failure where no arm but the dense one is left."""
-    if len(found.arms) == 1 and len(arms) > 1:
-        raise Failure(f"the model can reach none of the arms: {next(iter(found.refused.values()))}")
-
-
-def _plan_words(questions: Questions, found: Reach, arms: Sequence[Arm]) -> str:
-    asked, number = len(found.arms), questions.count or 0
-    left = f"; {len(arms) - asked} more can't be reached" if len(arms) > asked else ""
-    return f"{number} questions under {asked} arms, {number * asked} answers{left}"
-
-
-def _expect(progress: Progress, questions: Questions, found: Reach, job: CostJob) -> None:
-    progress.expect((questions.count or 0) * len(found.arms) + len(job.items) * job.steps)
-    progress.tell("answering")

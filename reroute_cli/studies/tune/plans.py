@@ -1,7 +1,8 @@
 """What the search varies, and how a point of it becomes a schedule that spends a budget.
 
-A plan has no token counts: the same plan is a schedule at any budget. Knows schedules and arithmetic; not
-models, scores, or which plans are worth asking.
+A plan has no token counts: the same plan is a schedule at any budget. Budgets are counted in layer-tokens:
+one visual token in one decoder layer. Knows schedules and arithmetic; not models, scores, or which plans are
+worth asking.
 """
 
 from __future__ import annotations
@@ -9,19 +10,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
+from operator import mul
 
 from reroute_cli.schedules import ScheduleChoice, Target
-from reroute_cli.tuning.counts import spend
 from routing import Action, Pool, Schedule, Stage, VisionStage
 
 MOST_CUTS = 5
 LAST_QUERY, LAST_QUERIES = "last_query", "last_queries_max"  # the engine's rankings by attention
+_STEPS = (-1, 0, 1, 2)  # tokens by which a count may differ from its shape, rounded down
+_MOST_ENTRIES = 6  # so that all combinations of steps are a few thousand
 _NUDGE = 1e-12  # relative; so that floor(V * keep ratio) is the count that was meant
 
 
 @dataclass(frozen=True)
-class Room:
+class SearchSpace:
     """What every candidate of a search must fit. tokens: layer-tokens that it may spend on `target`.
 
     methods, actions: what may be searched; a method is a shape here: one keep ratio (fastv), a decaying one
@@ -48,7 +51,7 @@ class Room:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SchedulePlan:
     """Decision layers, and how keep ratios follow from one another.
 
     decay: the keep ratio of a stage over that of the stage before it. rho: tokens after the first decoder
@@ -97,7 +100,7 @@ class Candidate:
     schedule: Schedule
     identity: str
     origin: str
-    plan: Plan
+    plan: SchedulePlan
 
     @property
     def name(self) -> str:
@@ -105,32 +108,98 @@ class Candidate:
         return f"{self.plan.method}-{self.plan.action}"
 
 
-def realise(plan: Plan, room: Room) -> Schedule | None:
-    """The schedule of a plan that spends the room's budget; None where there is none."""
-    target = room.target
-    if not _allowed(plan, room) or not _fits(plan, target):
+def realise(plan: SchedulePlan, space: SearchSpace) -> Schedule | None:
+    """The schedule of a plan that spends the budget; None where there is none."""
+    target = space.target
+    if not _fits(plan, space):
         return None
     entries = plan.cuts if plan.rho is None else (target.first_layer, *plan.cuts)
     spans = [end - start for start, end in pairwise((*entries, target.layers))]
     falling = plan.action == Action.PRUNE or plan.pool == Pool.ANCHORS
-    left = room.tokens - entries[0] * target.visual
+    left = space.tokens - entries[0] * target.visual
     counts = spend(left, spans, plan.weights, target.visual, falling=falling) if left > 0 else None
     if counts is None:
         return None
-    schedule = _schedule(plan, room, [_keep(count, target.visual) for count in counts])
-    assert sum(schedule.tokens_per_layer(target.visual, target.layers)) <= room.tokens
+    keeps = [_keep(count, target.visual) for count in counts]
+    vision = None
+    if plan.rho is not None:
+        vision = VisionStage(keeps[0], layer=target.first_layer, scorer=space.vision_scorer)
+    stages = tuple(
+        Stage(cut, keep, cut - 1 if plan.earlier else None)
+        for cut, keep in zip(plan.cuts, keeps[-len(plan.cuts) :], strict=True)
+    )
+    schedule = Schedule(
+        stages, action=Action(plan.action), scorer=plan.scorer, vision=vision, pool=Pool(plan.pool)
+    )
+    assert sum(schedule.tokens_per_layer(target.visual, target.layers)) <= space.tokens
     return schedule
 
 
-def candidate(plan: Plan, room: Room, origin: str) -> Candidate | None:
+def _fits(plan: SchedulePlan, space: SearchSpace) -> bool:
+    """Whether the plan may be searched, and its decision layers are layers that may decide, in order."""
+    cuts, target = plan.cuts, space.target
+    if plan.method not in space.methods or plan.action not in space.actions or not plan.sensible:
+        return False
+    if not 1 <= len(cuts) <= MOST_CUTS or any(later <= earlier for earlier, later in pairwise(cuts)):
+        return False
+    least = target.first_layer + (plan.rho is not None or plan.earlier)
+    return least <= cuts[0] and cuts[-1] < target.layers
+
+
+def _keep(count: int, visual: int) -> float:
+    """The keep ratio that is this count, rounded down as the engine does."""
+    exact = count / visual
+    return exact if math.floor(visual * exact) == count else min(1.0, exact * (1 + _NUDGE))
+
+
+def spend(
+    tokens: int, spans: Sequence[int], weights: Sequence[float], visual: int, *, falling: bool
+) -> tuple[int, ...] | None:
+    """How many visual tokens each entry of a schedule keeps, so that a whole budget is spent.
+
+    What rounding down leaves over is handed out so that as little as possible stays unspent; among equals
+    the counts nearest to the shape win.
+
+    Args:
+        tokens: the budget in layer-tokens, without the dense layers before the first entry.
+        spans: decoder layers of each entry.
+        weights: the shape: counts are in proportion to these.
+        visual: visual tokens of the prompt.
+        falling: no entry keeps more than the one before it, as pruning demands.
+
+    Returns:
+        A count for each entry; None where the shape needs more tokens than there are, or an entry would keep
+        none.
+    """
+    assert len(spans) == len(weights) <= _MOST_ENTRIES
+    scale = tokens / math.fsum(span * weight for span, weight in zip(spans, weights, strict=True))
+    exact = [scale * weight for weight in weights]
+    if max(exact) > visual or min(exact) < 1:
+        return None
+    near = [[c for c in (math.floor(count) + step for step in _STEPS) if 1 <= c <= visual] for count in exact]
+    found = [
+        (tokens - sum(map(mul, made, spans)), made)
+        for made in product(*near)
+        if not (falling and any(later > earlier for earlier, later in pairwise(made)))
+    ]
+    unspent = min((rest for rest, _ in found if rest >= 0), default=None)
+    ties = [made for rest, made in found if rest == unspent]
+
+    def distance(made: Sequence[int]) -> float:
+        return math.fsum((count - wanted) ** 2 / wanted for count, wanted in zip(made, exact, strict=True))
+
+    return min(ties, key=lambda made: (distance(made), made)) if ties else None
+
+
+def candidate(plan: SchedulePlan, space: SearchSpace, origin: str) -> Candidate | None:
     """The candidate that a plan is at this budget; None where it is none."""
-    schedule = realise(plan, room)
+    schedule = realise(plan, space)
     if schedule is None:
         return None
     choice = ScheduleChoice(
-        plan.method, plan.action, ratio=round(room.ratio, 9), seed=room.seed, made=schedule
+        plan.method, plan.action, ratio=round(space.ratio, 9), seed=space.seed, made=schedule
     )
-    return Candidate(choice, schedule, identity(schedule, room.target), origin, plan)
+    return Candidate(choice, schedule, identity(schedule, space.target), origin, plan)
 
 
 def identity(schedule: Schedule, target: Target) -> str:
@@ -160,35 +229,3 @@ def identity(schedule: Schedule, target: Target) -> str:
 def least_tokens(target: Target) -> int:
     """The fewest layer-tokens of any schedule: one token in every layer that may be reduced."""
     return target.first_layer * target.visual + target.layers - target.first_layer
-
-
-def _allowed(plan: Plan, room: Room) -> bool:
-    return plan.method in room.methods and plan.action in room.actions and plan.sensible
-
-
-def _fits(plan: Plan, target: Target) -> bool:
-    """Whether the decision layers are layers that may decide, in order."""
-    cuts = plan.cuts
-    if not 1 <= len(cuts) <= MOST_CUTS or any(later <= earlier for earlier, later in pairwise(cuts)):
-        return False
-    least = target.first_layer + (plan.rho is not None or plan.earlier)
-    return least <= cuts[0] and cuts[-1] < target.layers
-
-
-def _schedule(plan: Plan, room: Room, keeps: Sequence[float]) -> Schedule:
-    vision = None
-    if plan.rho is not None:
-        vision = VisionStage(keeps[0], layer=room.target.first_layer, scorer=room.vision_scorer)
-    stages = tuple(
-        Stage(cut, keep, cut - 1 if plan.earlier else None)
-        for cut, keep in zip(plan.cuts, keeps[-len(plan.cuts) :], strict=True)
-    )
-    return Schedule(
-        stages, action=Action(plan.action), scorer=plan.scorer, vision=vision, pool=Pool(plan.pool)
-    )
-
-
-def _keep(count: int, visual: int) -> float:
-    """The keep ratio that is this count, rounded down as the engine does."""
-    exact = count / visual
-    return exact if math.floor(visual * exact) == count else min(1.0, exact * (1 + _NUDGE))

@@ -1,6 +1,6 @@
-"""From what a search found to its report, `reroute.tune/1`.
+"""From what a search found to its report, and from the report to a profile.
 
-Knows the record's parts; asks and searches nothing.
+Knows the record's parts and profiles; asks and searches nothing.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.answer import generation_part
-from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.environment import describe_environment
+from reroute_cli.environment import describe_environment, installed_version
 from reroute_cli.errors import Failure
 from reroute_cli.evaluation.fingerprint import Fingerprint
 from reroute_cli.evaluation.parts import cost_part, difference, differences, made_part, scores_part, whole
@@ -37,47 +36,70 @@ from reroute_cli.records.tune import (
     TuneReport,
 )
 from reroute_cli.studies.profile_report import workload_model
-from reroute_cli.studies.tune.plans import Candidate, Room
-from reroute_cli.studies.tune.request import Wish
-from reroute_cli.studies.tune.search import Course, Entry
-from reroute_cli.studies.tune.session import Found, Questions
-from reroute_cli.tuning.halves import Half
-from reroute_cli.tuning.jury import Asking
+from reroute_cli.studies.tune.plans import Candidate, SearchSpace
+from reroute_cli.studies.tune.request import SplitQuestions, TuneRequest
 from routing import Schedule
+
+if TYPE_CHECKING:
+    from reroute_cli.studies.tune.session import Asking, Found
 
 
 @dataclass(frozen=True)
 class Where:
-    """Where questions come from, and where the profile goes."""
+    """Where questions come from, and where the profile goes. source: in a few words, for people."""
 
     subject: Subject
     source: dict[str, str]
-    profile: Path | None
+    profile: Path | None = None
 
 
-def make_report(where: Where, questions: Questions, wish: Wish, asking: Asking, found: Found) -> TuneReport:
+def make_report(
+    where: Where, questions: SplitQuestions, request: TuneRequest, asking: Asking, found: Found
+) -> TuneReport:
     """The whole report; raises Failure where no question of the reported half can be scored."""
-    pictures = whole(found.trial.rows)
-    errors = [said.error for row in found.trial.rows for said in row.said if said.error is not None]
-    arms = _arms(found, pictures, _scores(where.subject, questions.score))
-    if questions.score.name not in arms[found.place].scores:
+    trial, score, floor, target = found.trial, questions.score, request.floor, found.space.target
+    pictures = whole(trial.rows)
+    errors = [said.error for row in trial.rows for said in row.said if said.error is not None]
+    # the benchmark's scores, the one that was searched first; those of nothing here fall out
+    others = [one for one in where.subject.benchmark.scores or PLAIN if one.name != score.name]
+    arms = _arms(found, pictures, (score, *others))
+    if score.name not in arms[found.place].scores:
         why = errors[0] if errors else "none of them was answered"
         raise Failure(
             f"nothing can be reported: no question of the other half is answered by every arm: {why}"
         )
+    known = [arm for arm in arms if arm.published and score.name in arm.scores]
+    best = max(known, key=lambda arm: arm.scores[score.name].value, default=None)  # hardest one to beat
     return TuneReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        asked=_asked(wish, questions.score),
+        asked=AskedPart(
+            budget=request.budget,
+            ratio=request.ratio,
+            floor=None if floor is None else floor.amount,
+            floor_of_dense=floor is not None and floor.of_dense,
+            score=score.name,
+            methods=list(request.methods),
+            actions=list(request.actions),
+            answers=request.answers,
+            seed=request.seed,
+        ),
         model=workload_model(asking.loaded),
         generation=generation_part(asking.loaded, asking.max_new_tokens),
-        questions=_questions(where, questions, asking, found),
-        budget=_budget(found.room),
+        questions=_questions(where, questions, asking, trial.items_digest),
+        budget=BudgetPart(
+            layers=target.layers,
+            first_layer=target.first_layer,
+            visual=target.visual,
+            layer_tokens=found.space.tokens,
+            tokens=found.space.average,
+            ratio=found.space.ratio,
+        ),
         found=_found(found, where.profile),
         arms=arms,
-        best_published=_best(arms, questions.score),
-        floor=_floor(wish, found, arms, questions.score),
+        best_published=None if best is None else best.name,
+        floor=_floor(request, found, arms, score),
         unreachable=found.unreachable,
-        left_out=len(found.trial.rows) - len(pictures.rows),
+        left_out=len(trial.rows) - len(pictures.rows),
         errors=len(errors),
         first_error=errors[0] if errors else "",
         course=_course(found),
@@ -86,86 +108,48 @@ def make_report(where: Where, questions: Questions, wish: Wish, asking: Asking, 
     )
 
 
-def _scores(subject: Subject, searched: Score) -> tuple[Score, ...]:
-    """The benchmark's scores, the one that was searched first; those of nothing here fall out later."""
-    known = subject.benchmark.scores or PLAIN
-    return (searched, *(score for score in known if score.name != searched.name))
-
-
-def _asked(wish: Wish, score: Score) -> AskedPart:
-    return AskedPart(
-        budget=wish.budget,
-        ratio=wish.ratio,
-        floor=None if wish.floor is None else wish.floor.amount,
-        floor_of_dense=wish.floor is not None and wish.floor.of_dense,
-        score=score.name,
-        methods=list(wish.methods),
-        actions=list(wish.actions),
-        answers=wish.answers,
-        seed=wish.seed,
-    )
-
-
-def _questions(where: Where, questions: Questions, asking: Asking, found: Found) -> QuestionsPart:
+def _questions(where: Where, questions: SplitQuestions, asking: Asking, reported: str) -> QuestionsPart:
+    """Which questions, in their halves. reported: the digest of the reported half."""
     subject, halves = where.subject, questions.halves
+    searched = Fingerprint()
+    for item in halves.searched.items:
+        searched.add(item, contents_of(item.images))
+    parts = [
+        HalfPart(pictures=half.pictures, questions=len(half.items), digest=digest)
+        for half, digest in ((halves.searched, searched.digest()), (halves.reported, reported))
+    ]
     return QuestionsPart(
         name=subject.benchmark.name + (f" {subject.split}" if subject.split else ""),
         source=where.source,
-        searched=_half(halves.searched, _digest(halves.searched.items)),
-        reported=_half(halves.reported, found.trial.items_digest),
+        searched=parts[0],
+        reported=parts[1],
         other=questions.other,
         max_new_tokens=asking.max_new_tokens,
         batch_size=asking.batch_size,
     )
 
 
-def _half(half: Half, digest: str) -> HalfPart:
-    return HalfPart(pictures=half.pictures, questions=len(half.items), digest=digest)
-
-
-def _digest(items: Sequence[BatchItem]) -> str:
-    mark = Fingerprint()
-    for item in items:
-        mark.add(item, contents_of(item.images))
-    return mark.digest()
-
-
-def _budget(room: Room) -> BudgetPart:
-    target = room.target
-    return BudgetPart(
-        layers=target.layers,
-        first_layer=target.first_layer,
-        visual=target.visual,
-        layer_tokens=room.tokens,
-        tokens=room.average,
-        ratio=room.ratio,
-    )
-
-
 def _found(found: Found, profile: Path | None) -> FoundPart:
-    one, target = found.entry.candidate, found.room.target
-    name = found.trial.arms[found.place].name
+    """The schedule that was found."""
+    one, target = found.entry.candidate, found.space.target
+    name, schedule = found.trial.arms[found.place].name, one.schedule
+    plain = schedule.as_dict()
     return FoundPart(
         arm=name,
         published=name in found.published,
         method=one.plan.method,
-        action=str(one.schedule.action),
-        scorer=one.schedule.scorer,
-        stages=_stages(one, found.room),
-        average=one.schedule.average_tokens(target.visual, target.layers),
-        digest=one.schedule.digest(),
-        schedule=_plain(one.schedule),
+        action=str(schedule.action),
+        scorer=schedule.scorer,
+        stages=_stages(one, found.space),
+        average=schedule.average_tokens(target.visual, target.layers),
+        digest=schedule.digest(),
+        schedule=plain | {"stages": list(plain["stages"])},  # JSON has lists where it has tuples
         profile=None if profile is None else as_text(str(profile)),
     )
 
 
-def _plain(schedule: Schedule) -> dict[str, Any]:
-    """The schedule as JSON values: lists where it has tuples."""
-    return schedule.as_dict() | {"stages": list(schedule.as_dict()["stages"])}
-
-
-def _stages(one: Candidate, room: Room) -> list[EntryPart]:
-    counts = one.schedule.counts(room.target.visual, room.target.layers)
+def _stages(one: Candidate, space: SearchSpace) -> list[EntryPart]:
+    counts = one.schedule.counts(space.target.visual, space.target.layers)
     vision = [None] * (one.schedule.vision is not None)
     ranked = [*vision, *(stage.ranking_layer for stage in one.schedule.stages)]
     return [
@@ -182,75 +166,112 @@ def _stages(one: Candidate, room: Room) -> list[EntryPart]:
 
 
 def _arms(found: Found, pictures: Pictures, scores: Sequence[Score]) -> list[ArmPart]:
-    arms, trial = found.trial.arms, found.trial
-    return [
-        ArmPart(
-            name=arm.name,
-            published=arm.name in found.published,
-            made=made_part(trial.schedules[place], trial.costs[place]),
-            cost=cost_part(trial.costs[place]),
-            scores=scores_part(pictures, scores, arms, place).scores,
-            to_dense=differences(pictures, scores, arms, place, 0) if place else {},
-            to_found=_to_found(found, pictures, scores, place),
-            reasons={} if trial.costs[place].answered else {"cost": "it answered nothing"},
+    """Every arm's scores on the reported half, and what was found minus it."""
+    arms, trial, parts = found.trial.arms, found.trial, []
+    for place, arm in enumerate(arms):
+        to_found: dict[str, Any] = {}
+        if place != found.place:
+            made = ((one.name, difference(pictures, one, arms, found.place, place)) for one in scores)
+            to_found = {name: part for name, part in made if part is not None}
+        parts.append(
+            ArmPart(
+                name=arm.name,
+                published=arm.name in found.published,
+                made=made_part(trial.schedules[place], trial.costs[place]),
+                cost=cost_part(trial.costs[place]),
+                scores=scores_part(pictures, scores, arms, place).scores,
+                to_dense=differences(pictures, scores, arms, place, 0) if place else {},
+                to_found=to_found,
+                reasons={} if trial.costs[place].answered else {"cost": "it answered nothing"},
+            )
         )
-        for place, arm in enumerate(arms)
-    ]
+    return parts
 
 
-def _to_found(found: Found, pictures: Pictures, scores: Sequence[Score], place: int) -> dict[str, Any]:
-    """What was found minus the arm at `place`."""
-    if place == found.place:
-        return {}
-    made = {score.name: difference(pictures, score, found.trial.arms, found.place, place) for score in scores}
-    return {name: part for name, part in made.items() if part is not None}
-
-
-def _best(arms: Sequence[ArmPart], score: Score) -> str | None:
-    """The published arm that does best on the reported half: the hardest one to beat there."""
-    known = [arm for arm in arms if arm.published and score.name in arm.scores]
-    return max(known, key=lambda arm: arm.scores[score.name].value).name if known else None
-
-
-def _floor(wish: Wish, found: Found, arms: Sequence[ArmPart], score: Score) -> FloorPart | None:
-    if wish.floor is None:
+def _floor(request: TuneRequest, found: Found, arms: Sequence[ArmPart], score: Score) -> FloorPart | None:
+    """Whether the floor holds on the reported half; None where none was asked for."""
+    if request.floor is None:
         return None
     dense, here = arms[0].scores[score.name].value, arms[found.place].scores[score.name].value
-    value = wish.floor.value(dense)
+    value = request.floor.value(dense)
     return FloorPart(
-        value=value, score=here, searched=wish.floor.value(found.dense or 0.0), holds=here >= value
+        value=value, score=here, searched=request.floor.value(found.dense or 0.0), holds=here >= value
     )
 
 
 def _course(found: Found) -> CoursePart:
+    """Every search, and every schedule: those with the most questions first and the best of them first."""
+    tried = [
+        (space, entry)
+        for space, log in found.logs
+        for entry in sorted(log.entries.values(), key=lambda entry: (-entry.questions, entry.rank))
+    ]
     return CoursePart(
-        answers=sum(course.answers for _, course in found.courses),
+        answers=sum(log.answers for _, log in found.logs),
         dense=found.dense,
         rungs=[
-            RungPart(budget=room.tokens, questions=questions, schedules=number)
-            for room, course in found.courses
-            for questions, number in course.rungs
+            RungPart(budget=space.tokens, questions=questions, schedules=number)
+            for space, log in found.logs
+            for questions, number in log.rungs
         ],
-        tried=[part for room, course in found.courses for part in _tried(room, course)],
+        tried=[
+            TriedPart(
+                method=entry.candidate.plan.method,
+                action=entry.candidate.plan.action,
+                origin=entry.candidate.origin,
+                stages=entry.candidate.identity,
+                budget=space.tokens,
+                average=entry.candidate.schedule.average_tokens(space.target.visual, space.target.layers),
+                questions=entry.questions,
+                value=None if entry.mark.broken else entry.mark.value,
+                broken=entry.mark.broken,
+            )
+            for space, entry in tried
+        ],
     )
 
 
-def _tried(room: Room, course: Course) -> list[TriedPart]:
-    """Every schedule, those with the most questions first and the best of them first."""
-    entries = sorted(course.entries.values(), key=lambda entry: (-entry.questions, entry.rank))
-    return [_one_tried(room, entry) for entry in entries]
+def profile_text(report: TuneReport, schedule: Schedule) -> str:
+    """The schedule as a profile (YAML), with where it comes from; `-p FILE` takes it."""
+    import profiles
 
-
-def _one_tried(room: Room, entry: Entry) -> TriedPart:
-    one = entry.candidate
-    return TriedPart(
-        method=one.plan.method,
-        action=one.plan.action,
-        origin=one.origin,
-        stages=one.identity,
-        budget=room.tokens,
-        average=one.schedule.average_tokens(room.target.visual, room.target.layers),
-        questions=entry.questions,
-        value=None if entry.mark.broken else entry.mark.value,
-        broken=entry.mark.broken,
+    asked, made, model = report.asked, report.found, report.model
+    here, dense = report.arm(made.arm).scores[asked.score], report.arms[0].scores[asked.score]
+    interval = "" if here.low is None or here.high is None else f" (95% {here.low:.3f} to {here.high:.3f})"
+    known: dict[str, str | int | float | None] = {
+        "tool": f"reroute {installed_version('reroute')}",
+        "created": report.created,
+        "model": model.id,
+        "revision": model.revision,
+        "config_digest": model.config_digest,
+        "weights": model.weights,
+        "questions": report.questions.name,
+        "questions_digest": report.questions.reported.digest,
+        "searched_pictures": report.questions.searched.pictures,
+        "reported_pictures": here.pictures,
+        "reported_questions": here.n,
+        "score": asked.score,
+        "value": round(here.value, 6),
+        "low": None if here.low is None else round(here.low, 6),
+        "high": None if here.high is None else round(here.high, 6),
+        "dense_value": round(dense.value, 6),
+        "asked_budget": asked.budget,
+        "asked_ratio": asked.ratio,
+        "asked_floor": asked.floor,
+        "floor_of_dense": "yes" if asked.floor_of_dense else None,
+        "floor_holds": None if report.floor is None else ("yes" if report.floor.holds else "no"),
+        "average_visual": round(made.average, 6),
+        "answers": report.course.answers,
+        "seed": asked.seed,
+    }
+    return profiles.dump(
+        schedule,
+        title=f"{made.method} {made.action} tuned on {report.questions.name} for {asked.score}, "
+        f"{made.average:.1f} visual tokens per layer",
+        source=f"reroute tune; {here.title} {here.value:.3f}{interval} over "
+        f"{here.n} questions about {here.pictures} pictures that the search has not seen",
+        model_family=model.family,
+        layers=report.budget.layers,
+        visual=report.budget.visual,
+        provenance={name: value for name, value in known.items() if value is not None},
     )

@@ -1,24 +1,38 @@
-"""Successive halving with local search: many schedules on few questions, the best of them on more.
+"""Successive halving with local search, at one budget or down to the cheapest one above a score.
+
+Many schedules are asked few questions, the best of them more.
 
 Each rung has about twice the questions of the one before and an equal share of the answers. What survived
 is asked the new questions; what is left of the share goes to neighbours of the best. All schedules of a rung
 are marked on the very same questions. Knows plans and marks; not models, and not which questions they are.
-The same marks lead to the same course, whatever was asked before.
+The same marks lead to the same search, whatever was asked before.
+
+Under a floor the budget is found by bisection, each probe a search of its own: cost and score fall together,
+so each probe halves the range of budgets that is left (on a logarithmic scale). What was best at the last
+probes is where the next one begins.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from random import Random
 from typing import Protocol
 
-from reroute_cli.studies.tune.moves import neighbours, starters
-from reroute_cli.studies.tune.plans import Candidate, Plan, Room, candidate
+from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.studies.tune.moves import defaults, neighbours, starters
+from reroute_cli.studies.tune.plans import Candidate, SchedulePlan, SearchSpace, candidate
+
+PROBES = 6  # searches under a floor, at most
+FINEST = 48  # answers under a floor for each question of a probe's last rung
 
 FEWEST = 8  # questions of a rung: on fewer, one schedule can hardly be told from another
 _LEADERS = 2  # schedules whose neighbours are looked at
 _LIFTING = 0.5  # of a rung's share, for what survived the one before
+_FIRST_PROBE = 0.3  # of all answers, for the first probe: it has nothing to begin with
+_CARRIED = 4  # schedules that the next probe begins with
 _FIELD = 0.4  # of the first rung's share, for schedules that are no neighbours
 
 
@@ -35,7 +49,7 @@ class Mark:
     broken: str | None = None
 
 
-class Jury(Protocol):
+class Judge(Protocol):
     """Whoever asks schedules. The first `questions` questions are always the same ones."""
 
     def judge(self, candidates: Sequence[Candidate], questions: int) -> list[Mark]:
@@ -75,7 +89,7 @@ class Entry:
 
 
 @dataclass
-class Course:
+class SearchLog:
     """Everything that a search has asked. answers: how many it took, or would have taken from scratch."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -97,73 +111,64 @@ class Course:
 
 
 def search(
-    room: Room, jury: Jury, effort: Effort, seed: int, *, given: Sequence[Candidate], wide: bool = True
-) -> Course:
-    """The course of a search at one budget. given: schedules that are asked in any case.
-
-    wide: whether plans at random are asked beside them and their neighbours.
-    """
-    return _Search(room, jury, effort, Random(seed)).run(given, wide=wide)
+    space: SearchSpace, judge: Judge, effort: Effort, seed: int, *, given: Sequence[Candidate]
+) -> SearchLog:
+    """A search at one budget: everything that it asked. given: schedules that are asked in any case."""
+    return _Search(space, judge, effort, Random(seed)).run(given)
 
 
 class _Search:
     """One search while it runs."""
 
-    def __init__(self, room: Room, jury: Jury, effort: Effort, random: Random) -> None:
-        self._room, self._jury, self._effort, self._random = room, jury, effort, random
-        self._course = Course()
+    def __init__(self, space: SearchSpace, judge: Judge, effort: Effort, random: Random) -> None:
+        self._space, self._judge, self._effort, self._random = space, judge, effort, random
+        self._log = SearchLog()
         self._taken: set[str] = set()
         self._steps: dict[str, Iterator[Candidate]] = {}
 
-    def run(self, given: Sequence[Candidate], *, wide: bool) -> Course:
-        rungs = self._effort.rungs
+    def run(self, given: Sequence[Candidate]) -> SearchLog:
+        rungs, log = self._effort.rungs, self._log
         for number, questions in enumerate(rungs):
             goal = self._effort.answers * (number + 1) // len(rungs)  # what a rung leaves goes to the next
-            share = goal - self._course.answers
+            share = goal - log.answers
             if number == 0:
-                self._open(given, questions, int(share * _FIELD) if wide else 0)
-            else:
-                self._lift(rungs[number - 1], questions, int(share * _LIFTING))
+                first = self._first(given, int(share * _FIELD) // questions)
+                self._ask(first, questions)
+            else:  # the best of the rung before: two of them in any case
+                before = rungs[number - 1]
+                lifted = max(2, int(share * _LIFTING) // (questions - before))
+                self._ask([entry.candidate for entry in log.at(before)[:lifted]], questions)
             self._refine(questions, goal)
-            self._course.rungs.append((questions, len(self._course.at(questions))))
-        return self._course
+            log.rungs.append((questions, len(log.at(questions))))
+        return log
 
-    def _open(self, given: Sequence[Candidate], questions: int, share: int) -> None:
-        """The first rung: what is given, then plans at random up to the share."""
+    def _first(self, given: Sequence[Candidate], most: int) -> list[Candidate]:
+        """What is given, each once, then plans at random up to so many in all."""
         first = {one.identity: one for one in reversed(given)}
         first = dict(reversed(first.items()))
-        for one in starters(self._room, self._random):
-            if (len(first) + 1) * questions > share:
+        for one in starters(self._space, self._random):
+            if len(first) >= most:
                 break
             first.setdefault(one.identity, one)
-        self._ask(list(first.values()), questions)
-
-    def _lift(self, before: int, questions: int, share: int) -> None:
-        """The best of the rung before, asked up to this rung's questions: two of them in any case."""
-        number = max(2, share // (questions - before))
-        self._ask([entry.candidate for entry in self._course.at(before)[:number]], questions)
+        return list(first.values())
 
     def _refine(self, questions: int, goal: int) -> None:
         """Neighbours of the best, a few at a time, so that what they find counts for the next few."""
-        while (room := (goal - self._course.answers) // questions) > 0:
-            leaders = self._course.at(questions)[:_LEADERS]
+        while (left := (goal - self._log.answers) // questions) > 0:
             fresh: list[Candidate] = []
-            for entry in leaders:
-                if len(fresh) < room and (one := self._next(entry.candidate)) is not None:
-                    fresh.append(one)
+            for leader in self._log.at(questions)[:_LEADERS]:
+                one = leader.candidate
+                steps = self._steps.setdefault(one.identity, self._neighbours(one))
+                if len(fresh) < left and (step := next(steps, None)) is not None:
+                    fresh.append(step)
             if not fresh:
                 return
             self._ask(fresh, questions)
 
-    def _next(self, one: Candidate) -> Candidate | None:
-        """The next neighbour that was not taken up yet."""
-        if one.identity not in self._steps:
-            self._steps[one.identity] = self._unasked(neighbours(one.plan, self._room, self._random))
-        return next(self._steps[one.identity], None)
-
-    def _unasked(self, ways: Sequence[Plan]) -> Iterator[Candidate]:
-        for plan in ways:
-            made = candidate(plan, self._room, "neighbour")
+    def _neighbours(self, one: Candidate) -> Iterator[Candidate]:
+        """Those that were not taken up yet, one by one."""
+        for plan in neighbours(one.plan, self._space, self._random):
+            made = candidate(plan, self._space, "neighbour")
             if made is not None and made.identity not in self._taken:
                 self._taken.add(made.identity)
                 yield made
@@ -171,8 +176,77 @@ class _Search:
     def _ask(self, candidates: Sequence[Candidate], questions: int) -> None:
         """Have them marked on this rung's questions, and note what that takes."""
         self._taken.update(one.identity for one in candidates)
-        marks = self._jury.judge(candidates, questions)
+        marks = self._judge.judge(candidates, questions)
         for one, mark in zip(candidates, marks, strict=True):
-            known = self._course.entries.get(one.identity)
-            self._course.answers += questions - (known.questions if known else 0)
-            self._course.entries[one.identity] = Entry(one, questions, mark)
+            known = self._log.entries.get(one.identity)
+            self._log.answers += questions - (known.questions if known else 0)
+            self._log.entries[one.identity] = Entry(one, questions, mark)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A search at one budget, and whether its best schedule stays above the floor."""
+
+    space: SearchSpace
+    log: SearchLog
+    passed: bool
+
+
+@dataclass
+class Descent:
+    """All probes in their order; `cheapest` is the best of the cheapest one that passed."""
+
+    probes: list[Probe] = field(default_factory=list)
+
+    @property
+    def cheapest(self) -> Probe | None:
+        """The passing probe with the smallest budget."""
+        passed = [probe for probe in self.probes if probe.passed]
+        return min(passed, key=lambda probe: probe.space.tokens, default=None)
+
+    @property
+    def answers(self) -> int:
+        """Answers of all probes."""
+        return sum(probe.log.answers for probe in self.probes)
+
+
+def descend(space: SearchSpace, least: int, judge: Judge, effort: Effort, seed: int, floor: float) -> Descent:
+    """Bisection between the dense model, which is above the floor, and `least` layer-tokens."""
+    low, high = least, space.target.layers * space.target.visual
+    made, carried = Descent(), list[SchedulePlan]()
+    for number in range(PROBES):
+        tokens = round(math.sqrt(low * high))
+        if not low < tokens < high:
+            break
+        here = replace(space, tokens=tokens)
+        warm = [one for plan in carried if (one := _earlier(plan, here)) is not None]
+        part = _FIRST_PROBE if number == 0 else (1 - _FIRST_PROBE) / (PROBES - 1)
+        share = replace(effort, answers=int(effort.answers * part))
+        log = search(here, judge, share, seed + number, given=[*defaults(here, even(here))[0], *warm])
+        passed = log.best is not None and stays_above(log.best, floor)
+        made.probes.append(Probe(here, log, passed))
+        # what is best leads, over the rungs from the last to the first
+        entries = chain.from_iterable(log.at(questions) for questions, _ in reversed(log.rungs))
+        carried = list(dict.fromkeys(entry.candidate.plan for entry in entries))[:_CARRIED] or carried
+        low, high = (low, tokens) if passed else (tokens, high)
+    return made
+
+
+def stays_above(entry: Entry, floor: float) -> bool:
+    """Whether a mark less one standard error reaches the floor: the best of many looks better than it is."""
+    return entry.mark.value - (entry.mark.error or 0.0) >= floor
+
+
+def even(space: SearchSpace) -> ScheduleChoice:
+    """The budget as an amount for published methods."""
+    return ScheduleChoice(space.methods[0], space.actions[0], ratio=round(space.ratio, 9), seed=space.seed)
+
+
+def _earlier(plan: SchedulePlan, space: SearchSpace) -> Candidate | None:
+    """The plan at this budget, its first decision as late as the budget allows; None where it is none."""
+    first, rest = plan.cuts[0], plan.cuts[1:]
+    for cut in range(first, -1, -1):
+        made = candidate(replace(plan, cuts=(cut, *rest)), space, "warm")
+        if made is not None:
+            return made
+    return None

@@ -1,58 +1,140 @@
-"""The whole search: questions split, model asked, the schedule found on one half and scored on the other.
-
-Knows trials, searches and budgets; not the terminal, and not how a report is written.
-"""
+"""The whole search: the schedule is found on one half of the questions and scored on the other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 from statistics import median_low
 
 from reroute_cli.arms import Arm
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.evaluation.feasible import target_for
-from reroute_cli.evaluation.score import Score
-from reroute_cli.evaluation.trial import Trial
+from reroute_cli.evaluation.score import BOX_HIT, BOX_IOU, Pictures, Score
+from reroute_cli.evaluation.trial import Trial, hold_trial
 from reroute_cli.inputs import spread
 from reroute_cli.metrics import DENSE_ARM
 from reroute_cli.models import Loaded
 from reroute_cli.output import Progress
+from reroute_cli.record_file import RecordFile
+from reroute_cli.records.tune import TuneReport
 from reroute_cli.schedules import ScheduleChoice, Target
+from reroute_cli.studies import SILENT
+from reroute_cli.studies.tune import report
 from reroute_cli.studies.tune.moves import defaults
-from reroute_cli.studies.tune.plans import Candidate, Room, least_tokens
-from reroute_cli.studies.tune.request import Wish, asks_for, chosen_score
-from reroute_cli.studies.tune.search import FEWEST, Course, Effort, Entry, search
-from reroute_cli.tuning.floor import FINEST, Descent, descend, even
-from reroute_cli.tuning.halves import Halves, split
-from reroute_cli.tuning.jury import Asking, ModelJury
+from reroute_cli.studies.tune.plans import Candidate, SearchSpace, least_tokens
+from reroute_cli.studies.tune.request import SplitQuestions, TuneRequest
+from reroute_cli.studies.tune.search import (
+    FEWEST,
+    FINEST,
+    Effort,
+    Entry,
+    Mark,
+    SearchLog,
+    descend,
+    even,
+    search,
+)
+from routing import Schedule
 
 FOUND = "tuned"  # the arm of what was found
 _LOOKED_AT = 32  # questions whose visual tokens are counted, to know what a budget is for
 _PER_QUESTION = 16  # answers of a search for each question of its last rung
+_FINER = {BOX_HIT.name: BOX_IOU}  # what tells schedules of the same score apart
+_DEVIATIONS = 1.959963984540054  # standard errors from a value to the end of its 95% confidence interval
 
 
-@dataclass(frozen=True)
-class Questions:
-    """What is asked. score: what the search is for. other: questions that it is not of."""
+@dataclass
+class Asking:
+    """How questions are asked, and what came of it so far.
 
-    halves: Halves
-    score: Score
-    other: int
+    done: called after every answer. answered, resumed: new answers, and those that the file had before.
+    """
+
+    loaded: Loaded
+    file: RecordFile
+    max_new_tokens: int
+    batch_size: int
+    done: Callable[[], None]
+    answered: int = 0
+    resumed: int = 0
+    seconds: float = 0.0
+
+    def hold(self, arms: Sequence[Arm], items: Sequence[BatchItem], known: int = 0) -> Trial:
+        """A trial of these arms over these items. known: how many of its answers were counted before."""
+        passed = count()
+
+        def done() -> None:
+            if next(passed) >= known:
+                self.done()
+
+        trial = hold_trial(
+            self.loaded,
+            arms,
+            items,
+            self.file,
+            max_new_tokens=self.max_new_tokens,
+            batch_size=self.batch_size,
+            done=done,
+        )
+        self.answered += trial.course.answered
+        self.resumed += max(0, trial.course.resumed - known)
+        self.seconds += trial.course.wall_s
+        return trial
+
+
+class ModelJudge:
+    """Marks schedules by asking the model the first questions of the searched half.
+
+    Answers go through the records file, so what is there already is not asked again, and the marks are the
+    same.
+    """
+
+    def __init__(self, asking: Asking, items: Sequence[BatchItem], score: Score) -> None:
+        self._asking, self._items, self._score = asking, items, score
+        self._asked: dict[str, int] = {}
+
+    def judge(self, candidates: Sequence[Candidate], questions: int) -> list[Mark]:
+        """The marks of these candidates over the first so many questions."""
+        return self.marks([Arm(one.identity, one.choice) for one in candidates], questions)
+
+    def marks(self, arms: Sequence[Arm], questions: int) -> list[Mark]:
+        """The marks of any arms over the first so many questions."""
+        known = sum(min(questions, self._asked.get(arm.name, 0)) for arm in arms)
+        trial = self._asking.hold(arms, self._items[:questions], known)
+        self._asked.update({arm.name: max(questions, self._asked.get(arm.name, 0)) for arm in arms})
+        return [_mark(trial, place, self._score) for place in range(len(arms))]
+
+
+def _mark(trial: Trial, place: int, score: Score) -> Mark:
+    """One arm's mark over the items that any arm has answered; one that fails at one of those is broken."""
+    asked = [row for row in trial.rows if any(said.error is None for said in row.said)]
+    mine = [replace(row, said=(row.said[place],)) for row in asked]
+    failed = [said.error for row in mine for said in row.said if said.error is not None]
+    if failed or not mine:
+        reasons = failed or [said.error for row in trial.rows for said in row.said if said.error is not None]
+        return Mark(0.0, broken=reasons[0] if reasons else "there was nothing to answer")
+    pictures = Pictures(mine)
+    found, finer = pictures.estimate(score, 0), _FINER.get(score.name)
+    if found is None:
+        return Mark(0.0, broken=f"none of the questions has a {score.title}")
+    fine = pictures.estimate(finer, 0) if finer is not None else None
+    error = None if found.low is None else (found.value - found.low) / _DEVIATIONS
+    return Mark(found.value, found.value if fine is None else fine.value, error)
 
 
 @dataclass(frozen=True)
 class Found:
-    """What came out. room: the budget. dense: its score on the searched half, where a floor needed it.
+    """What came out. space: the budget. dense: its score on the searched half, where a floor needed it.
 
-    courses: every search by its budget, the one that counts last. trial: the arms on the reported half;
-    place: of the found schedule among them. published: names of the arms that are methods as they are.
+    logs: every search by its budget, the one that counts last. trial: the arms on the reported half; place:
+    of the found schedule among them. published: names of the arms that are methods as they are.
     """
 
-    room: Room
+    space: SearchSpace
     entry: Entry
-    courses: tuple[tuple[Room, Course], ...]
+    logs: tuple[tuple[SearchSpace, SearchLog], ...]
     dense: float | None
     trial: Trial
     place: int
@@ -60,87 +142,99 @@ class Found:
     unreachable: dict[str, str]
 
 
-def choose_questions(
-    items: Sequence[BatchItem], scores: Iterable[Score], name: str | None, limit: int | None, seed: int
-) -> Questions:
-    """The questions that the score is of, or `limit` of them, spread evenly, in two halves."""
-    score = chosen_score(name, scores, items)
-    asked = asks_for(score, items)
-    chosen = [asked[index] for index in spread(len(asked), limit or len(asked))]
-    return Questions(split(chosen, seed), score, len(items) - len(asked))
+def tune(
+    loaded: Loaded,
+    questions: SplitQuestions,
+    request: TuneRequest,
+    file: RecordFile,
+    where: report.Where,
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    progress: Progress = SILENT,
+) -> tuple[TuneReport, Schedule]:
+    """Search on one half of the questions, then score what was found on the other half.
 
+    Args:
+        loaded: the model.
+        questions: in two halves, see `choose_questions`.
+        request: the budget or the floor, and what may be searched.
+        file: keeps the answers; what it holds already is not asked again.
+        where: what the questions are called, for the report.
+        max_new_tokens: the longest answer.
+        batch_size: items answered together.
+        progress: told what is going on, and of every answer.
 
-def tune(asking: Asking, questions: Questions, wish: Wish, progress: Progress) -> Found:
-    """Search, then ask the reported half."""
+    Returns:
+        The report and the schedule that was found; `profile_text` makes a profile of both.
+
+    Raises:
+        UsageError: a budget that is out of reach, with the nearest one; a method that the model can't run.
+        Failure: the model can't be asked, or no schedule stays above the floor.
+    """
+    asking = Asking(loaded, file, max_new_tokens, batch_size, progress.done)
+    progress.tell("searching")
     searched = questions.halves.searched.items
-    target = common_target(asking.loaded, searched)
-    room, missing = _room(asking.loaded, target, wish)
-    jury = ModelJury(asking, searched, questions.score)
-    arms = 2 + len(room.methods) * len(room.actions)
-    progress.expect(wish.answers + arms * len(questions.halves.reported.items))
-    if wish.floor is None:
-        entry, courses, dense = _at_budget(room, jury, wish, len(searched))
+    space, missing = _space(loaded, common_target(loaded, searched), request)
+    judge = ModelJudge(asking, searched, questions.score)
+    arms = 2 + len(space.methods) * len(space.actions)
+    progress.expect(request.answers + arms * len(questions.halves.reported.items))
+    if request.floor is None:
+        entry, logs, dense = _at_budget(space, judge, request, len(searched))
     else:
-        entry, courses, dense, room = _above_floor(room, jury, wish, len(searched))
-    broken = {name: why for _, course in courses[-1:] for name, why in _broken(course).items()}
+        entry, logs, dense = _above_floor(space, judge, request, len(searched))
+    space, log = logs[-1]
+    asked = (one for one in log.entries.values() if one.candidate.origin == "default")
+    broken = {one.candidate.name: one.mark.broken for one in asked if one.mark.broken}
     progress.tell("reporting")
-    return _reported(asking, questions, wish, _Search(room, entry, courses, dense, missing | broken))
+    found = _reported(asking, questions, request, entry, logs, dense, missing | broken)
+    return report.make_report(where, questions, request, asking, found), found.entry.candidate.schedule
 
 
-@dataclass(frozen=True)
-class _Search:
-    room: Room
-    entry: Entry
-    courses: tuple[tuple[Room, Course], ...]
-    dense: float | None
-    missing: dict[str, str]
+Logs = tuple[tuple[SearchSpace, SearchLog], ...]
 
 
 def _at_budget(
-    room: Room, jury: ModelJury, wish: Wish, questions: int
-) -> tuple[Entry, tuple[tuple[Room, Course], ...], None]:
-    given, _ = defaults(room, _amount(room, wish))
-    effort = Effort(wish.answers, min(questions, max(FEWEST, wish.answers // _PER_QUESTION)))
-    course = search(room, jury, effort, wish.seed, given=given)
-    if course.best is None:
-        why = next((entry.mark.broken for entry in course.entries.values()), "there was none to ask")
-        raise Failure(f"the model can't run any schedule at {room.average:.1f} tokens per layer: {why}")
-    return course.best, ((room, course),), None
+    space: SearchSpace, judge: ModelJudge, request: TuneRequest, questions: int
+) -> tuple[Entry, Logs, None]:
+    given, _ = defaults(space, _amount(space, request))
+    effort = Effort(request.answers, min(questions, max(FEWEST, request.answers // _PER_QUESTION)))
+    log = search(space, judge, effort, request.seed, given=given)
+    if log.best is None:
+        why = next((entry.mark.broken for entry in log.entries.values()), "there was none to ask")
+        raise Failure(f"the model can't run any schedule at {space.average:.1f} tokens per layer: {why}")
+    return log.best, ((space, log),), None
 
 
 def _above_floor(
-    room: Room, jury: ModelJury, wish: Wish, questions: int
-) -> tuple[Entry, tuple[tuple[Room, Course], ...], float, Room]:
-    assert wish.floor is not None
-    most = min(questions, max(FEWEST, wish.answers // FINEST))
-    effort = Effort(wish.answers - most, most)
-    dense = jury.dense(most, wish.seed)
+    space: SearchSpace, judge: ModelJudge, request: TuneRequest, questions: int
+) -> tuple[Entry, Logs, float]:
+    assert request.floor is not None
+    most = min(questions, max(FEWEST, request.answers // FINEST))
+    dense = judge.marks([Arm(DENSE_ARM, ScheduleChoice(seed=request.seed))], most)[0]
     if dense.broken:
         raise Failure(f"the dense model gave no answer: {dense.broken}")
-    floor = wish.floor.value(dense.value)
+    floor = request.floor.value(dense.value)
     if floor > dense.value:
         raise Failure(
-            f"--floor {wish.floor} is above the dense model itself, which has {dense.value:.3f} over "
+            f"--floor {request.floor} is above the dense model itself, which has {dense.value:.3f} over "
             f"{most} questions of the searched half: give at most that, or a share like 95%"
         )
-    made = descend(room, least_tokens(room.target), jury, effort, wish.seed, floor)
+    effort = Effort(request.answers - most, most)
+    made = descend(space, least_tokens(space.target), judge, effort, request.seed, floor)
     probe = made.cheapest
-    if probe is None or probe.course.best is None:
-        raise Failure(_nothing_above(made, wish, floor))
+    if probe is None or probe.log.best is None:
+        marks = [(one.log.best.mark, one.space) for one in made.probes if one.log.best is not None]
+        if not marks:
+            raise Failure("the model can't run any schedule that was tried")
+        mark, nearest = max(marks, key=lambda pair: pair[0].value)
+        raise Failure(
+            f"no schedule stays above {floor:.3f} by a standard error over the searched half: the nearest "
+            f"has {mark.value:.3f} ± {mark.error or 0:.3f} at {nearest.average:.1f} tokens per layer; lower "
+            f"--floor {request.floor}, or give more --answers"
+        )
     ordered = sorted(made.probes, key=lambda one: one is probe)
-    return probe.course.best, tuple((one.room, one.course) for one in ordered), dense.value, probe.room
-
-
-def _nothing_above(made: Descent, wish: Wish, floor: float) -> str:
-    marks = [(one.course.best.mark, one.room) for one in made.probes if one.course.best is not None]
-    if not marks:
-        return "the model can't run any schedule that was tried"
-    mark, room = max(marks, key=lambda pair: pair[0].value)
-    return (
-        f"no schedule stays above {floor:.3f} by a standard error over the searched half: the nearest has "
-        f"{mark.value:.3f} ± {mark.error or 0:.3f} at {room.average:.1f} tokens per layer; lower --floor "
-        f"{wish.floor}, or give more --answers"
-    )
+    return probe.log.best, tuple((one.space, one.log) for one in ordered), dense.value
 
 
 def common_target(loaded: Loaded, items: Sequence[BatchItem]) -> Target:
@@ -152,83 +246,81 @@ def common_target(loaded: Loaded, items: Sequence[BatchItem]) -> Target:
     return targets[median_low([target.visual for target in found if target is not None and target.visual])]
 
 
-def _room(loaded: Loaded, target: Target, wish: Wish) -> tuple[Room, dict[str, str]]:
+def _space(loaded: Loaded, target: Target, request: TuneRequest) -> tuple[SearchSpace, dict[str, str]]:
     """The budget that was asked for (all tokens under a floor), and what of the methods can't be had."""
     from routing.vision import TOWERS
 
-    methods, missing = wish.methods, {}
+    methods, missing = request.methods, {}
     if "nuwa" in methods and loaded.family not in TOWERS:
         methods = tuple(name for name in methods if name != "nuwa")
         why = f"the vision stage (Nuwa) works with {', '.join(TOWERS)}; {loaded.family} is not among them"
-        missing = {f"nuwa-{action}": why for action in wish.actions}
+        missing = {f"nuwa-{action}": why for action in request.actions}
         if not methods:
             raise UsageError(f"{why}: give other --methods")
-    full = target.layers * target.visual
-    room = Room(target, full, methods, wish.actions, _vision_scorer(target), wish.seed)
-    if wish.floor is not None:
-        return room, missing
-    room = Room(target, _layer_tokens(target, wish), methods, wish.actions, room.vision_scorer, wish.seed)
-    return room, missing | defaults(room, _amount(room, wish))[1]
+    # what Nuwa's own schedule ranks patches by on this model; half the tokens can always be had
+    vision = ScheduleChoice("nuwa", "prune", ratio=0.5).build(target).vision
+    scorer = "cls" if vision is None else vision.scorer
+    tokens = target.layers * target.visual if request.floor is not None else _layer_tokens(target, request)
+    space = SearchSpace(target, tokens, methods, request.actions, scorer, request.seed)
+    if request.floor is not None:
+        return space, missing
+    return space, missing | defaults(space, _amount(space, request))[1]
 
 
-def _vision_scorer(target: Target) -> str:
-    """What Nuwa's own schedule ranks patches by on this model; half the tokens can always be had."""
-    made = ScheduleChoice("nuwa", "prune", ratio=0.5).build(target)
-    return "cls" if made.vision is None else made.vision.scorer
-
-
-def _layer_tokens(target: Target, wish: Wish) -> int:
+def _layer_tokens(target: Target, request: TuneRequest) -> int:
     """The budget in layer-tokens; raises UsageError, with the nearest one, where it is out of reach."""
     full, least = target.layers * target.visual, least_tokens(target)
-    share = (1 - wish.ratio) * target.visual if wish.ratio is not None else wish.budget or 0.0
+    share = (1 - request.ratio) * target.visual if request.ratio is not None else request.budget or 0.0
     tokens = round(share * target.layers)
     if least <= tokens < full:
         return tokens
     nearest = least if tokens < least else full - 1
     dense = f"its first {target.first_layer} layers are dense, and " if target.first_layer else ""
     raise UsageError(
-        f"{wish} is out of reach for {target.visual} visual tokens in {target.layers} layers: {dense}"
+        f"{request} is out of reach for {target.visual} visual tokens in {target.layers} layers: {dense}"
         f"between {least / target.layers:.1f} and {(full - 1) / target.layers:.1f} tokens per layer can be "
         f"had; the nearest is --budget {nearest / target.layers:.1f}, or --ratio {1 - nearest / full:.4f}"
     )
 
 
-def _amount(room: Room, wish: Wish) -> ScheduleChoice:
+def _amount(space: SearchSpace, request: TuneRequest) -> ScheduleChoice:
     """The amount as it was typed, so that published methods are asked as every other command asks them."""
-    if wish.floor is not None:
-        return even(room)
+    if request.floor is not None:
+        return even(space)
     return ScheduleChoice(
-        room.methods[0], room.actions[0], ratio=wish.ratio, budget=wish.budget, seed=wish.seed
+        space.methods[0], space.actions[0], ratio=request.ratio, budget=request.budget, seed=request.seed
     )
 
 
-def _broken(course: Course) -> dict[str, str]:
-    """Published methods that the model can't run."""
-    entries = (entry for entry in course.entries.values() if entry.candidate.origin == "default")
-    return {entry.candidate.name: entry.mark.broken for entry in entries if entry.mark.broken}
-
-
-def _reported(asking: Asking, questions: Questions, wish: Wish, done: _Search) -> Found:
+def _reported(
+    asking: Asking,
+    questions: SplitQuestions,
+    request: TuneRequest,
+    entry: Entry,
+    logs: Logs,
+    dense: float | None,
+    missing: dict[str, str],
+) -> Found:
     """The dense model, the published methods and what was found, over the reported half."""
-    given, missing = defaults(done.room, _amount(done.room, wish))
-    published = [one for one in given if one.name not in done.missing]
-    same = [one for one in published if one.identity == done.entry.candidate.identity]
-    arms = [Arm(DENSE_ARM, ScheduleChoice(seed=wish.seed)), *(Arm(one.name, one.choice) for one in published)]
-    if not same:
-        arms.append(Arm(FOUND, done.entry.candidate.choice))
-    trial = asking.hold(arms, questions.halves.reported.items)
+    space = logs[-1][0]
+    given, refused = defaults(space, _amount(space, request))
+    published = [one for one in given if one.name not in missing]
+    same = [one for one in published if one.identity == entry.candidate.identity]
+    arms = [
+        Arm(DENSE_ARM, ScheduleChoice(seed=request.seed)),
+        *(Arm(one.name, one.choice) for one in published),
+    ]
+    if same:  # what was found is a published method as it is
+        entry = Entry(same[0], entry.questions, entry.mark)
+    else:
+        arms.append(Arm(FOUND, entry.candidate.choice))
     return Found(
-        room=done.room,
-        entry=_renamed(done.entry, same),
-        courses=done.courses,
-        dense=done.dense,
-        trial=trial,
+        space=space,
+        entry=entry,
+        logs=logs,
+        dense=dense,
+        trial=asking.hold(arms, questions.halves.reported.items),
         place=1 + published.index(same[0]) if same else len(arms) - 1,
         published=tuple(one.name for one in published),
-        unreachable=done.missing | missing,
+        unreachable=missing | refused,
     )
-
-
-def _renamed(entry: Entry, same: Sequence[Candidate]) -> Entry:
-    """The entry as the published method that it is the same as, if it is."""
-    return Entry(same[0], entry.questions, entry.mark) if same else entry
