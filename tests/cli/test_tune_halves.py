@@ -11,7 +11,7 @@ from reroute_cli.errors import Failure, UsageError
 from reroute_cli.evaluation.score import PLAIN
 from reroute_cli.image_names import ImageSource
 from reroute_cli.judges import Truth
-from reroute_cli.studies.benchmarks import BENCHMARKS
+from reroute_cli.studies.benchmarks import load_benchmark
 from reroute_cli.studies.benchmarks.benchmark import Wanted
 from reroute_cli.studies.tune.request import asks_for, choose_questions, chosen_score, split, tune_request
 
@@ -105,7 +105,7 @@ def test_too_few_pictures_are_refused_however_many_questions() -> None:
 def test_only_questions_of_the_score_are_asked() -> None:
     """Of the held-out scenes the boxes are asked for the first score, and the words for the other: as many
     as the lines of the manifest with and without a box."""
-    items = tuple(BENCHMARKS["scenes"].load(Wanted("heldout", "llava")).items)
+    items = tuple(load_benchmark("scenes").load(Wanted("heldout", "llava")).items)
     boxes = sum(item.truth is not None and item.truth.box is not None for item in items)
     assert chosen_score(None, PLAIN, items).name == "box_acc_at_05"
     assert len(asks_for(chosen_score(None, PLAIN, items), items)) == boxes > 100
@@ -115,7 +115,7 @@ def test_only_questions_of_the_score_are_asked() -> None:
 
 def test_a_limit_is_of_questions_that_count() -> None:
     """--limit 40 of scenes is forty boxes, and all other questions are counted as not asked."""
-    items = tuple(BENCHMARKS["scenes"].load(Wanted("heldout", "llava")).items)
+    items = tuple(load_benchmark("scenes").load(Wanted("heldout", "llava")).items)
     found = choose_questions(items, PLAIN, None, 40, 0)
     assert len(found.halves.searched.items) + len(found.halves.reported.items) == 40
     assert found.other == sum(item.truth is not None and item.truth.box is None for item in items)

@@ -1,4 +1,4 @@
-"""What a benchmark is: questions with truths, and the scores that it is known for. Data only."""
+"""What a benchmark is: questions with truths, and the scores that it is known for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.evaluation.score import PLAIN, Score
+from reroute_cli.evaluation.trial import Row
 
 
 @dataclass(frozen=True)
@@ -53,3 +54,8 @@ class Benchmark:
     load: Callable[[Wanted], Questions]
     scores: tuple[Score, ...] = PLAIN
     notes: str = field(default="")
+
+
+def judged_as(kind: str) -> Callable[[Row], bool]:
+    """What a score is of: the questions whose truth is of this kind, a key of JUDGES."""
+    return lambda row: row.truth is not None and row.truth.kind == kind

@@ -14,12 +14,11 @@ from functools import cached_property
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.errors import Failure
 from reroute_cli.evaluation.score import share_of
-from reroute_cli.evaluation.trial import Row as Asked
 from reroute_cli.judges import Truth
 from reroute_cli.output import shortened
-from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted
+from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted, judged_as
 from reroute_cli.studies.benchmarks.prompts import short_answer
-from reroute_cli.studies.benchmarks.rows import Items, Row, choose, units_by
+from reroute_cli.studies.benchmarks.rows import TableRow, questions_of, units_by
 from reroute_cli.studies.benchmarks.table import Table, open_table
 
 COLUMNS = ("id", "imageId", "question", "answer", "types")
@@ -33,16 +32,16 @@ class _Pictures:
     table: Table
 
     @cached_property
-    def rows(self) -> dict[str, Row]:
+    def rows(self) -> dict[str, TableRow]:
         """Rows with pictures, by the picture's id; one without an id can't be asked for."""
-        rows: dict[str, Row] = {}
+        rows: dict[str, TableRow] = {}
         for number, values in enumerate(self.table.rows(PICTURE_COLUMNS)):
-            row = Row(number, values, f"row {number} of {self.table.place} {PICTURES}")
+            row = TableRow(number, values, f"row {number} of {self.table.place} {PICTURES}")
             if name := row.text_or_none("id"):
                 rows[name] = row
         return rows
 
-    def of(self, name: str, row: Row) -> bytes:
+    def of(self, name: str, row: TableRow) -> bytes:
         """The picture that a row's question is about; raises Failure."""
         if found := self.rows.get(name):
             return found.picture()
@@ -53,12 +52,11 @@ def _load(wanted: Wanted) -> Questions:
     place = wanted.data or _SOURCE
     table = open_table(place, QUESTIONS, wanted.split, COLUMNS)
     pictures = _Pictures(open_table(place, PICTURES, wanted.split, PICTURE_COLUMNS))
-    chosen = choose(units_by(table, "id", lambda _: None), wanted.limit)
-    items = Items(table, COLUMNS, lambda row: _items(row, wanted.family, pictures), chosen)
-    return Questions(items, len(chosen), table.source)
+    units = units_by(table, "id", lambda _: None)
+    return questions_of(table, COLUMNS, lambda row: _items(row, wanted.family, pictures), units, wanted.limit)
 
 
-def _items(row: Row, family: str, pictures: _Pictures) -> Sequence[BatchItem]:
+def _items(row: TableRow, family: str, pictures: _Pictures) -> Sequence[BatchItem]:
     name, types = row.name("imageId"), row.values.get("types")
     kind = types.get("semantic") if isinstance(types, dict) else None
     return [
@@ -74,11 +72,7 @@ def _items(row: Row, family: str, pictures: _Pictures) -> Sequence[BatchItem]:
     ]
 
 
-def _is_exact(row: Asked) -> bool:
-    return row.truth is not None and row.truth.kind == "exact"
-
-
-ACCURACY = share_of("gqa_accuracy", "accuracy", _is_exact)
+ACCURACY = share_of("gqa_accuracy", "accuracy", judged_as("exact"))
 
 BENCHMARK = Benchmark(
     name="gqa",

@@ -15,12 +15,11 @@ from typing import Any
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.evaluation.score import Judged, Score, quotient, share_of
-from reroute_cli.evaluation.trial import Row as Asked
 from reroute_cli.judges import Truth
 from reroute_cli.output import shortened
-from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted
+from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted, judged_as
 from reroute_cli.studies.benchmarks.prompts import letter_answer
-from reroute_cli.studies.benchmarks.rows import Items, Row, choose, units_by
+from reroute_cli.studies.benchmarks.rows import TableRow, questions_of, units_by
 from reroute_cli.studies.benchmarks.table import open_table
 
 LETTERS = ("A", "B", "C", "D")
@@ -44,9 +43,7 @@ def _load(wanted: Wanted) -> Questions:
     if wanted.split == _TEST:
         raise UsageError("MMBench's test split has no answers, so nothing can be judged: take --split dev")
     table = open_table(wanted.data or _SOURCE, CONFIG, wanted.split, COLUMNS)
-    chosen = choose(units_by(table, "index", question_of), wanted.limit)
-    items = Items(table, COLUMNS, _Maker().items, chosen)
-    return Questions(items, len(chosen), table.source)
+    return questions_of(table, COLUMNS, _Maker().items, units_by(table, "index", question_of), wanted.limit)
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class _Maker:
 
     names: dict[int, str] = field(default_factory=dict)
 
-    def items(self, row: Row) -> Sequence[BatchItem]:
+    def items(self, row: TableRow) -> Sequence[BatchItem]:
         """The one item of a row."""
         question = question_of(row.values.get("index"))
         if question is None:
@@ -75,7 +72,7 @@ class _Maker:
         ]
 
 
-def _options(row: Row) -> tuple[tuple[str, str], ...]:
+def _options(row: TableRow) -> tuple[tuple[str, str], ...]:
     found = ((letter, row.text_or_none(letter)) for letter in LETTERS)
     options = tuple((letter, text) for letter, text in found if text is not None)
     if len(options) < _FEWEST:
@@ -83,7 +80,7 @@ def _options(row: Row) -> tuple[tuple[str, str], ...]:
     return options
 
 
-def _answer(row: Row, options: tuple[tuple[str, str], ...]) -> str:
+def _answer(row: TableRow, options: tuple[tuple[str, str], ...]) -> str:
     answer = row.text_or_none("answer")
     if answer is None:
         raise Failure(f"{row.where} has no answer, as all rows of the test split: take --split dev")
@@ -92,23 +89,20 @@ def _answer(row: Row, options: tuple[tuple[str, str], ...]) -> str:
     return answer
 
 
-def _is_choice(row: Asked) -> bool:
-    return row.truth is not None and row.truth.kind == "choice"
-
-
 def _circles(judged: Sequence[Judged]) -> tuple[float, ...]:
     """Of the whole questions about one picture: how many are right in all rotations, and how many."""
     questions: dict[int | None, list[Judged]] = {}
     for one in judged:
         questions.setdefault(question_of(one[0].id), []).append(one)
-    whole = [circle for circle in questions.values() if _is_whole(circle)]
+    whole = []
+    for circle in questions.values():
+        truth = circle[0][0].truth
+        if truth is not None and len({row.id for row, _ in circle}) == len(truth.options):
+            whole.append(circle)
     return float(sum(all(verdict.right for _, verdict in circle) for circle in whole)), float(len(whole))
 
 
-def _is_whole(circle: Sequence[Judged]) -> bool:
-    truth = circle[0][0].truth
-    return truth is not None and len({row.id for row, _ in circle}) == len(truth.options)
-
+_is_choice = judged_as("choice")
 
 CIRCULAR = Score("mmbench_circular", "circular accuracy", _is_choice, _circles, quotient)
 ACCURACY = share_of("mmbench_accuracy", "accuracy", _is_choice)

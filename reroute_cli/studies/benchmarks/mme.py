@@ -13,12 +13,12 @@ import numpy as np
 
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.evaluation.score import Judged, Numbers, Score, quotient, share_of
-from reroute_cli.evaluation.trial import Row as Asked
+from reroute_cli.evaluation.trial import Row
 from reroute_cli.judges import Truth
-from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted
+from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted, judged_as
 from reroute_cli.studies.benchmarks.pope import yes_or_no
 from reroute_cli.studies.benchmarks.prompts import short_answer
-from reroute_cli.studies.benchmarks.rows import Items, Row, choose, units_by
+from reroute_cli.studies.benchmarks.rows import TableRow, questions_of, units_by
 from reroute_cli.studies.benchmarks.table import open_table
 
 COLUMNS = ("question_id", "image", "question", "answer", "category")
@@ -42,12 +42,11 @@ _PAIR = 2
 
 def _load(wanted: Wanted) -> Questions:
     table = open_table(wanted.data or _SOURCE, None, wanted.split, COLUMNS)
-    chosen = choose(units_by(table, "question_id", lambda name: name), wanted.limit)
-    items = Items(table, COLUMNS, lambda row: _items(row, wanted.family), chosen)
-    return Questions(items, len(chosen), table.source)
+    units = units_by(table, "question_id", lambda name: name)
+    return questions_of(table, COLUMNS, lambda row: _items(row, wanted.family), units, wanted.limit)
 
 
-def _items(row: Row, family: str) -> Sequence[BatchItem]:
+def _items(row: TableRow, family: str) -> Sequence[BatchItem]:
     name = row.name("question_id")
     question = row.text("question").removesuffix(_ASKS).rstrip()
     return [
@@ -63,8 +62,7 @@ def _items(row: Row, family: str) -> Sequence[BatchItem]:
     ]
 
 
-def _is_mme(row: Asked) -> bool:
-    return row.truth is not None and row.truth.kind == "mme"
+_is_mme = judged_as("mme")
 
 
 def _parts(judged: Sequence[Judged]) -> tuple[float, float, float, float]:
@@ -73,14 +71,10 @@ def _parts(judged: Sequence[Judged]) -> tuple[float, float, float, float]:
     return float(right), float(len(judged)), float(pair and right == _PAIR), float(pair)
 
 
-def _both(judged: Sequence[Judged]) -> tuple[float, ...]:
-    return _parts(judged)[2:]
-
-
 def _total(name: str, title: str, categories: Sequence[str]) -> Score:
     """The sum over categories of 100 · (accuracy + accuracy+)."""
 
-    def of(row: Asked) -> bool:
+    def of(row: Row) -> bool:
         return _is_mme(row) and row.group in categories
 
     def count(judged: Sequence[Judged]) -> tuple[float, ...]:
@@ -98,7 +92,7 @@ def _total(name: str, title: str, categories: Sequence[str]) -> Score:
 PERCEPTION_TOTAL = _total("mme_perception", "perception", PERCEPTION)
 COGNITION_TOTAL = _total("mme_cognition", "cognition", COGNITION)
 ACCURACY = share_of("mme_accuracy", "accuracy", _is_mme)
-ACCURACY_PLUS = Score("mme_accuracy_plus", "accuracy+", _is_mme, _both, quotient)
+ACCURACY_PLUS = Score("mme_accuracy_plus", "accuracy+", _is_mme, lambda judged: _parts(judged)[2:], quotient)
 
 BENCHMARK = Benchmark(
     name="mme",

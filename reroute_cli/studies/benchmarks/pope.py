@@ -13,12 +13,11 @@ import numpy as np
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.errors import Failure
 from reroute_cli.evaluation.score import Judged, Numbers, Score, quotient, share_of
-from reroute_cli.evaluation.trial import Row as Asked
 from reroute_cli.judges import Truth
 from reroute_cli.output import shortened
-from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted
+from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted, judged_as
 from reroute_cli.studies.benchmarks.prompts import short_answer
-from reroute_cli.studies.benchmarks.rows import Items, Row, choose, units_by
+from reroute_cli.studies.benchmarks.rows import TableRow, questions_of, units_by
 from reroute_cli.studies.benchmarks.table import open_table
 
 COLUMNS = ("question_id", "question", "answer", "image_source", "image", "category")
@@ -26,7 +25,7 @@ _SOURCE = "lmms-lab-encoder/POPE"
 _YES, _NO = "yes", "no"
 
 
-def yes_or_no(row: Row, column: str = "answer") -> str:
+def yes_or_no(row: TableRow, column: str = "answer") -> str:
     """The true answer, yes or no; raises Failure for anything else."""
     answer = row.text(column).casefold().strip(". ")
     if answer in (_YES, _NO):
@@ -36,12 +35,11 @@ def yes_or_no(row: Row, column: str = "answer") -> str:
 
 def _load(wanted: Wanted) -> Questions:
     table = open_table(wanted.data or _SOURCE, None, wanted.split, COLUMNS)
-    chosen = choose(units_by(table, "question_id", lambda _: None), wanted.limit)
-    items = Items(table, COLUMNS, lambda row: _items(row, wanted.family), chosen)
-    return Questions(items, len(chosen), table.source)
+    units = units_by(table, "question_id", lambda _: None)
+    return questions_of(table, COLUMNS, lambda row: _items(row, wanted.family), units, wanted.limit)
 
 
-def _items(row: Row, family: str) -> Sequence[BatchItem]:
+def _items(row: TableRow, family: str) -> Sequence[BatchItem]:
     category, name = row.text_or_none("category") or "", row.name("image_source")
     return [
         BatchItem(
@@ -56,10 +54,6 @@ def _items(row: Row, family: str) -> Sequence[BatchItem]:
     ]
 
 
-def _is_yes_no(row: Asked) -> bool:
-    return row.truth is not None and row.truth.kind == "yes_no"
-
-
 def _yes(judged: Sequence[Judged]) -> tuple[float, ...]:
     """Yes that is true, yes that was said, yes that is both."""
     truths = [row.truth is not None and _YES in row.truth.answers for row, _ in judged]
@@ -67,23 +61,17 @@ def _yes(judged: Sequence[Judged]) -> tuple[float, ...]:
     return float(sum(truths)), float(sum(said)), float(sum(map(all, zip(truths, said, strict=True))))
 
 
-def _precision(sums: Numbers) -> Numbers:
-    return quotient(sums[..., [2, 1]])
-
-
-def _recall(sums: Numbers) -> Numbers:
-    return quotient(sums[..., [2, 0]])
-
-
 def _f1(sums: Numbers) -> Numbers:
     """The harmonic mean of precision and recall: 2 · both / (true + said)."""
     return quotient(np.stack([2 * sums[..., 2], sums[..., 0] + sums[..., 1]], axis=-1))
 
 
+_is_yes_no = judged_as("yes_no")
+
 ACCURACY = share_of("pope_accuracy", "accuracy", _is_yes_no)
 F1 = Score("pope_f1", "F1", _is_yes_no, _yes, _f1)
-PRECISION = Score("pope_precision", "precision", _is_yes_no, _yes, _precision)
-RECALL = Score("pope_recall", "recall", _is_yes_no, _yes, _recall)
+PRECISION = Score("pope_precision", "precision", _is_yes_no, _yes, lambda sums: quotient(sums[..., [2, 1]]))
+RECALL = Score("pope_recall", "recall", _is_yes_no, _yes, lambda sums: quotient(sums[..., [2, 0]]))
 YES_RATIO = share_of(
     "pope_yes_ratio", "share of yes", _is_yes_no, lambda verdict: verdict.said == _YES, neutral=True
 )

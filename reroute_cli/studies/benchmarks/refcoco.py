@@ -22,7 +22,7 @@ from reroute_cli.evaluation.score import BOX_CENTRE, BOX_HIT, BOX_IOU
 from reroute_cli.judges import Truth
 from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted
 from reroute_cli.studies.benchmarks.prompts import check_grounding, where_is
-from reroute_cli.studies.benchmarks.rows import Items, Row, choose, units_of
+from reroute_cli.studies.benchmarks.rows import TableRow, questions_of, units_of
 from reroute_cli.studies.benchmarks.table import open_table
 
 COLUMNS = ("question_id", "image", "answer", "bbox", "file_name")
@@ -41,17 +41,16 @@ def picture_name(file_name: str) -> str:
 def _load(wanted: Wanted, source: str) -> Questions:
     check_grounding(wanted.family)
     table = open_table(wanted.data or source, None, wanted.split, COLUMNS)
-    chosen = choose(units_of(table, "answer", _expressions), wanted.limit)
-    items = Items(table, COLUMNS, lambda row: _items(row, wanted.family), chosen)
-    return Questions(items, sum(map(len, chosen.values())), table.source)
+
+    def expressions(answer: Any) -> int:
+        """How many questions a row has; one that has none is one problem."""
+        return max(1, len(answer)) if isinstance(answer, list) else 1
+
+    units = units_of(table, "answer", expressions)
+    return questions_of(table, COLUMNS, lambda row: _items(row, wanted.family), units, wanted.limit)
 
 
-def _expressions(answer: Any) -> int:
-    """How many questions a row has; one that has none is one problem."""
-    return max(1, len(answer)) if isinstance(answer, list) else 1
-
-
-def _items(row: Row, family: str) -> Sequence[BatchItem]:
+def _items(row: TableRow, family: str) -> Sequence[BatchItem]:
     answers, name = row.values.get("answer"), picture_name(row.name("file_name"))
     truth, data, key = Truth("box", box=_box(row)), row.picture(), row.name("question_id")
     if not isinstance(answers, list) or not answers:
@@ -69,7 +68,7 @@ def _items(row: Row, family: str) -> Sequence[BatchItem]:
     ]
 
 
-def _box(row: Row) -> Box:
+def _box(row: TableRow) -> Box:
     """x, y, width, height as two corners."""
     x, y, width, height = row.numbers("bbox", 4)
     if width <= 0 or height <= 0 or x < 0 or y < 0:

@@ -18,13 +18,14 @@ from reroute_cli.images import as_text
 from reroute_cli.inputs import spread
 from reroute_cli.output import shortened
 from reroute_cli.prompts import check_question
+from reroute_cli.studies.benchmarks.benchmark import Questions
 from reroute_cli.studies.benchmarks.table import Plain, Table
 
 _SHOWN = 60
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One row. number: counted from 0. where: how sentences name it."""
 
     number: int
@@ -67,11 +68,11 @@ class Row:
 Question = tuple[int, int]  # a row by its number, and which of its questions, from 0
 Unit = Sequence[Question]  # questions that belong together: all of them are asked or none
 Chosen = dict[int, list[int]]  # which questions of which rows
-Make = Callable[[Row], Sequence[BatchItem]]
+Make = Callable[[TableRow], Sequence[BatchItem]]
 
 
 @dataclass(frozen=True)
-class Items:
+class TableItems:
     """The items of the chosen questions, read anew each time that it is iterated.
 
     make: all items of a row; it raises Failure for what is no question. No two items have the same id.
@@ -84,25 +85,21 @@ class Items:
 
     def __iter__(self) -> Iterator[BatchItem]:
         seen: Counter[str] = Counter()
-        for row in self._rows():
-            for item in self._made(row):
-                seen[item.id] += 1
-                count = seen[item.id]
-                yield item if count == 1 else replace(item, id=f"{item.id}#{count}")
-
-    def _rows(self) -> Iterator[Row]:
-        """The chosen rows; nothing behind the last of them is read."""
         last = max(self.chosen, default=-1)
         if last < 0:
             return
         name = f"{as_text(self.table.place)} {self.table.split}"
         for number, values in enumerate(self.table.rows(self.columns)):
             if number in self.chosen:
-                yield Row(number, values, f"row {number} of {name}")
-            if number == last:
+                for item in self._made(TableRow(number, values, f"row {number} of {name}")):
+                    seen[item.id] += 1
+                    count = seen[item.id]
+                    yield item if count == 1 else replace(item, id=f"{item.id}#{count}")
+            if number == last:  # nothing behind it is read
                 return
 
-    def _made(self, row: Row) -> Iterator[BatchItem]:
+    def _made(self, row: TableRow) -> Iterator[BatchItem]:
+        """The chosen items of one row, each with what is wrong with it."""
         try:
             made = self.make(row)
         except Failure as error:
@@ -115,6 +112,14 @@ class Items:
                 yield _problem(row, f"{row.where}: {error}")
             else:
                 yield replace(made[index], where=row.where)
+
+
+def questions_of(
+    table: Table, columns: tuple[str, ...], make: Make, units: Sequence[Unit], limit: int | None
+) -> Questions:
+    """The items that `make` makes of the rows of these units, `limit` of them at most; raises UsageError."""
+    chosen = choose(units, limit)
+    return Questions(TableItems(table, columns, make, chosen), sum(map(len, chosen.values())), table.source)
 
 
 def units_by(table: Table, column: str, key: Callable[[Any], Hashable]) -> list[Unit]:
@@ -134,27 +139,22 @@ def units_of(table: Table, column: str, count: Callable[[Any], int]) -> list[Uni
 
 def choose(units: Sequence[Unit], limit: int | None) -> Chosen:
     """As many whole units as have at most `limit` questions, spread evenly over all; raises UsageError."""
-    chosen: Chosen = {}
-    for unit in units if limit is None else _within(units, limit):
-        for number, index in unit:
-            chosen.setdefault(number, []).append(index)
-    return chosen
-
-
-def _within(units: Sequence[Unit], limit: int) -> list[Unit]:
-    for count in range(min(len(units), limit), 0, -1):
+    counts = [len(units)] if limit is None else range(min(len(units), limit), 0, -1)
+    for count in counts:
         taken = [units[index] for index in spread(len(units), count)]
-        if sum(len(unit) for unit in taken) <= limit:
-            return taken
+        if limit is None or sum(map(len, taken)) <= limit:
+            chosen: Chosen = {}
+            for number, index in (question for unit in taken for question in unit):
+                chosen.setdefault(number, []).append(index)
+            return chosen
     if not units:
-        return []
-    least = len(units[0])
+        return {}
     raise UsageError(
-        f"--limit {limit} is less than one question, which is asked in {least} rows here: give more"
+        f"--limit {limit} is less than one question, which is asked in {len(units[0])} rows here: give more"
     )
 
 
-def _problem(row: Row, sentence: str) -> BatchItem:
+def _problem(row: TableRow, sentence: str) -> BatchItem:
     return BatchItem(f"row {row.number}", "", "", "", where=row.where, problem=sentence)
 
 

@@ -90,19 +90,15 @@ def judged(sink: Sink, check: RegressionCheck | None, report: Report, output: Pa
     except BrokenPipeError as error:
         gone = error
     if check is not None:
+        from reroute_cli.render.comparison import comparison_lines, comparison_page
+
         found = check.judge(report, output)
         with verdict(found):
-            _tell(sink, found)
+            sink.card(*comparison_page(found, verbose=sink.verbose))
+            for line in comparison_lines(found):
+                sink.talk(line)
     if gone is not None:
         raise gone
-
-
-def _tell(sink: Sink, found: Comparison) -> None:
-    from reroute_cli.render.comparison import comparison_lines, comparison_page
-
-    sink.card(*comparison_page(found, verbose=sink.verbose))
-    for line in comparison_lines(found):
-        sink.talk(line)
 
 
 def refuse_same_file(output: Path | None, source: Path, label: str) -> None:

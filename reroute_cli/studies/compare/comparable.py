@@ -16,6 +16,7 @@ from reroute_cli.records.report import ArmPart, ItemPart, Report, WorkloadModel
 
 _MODEL_FIELDS = [name for name in WorkloadModel.model_fields if name != "reasons"]
 _RUN_FIELDS = {"new_tokens": "--max-new-tokens", "batch_size": "batch size", "seed": "--seed"}
+_SOFTWARE = ("python", "platform", "cuda", "driver", "commit")
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,11 @@ def check_workload(baseline: Report, current: Report, pairing: Pairing) -> None:
 
     Fewer items and fewer arms are no other workload but a loss, which is for the gates to find.
     """
-    differences = [
-        *_settings(baseline, current),
-        *_items(current, pairing),
-        *_schedules(baseline, current, pairing),
-    ]
+    differences = list(_settings(baseline, current))
+    known, items = {index for _, index in pairing.pairs}, current.workload.items
+    if added := [item.id for index, item in enumerate(items) if index not in known]:
+        differences.append(f"{len(added)} of {len(items)} items are not the baseline's ({some(added)})")
+    differences += _schedules(baseline, current, pairing)
     if differences:
         raise NotComparable(
             f"the reports are of different work: {'; '.join(differences)}; "
@@ -85,25 +86,18 @@ def _settings(baseline: Report, current: Report) -> Iterator[str]:
             yield f"{label} was {getattr(old, name)}, now {getattr(new, name)}"
 
 
-def _items(current: Report, pairing: Pairing) -> Iterator[str]:
-    known = {index for _, index in pairing.pairs}
-    if added := [item.id for index, item in enumerate(current.workload.items) if index not in known]:
-        yield f"{len(added)} of {len(current.workload.items)} items are not the baseline's ({some(added)})"
-
-
 def _schedules(baseline: Report, current: Report, pairing: Pairing) -> Iterator[str]:
+    def asked(arm: ArmPart) -> str:
+        """What an arm was asked for, and what it reached."""
+        amount = {"ratio": arm.ratio, "budget": arm.budget}
+        words = [f"{name} {value:g}" for name, value in amount.items() if value is not None]
+        return " ".join([*words, f"reached {arm.items[0].achieved_ratio:.4g}"])
+
     arms = {arm.name: arm for arm in current.arms}
     for old in baseline.arms:
         new = arms.get(old.name)
         if new and any(old.items[i].schedule != new.items[j].schedule for i, j in pairing.pairs):
-            yield f"the arm '{old.name}' ran another schedule ({_asked(old)}, now {_asked(new)})"
-
-
-def _asked(arm: ArmPart) -> str:
-    """What an arm was asked for, and what it reached."""
-    amount = {"ratio": arm.ratio, "budget": arm.budget}
-    asked = [f"{name} {value:g}" for name, value in amount.items() if value is not None]
-    return " ".join([*asked, f"reached {arm.items[0].achieved_ratio:.4g}"])
+            yield f"the arm '{old.name}' ran another schedule ({asked(old)}, now {asked(new)})"
 
 
 def check_machine(baseline: Report, current: Report, gate: str) -> None:
@@ -131,23 +125,17 @@ def machine_differences(baseline: Report, current: Report) -> list[Difference]:
 def _machine(report: Report) -> dict[str, str | None]:
     cpu = report.environment.get("cpu")
     cpu = cpu if isinstance(cpu, dict) else {}
+    gpus, graphics = report.environment.get("gpus"), None
+    if isinstance(gpus, list):
+        names = [_text(gpu.get("name")) if isinstance(gpu, dict) else None for gpu in gpus]
+        graphics = ", ".join(name or "unknown" for name in names) or "none"
     return {
         "device": report.protocol.device,
         "CPU": _text(cpu.get("model")),
         "cores": _text(cpu.get("cores")),
         "torch threads": _text(cpu.get("torch_threads")),
-        "GPUs": _gpus(report.environment.get("gpus")),
+        "GPUs": graphics,
     }
-
-
-def _gpus(gpus: Any) -> str | None:
-    if not isinstance(gpus, list):
-        return None
-    names = [_text(gpu.get("name")) if isinstance(gpu, dict) else None for gpu in gpus]
-    return ", ".join(name or "unknown" for name in names) or "none"
-
-
-_SOFTWARE = ("python", "platform", "cuda", "driver", "commit")
 
 
 def environment_differences(baseline: Report, current: Report) -> list[Difference]:

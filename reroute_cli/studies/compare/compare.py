@@ -23,7 +23,7 @@ from reroute_cli.studies.compare.comparable import (
     some,
 )
 from reroute_cli.studies.compare.gates import ANSWERS, GATED, Gate, Stat
-from reroute_cli.studies.compare.verdicts import PRESENCE, Number, Subject, judge, show, statistic, worst
+from reroute_cli.studies.compare.verdicts import PRESENCE, ArmPair, Number, judge, show, statistic, worst
 
 _EXACT_FIRST = sorted(GATED, key=lambda name: GATED[name].kind is not Kind.EXACT)
 
@@ -38,12 +38,20 @@ def check_gates(baseline: Report, gates: Iterable[Gate]) -> list[Gate]:
 
 
 def _holds(baseline: Report, gate: Gate) -> bool:
-    known = []
+    """Whether any part of the baseline knows the number that the gate compares with."""
+    known: list[Number] = []
     for part in _gated_parts(baseline, gate):
-        numbers = _known(part, gate)
+        if gate.stat is None:
+            series = part.metrics.get(gate.metric)
+            items = [] if series is None else series.values
+            numbers = [worst(values, gate.of.better) for values in items if values]
+        else:
+            number = statistic(part, gate.metric, gate.stat)
+            numbers = [] if number is None else [number]
         if not numbers and gate.given:
+            owner = f"the arm '{part.name}'" if isinstance(part, ArmPart) else "the run"
             why = part.unknown.get(gate.metric, "it has no ratio to dense")
-            raise NotComparable(f"the gate {gate.name} has no baseline: {_owner(part)}: {why}")
+            raise NotComparable(f"the gate {gate.name} has no baseline: {owner}: {why}")
         known += numbers
     if gate.limit.relative and gate.limit.amount and known and not any(known):
         raise UsageError(
@@ -63,19 +71,6 @@ def _gated_parts(baseline: Report, gate: Gate) -> Sequence[Measured]:
     return baseline.arms[1:]
 
 
-def _known(part: Measured, gate: Gate) -> list[Number]:
-    """The baseline's numbers that a gate compares with; none where they are unknown."""
-    if gate.stat is None:
-        series = part.metrics.get(gate.metric)
-        return [] if series is None else [worst(values, gate.of.better) for values in series.values if values]
-    number = statistic(part, gate.metric, gate.stat)
-    return [] if number is None else [number]
-
-
-def _owner(part: Measured) -> str:
-    return f"the arm '{part.name}'" if isinstance(part, ArmPart) else "the run"
-
-
 def compare(
     baseline: Report,
     current: Report,
@@ -85,9 +80,19 @@ def compare(
     names: tuple[str | None, str | None] = (None, None),
     accept: str | None = None,
 ) -> Comparison:
-    """Judge `current` by `baseline` (raises NotComparable, UsageError).
+    """One report judged by another one: a row for every metric of every arm, with a verdict where gated.
 
-    names: the two files, to show. accept: the command that makes the current report the baseline, to show.
+    Args:
+        baseline: the report that was accepted.
+        current: the report to judge.
+        gates: what may be how much worse; see `all_gates`.
+        strict: whether better by more than the limit fails as well, so that the baseline stays up to date.
+        names: the two files, to show.
+        accept: the command that makes the current report the baseline, to show.
+
+    Raises:
+        NotComparable: the reports are of different work, or the baseline lacks what is gated.
+        UsageError: a relative limit on a zero.
     """
     asked = list(gates)
     held = check_gates(baseline, asked)
@@ -139,26 +144,23 @@ def _rows(baseline: Report, current: Report, gates: Sequence[Gate], pairing: Pai
         if new is None:
             yield _lost("arm", old.name, None, None, "the current report has no such arm")
             continue
-        subject = Subject(old.name, old, new, pairing.pairs, pairing.ids, bool(pairing.lost), same_machine)
-        yield from _subject_rows(subject, gates, Level.ARM)
-    run = Subject(None, baseline.process, current.process, [(0, 0)], ["the run"], False, same_machine)
-    yield from _subject_rows(run, gates, Level.RUN)
+        pair = ArmPair(old.name, old, new, pairing.pairs, pairing.ids, bool(pairing.lost), same_machine)
+        yield from _pair_rows(pair, gates, Level.ARM)
+    run = ArmPair(None, baseline.process, current.process, [(0, 0)], ["the run"], False, same_machine)
+    yield from _pair_rows(run, gates, Level.RUN)
 
 
-def _subject_rows(subject: Subject, gates: Sequence[Gate], level: Level) -> Iterator[Row]:
+def _pair_rows(pair: ArmPair, gates: Sequence[Gate], level: Level) -> Iterator[Row]:
     """A row a gate, and one for each metric whose own number nothing gates."""
     for name in _EXACT_FIRST:
         if GATED[name].level is not level:
             continue
-        own = [gate for gate in gates if gate.metric == name and not _skips(gate, subject)]
-        yield from (judge(subject, gate) for gate in own)
+        own = [gate for gate in gates if gate.metric == name]
+        if pair.arm == DENSE_ARM:  # it has no ratio to itself
+            own = [gate for gate in own if gate.stat is not Stat.RATIO]
+        yield from (judge(pair, gate) for gate in own)
         if name != ANSWERS and all(gate.stat is Stat.RATIO for gate in own):
-            yield show(subject, name)
-
-
-def _skips(gate: Gate, subject: Subject) -> bool:
-    """The dense arm has no ratio to itself."""
-    return gate.stat is Stat.RATIO and subject.arm == DENSE_ARM
+            yield show(pair, name)
 
 
 def _lost(what: str, arm: str | None, before: int | None, after: int | None, reason: str) -> Row:

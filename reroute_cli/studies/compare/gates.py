@@ -124,17 +124,13 @@ def parse_gate(text: str) -> Gate:
     found = _GATE.fullmatch(text.strip())
     if found is None:
         raise UsageError(f"--gate '{text}' has no limit: the form is {FORM}")
-    metric = _metric(text, found["metric"])
-    stat = _stat(text, found["metric"], found["stat"])
-    return Gate(found["metric"], stat, _limit(text, metric, stat, found["limit"].strip()))
-
-
-def _metric(text: str, name: str) -> Metric:
+    name = found["metric"]
     if name not in GATED:
         close = difflib.get_close_matches(name, GATED, n=1)
         hint = f"did you mean '{close[0]}'? There are" if close else "choose one of"
         raise UsageError(f"--gate '{text}': there is no metric '{name}': {hint} {', '.join(GATED)}")
-    return GATED[name]
+    stat = _stat(text, name, found["stat"])
+    return Gate(name, stat, _limit(text, GATED[name], stat, found["limit"].strip()))
 
 
 def _stat(text: str, name: str, stat: str | None) -> Stat | None:

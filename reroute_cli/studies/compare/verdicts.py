@@ -15,17 +15,18 @@ from typing import Any
 
 from reroute_cli.metrics import METRICS, Better, Kind
 from reroute_cli.records.comparison import ItemChanges, LargestChange, Row, Verdict
-from reroute_cli.records.report import ArmPart, Measured, Series
+from reroute_cli.records.report import ArmPart, Measured
 from reroute_cli.studies.compare.comparable import some
 from reroute_cli.studies.compare.gates import ANSWERS, EXACT, GATED, Gate, Limit, Stat
 
 Number = int | float
 ROUNDING = Fraction(1, 10**9)
+_VERDICTS = {1: Verdict.REGRESSION, -1: Verdict.WIN, 0: Verdict.OK}
 EACH, COUNT, PRESENCE = "each item", "count", "presence"
 
 
 @dataclass(frozen=True)
-class Subject:
+class ArmPair:
     """One arm, or with `arm` None the whole run, in both reports.
 
     pairs: baseline's and current's index of every item that both have; ids: their names. lost: the baseline
@@ -41,28 +42,28 @@ class Subject:
     same_machine: bool
 
 
-def judge(subject: Subject, gate: Gate) -> Row:
+def judge(pair: ArmPair, gate: Gate) -> Row:
     """The row of one gate."""
     if gate.metric == ANSWERS:
-        return _judge_answers(subject, gate)
+        return _judge_answers(pair, gate)
     if gate.stat is None:
-        return _judge_items(subject, gate)
-    return _judge_statistic(subject, gate)
+        return _judge_items(pair, gate)
+    return _judge_statistic(pair, gate)
 
 
-def show(subject: Subject, metric: str) -> Row:
+def show(pair: ArmPair, metric: str) -> Row:
     """The row of a metric that nothing gates: means of exact metrics, medians of all others."""
     stat = Stat.MEAN if METRICS[metric].kind is Kind.EXACT else Stat.P50
-    before, after = statistic(subject.old, metric, stat), statistic(subject.new, metric, stat)
+    before, after = statistic(pair.old, metric, stat), statistic(pair.new, metric, stat)
     gone = before is not None and after is None
     return _row(
-        subject,
+        pair,
         metric,
         stat,
         baseline=before,
         current=after,
-        verdict=Verdict.MISSING if gone and subject.same_machine else Verdict.NOT_GATED,
-        reason=_absence(subject, metric) if before is None or after is None else None,
+        verdict=Verdict.MISSING if gone and pair.same_machine else Verdict.NOT_GATED,
+        reason=_absence(pair, metric) if before is None or after is None else None,
     )
 
 
@@ -92,39 +93,39 @@ def side(limit: Limit, better: Better, before: Number, after: Number) -> int:
     return (step > room) - (-step > room)
 
 
-def _judge_answers(subject: Subject, gate: Gate) -> Row:
+def _judge_answers(pair: ArmPair, gate: Gate) -> Row:
     """How many answers are not the baseline's; fewer than none is not possible, so there is no win."""
-    old, new = subject.old, subject.new
+    old, new = pair.old, pair.new
     assert isinstance(old, ArmPart) and isinstance(new, ArmPart), "only an arm has answers"  # noqa: PT018
-    changed = sum(old.items[i].answer != new.items[j].answer for i, j in subject.pairs)
+    changed = sum(old.items[i].answer != new.items[j].answer for i, j in pair.pairs)
     beyond = changed > gate.limit.amount
     return _row(
-        subject,
+        pair,
         ANSWERS,
         COUNT,
         gate=gate,
         baseline=0,
         current=changed,
-        items=ItemChanges(total=len(subject.pairs), changed=changed, worse=changed, better=0, largest=None),
+        items=ItemChanges(total=len(pair.pairs), changed=changed, worse=changed, better=0, largest=None),
         verdict=Verdict.REGRESSION if beyond else Verdict.OK,
     )
 
 
-def _judge_statistic(subject: Subject, gate: Gate) -> Row:
+def _judge_statistic(pair: ArmPair, gate: Gate) -> Row:
     assert gate.stat is not None
-    before = statistic(subject.old, gate.metric, gate.stat)
-    after = statistic(subject.new, gate.metric, gate.stat)
+    before = statistic(pair.old, gate.metric, gate.stat)
+    after = statistic(pair.new, gate.metric, gate.stat)
     reason = None
     if before is None:
-        verdict, reason = Verdict.NOT_GATED, _absence(subject, gate.metric)
+        verdict, reason = Verdict.NOT_GATED, _absence(pair, gate.metric)
     elif after is None:
-        verdict, reason = Verdict.MISSING, _absence(subject, gate.metric)
-    elif subject.lost:
+        verdict, reason = Verdict.MISSING, _absence(pair, gate.metric)
+    elif pair.lost:
         verdict, reason = Verdict.MISSING, "items of the baseline are missing"
     else:
         verdict = _VERDICTS[side(gate.limit, gate.of.better, before, after)]
     return _row(
-        subject,
+        pair,
         gate.metric,
         gate.stat,
         gate=gate,
@@ -135,28 +136,24 @@ def _judge_statistic(subject: Subject, gate: Gate) -> Row:
     )
 
 
-def _judge_items(subject: Subject, gate: Gate) -> Row:
+def _judge_items(pair: ArmPair, gate: Gate) -> Row:
     """Value by value over the items that both reports have."""
-    old, new = subject.old.metrics.get(gate.metric), subject.new.metrics.get(gate.metric)
+    old, new = pair.old.metrics.get(gate.metric), pair.new.metrics.get(gate.metric)
     if old is None or new is None:
         return _row(
-            subject,
+            pair,
             gate.metric,
             EACH,
             gate=gate,
             baseline=old and old.mean,
             current=new and new.mean,
             verdict=Verdict.NOT_GATED if old is None else Verdict.MISSING,
-            reason=_absence(subject, gate.metric),
+            reason=_absence(pair, gate.metric),
         )
-    return _compare_items(subject, gate, old, new)
-
-
-def _compare_items(subject: Subject, gate: Gate, old: Series, new: Series) -> Row:
     better = gate.of.better
     found: list[tuple[str, Number, Number]] = []
     gone: list[str] = []
-    for (i, j), name in zip(subject.pairs, subject.ids, strict=True):
+    for (i, j), name in zip(pair.pairs, pair.ids, strict=True):
         if old.values[i] and j < len(new.values) and new.values[j]:
             found.append((name, worst(old.values[i], better), worst(new.values[j], better)))
         elif old.values[i]:
@@ -164,7 +161,7 @@ def _compare_items(subject: Subject, gate: Gate, old: Series, new: Series) -> Ro
     sides = [side(gate.limit, better, before, after) for _, before, after in found]
     verdict = Verdict.MISSING if gone else _VERDICTS[1 if 1 in sides else min(sides, default=0)]
     return _row(
-        subject,
+        pair,
         gate.metric,
         EACH,
         gate=gate,
@@ -176,15 +173,17 @@ def _compare_items(subject: Subject, gate: Gate, old: Series, new: Series) -> Ro
     )
 
 
-_VERDICTS = {1: Verdict.REGRESSION, -1: Verdict.WIN, 0: Verdict.OK}
-
-
 def _item_changes(found: list[tuple[str, Number, Number]], sides: list[int], better: Better) -> ItemChanges:
     """How many items changed, and the one that did most: among the worse ones, where there are any."""
     moved = [side(EXACT, better, before, after) for _, before, after in found]
     telling = [item for item, beyond in zip(found, sides, strict=True) if beyond == 1]
     telling = telling or [item for item, step in zip(found, moved, strict=True) if step]
-    largest = max(telling, key=lambda item: _distance(item[1], item[2]), default=None)
+
+    def distance(item: tuple[str, Number, Number]) -> float:
+        change = relative_change(item[1], item[2])
+        return math.inf if change is None else abs(change)
+
+    largest = max(telling, key=distance, default=None)
     return ItemChanges(
         total=len(found),
         changed=sum(map(bool, moved)),
@@ -192,11 +191,6 @@ def _item_changes(found: list[tuple[str, Number, Number]], sides: list[int], bet
         better=sides.count(-1),
         largest=largest and LargestChange(id=largest[0], baseline=largest[1], current=largest[2]),
     )
-
-
-def _distance(before: Number, after: Number) -> float:
-    change = relative_change(before, after)
-    return math.inf if change is None else abs(change)
 
 
 def _mean(values: Sequence[Number]) -> Number | None:
@@ -220,18 +214,18 @@ def relative_change(before: Number | None, after: Number | None) -> float | None
         return None
 
 
-def _absence(subject: Subject, metric: str) -> str:
+def _absence(pair: ArmPair, metric: str) -> str:
     """Why a number is missing, in the words of the report that lacks it."""
-    for part, whose in ((subject.old, "baseline"), (subject.new, "current report")):
+    for part, whose in ((pair.old, "baseline"), (pair.new, "current report")):
         if metric in part.unknown:
             return f"unknown in the {whose}: {part.unknown[metric]}"
     return "no ratio to dense"
 
 
-def _row(subject: Subject, metric: str, stat: str, *, gate: Gate | None = None, **rest: Any) -> Row:
+def _row(pair: ArmPair, metric: str, stat: str, *, gate: Gate | None = None, **rest: Any) -> Row:
     of = GATED[metric]
     return Row(
-        arm=subject.arm,
+        arm=pair.arm,
         metric=metric,
         stat=str(stat),
         unit="×" if stat == Stat.RATIO else of.unit,

@@ -12,7 +12,7 @@ from reroute_cli.evaluation.score import BOX_HIT, BOX_IOU, Pictures
 from reroute_cli.evaluation.trial import Trial, hold_trial, records_at
 from reroute_cli.inputs import samples_manifest
 from reroute_cli.models import Loaded
-from reroute_cli.studies.benchmarks import BENCHMARKS
+from reroute_cli.studies.benchmarks import load_benchmark
 from reroute_cli.studies.benchmarks.benchmark import Wanted
 from tests.cli.benchmarks import hub_tables as hub
 
@@ -72,7 +72,7 @@ def test_a_dataset_gives_what_a_manifest_gives(
     monkeypatch.setattr(
         "reroute_cli.studies.benchmarks.refcoco.where_is", lambda expression, _family: expression
     )
-    questions = BENCHMARKS["refcoco"].load(Wanted("val", pocket.family, None, str(refcoco)))
+    questions = load_benchmark("refcoco").load(Wanted("val", pocket.family, None, str(refcoco)))
     found = _trial(pocket, questions.items, tmp_path / "hub.jsonl")
     assert (questions.count, len(found.rows), found.failed) == (QUESTIONS + 2, QUESTIONS + 2, 4)
     errors = {row.id: row.said[0].error for row in found.rows if row.said[0].error}
@@ -91,7 +91,7 @@ def test_a_dataset_gives_what_a_manifest_gives(
 
 def test_an_answered_dataset_is_not_asked_again(pocket: Loaded, refcoco: Path, tmp_path: Path):
     """A second trial on the same records takes every answer from them."""
-    questions = BENCHMARKS["refcoco"].load(Wanted("val", pocket.family, 4, str(refcoco)))
+    questions = load_benchmark("refcoco").load(Wanted("val", pocket.family, 4, str(refcoco)))
     first = _trial(pocket, questions.items, tmp_path / "kept.jsonl")
     again = _trial(pocket, questions.items, tmp_path / "kept.jsonl")
     assert first.course.answered == again.course.resumed > 0

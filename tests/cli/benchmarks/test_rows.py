@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from reroute_cli.errors import Failure
-from reroute_cli.studies.benchmarks.rows import Row
+from reroute_cli.studies.benchmarks.rows import TableRow
 
 
-def _row(value: Any) -> Row:
-    return Row(3, {"column": value}, "row 3 of somewhere test")
+def _row(value: Any) -> TableRow:
+    return TableRow(3, {"column": value}, "row 3 of somewhere test")
 
 
 @pytest.mark.parametrize(
