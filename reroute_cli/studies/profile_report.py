@@ -44,12 +44,14 @@ if TYPE_CHECKING:
 
 _FLOPS = ("vision_flops", "prefill_flops", "scoring_flops", "decode_flops")
 _TIMES = ("ttft", "tpot", "e2e", "vision", "prefill", "decode", "output_rate")
-_PEAKS = {
+_PEAKS = {  # metric -> what the memory pass calls it
     "torch_peak_allocated": "allocated",
     "torch_peak_reserved": "reserved",
     "nvml_process_peak": "process",
     "nvml_device_peak": "device",
+    "energy": "energy",
 }
+_NO_PEAK = "this system does not report a process's peak"
 SHARED = ("preprocess",)  # measured once for all arms: a ratio of it says nothing
 
 Known = dict[str, Series]
@@ -70,6 +72,9 @@ def make_report(work: Work, plan: MeasurePlan, measured: Measurements, seed: int
         )
         for task in work.tasks
     ]
+    process = {"weights": series("weights", [[weights_bytes(loaded.model)]], "counted")}
+    if (peak := host_peak_rss()) is not None:
+        process["host_peak_rss"] = series("host_peak_rss", [[peak]])
     return Report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         workload=WorkloadPart(
@@ -82,7 +87,9 @@ def make_report(work: Work, plan: MeasurePlan, measured: Measurements, seed: int
         ),
         protocol=Protocol(warmup=plan.warmup, rounds=plan.rounds, device=loaded.device, nvml_period_s=PERIOD),
         environment=describe_environment(loaded.proven),
-        process=_process(loaded),
+        process=ProcessPart(  # what belongs to it: the weights, and the most that it ever had resident
+            metrics=process, unknown={} if "host_peak_rss" in process else {"host_peak_rss": _NO_PEAK}
+        ),
         arms=_arms(work, measured),
     )
 
@@ -105,17 +112,6 @@ def workload_model(loaded: Loaded) -> WorkloadModel:
         adapter=adapter_part(loaded),
         reasons=no_revision(loaded),
     )
-
-
-def _process(loaded: Loaded) -> ProcessPart:
-    """What belongs to the process: the model's weights, and the most that it ever had resident."""
-    found = {"weights": series("weights", [[weights_bytes(loaded.model)]], "counted")}
-    peak = host_peak_rss()
-    if peak is None:
-        return ProcessPart(
-            metrics=found, unknown={"host_peak_rss": "this system does not report a process's peak"}
-        )
-    return ProcessPart(metrics=found | {"host_peak_rss": series("host_peak_rss", [[peak]])})
 
 
 def _arms(work: Work, measured: Measurements) -> list[ArmPart]:
@@ -207,10 +203,20 @@ def arm_series(values: ArmValues) -> tuple[Known, Unknown]:
         "kv_end": series("kv_end", _once([caches.end.total_bytes for caches in values.caches])),
         "preprocess": series("preprocess", [list(seconds) for seconds in values.preprocess]),
     }
-    unknown: Unknown = {}
-    for part, reasons in (_flops(values), _times(values), _peaks(values)):
-        known |= part
-        unknown |= reasons
+    flops, unknown = _flops(values)
+    known |= flops
+    for name in _TIMES:
+        rounds = [[getattr(times, name) for times in item] for item in values.times]
+        if any(value is None for item in rounds for value in item):
+            unknown[name] = "there is only one new token"
+        else:
+            known[name] = series(name, rounds)
+    for name, key in _PEAKS.items():  # unknown for all items where it is unknown for one
+        peaks = [one.energy if key == "energy" else one.peaks[key] for one in values.memory]
+        if reasons := [one.reasons[key] for one in values.memory if key in one.reasons]:
+            unknown[name] = reasons[0]
+        else:
+            known[name] = series(name, _once([value for value in peaks if value is not None]))
     return {name: known[name] for name in METRICS if name in known}, unknown
 
 
@@ -265,28 +271,3 @@ def _flops(values: ArmValues) -> tuple[Known, Unknown]:
         "decode_flops": [flops.decode for flops in counted],
     }
     return {name: series(name, _once(part)) for name, part in parts.items()}, {}
-
-
-def _times(values: ArmValues) -> tuple[Known, Unknown]:
-    known, unknown = {}, {}
-    for name in _TIMES:
-        rounds = [[getattr(times, name) for times in item] for item in values.times]
-        if any(value is None for item in rounds for value in item):
-            unknown[name] = "there is only one new token"
-        else:
-            known[name] = series(name, rounds)
-    return known, unknown
-
-
-def _peaks(values: ArmValues) -> tuple[Known, Unknown]:
-    """GPU memory and energy; unknown for all items where it is unknown for one."""
-    known, unknown = {}, {}
-    for name in (*_PEAKS, "energy"):
-        key = _PEAKS.get(name, "energy")
-        found = [peaks.energy if key == "energy" else peaks.peaks[key] for peaks in values.memory]
-        reasons = [peaks.reasons[key] for peaks in values.memory if key in peaks.reasons]
-        if reasons:
-            unknown[name] = reasons[0]
-        else:
-            known[name] = series(name, _once([value for value in found if value is not None]))
-    return known, unknown

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from reroute_cli import run
 from reroute_cli.answer import boxes_in, count_visual, generation_part, model_part, target_of, text_of
@@ -36,9 +36,6 @@ from reroute_cli.tracing.geometry import Sight, grids_of
 from reroute_cli.tracing.grids import Grid, placed, tokens_within
 from routing import RouteTrace, Schedule
 from routing.schedule import Action, Pool
-
-if TYPE_CHECKING:
-    from routing.trace import StageTrace
 
 _DECIMALS = 2  # of a pixel
 _DIGITS = 4  # of a score
@@ -96,7 +93,16 @@ def trace(
         visual=visual,
         prompt=prompt.tokens,
         unplaced=visual - placed(grids),
-        grids=[_grid_part(grid) for grid in grids],
+        grids=[
+            GridPart(
+                view=grid.view,  # type: ignore[arg-type]
+                rows=_rounded(grid.rows),
+                columns=_rounded(grid.columns),
+                first=grid.first,
+                row_ends=grid.row_ends,
+            )
+            for grid in grids
+        ],
         target=target,
         arms=[
             _arm(arm, schedule, answer, traced, places, loaded.layers, target)
@@ -128,17 +134,8 @@ def _target(given: Box | None, dense: _Answer, grids: Sequence[Grid], size: tupl
     return TargetPart(source=source, boxes=boxes, tokens=None, reasons={"tokens": why})
 
 
-def _grid_part(grid: Grid) -> GridPart:
-    def rounded(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-        return [(round(start, _DECIMALS), round(end, _DECIMALS)) for start, end in spans]
-
-    return GridPart(
-        view=grid.view,  # type: ignore[arg-type]
-        rows=rounded(grid.rows),
-        columns=rounded(grid.columns),
-        first=grid.first,
-        row_ends=grid.row_ends,
-    )
+def _rounded(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    return [(round(start, _DECIMALS), round(end, _DECIMALS)) for start, end in spans]
 
 
 @dataclass(frozen=True)
@@ -169,8 +166,15 @@ def _arm(
     layers: int,
     target: TargetPart,
 ) -> TraceArm:
+    """What one arm answered, how far its only box is from the target's only one, and its stages."""
     average = average_visual(answer.row.stages, places.visual, layers)
-    overlap, reasons = _overlap(answer, target.boxes)
+    overlap, why = None, ""
+    if not target.boxes or answer.boxes is None:
+        why = answer.reasons.get("boxes", "the dense answer has no box")
+    elif len(target.boxes) != 1 or len(answer.boxes) != 1:
+        why = f"{len(answer.boxes)} boxes in the answer against {len(target.boxes)}"
+    else:
+        overlap = iou(answer.boxes[0], target.boxes[0])
     used = frozenset[int]().union(*(stage.kept[0].tolist() for stage in traced.stages))
     return TraceArm(
         name=arm.name,
@@ -187,17 +191,8 @@ def _arm(
         average_visual=average,
         never_used=places.visual - len(used) if traced.stages else 0,
         stages=stage_parts(schedule, traced, places),
-        reasons=answer.reasons | reasons,
+        reasons=answer.reasons | ({"overlap": why} if overlap is None else {}),
     )
-
-
-def _overlap(answer: _Answer, boxes: Sequence[Box] | None) -> tuple[float | None, dict[str, str]]:
-    """Intersection over union of an answer's only box with the target's only one, or why there is none."""
-    if not boxes or answer.boxes is None:
-        return None, {"overlap": answer.reasons.get("boxes", "the dense answer has no box")}
-    if len(boxes) != 1 or len(answer.boxes) != 1:
-        return None, {"overlap": f"{len(answer.boxes)} boxes in the answer against {len(boxes)}"}
-    return iou(answer.boxes[0], boxes[0]), {}
 
 
 def stage_parts(schedule: Schedule, traced: RouteTrace, places: Places) -> list[TraceStage]:
@@ -213,7 +208,12 @@ def stage_parts(schedule: Schedule, traced: RouteTrace, places: Places) -> list[
         kept, back = frozenset(stage.kept[0].tolist()), frozenset(stage.reentered[0].tolist())
         left = {token: PRUNED if token in pruned else DEFERRED for token in range(places.visual)}
         states = left | dict.fromkeys(kept, KEPT) | dict.fromkeys(back, REENTERED)
-        scores, reasons = _scores(stage)
+        found, reasons, scores = stage.scores[0], {}, None
+        if found is None:
+            reasons["scores"] = "nothing was scored: the count left no choice"
+        else:
+            exact = found.tolist()
+            scores = [float(f"{one:.{_DIGITS}g}") if math.isfinite(one) else None for one in exact]
         if places.target is None:
             reasons["recall"] = places.why or "there is no box to look for"
         parts.append(
@@ -231,11 +231,3 @@ def stage_parts(schedule: Schedule, traced: RouteTrace, places: Places) -> list[
             )
         )
     return parts
-
-
-def _scores(stage: StageTrace) -> tuple[list[float | None] | None, dict[str, str]]:
-    """Scores as a record holds them, or why there are none."""
-    found = stage.scores[0]
-    if found is None:
-        return None, {"scores": "nothing was scored: the count left no choice"}
-    return [float(f"{score:.{_DIGITS}g}") if math.isfinite(score) else None for score in found.tolist()], {}

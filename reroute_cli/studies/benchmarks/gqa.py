@@ -19,7 +19,7 @@ from reroute_cli.output import shortened
 from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted, judged_as
 from reroute_cli.studies.benchmarks.prompts import short_answer
 from reroute_cli.studies.benchmarks.rows import TableRow, questions_of, units_by
-from reroute_cli.studies.benchmarks.table import Table, open_table
+from reroute_cli.studies.benchmarks.table import DatasetSplit, open_table
 
 COLUMNS = ("id", "imageId", "question", "answer", "types")
 PICTURE_COLUMNS = ("id", "image")
@@ -29,7 +29,7 @@ _SOURCE = "lmms-lab-encoder/GQA"
 
 @dataclass(frozen=True)
 class _Pictures:
-    table: Table
+    table: DatasetSplit
 
     @cached_property
     def rows(self) -> dict[str, TableRow]:
@@ -52,24 +52,23 @@ def _load(wanted: Wanted) -> Questions:
     place = wanted.data or _SOURCE
     table = open_table(place, QUESTIONS, wanted.split, COLUMNS)
     pictures = _Pictures(open_table(place, PICTURES, wanted.split, PICTURE_COLUMNS))
-    units = units_by(table, "id", lambda _: None)
-    return questions_of(table, COLUMNS, lambda row: _items(row, wanted.family, pictures), units, wanted.limit)
 
+    def items(row: TableRow) -> Sequence[BatchItem]:
+        name, types = row.name("imageId"), row.values.get("types")
+        kind = types.get("semantic") if isinstance(types, dict) else None
+        return [
+            BatchItem(
+                id=row.name("id"),
+                image=name,
+                path=name,
+                question=short_answer(row.text("question"), wanted.family),
+                truth=Truth("exact", (row.text("answer"),)),
+                group=kind if isinstance(kind, str) else "",
+                data=pictures.of(name, row),
+            )
+        ]
 
-def _items(row: TableRow, family: str, pictures: _Pictures) -> Sequence[BatchItem]:
-    name, types = row.name("imageId"), row.values.get("types")
-    kind = types.get("semantic") if isinstance(types, dict) else None
-    return [
-        BatchItem(
-            id=row.name("id"),
-            image=name,
-            path=name,
-            question=short_answer(row.text("question"), family),
-            truth=Truth("exact", (row.text("answer"),)),
-            group=kind if isinstance(kind, str) else "",
-            data=pictures.of(name, row),
-        )
-    ]
+    return questions_of(table, COLUMNS, items, units_by(table, "id", lambda _: None), wanted.limit)
 
 
 ACCURACY = share_of("gqa_accuracy", "accuracy", judged_as("exact"))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from reroute_cli.batch_inputs import BatchItem
@@ -42,23 +41,14 @@ def question_of(index: Any) -> int | None:
 def _load(wanted: Wanted) -> Questions:
     if wanted.split == _TEST:
         raise UsageError("MMBench's test split has no answers, so nothing can be judged: take --split dev")
-    table = open_table(wanted.data or _SOURCE, CONFIG, wanted.split, COLUMNS)
-    return questions_of(table, COLUMNS, _Maker().items, units_by(table, "index", question_of), wanted.limit)
+    names: dict[int, str] = {}  # of pictures, by question: the dataset has none, so their content names them
 
-
-@dataclass(frozen=True)
-class _Maker:
-    """names: of pictures, by question. The dataset has none, so a picture is called after its content."""
-
-    names: dict[int, str] = field(default_factory=dict)
-
-    def items(self, row: TableRow) -> Sequence[BatchItem]:
-        """The one item of a row."""
+    def items(row: TableRow) -> Sequence[BatchItem]:
         question = question_of(row.values.get("index"))
         if question is None:
             raise Failure(f"{row.where} has no whole number under 'index': its question can't be known")
         options, data = _options(row), row.picture()
-        name = self.names.setdefault(question, hashlib.sha256(data).hexdigest()[:16])
+        name = names.setdefault(question, hashlib.sha256(data).hexdigest()[:16])
         return [
             BatchItem(
                 id=row.name("index"),
@@ -70,6 +60,9 @@ class _Maker:
                 data=data,
             )
         ]
+
+    table = open_table(wanted.data or _SOURCE, CONFIG, wanted.split, COLUMNS)
+    return questions_of(table, COLUMNS, items, units_by(table, "index", question_of), wanted.limit)
 
 
 def _options(row: TableRow) -> tuple[tuple[str, str], ...]:

@@ -41,25 +41,24 @@ _PAIR = 2
 
 
 def _load(wanted: Wanted) -> Questions:
+    def items(row: TableRow) -> Sequence[BatchItem]:
+        name = row.name("question_id")
+        question = row.text("question").removesuffix(_ASKS).rstrip()
+        return [
+            BatchItem(
+                id=name,
+                image=name,
+                path=name,
+                question=short_answer(question, wanted.family),
+                truth=Truth("mme", (yes_or_no(row),)),
+                group=row.text("category"),
+                data=row.picture(),
+            )
+        ]
+
     table = open_table(wanted.data or _SOURCE, None, wanted.split, COLUMNS)
     units = units_by(table, "question_id", lambda name: name)
-    return questions_of(table, COLUMNS, lambda row: _items(row, wanted.family), units, wanted.limit)
-
-
-def _items(row: TableRow, family: str) -> Sequence[BatchItem]:
-    name = row.name("question_id")
-    question = row.text("question").removesuffix(_ASKS).rstrip()
-    return [
-        BatchItem(
-            id=name,
-            image=name,
-            path=name,
-            question=short_answer(question, family),
-            truth=Truth("mme", (yes_or_no(row),)),
-            group=row.text("category"),
-            data=row.picture(),
-        )
-    ]
+    return questions_of(table, COLUMNS, items, units, wanted.limit)
 
 
 _is_mme = judged_as("mme")

@@ -34,24 +34,22 @@ def yes_or_no(row: TableRow, column: str = "answer") -> str:
 
 
 def _load(wanted: Wanted) -> Questions:
+    def items(row: TableRow) -> Sequence[BatchItem]:
+        category, name = row.text_or_none("category") or "", row.name("image_source")
+        return [
+            BatchItem(
+                id=f"{category}/{row.name('question_id')}",
+                image=name,
+                path=name,
+                question=short_answer(row.text("question"), wanted.family),
+                truth=Truth("yes_no", (yes_or_no(row),)),
+                group=category,
+                data=row.picture(),
+            )
+        ]
+
     table = open_table(wanted.data or _SOURCE, None, wanted.split, COLUMNS)
-    units = units_by(table, "question_id", lambda _: None)
-    return questions_of(table, COLUMNS, lambda row: _items(row, wanted.family), units, wanted.limit)
-
-
-def _items(row: TableRow, family: str) -> Sequence[BatchItem]:
-    category, name = row.text_or_none("category") or "", row.name("image_source")
-    return [
-        BatchItem(
-            id=f"{category}/{row.name('question_id')}",
-            image=name,
-            path=name,
-            question=short_answer(row.text("question"), family),
-            truth=Truth("yes_no", (yes_or_no(row),)),
-            group=category,
-            data=row.picture(),
-        )
-    ]
+    return questions_of(table, COLUMNS, items, units_by(table, "question_id", lambda _: None), wanted.limit)
 
 
 def _yes(judged: Sequence[Judged]) -> tuple[float, ...]:

@@ -46,26 +46,24 @@ def _load(wanted: Wanted, source: str) -> Questions:
         """How many questions a row has; one that has none is one problem."""
         return max(1, len(answer)) if isinstance(answer, list) else 1
 
-    units = units_of(table, "answer", expressions)
-    return questions_of(table, COLUMNS, lambda row: _items(row, wanted.family), units, wanted.limit)
+    def items(row: TableRow) -> Sequence[BatchItem]:
+        answers, name = row.values.get("answer"), picture_name(row.name("file_name"))
+        truth, data, key = Truth("box", box=_box(row)), row.picture(), row.name("question_id")
+        if not isinstance(answers, list) or not answers:
+            raise Failure(f"{row.where} has no expression under 'answer': there is nothing to look for")
+        return [
+            BatchItem(
+                id=f"{key}/{index}",
+                image=name,
+                path=name,
+                question=where_is(" ".join(str(answer).split()), wanted.family) if answer else "",
+                truth=truth,
+                data=data,
+            )
+            for index, answer in enumerate(answers)
+        ]
 
-
-def _items(row: TableRow, family: str) -> Sequence[BatchItem]:
-    answers, name = row.values.get("answer"), picture_name(row.name("file_name"))
-    truth, data, key = Truth("box", box=_box(row)), row.picture(), row.name("question_id")
-    if not isinstance(answers, list) or not answers:
-        raise Failure(f"{row.where} has no expression under 'answer': there is nothing to look for")
-    return [
-        BatchItem(
-            id=f"{key}/{index}",
-            image=name,
-            path=name,
-            question=where_is(" ".join(str(answer or "").split()), family) if answer else "",
-            truth=truth,
-            data=data,
-        )
-        for index, answer in enumerate(answers)
-    ]
+    return questions_of(table, COLUMNS, items, units_of(table, "answer", expressions), wanted.limit)
 
 
 def _box(row: TableRow) -> Box:

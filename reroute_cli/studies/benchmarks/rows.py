@@ -19,7 +19,7 @@ from reroute_cli.inputs import spread
 from reroute_cli.output import shortened
 from reroute_cli.prompts import check_question
 from reroute_cli.studies.benchmarks.benchmark import Questions
-from reroute_cli.studies.benchmarks.table import Plain, Table
+from reroute_cli.studies.benchmarks.table import DatasetSplit, Plain
 
 _SHOWN = 60
 
@@ -60,8 +60,10 @@ class TableRow:
     def numbers(self, column: str, count: int) -> list[float]:
         """So many finite numbers in a column; raises Failure."""
         value = self.values.get(column)
-        if isinstance(value, list) and len(value) == count and all(_is_finite(one) for one in value):
-            return [float(one) for one in value]
+        numbers = value if isinstance(value, list) else []
+        plain = (isinstance(one, int | float) and not isinstance(one, bool) for one in numbers)
+        if len(numbers) == count and all(plain) and all(map(math.isfinite, numbers)):
+            return [float(one) for one in numbers]
         raise Failure(f"{self.where} has no {count} numbers under '{column}', but {_shown(value)}")
 
 
@@ -78,7 +80,7 @@ class TableItems:
     make: all items of a row; it raises Failure for what is no question. No two items have the same id.
     """
 
-    table: Table
+    table: DatasetSplit
     columns: tuple[str, ...]
     make: Make
     chosen: Chosen
@@ -115,14 +117,14 @@ class TableItems:
 
 
 def questions_of(
-    table: Table, columns: tuple[str, ...], make: Make, units: Sequence[Unit], limit: int | None
+    table: DatasetSplit, columns: tuple[str, ...], make: Make, units: Sequence[Unit], limit: int | None
 ) -> Questions:
     """The items that `make` makes of the rows of these units, `limit` of them at most; raises UsageError."""
     chosen = choose(units, limit)
     return Questions(TableItems(table, columns, make, chosen), sum(map(len, chosen.values())), table.source)
 
 
-def units_by(table: Table, column: str, key: Callable[[Any], Hashable]) -> list[Unit]:
+def units_by(table: DatasetSplit, column: str, key: Callable[[Any], Hashable]) -> list[Unit]:
     """Rows of one question each; those whose `column` has the same key belong together, None to no other."""
     units: dict[Hashable, list[Question]] = {}
     for number, values in enumerate(table.rows([column])):
@@ -131,7 +133,7 @@ def units_by(table: Table, column: str, key: Callable[[Any], Hashable]) -> list[
     return list(units.values())
 
 
-def units_of(table: Table, column: str, count: Callable[[Any], int]) -> list[Unit]:
+def units_of(table: DatasetSplit, column: str, count: Callable[[Any], int]) -> list[Unit]:
     """Every question by itself, of rows that have as many as `column` says."""
     rows = enumerate(table.rows([column]))
     return [[(number, index)] for number, values in rows for index in range(count(values.get(column)))]
@@ -156,10 +158,6 @@ def choose(units: Sequence[Unit], limit: int | None) -> Chosen:
 
 def _problem(row: TableRow, sentence: str) -> BatchItem:
     return BatchItem(f"row {row.number}", "", "", "", where=row.where, problem=sentence)
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _shown(value: Any) -> str:

@@ -28,7 +28,7 @@ _TALKATIVE = ("datasets", "huggingface_hub", "fsspec", "httpx")
 
 
 @dataclass(frozen=True)
-class Table:
+class DatasetSplit:
     """One split, opened: its dataset and columns are known, its rows are not read yet.
 
     place: hub id or folder. config: the dataset's configuration, None for its only one. revision: the hub's
@@ -68,9 +68,12 @@ class Table:
             raise Failure(_sentence(self.place, what, error)) from error
 
 
-def open_table(place: str, config: str | None, split: str, needed: Sequence[str]) -> Table:
+def open_table(place: str, config: str | None, split: str, needed: Sequence[str]) -> DatasetSplit:
     """A split with these columns; raises UsageError for what can't be a dataset, Failure for what is none."""
-    _check_place(place)
+    if not is_folder(place) and not _HUB_ID.fullmatch(place):
+        raise UsageError(
+            f"there is no folder '{as_text(place)}', and a dataset of the hub is OWNER/NAME: check --data"
+        )
     if find_spec("datasets") is None:
         raise Failure("datasets of the hub are read by the library `datasets`: pip install 'reroute[eval]'")
     shown = as_text(place)
@@ -92,7 +95,7 @@ def open_table(place: str, config: str | None, split: str, needed: Sequence[str]
         )
     pictures = tuple(name for name in needed if type(features[name]).__name__ == "Image")
     found = _REVISION.search(str(builder.base_path))
-    return Table(place, config, split, found.group(1) if found else None, pictures)
+    return DatasetSplit(place, config, split, found.group(1) if found else None, pictures)
 
 
 def is_folder(place: str) -> bool:
@@ -101,13 +104,6 @@ def is_folder(place: str) -> bool:
         return bool(place) and Path(place).is_dir()
     except (OSError, ValueError):  # a name that no folder can have
         return False
-
-
-def _check_place(place: str) -> None:
-    if not is_folder(place) and not _HUB_ID.fullmatch(place):
-        raise UsageError(
-            f"there is no folder '{as_text(place)}', and a dataset of the hub is OWNER/NAME: check --data"
-        )
 
 
 def _builder(place: str, config: str | None, revision: str | None, columns: Sequence[str] | None) -> Any:

@@ -101,6 +101,14 @@ def compare(
     for gate in held:
         if gate.needs_same_machine:
             check_machine(baseline, current, gate.name)
+    # what may have changed answers by itself, and what a reader may take to be gated and is not
+    sides = (("baseline", baseline), ("current", current))
+    notes = list(different((name, report.workload.generation) for name, report in sides))
+    known = {arm.name for arm in baseline.arms}
+    if added := [arm.name for arm in current.arms if arm.name not in known]:
+        notes.append(f"not gated, because the baseline lacks them: {', '.join(added)}")
+    if unknown := [gate.name for gate in asked if gate not in held]:
+        notes.append(f"not gated, because the baseline does not know them: {', '.join(unknown)}")
     found = Comparison(
         passed=True,
         strict=strict,
@@ -110,21 +118,10 @@ def compare(
         rows=list(_rows(baseline, current, held, pairing)),
         answers=list(_changed_answers(baseline, current, pairing)),
         environment=environment_differences(baseline, current),
-        notes=list(_notes(baseline, current, asked, held)),
+        notes=notes,
         accept=accept,
     )
     return found.model_copy(update={"passed": not found.failed})
-
-
-def _notes(baseline: Report, current: Report, asked: Sequence[Gate], held: Sequence[Gate]) -> Iterator[str]:
-    """What may have changed answers by itself, and what a reader may take to be gated and is not."""
-    sides = {"baseline": baseline, "current": current}
-    yield from different((name, side.workload.generation) for name, side in sides.items())
-    known = {arm.name for arm in baseline.arms}
-    if added := [arm.name for arm in current.arms if arm.name not in known]:
-        yield f"not gated, because the baseline lacks them: {', '.join(added)}"
-    if unknown := [gate.name for gate in asked if gate not in held]:
-        yield f"not gated, because the baseline does not know them: {', '.join(unknown)}"
 
 
 def _side(report: Report, path: str | None) -> Side:

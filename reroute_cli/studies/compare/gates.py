@@ -129,21 +129,19 @@ def parse_gate(text: str) -> Gate:
         close = difflib.get_close_matches(name, GATED, n=1)
         hint = f"did you mean '{close[0]}'? There are" if close else "choose one of"
         raise UsageError(f"--gate '{text}': there is no metric '{name}': {hint} {', '.join(GATED)}")
-    stat = _stat(text, name, found["stat"])
-    return Gate(name, stat, _limit(text, GATED[name], stat, found["limit"].strip()))
-
-
-def _stat(text: str, name: str, stat: str | None) -> Stat | None:
-    metric = GATED[name]
-    if stat is None:
-        return None if metric.kind is Kind.EXACT else Stat.P50
-    if name == ANSWERS:
-        raise UsageError(f"--gate '{text}': {ANSWERS} is one count and has no '.{stat}': write {ANSWERS}:N")
-    if stat not in set(Stat):
-        raise UsageError(f"--gate '{text}': there is no statistic '{stat}': choose one of {', '.join(Stat)}")
-    if stat == Stat.RATIO and metric.level is Level.RUN:
+    metric, typed = GATED[name], found["stat"]
+    if typed is None:
+        stat = None if metric.kind is Kind.EXACT else Stat.P50
+    elif name == ANSWERS:
+        raise UsageError(f"--gate '{text}': {ANSWERS} is one count and has no '.{typed}': write {ANSWERS}:N")
+    elif typed not in set(Stat):
+        allowed = ", ".join(Stat)
+        raise UsageError(f"--gate '{text}': there is no statistic '{typed}': choose one of {allowed}")
+    elif typed == Stat.RATIO and metric.level is Level.RUN:
         raise UsageError(f"--gate '{text}': {name} belongs to the whole run and has no ratio to dense")
-    return Stat(stat)
+    else:
+        stat = Stat(typed)
+    return Gate(name, stat, _limit(text, metric, stat, found["limit"].strip()))
 
 
 def _limit(text: str, metric: Metric, stat: Stat | None, limit: str) -> Limit:

@@ -43,12 +43,31 @@ class ArmPair:
 
 
 def judge(pair: ArmPair, gate: Gate) -> Row:
-    """The row of one gate."""
+    """The row of one gate: its number is worse by more than the limit, better by more, or neither."""
     if gate.metric == ANSWERS:
         return _judge_answers(pair, gate)
     if gate.stat is None:
         return _judge_items(pair, gate)
-    return _judge_statistic(pair, gate)
+    before, after = (statistic(part, gate.metric, gate.stat) for part in (pair.old, pair.new))
+    reason = None
+    if before is None:
+        verdict, reason = Verdict.NOT_GATED, _absence(pair, gate.metric)
+    elif after is None:
+        verdict, reason = Verdict.MISSING, _absence(pair, gate.metric)
+    elif pair.lost:
+        verdict, reason = Verdict.MISSING, "items of the baseline are missing"
+    else:
+        verdict = _VERDICTS[side(gate.limit, gate.of.better, before, after)]
+    return _row(
+        pair,
+        gate.metric,
+        gate.stat,
+        gate=gate,
+        baseline=before,
+        current=after,
+        verdict=verdict,
+        reason=reason,
+    )
 
 
 def show(pair: ArmPair, metric: str) -> Row:
@@ -108,31 +127,6 @@ def _judge_answers(pair: ArmPair, gate: Gate) -> Row:
         current=changed,
         items=ItemChanges(total=len(pair.pairs), changed=changed, worse=changed, better=0, largest=None),
         verdict=Verdict.REGRESSION if beyond else Verdict.OK,
-    )
-
-
-def _judge_statistic(pair: ArmPair, gate: Gate) -> Row:
-    assert gate.stat is not None
-    before = statistic(pair.old, gate.metric, gate.stat)
-    after = statistic(pair.new, gate.metric, gate.stat)
-    reason = None
-    if before is None:
-        verdict, reason = Verdict.NOT_GATED, _absence(pair, gate.metric)
-    elif after is None:
-        verdict, reason = Verdict.MISSING, _absence(pair, gate.metric)
-    elif pair.lost:
-        verdict, reason = Verdict.MISSING, "items of the baseline are missing"
-    else:
-        verdict = _VERDICTS[side(gate.limit, gate.of.better, before, after)]
-    return _row(
-        pair,
-        gate.metric,
-        gate.stat,
-        gate=gate,
-        baseline=before,
-        current=after,
-        verdict=verdict,
-        reason=reason,
     )
 
 

@@ -143,29 +143,29 @@ def _asked(
     tally, judged = trial.costs[place], scores_part(pictures, scores, trial.arms, place)
     average = tally.means().average_visual if tally.answered else None
     verdicts = [row.said[place].verdict for row in trial.rows]
+    metrics = {}
+    for name, series in costs.metrics.items():
+        ratio = costs.ratios.get(name)
+        if name not in LEFT_OUT:
+            metrics[name] = MetricPart(
+                unit=series.unit,
+                source=series.source,
+                value=series.p50 if METRICS[name].kind is Kind.TIMED else series.mean,
+                n=series.n,
+                ratio=None if ratio is None else ratio.value,
+                low=None if ratio is None else ratio.low,
+                high=None if ratio is None else ratio.high,
+            )
     return {
         "made": made_part(trial.schedules[place], tally),
         "average_visual": average,
         "right": "".join(FAILED if one is None else RIGHT if one.right else WRONG for one in verdicts),
         "scores": judged.scores,
         "to_dense": judged.to_dense,
-        "costs": {name: _metric(costs, name) for name in costs.metrics if name not in LEFT_OUT},
+        "costs": metrics,
         "unknown": {name: reason for name, reason in costs.unknown.items() if name not in LEFT_OUT},
         "reasons": {} if average is not None else {"average_visual": NO_ANSWER},
     }
-
-
-def _metric(costs: ArmCosts, name: str) -> MetricPart:
-    series, ratio = costs.metrics[name], costs.ratios.get(name)
-    return MetricPart(
-        unit=series.unit,
-        source=series.source,
-        value=series.p50 if METRICS[name].kind is Kind.TIMED else series.mean,
-        n=series.n,
-        ratio=None if ratio is None else ratio.value,
-        low=None if ratio is None else ratio.low,
-        high=None if ratio is None else ratio.high,
-    )
 
 
 def _pairs(arms: Sequence[Arm], pictures: Pictures, scores: Sequence[Score]) -> list[PairPart]:
@@ -191,7 +191,7 @@ def _front(
     """The front of one score, and which arm of it beats each of the others."""
     place = {arm.name: number for number, arm in enumerate(asked)}
     points = [
-        Point(arm.name, arm.costs[cost].value, arm.scores[score.name].value)
+        CostPoint(arm.name, arm.costs[cost].value, arm.scores[score.name].value)
         for arm in arms
         if cost in arm.costs and score.name in arm.scores
     ]
@@ -208,22 +208,22 @@ def _front(
 
 
 @dataclass(frozen=True)
-class Point:
+class CostPoint:
     """One arm beside others. cost: less is better. score: more is better."""
 
     name: str
     cost: float
     score: float
 
-    def beats(self, other: Point) -> bool:
+    def beats(self, other: CostPoint) -> bool:
         """Nowhere worse, and somewhere better."""
         nowhere_worse = self.cost <= other.cost and self.score >= other.score
         return nowhere_worse and (self.cost < other.cost or self.score > other.score)
 
 
-def pareto_front(points: Sequence[Point]) -> list[Point]:
+def pareto_front(points: Sequence[CostPoint]) -> list[CostPoint]:
     """The points that no other beats on score and cost at once, cheapest first; equal ones stay together."""
-    found: list[Point] = []
+    found: list[CostPoint] = []
     best = float("-inf")
     for point in sorted(points, key=lambda point: (point.cost, -point.score)):
         if point.score > best or (found and (point.cost, point.score) == (found[-1].cost, found[-1].score)):
@@ -232,7 +232,7 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
     return found
 
 
-def rival(point: Point, front: Sequence[Point]) -> Point:
+def rival(point: CostPoint, front: Sequence[CostPoint]) -> CostPoint:
     """The point of the front that beats this one by the highest score at no more cost."""
     better = [other for other in front if other.beats(point)]
     return max(better, key=lambda other: (other.score, -other.cost))

@@ -143,7 +143,14 @@ def neighbours(plan: SchedulePlan, space: SearchSpace, random: Random) -> list[S
 
     Either sort is shuffled; two of the first are followed by one of the second, since layers matter most.
     """
-    layers, others = _other_cuts(plan, space), [*_other_shapes(plan, space), *_elsewhere(plan, space)]
+    layers, others = _other_cuts(plan, space), _other_shapes(plan, space)
+    elsewhere: dict[tuple[int, ...], None] = {}  # one layer taken into the middle of another gap
+    for index in range(len(plan.cuts)):
+        rest = plan.cuts[:index] + plan.cuts[index + 1 :]
+        for low, high in pairwise((*rest, space.target.layers)):
+            elsewhere[tuple(sorted((*rest, (low + high) // 2)))] = None
+    fitting = (cuts for cuts in elsewhere if cuts != plan.cuts and _ordered(cuts, space.target.layers))
+    others += [_with_cuts(plan, cuts) for cuts in fitting]
     random.shuffle(layers)
     random.shuffle(others)
     mixed = zip_longest(layers[::2], layers[1::2], others)
@@ -162,18 +169,6 @@ def _other_cuts(plan: SchedulePlan, space: SearchSpace) -> list[SchedulePlan]:
     found += [tuple(cut + step for cut in cuts) for step in (-1, 1)]
     distinct = dict.fromkeys(made for made in found if made != cuts and _ordered(made, layers))
     return [_with_cuts(plan, made) for made in distinct]
-
-
-def _elsewhere(plan: SchedulePlan, space: SearchSpace) -> list[SchedulePlan]:
-    """One layer taken from where it is into the middle of another gap."""
-    found: dict[tuple[int, ...], None] = {}
-    for index in range(len(plan.cuts)):
-        rest = plan.cuts[:index] + plan.cuts[index + 1 :]
-        for low, high in pairwise((*rest, space.target.layers)):
-            found[tuple(sorted((*rest, (low + high) // 2)))] = None
-    return [
-        _with_cuts(plan, made) for made in found if made != plan.cuts and _ordered(made, space.target.layers)
-    ]
 
 
 def _ordered(cuts: Sequence[int], layers: int) -> bool:

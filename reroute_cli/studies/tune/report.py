@@ -36,12 +36,11 @@ from reroute_cli.records.tune import (
     TuneReport,
 )
 from reroute_cli.studies.profile_report import workload_model
-from reroute_cli.studies.tune.plans import Candidate, SearchSpace
 from reroute_cli.studies.tune.request import SplitQuestions, TuneRequest
 from routing import Schedule
 
 if TYPE_CHECKING:
-    from reroute_cli.studies.tune.session import Asking, Found
+    from reroute_cli.studies.tune.session import Asking, TuneResult
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Where:
 
 
 def make_report(
-    where: Where, questions: SplitQuestions, request: TuneRequest, asking: Asking, found: Found
+    where: Where, questions: SplitQuestions, request: TuneRequest, asking: Asking, found: TuneResult
 ) -> TuneReport:
     """The whole report; raises Failure where no question of the reported half can be scored."""
     trial, score, floor, target = found.trial, questions.score, request.floor, found.space.target
@@ -129,18 +128,30 @@ def _questions(where: Where, questions: SplitQuestions, asking: Asking, reported
     )
 
 
-def _found(found: Found, profile: Path | None) -> FoundPart:
+def _found(found: TuneResult, profile: Path | None) -> FoundPart:
     """The schedule that was found."""
     one, target = found.entry.candidate, found.space.target
     name, schedule = found.trial.arms[found.place].name, one.schedule
     plain = schedule.as_dict()
+    counts = schedule.counts(target.visual, target.layers)
+    ranked = [*[None] * (schedule.vision is not None), *(stage.ranking_layer for stage in schedule.stages)]
     return FoundPart(
         arm=name,
         published=name in found.published,
         method=one.plan.method,
         action=str(schedule.action),
         scorer=schedule.scorer,
-        stages=_stages(one, found.space),
+        stages=[
+            EntryPart(
+                where="vision" if by is None else "decoder",
+                layer=layer,
+                keep_ratio=keep,
+                kept=count,
+                scored_by=by,
+                reasons={} if by is not None else {"scored_by": "the vision tower ranks its own patches"},
+            )
+            for (layer, keep), count, by in zip(schedule.entries, counts, ranked, strict=True)
+        ],
         average=schedule.average_tokens(target.visual, target.layers),
         digest=schedule.digest(),
         schedule=plain | {"stages": list(plain["stages"])},  # JSON has lists where it has tuples
@@ -148,24 +159,7 @@ def _found(found: Found, profile: Path | None) -> FoundPart:
     )
 
 
-def _stages(one: Candidate, space: SearchSpace) -> list[EntryPart]:
-    counts = one.schedule.counts(space.target.visual, space.target.layers)
-    vision = [None] * (one.schedule.vision is not None)
-    ranked = [*vision, *(stage.ranking_layer for stage in one.schedule.stages)]
-    return [
-        EntryPart(
-            where="vision" if by is None else "decoder",
-            layer=layer,
-            keep_ratio=keep,
-            kept=count,
-            scored_by=by,
-            reasons={} if by is not None else {"scored_by": "the vision tower ranks its own patches"},
-        )
-        for (layer, keep), count, by in zip(one.schedule.entries, counts, ranked, strict=True)
-    ]
-
-
-def _arms(found: Found, pictures: Pictures, scores: Sequence[Score]) -> list[ArmPart]:
+def _arms(found: TuneResult, pictures: Pictures, scores: Sequence[Score]) -> list[ArmPart]:
     """Every arm's scores on the reported half, and what was found minus it."""
     arms, trial, parts = found.trial.arms, found.trial, []
     for place, arm in enumerate(arms):
@@ -188,7 +182,9 @@ def _arms(found: Found, pictures: Pictures, scores: Sequence[Score]) -> list[Arm
     return parts
 
 
-def _floor(request: TuneRequest, found: Found, arms: Sequence[ArmPart], score: Score) -> FloorPart | None:
+def _floor(
+    request: TuneRequest, found: TuneResult, arms: Sequence[ArmPart], score: Score
+) -> FloorPart | None:
     """Whether the floor holds on the reported half; None where none was asked for."""
     if request.floor is None:
         return None
@@ -199,7 +195,7 @@ def _floor(request: TuneRequest, found: Found, arms: Sequence[ArmPart], score: S
     )
 
 
-def _course(found: Found) -> CoursePart:
+def _course(found: TuneResult) -> CoursePart:
     """Every search, and every schedule: those with the most questions first and the best of them first."""
     tried = [
         (space, entry)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, islice
 from random import Random
 from typing import Protocol
 
@@ -132,8 +132,12 @@ class _Search:
             goal = self._effort.answers * (number + 1) // len(rungs)  # what a rung leaves goes to the next
             share = goal - log.answers
             if number == 0:
-                first = self._first(given, int(share * _FIELD) // questions)
-                self._ask(first, questions)
+                first = dict(reversed({one.identity: one for one in reversed(given)}.items()))
+                for one in starters(self._space, self._random):
+                    if (len(first) + 1) * questions > int(share * _FIELD):
+                        break
+                    first.setdefault(one.identity, one)
+                self._ask(list(first.values()), questions)
             else:  # the best of the rung before: two of them in any case
                 before = rungs[number - 1]
                 lifted = max(2, int(share * _LIFTING) // (questions - before))
@@ -141,16 +145,6 @@ class _Search:
             self._refine(questions, goal)
             log.rungs.append((questions, len(log.at(questions))))
         return log
-
-    def _first(self, given: Sequence[Candidate], most: int) -> list[Candidate]:
-        """What is given, each once, then plans at random up to so many in all."""
-        first = {one.identity: one for one in reversed(given)}
-        first = dict(reversed(first.items()))
-        for one in starters(self._space, self._random):
-            if len(first) >= most:
-                break
-            first.setdefault(one.identity, one)
-        return list(first.values())
 
     def _refine(self, questions: int, goal: int) -> None:
         """Neighbours of the best, a few at a time, so that what they find counts for the next few."""
@@ -219,7 +213,11 @@ def descend(space: SearchSpace, least: int, judge: Judge, effort: Effort, seed: 
         if not low < tokens < high:
             break
         here = replace(space, tokens=tokens)
-        warm = [one for plan in carried if (one := _earlier(plan, here)) is not None]
+        warm: list[Candidate] = []
+        for plan in carried:  # with its first decision as late as this budget allows
+            earlier = (replace(plan, cuts=(cut, *plan.cuts[1:])) for cut in range(plan.cuts[0], -1, -1))
+            tried = (candidate(one, here, "warm") for one in earlier)
+            warm += islice((one for one in tried if one is not None), 1)
         part = _FIRST_PROBE if number == 0 else (1 - _FIRST_PROBE) / (PROBES - 1)
         share = replace(effort, answers=int(effort.answers * part))
         log = search(here, judge, share, seed + number, given=[*defaults(here, even(here))[0], *warm])
@@ -240,13 +238,3 @@ def stays_above(entry: Entry, floor: float) -> bool:
 def even(space: SearchSpace) -> ScheduleChoice:
     """The budget as an amount for published methods."""
     return ScheduleChoice(space.methods[0], space.actions[0], ratio=round(space.ratio, 9), seed=space.seed)
-
-
-def _earlier(plan: SchedulePlan, space: SearchSpace) -> Candidate | None:
-    """The plan at this budget, its first decision as late as the budget allows; None where it is none."""
-    first, rest = plan.cuts[0], plan.cuts[1:]
-    for cut in range(first, -1, -1):
-        made = candidate(replace(plan, cuts=(cut, *rest)), space, "warm")
-        if made is not None:
-            return made
-    return None

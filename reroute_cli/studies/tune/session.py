@@ -42,6 +42,7 @@ FOUND = "tuned"  # the arm of what was found
 _LOOKED_AT = 32  # questions whose visual tokens are counted, to know what a budget is for
 _PER_QUESTION = 16  # answers of a search for each question of its last rung
 _FINER = {BOX_HIT.name: BOX_IOU}  # what tells schedules of the same score apart
+Logs = tuple[tuple[SearchSpace, SearchLog], ...]  # every search by its budget, the one that counts last
 _DEVIATIONS = 1.959963984540054  # standard errors from a value to the end of its 95% confidence interval
 
 
@@ -125,7 +126,7 @@ def _mark(trial: Trial, place: int, score: Score) -> Mark:
 
 
 @dataclass(frozen=True)
-class Found:
+class TuneResult:
     """What came out. space: the budget. dense: its score on the searched half, where a floor needed it.
 
     logs: every search by its budget, the one that counts last. trial: the arms on the reported half; place:
@@ -134,7 +135,7 @@ class Found:
 
     space: SearchSpace
     entry: Entry
-    logs: tuple[tuple[SearchSpace, SearchLog], ...]
+    logs: Logs
     dense: float | None
     trial: Trial
     place: int
@@ -179,8 +180,15 @@ def tune(
     judge = ModelJudge(asking, searched, questions.score)
     arms = 2 + len(space.methods) * len(space.actions)
     progress.expect(request.answers + arms * len(questions.halves.reported.items))
+    logs: Logs
+    dense: float | None = None
     if request.floor is None:
-        entry, logs, dense = _at_budget(space, judge, request, len(searched))
+        effort = Effort(request.answers, min(len(searched), max(FEWEST, request.answers // _PER_QUESTION)))
+        log = search(space, judge, effort, request.seed, given=defaults(space, _amount(space, request))[0])
+        if log.best is None:
+            why = next((one.mark.broken for one in log.entries.values()), "there was none to ask")
+            raise Failure(f"the model can't run any schedule at {space.average:.1f} tokens per layer: {why}")
+        entry, logs = log.best, ((space, log),)
     else:
         entry, logs, dense = _above_floor(space, judge, request, len(searched))
     space, log = logs[-1]
@@ -189,21 +197,6 @@ def tune(
     progress.tell("reporting")
     found = _reported(asking, questions, request, entry, logs, dense, missing | broken)
     return report.make_report(where, questions, request, asking, found), found.entry.candidate.schedule
-
-
-Logs = tuple[tuple[SearchSpace, SearchLog], ...]
-
-
-def _at_budget(
-    space: SearchSpace, judge: ModelJudge, request: TuneRequest, questions: int
-) -> tuple[Entry, Logs, None]:
-    given, _ = defaults(space, _amount(space, request))
-    effort = Effort(request.answers, min(questions, max(FEWEST, request.answers // _PER_QUESTION)))
-    log = search(space, judge, effort, request.seed, given=given)
-    if log.best is None:
-        why = next((entry.mark.broken for entry in log.entries.values()), "there was none to ask")
-        raise Failure(f"the model can't run any schedule at {space.average:.1f} tokens per layer: {why}")
-    return log.best, ((space, log),), None
 
 
 def _above_floor(
@@ -260,27 +253,22 @@ def _space(loaded: Loaded, target: Target, request: TuneRequest) -> tuple[Search
     # what Nuwa's own schedule ranks patches by on this model; half the tokens can always be had
     vision = ScheduleChoice("nuwa", "prune", ratio=0.5).build(target).vision
     scorer = "cls" if vision is None else vision.scorer
-    tokens = target.layers * target.visual if request.floor is not None else _layer_tokens(target, request)
-    space = SearchSpace(target, tokens, methods, request.actions, scorer, request.seed)
-    if request.floor is not None:
-        return space, missing
-    return space, missing | defaults(space, _amount(space, request))[1]
-
-
-def _layer_tokens(target: Target, request: TuneRequest) -> int:
-    """The budget in layer-tokens; raises UsageError, with the nearest one, where it is out of reach."""
     full, least = target.layers * target.visual, least_tokens(target)
+    if request.floor is not None:
+        return SearchSpace(target, full, methods, request.actions, scorer, request.seed), missing
     share = (1 - request.ratio) * target.visual if request.ratio is not None else request.budget or 0.0
     tokens = round(share * target.layers)
-    if least <= tokens < full:
-        return tokens
-    nearest = least if tokens < least else full - 1
-    dense = f"its first {target.first_layer} layers are dense, and " if target.first_layer else ""
-    raise UsageError(
-        f"{request} is out of reach for {target.visual} visual tokens in {target.layers} layers: {dense}"
-        f"between {least / target.layers:.1f} and {(full - 1) / target.layers:.1f} tokens per layer can be "
-        f"had; the nearest is --budget {nearest / target.layers:.1f}, or --ratio {1 - nearest / full:.4f}"
-    )
+    if not least <= tokens < full:
+        nearest = least if tokens < least else full - 1
+        dense = f"its first {target.first_layer} layers are dense, and " if target.first_layer else ""
+        raise UsageError(
+            f"{request} is out of reach for {target.visual} visual tokens in {target.layers} layers: {dense}"
+            f"between {least / target.layers:.1f} and {(full - 1) / target.layers:.1f} tokens per layer can "
+            f"be had; the nearest is --budget {nearest / target.layers:.1f}, or --ratio "
+            f"{1 - nearest / full:.4f}"
+        )
+    space = SearchSpace(target, tokens, methods, request.actions, scorer, request.seed)
+    return space, missing | defaults(space, _amount(space, request))[1]
 
 
 def _amount(space: SearchSpace, request: TuneRequest) -> ScheduleChoice:
@@ -300,7 +288,7 @@ def _reported(
     logs: Logs,
     dense: float | None,
     missing: dict[str, str],
-) -> Found:
+) -> TuneResult:
     """The dense model, the published methods and what was found, over the reported half."""
     space = logs[-1][0]
     given, refused = defaults(space, _amount(space, request))
@@ -314,7 +302,7 @@ def _reported(
         entry = Entry(same[0], entry.questions, entry.mark)
     else:
         arms.append(Arm(FOUND, entry.candidate.choice))
-    return Found(
+    return TuneResult(
         space=space,
         entry=entry,
         logs=logs,
