@@ -45,7 +45,7 @@ def plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> Plan:
     )
     no_vision = None
     if costs.dense.vision_flops is None:
-        no_vision = shaped.shape.tower_reason or "the picture's patch grid is not known from its token count"
+        no_vision = shaped.shape.tower_reason or "the image's patch grid is not known from its token count"
     return Plan(
         model=PlannedModelPart(id=shaped.name, family=shaped.shape.family, layers=target.layers, dtype=dtype),
         tokens=PlannedTokensPart(visual=target.visual, text=text, picture=shaped.picture),

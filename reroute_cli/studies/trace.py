@@ -130,7 +130,7 @@ def _target(given: Box | None, dense: _Answer, grids: Sequence[Grid], size: tupl
     tokens = list(tokens_within(grids, boxes))
     if tokens:
         return TargetPart(source=source, boxes=boxes, tokens=tokens)
-    why = f"no visual token of this {size[0]} × {size[1]} picture has its centre in the box"
+    why = f"no visual token of this {size[0]} × {size[1]} image has its centre in the box"
     return TargetPart(source=source, boxes=boxes, tokens=None, reasons={"tokens": why})
 
 

@@ -97,7 +97,7 @@ def test_the_seed_decides_the_halves() -> None:
 def test_too_few_pictures_are_refused_however_many_questions() -> None:
     """Eleven pictures can't be two halves with intervals, nor can a hundred questions about one."""
     for pictures in (list(range(11)), [0] * 100):
-        with pytest.raises(Failure, match="12 pictures at least") as refused:
+        with pytest.raises(Failure, match="12 images at least") as refused:
             split(_items(pictures), 0)
         assert f"{len(set(pictures))} picture" in str(refused.value)
 

@@ -48,7 +48,7 @@ def test_the_kinds_of_plan_are_all_tried_first() -> None:
     first = list(islice(starters(_space(0.667), Random(0)), 60))
     assert {one.plan.method for one in first} == {"fastv", "pdrop", "nuwa"}
     assert {one.plan.action for one in first} == {"prune", "reroute"}
-    assert {len(one.plan.cuts) for one in first} == {1, 2, 3, 4, 5}
+    assert {len(one.plan.decisions) for one in first} == {1, 2, 3, 4, 5}
     assert len({one.identity for one in first}) == len(first)
 
 
@@ -95,10 +95,10 @@ def test_neighbours_differ_in_one_thing() -> None:
     """Around three decision layers plans move, add and drop a layer, and there is every other change."""
     plan = SchedulePlan("fastv", "reroute", (3, 5, 8))
     found = neighbours(plan, _space(0.667), Random(0))
-    cuts = {one.cuts for one in found}
+    cuts = {one.decisions for one in found}
     assert {(2, 5, 8), (3, 4, 8), (3, 6, 8), (3, 5, 9), (3, 5), (5, 8), (3, 4, 5, 8), (2, 4, 7)} <= cuts
     assert plan not in found
-    same = [one for one in found if one.cuts == plan.cuts]
+    same = [one for one in found if one.decisions == plan.decisions]
     assert {one.decay for one in same} >= {0.7, 1.4}
     assert any(one.action == "prune" for one in same)
     assert any(one.scorer != plan.scorer for one in same)

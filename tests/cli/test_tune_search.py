@@ -132,10 +132,10 @@ def test_what_the_model_cannot_run_never_wins() -> None:
             return [self._judged(one) for one in candidates]
 
         def _judged(self, one: Candidate) -> Mark:
-            return Mark(1.0, broken="no") if len(one.plan.cuts) > 2 else Mark(self.truth(one))
+            return Mark(1.0, broken="no") if len(one.plan.decisions) > 2 else Mark(self.truth(one))
 
     found = _run(Half(near(2, 4, 7)), space(24), 600)
-    assert len(_best(found).candidate.plan.cuts) <= 2
+    assert len(_best(found).candidate.plan.decisions) <= 2
 
     class Nothing(World):
         def judge(self, candidates: Sequence[Candidate], questions: int) -> list[Mark]:
@@ -192,7 +192,7 @@ def test_plans_are_carried_to_smaller_budgets() -> None:
     made = descend(start, least_tokens(start.target), Exact(near(2, 4, 7)), Effort(3000, 40), 0, 0.9)
     warm = [
         {
-            entry.candidate.plan.cuts
+            entry.candidate.plan.decisions
             for entry in probe.log.entries.values()
             if entry.candidate.origin == "warm"
         }

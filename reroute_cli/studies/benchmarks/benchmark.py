@@ -1,4 +1,4 @@
-"""What a benchmark is: questions with truths, and the scores that it is known for."""
+"""What a benchmark is: questions with what is true of each, and the scores that it is known for."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Questions:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Questions about pictures, and how answers to them are scored.
+    """Questions about images, and how answers to them are scored.
 
     source: the hub id, or "" for what comes with the package. splits: the first is the default.
     max_new_tokens: the longest answer that makes sense. scores: the headline first.

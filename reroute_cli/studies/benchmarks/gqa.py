@@ -1,7 +1,7 @@
 """GQA: questions about what is where and how it looks, answered in a word or two.
 
 arxiv.org/abs/1902.09506, balanced test-dev questions. Exact match after case and punctuation are taken off.
-The dataset keeps questions and pictures in two configurations, joined by the picture's id: the 398 pictures
+The dataset keeps questions and images in two configurations, joined by the image's id: the 398 images
 are held in main memory (65 MB) while the questions are read.
 """
 
@@ -33,7 +33,7 @@ class _Pictures:
 
     @cached_property
     def rows(self) -> dict[str, TableRow]:
-        """Rows with pictures, by the picture's id; one without an id can't be asked for."""
+        """Rows with images, by the image's id; one without an id can't be asked for."""
         rows: dict[str, TableRow] = {}
         for number, values in enumerate(self.table.rows(PICTURE_COLUMNS)):
             row = TableRow(number, values, f"row {number} of {self.table.place} {PICTURES}")
@@ -42,10 +42,10 @@ class _Pictures:
         return rows
 
     def of(self, name: str, row: TableRow) -> bytes:
-        """The picture that a row's question is about; raises Failure."""
+        """The image that a row's question is about; raises Failure."""
         if found := self.rows.get(name):
             return found.picture()
-        raise Failure(f"{row.where} is about picture '{shortened(name)}', which is not in {PICTURES}")
+        raise Failure(f"{row.where} is about image '{shortened(name)}', which is not in {PICTURES}")
 
 
 def _load(wanted: Wanted) -> Questions:

@@ -41,7 +41,7 @@ def question_of(index: Any) -> int | None:
 def _load(wanted: Wanted) -> Questions:
     if wanted.split == _TEST:
         raise UsageError("MMBench's test split has no answers, so nothing can be judged: take --split dev")
-    names: dict[int, str] = {}  # of pictures, by question: the dataset has none, so their content names them
+    names: dict[int, str] = {}  # of images, by question: the dataset has none, so their content names them
 
     def items(row: TableRow) -> Sequence[BatchItem]:
         question = question_of(row.values.get("index"))
@@ -83,7 +83,7 @@ def _answer(row: TableRow, options: tuple[tuple[str, str], ...]) -> str:
 
 
 def _circles(judged: Sequence[Judged]) -> tuple[float, ...]:
-    """Of the whole questions about one picture: how many are right in all rotations, and how many."""
+    """Of the whole questions about one image: how many are right in all rotations, and how many."""
     questions: dict[int | None, list[Judged]] = {}
     for one in judged:
         questions.setdefault(question_of(one[0].id), []).append(one)

@@ -1,7 +1,7 @@
-"""MME: two questions about every picture, one whose answer is yes and one whose answer is no.
+"""MME: two questions about every image, one whose answer is yes and one whose answer is no.
 
 arxiv.org/abs/2306.13394. A category scores 100 · (accuracy + accuracy+): the share of questions that are
-right, and the share of pictures both of whose questions are. Perception is the sum over ten categories
+right, and the share of images both of whose questions are. Perception is the sum over ten categories
 (2000 at most), cognition over four (800). A sum that lacks a category is no sum and is not given.
 """
 
@@ -65,7 +65,7 @@ _is_mme = judged_as("mme")
 
 
 def _parts(judged: Sequence[Judged]) -> tuple[float, float, float, float]:
-    """Of one picture: right answers, questions, whether both are right, whether there are both."""
+    """Of one image: right answers, questions, whether both are right, whether there are both."""
     right, pair = sum(verdict.right for _, verdict in judged), len(judged) == _PAIR
     return float(right), float(len(judged)), float(pair and right == _PAIR), float(pair)
 
@@ -102,5 +102,5 @@ BENCHMARK = Benchmark(
     load=_load,
     scores=(PERCEPTION_TOTAL, COGNITION_TOTAL, ACCURACY, ACCURACY_PLUS),
     notes="yes or no within an answer's first four characters, as MME reads it; --limit takes both questions "
-    "of a picture",
+    "of an image",
 )

@@ -1,4 +1,4 @@
-"""POPE: is there such an object in the picture? Yes or no.
+"""POPE: is there such an object in the image? Yes or no.
 
 arxiv.org/abs/2305.10355. An answer that is neither word is wrong; it counts as neither in the share of yes
 and is a yes that was missed in the recall. The questions of all three categories are pooled.

@@ -1,7 +1,7 @@
 """RefCOCO, RefCOCO+ and RefCOCOg: find what an expression describes.
 
 Every expression of a row is a question, as in the original benchmark; the box is the row's. Scores: the
-first box of the answer only, in pixels of the original picture, Acc@0.5, mean IoU, centre in the box.
+first box of the answer only, in pixels of the original image, Acc@0.5, mean IoU, centre in the box.
 
 The hub's val has 8811 rows in RefCOCO and 7573 in RefCOCOg: by their numbers the 3811 and 2573 references of
 the partitions that papers quote (unc, umd) together with the 5000 of the google partition's val, and
@@ -29,11 +29,11 @@ COLUMNS = ("question_id", "image", "answer", "bbox", "file_name")
 _LONGEST_ANSWER = 128  # tokens; a box in JSON takes about 50
 _ASKED = "every expression of a row is asked; the first box of an answer only; each family's prompt"
 _MIXED = "; val holds the google partition's 5000 rows too"
-_ANNOTATED = re.compile(r"(COCO_\w+?_\d{12})_\d+(\.\w+)?")  # a picture's name with the annotation's number
+_ANNOTATED = re.compile(r"(COCO_\w+?_\d{12})_\d+(\.\w+)?")  # an image's name with the annotation's number
 
 
 def picture_name(file_name: str) -> str:
-    """COCO_train2014_000000581857_16.jpg -> COCO_train2014_000000581857.jpg: rows that share a picture."""
+    """COCO_train2014_000000581857_16.jpg -> COCO_train2014_000000581857.jpg: rows that share an image."""
     found = _ANNOTATED.fullmatch(file_name)
     return file_name if found is None else found.group(1) + (found.group(2) or "")
 

@@ -45,17 +45,17 @@ class TableRow:
         return text if text and text.casefold() != "nan" else None
 
     def name(self, column: str) -> str:
-        """What a row or picture is called: text, or a whole number; raises Failure."""
+        """What a row or image is called: text, or a whole number; raises Failure."""
         value = self.values.get(column)
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else self.text(column)
 
     def picture(self, column: str = "image") -> bytes:
-        """The bytes of a picture; raises Failure where the row holds none. What they are is not looked at."""
+        """The bytes of an image; raises Failure where the row holds none. What they are is not looked at."""
         value = self.values.get(column)
         data = value.get("bytes") if isinstance(value, dict) else value
         if isinstance(data, bytes) and data:
             return data
-        raise Failure(f"{self.where} holds no picture under '{column}': fetch the dataset anew")
+        raise Failure(f"{self.where} holds no image under '{column}': fetch the dataset anew")
 
     def numbers(self, column: str, count: int) -> list[float]:
         """So many finite numbers in a column; raises Failure."""

@@ -1,7 +1,7 @@
 """One split of a dataset as a stream of rows: from the hub, or from a folder that holds a copy of it.
 
-Rows are read through `datasets` (the extra `eval`) and never downloaded as a whole. Pictures are handed on
-as the bytes that the dataset holds: what they contain is for others to find out. A row's path to a picture
+Rows are read through `datasets` (the extra `eval`) and never downloaded as a whole. Images are handed on
+as the bytes that the dataset holds: what they contain is for others to find out. A row's path to an image
 is never opened: it could name any file. Knows `datasets` and its errors; not what any benchmark's columns
 mean.
 """
@@ -19,7 +19,7 @@ from typing import Any
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.images import as_text
 
-Plain = dict[str, Any]  # one row by column; pictures as {"bytes": ..., "path": ...}
+Plain = dict[str, Any]  # one row by column; images as {"bytes": ..., "path": ...}
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _REVISION = re.compile(r"@([0-9a-f]{40})(?:/|$)")
@@ -32,7 +32,7 @@ class DatasetSplit:
     """One split, opened: its dataset and columns are known, its rows are not read yet.
 
     place: hub id or folder. config: the dataset's configuration, None for its only one. revision: the hub's
-    commit, to which all later reading is held; None of a folder. pictures: columns that hold pictures.
+    commit, to which all later reading is held; None of a folder. pictures: columns that hold images.
     """
 
     place: str

@@ -32,7 +32,7 @@ class Pairing:
 
 
 def pair_items(baseline: Report, current: Report) -> Pairing:
-    """Items are the same when picture and question are, whatever they are called and in whatever order."""
+    """Items are the same when image and question are, whatever they are called and in whatever order."""
     places = {key: index for index, key in enumerate(_keys(current.workload.items))}
     old = baseline.workload.items
     found = [(index, places.get(key)) for index, key in enumerate(_keys(old))]

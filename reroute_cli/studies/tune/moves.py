@@ -15,7 +15,7 @@ from reroute_cli.schedules import ScheduleChoice
 from reroute_cli.studies.tune.plans import (
     LAST_QUERIES,
     LAST_QUERY,
-    MOST_CUTS,
+    MOST_DECISIONS,
     Candidate,
     SchedulePlan,
     SearchSpace,
@@ -50,9 +50,9 @@ def defaults(space: SearchSpace, amount: ScheduleChoice) -> tuple[list[Candidate
         except (RoutingError, CliError) as error:
             missing[f"{method}-{action}"] = str(error)
             continue
-        cuts = tuple(stage.layer for stage in schedule.stages)[:MOST_CUTS]
+        decisions = tuple(stage.layer for stage in schedule.stages)[:MOST_DECISIONS]
         decay, rho = _HALVING if method == "pdrop" else 1.0, RHO if method == "nuwa" else None
-        nearest = SchedulePlan(method, action, cuts, decay, rho, schedule.scorer)
+        nearest = SchedulePlan(method, action, decisions, decay, rho, schedule.scorer)
         made.append(Candidate(choice, schedule, name, "default", nearest))
     return made, missing
 
@@ -65,8 +65,8 @@ def starters(space: SearchSpace, random: Random) -> Iterator[Candidate]:
             seen.add(made.identity)
             yield made
     kinds = [
-        (method, action, cuts)
-        for cuts in range(1, MOST_CUTS + 1)
+        (method, action, number)
+        for number in range(1, MOST_DECISIONS + 1)
         for method in space.methods
         for action in space.actions
     ]
@@ -87,16 +87,16 @@ def _spread_out(space: SearchSpace) -> Iterator[Candidate]:
     for number, depth in _OPENINGS:
         for method, action in ((method, action) for method in space.methods for action in space.actions):
             rho = RHOS[-1] if method == "nuwa" else None
-            firsts = _first_cuts(space, behind_vision=rho is not None)
+            firsts = _first_layers(space, behind_vision=rho is not None)
             if not firsts:
                 continue
             late = min(firsts[-1], round(_FIRST_OF_ALL * space.target.layers))
             first = max(firsts[0], round(late * depth))
             end = max(first + number - 1, round(_LAST_OF_ALL * space.target.layers))
-            cuts = tuple(first + (end - first) * index // max(1, number - 1) for index in range(number))
+            decisions = tuple(first + (end - first) * index // max(1, number - 1) for index in range(number))
             decay = _STEP if method == "pdrop" and number > 1 else 1.0
             made = candidate(
-                SchedulePlan(method, action, cuts, decay, rho, _scorer(method, space)), space, "start"
+                SchedulePlan(method, action, decisions, decay, rho, _scorer(method, space)), space, "start"
             )
             if made is not None:
                 yield made
@@ -107,16 +107,16 @@ def _drawn(kind: Kind, space: SearchSpace, random: Random, seen: set[str]) -> Ca
     method, action, number = kind
     for _ in range(_TRIES):
         rho = random.choice(RHOS) if method == "nuwa" else None
-        firsts = _first_cuts(space, behind_vision=rho is not None)
+        firsts = _first_layers(space, behind_vision=rho is not None)
         if not firsts:
             continue
         first = random.choice(firsts)
         rest = range(first + 1, space.target.layers)
         if len(rest) < number - 1:
             continue
-        cuts = (first, *sorted(random.sample(rest, number - 1)))
+        decisions = (first, *sorted(random.sample(rest, number - 1)))
         decay = 1.0 if method == "fastv" or number == 1 else random.choice(DECAYS)
-        plan = SchedulePlan(method, action, cuts, decay, rho, _scorer(method, space))
+        plan = SchedulePlan(method, action, decisions, decay, rho, _scorer(method, space))
         found = candidate(plan, space, "start")
         if found is not None and found.identity not in seen:
             return found
@@ -128,7 +128,7 @@ def _scorer(method: str, space: SearchSpace) -> str:
     return LAST_QUERIES if method == "nuwa" and space.vision_scorer != "cls" else LAST_QUERY
 
 
-def _first_cuts(space: SearchSpace, *, behind_vision: bool) -> range:
+def _first_layers(space: SearchSpace, *, behind_vision: bool) -> range:
     """Layers at which the first decision may stand: those before it are dense and must leave a token."""
     target = space.target
     if behind_vision:
@@ -143,50 +143,50 @@ def neighbours(plan: SchedulePlan, space: SearchSpace, random: Random) -> list[S
 
     Either sort is shuffled; two of the first are followed by one of the second, since layers matter most.
     """
-    layers, others = _other_cuts(plan, space), _other_shapes(plan, space)
+    layers, others = _other_layers(plan, space), _other_shapes(plan, space)
     elsewhere: dict[tuple[int, ...], None] = {}  # one layer taken into the middle of another gap
-    for index in range(len(plan.cuts)):
-        rest = plan.cuts[:index] + plan.cuts[index + 1 :]
+    for index in range(len(plan.decisions)):
+        rest = plan.decisions[:index] + plan.decisions[index + 1 :]
         for low, high in pairwise((*rest, space.target.layers)):
             elsewhere[tuple(sorted((*rest, (low + high) // 2)))] = None
-    fitting = (cuts for cuts in elsewhere if cuts != plan.cuts and _ordered(cuts, space.target.layers))
-    others += [_with_cuts(plan, cuts) for cuts in fitting]
+    fitting = (made for made in elsewhere if made != plan.decisions and _ordered(made, space.target.layers))
+    others += [_at_layers(plan, made) for made in fitting]
     random.shuffle(layers)
     random.shuffle(others)
     mixed = zip_longest(layers[::2], layers[1::2], others)
     return [one for three in mixed for one in three if one is not None]
 
 
-def _other_cuts(plan: SchedulePlan, space: SearchSpace) -> list[SchedulePlan]:
-    cuts, layers = plan.cuts, space.target.layers
+def _other_layers(plan: SchedulePlan, space: SearchSpace) -> list[SchedulePlan]:
+    decisions, layers = plan.decisions, space.target.layers
     found = [  # one layer moved, over another one too
-        tuple(sorted((*cuts[:index], cuts[index] + step, *cuts[index + 1 :])))
-        for index in range(len(cuts))
+        tuple(sorted((*decisions[:index], decisions[index] + step, *decisions[index + 1 :])))
+        for index in range(len(decisions))
         for step in (-1, 1, -2, 2)
     ]
-    found += [cuts[:index] + cuts[index + 1 :] for index in range(len(cuts))]
-    found += [tuple(sorted({*cuts, (low + high) // 2})) for low, high in pairwise((*cuts, layers))]
-    found += [tuple(cut + step for cut in cuts) for step in (-1, 1)]
-    distinct = dict.fromkeys(made for made in found if made != cuts and _ordered(made, layers))
-    return [_with_cuts(plan, made) for made in distinct]
+    found += [decisions[:index] + decisions[index + 1 :] for index in range(len(decisions))]
+    found += [tuple(sorted({*decisions, (low + high) // 2})) for low, high in pairwise((*decisions, layers))]
+    found += [tuple(layer + step for layer in decisions) for step in (-1, 1)]
+    distinct = dict.fromkeys(made for made in found if made != decisions and _ordered(made, layers))
+    return [_at_layers(plan, made) for made in distinct]
 
 
-def _ordered(cuts: Sequence[int], layers: int) -> bool:
+def _ordered(decisions: Sequence[int], layers: int) -> bool:
     """Whether these can be decision layers: rising, within the decoder, no more than may be."""
-    rising = all(later > earlier for earlier, later in pairwise(cuts))
-    return 1 <= len(cuts) <= MOST_CUTS and rising and cuts[0] >= 0 and cuts[-1] < layers
+    rising = all(later > earlier for earlier, later in pairwise(decisions))
+    return 1 <= len(decisions) <= MOST_DECISIONS and rising and decisions[0] >= 0 and decisions[-1] < layers
 
 
-def _with_cuts(plan: SchedulePlan, cuts: tuple[int, ...]) -> SchedulePlan:
+def _at_layers(plan: SchedulePlan, decisions: tuple[int, ...]) -> SchedulePlan:
     """The plan at other layers; where pruning once becomes pruning in steps, it has to decay."""
-    steps = plan.action == "prune" and len(cuts) > 1 and plan.decay >= 1
-    made = replace(plan, cuts=cuts, decay=_HALVING if steps else plan.decay)
+    steps = plan.action == "prune" and len(decisions) > 1 and plan.decay >= 1
+    made = replace(plan, decisions=decisions, decay=_HALVING if steps else plan.decay)
     return _renamed(made)
 
 
 def _renamed(plan: SchedulePlan) -> SchedulePlan:
     """The plan under the method whose shape it now has."""
-    flat = plan.decay == 1 or len(plan.cuts) == 1
+    flat = plan.decay == 1 or len(plan.decisions) == 1
     if plan.rho is not None:
         return replace(plan, decay=1.0 if flat else plan.decay)
     return replace(plan, method="fastv" if flat else "pdrop", decay=1.0 if flat else plan.decay)

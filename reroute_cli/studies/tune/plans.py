@@ -16,7 +16,7 @@ from operator import mul
 from reroute_cli.schedules import ScheduleChoice, Target
 from routing import Action, Pool, Schedule, Stage, VisionStage
 
-MOST_CUTS = 5
+MOST_DECISIONS = 5
 LAST_QUERY, LAST_QUERIES = "last_query", "last_queries_max"  # the engine's rankings by attention
 _STEPS = (-1, 0, 1, 2)  # tokens by which a count may differ from its shape, rounded down
 _MOST_ENTRIES = 6  # so that all combinations of steps are a few thousand
@@ -56,12 +56,12 @@ class SchedulePlan:
 
     decay: the keep ratio of a stage over that of the stage before it. rho: tokens after the first decoder
     stage over those after the vision stage; None without one. earlier: each stage is ranked by the layer
-    before its cut. pool: what rerouting may choose from after a vision stage.
+    before it decides. pool: what rerouting may choose from after a vision stage.
     """
 
     method: str
     action: str
-    cuts: tuple[int, ...]
+    decisions: tuple[int, ...]
     decay: float = 1.0
     rho: float | None = None
     scorer: str = LAST_QUERY
@@ -71,7 +71,7 @@ class SchedulePlan:
     @property
     def weights(self) -> tuple[float, ...]:
         """Keep ratios up to a common factor, that of the vision stage first."""
-        stages = tuple(self.decay**index for index in range(len(self.cuts)))
+        stages = tuple(self.decay**index for index in range(len(self.decisions)))
         return stages if self.rho is None else (1.0, *(self.rho * stage for stage in stages))
 
     @property
@@ -80,12 +80,12 @@ class SchedulePlan:
         if self.method == "fastv":
             shape = self.rho is None and self.decay == 1.0
         elif self.method == "pdrop":
-            shape = self.rho is None and self.decay != 1.0 and len(self.cuts) > 1
+            shape = self.rho is None and self.decay != 1.0 and len(self.decisions) > 1
         else:
-            shape = self.rho is not None and (self.decay == 1.0 or len(self.cuts) > 1)
+            shape = self.rho is not None and (self.decay == 1.0 or len(self.decisions) > 1)
         if self.action == Action.PRUNE:  # equal ratios prune once, and what was pruned can't return
-            return shape and (self.decay < 1.0 or len(self.cuts) == 1) and self.pool == "all"
-        return shape and (self.rho is not None or len(self.cuts) > 1)
+            return shape and (self.decay < 1.0 or len(self.decisions) == 1) and self.pool == "all"
+        return shape and (self.rho is not None or len(self.decisions) > 1)
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def realise(plan: SchedulePlan, space: SearchSpace) -> Schedule | None:
     target = space.target
     if not _fits(plan, space):
         return None
-    entries = plan.cuts if plan.rho is None else (target.first_layer, *plan.cuts)
+    entries = plan.decisions if plan.rho is None else (target.first_layer, *plan.decisions)
     spans = [end - start for start, end in pairwise((*entries, target.layers))]
     falling = plan.action == Action.PRUNE or plan.pool == Pool.ANCHORS
     left = space.tokens - entries[0] * target.visual
@@ -125,8 +125,8 @@ def realise(plan: SchedulePlan, space: SearchSpace) -> Schedule | None:
     if plan.rho is not None:
         vision = VisionStage(keeps[0], layer=target.first_layer, scorer=space.vision_scorer)
     stages = tuple(
-        Stage(cut, keep, cut - 1 if plan.earlier else None)
-        for cut, keep in zip(plan.cuts, keeps[-len(plan.cuts) :], strict=True)
+        Stage(layer, keep, layer - 1 if plan.earlier else None)
+        for layer, keep in zip(plan.decisions, keeps[-len(plan.decisions) :], strict=True)
     )
     schedule = Schedule(
         stages, action=Action(plan.action), scorer=plan.scorer, vision=vision, pool=Pool(plan.pool)
@@ -137,13 +137,14 @@ def realise(plan: SchedulePlan, space: SearchSpace) -> Schedule | None:
 
 def _fits(plan: SchedulePlan, space: SearchSpace) -> bool:
     """Whether the plan may be searched, and its decision layers are layers that may decide, in order."""
-    cuts, target = plan.cuts, space.target
+    decisions, target = plan.decisions, space.target
     if plan.method not in space.methods or plan.action not in space.actions or not plan.sensible:
         return False
-    if not 1 <= len(cuts) <= MOST_CUTS or any(later <= earlier for earlier, later in pairwise(cuts)):
+    rising = all(later > earlier for earlier, later in pairwise(decisions))
+    if not 1 <= len(decisions) <= MOST_DECISIONS or not rising:
         return False
     least = target.first_layer + (plan.rho is not None or plan.earlier)
-    return least <= cuts[0] and cuts[-1] < target.layers
+    return least <= decisions[0] and decisions[-1] < target.layers
 
 
 def _keep(count: int, visual: int) -> float:

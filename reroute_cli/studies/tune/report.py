@@ -265,7 +265,7 @@ def profile_text(report: TuneReport, schedule: Schedule) -> str:
         title=f"{made.method} {made.action} tuned on {report.questions.name} for {asked.score}, "
         f"{made.average:.1f} visual tokens per layer",
         source=f"reroute tune; {here.title} {here.value:.3f}{interval} over "
-        f"{here.n} questions about {here.pictures} pictures that the search has not seen",
+        f"{here.n} questions about {here.pictures} images that the search has not seen",
         model_family=model.family,
         layers=report.budget.layers,
         visual=report.budget.visual,

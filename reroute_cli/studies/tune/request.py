@@ -175,14 +175,14 @@ def choose_questions(
 
 
 def split(items: Iterable[BatchItem], seed: int) -> Halves:
-    """Every other image of a shuffled list; raises Failure where a half is too small for an interval."""
+    """Every other image of a shuffled list in either half; raises Failure where there are too few."""
     groups = connected(items, _contents)
     if len(groups) < 2 * FEWEST_PICTURES:
         questions = sum(map(len, groups))
         raise Failure(
-            f"there are {_count(questions, 'question')} with a truth about {_count(len(groups), 'picture')}: "
-            f"tuning searches one half of the pictures and reports the other, and needs "
-            f"{2 * FEWEST_PICTURES} pictures at least"
+            f"there are {_count(questions, 'question')} with a truth about {_count(len(groups), 'image')}: "
+            f"tuning searches one half of the images and reports the other, and needs "
+            f"{2 * FEWEST_PICTURES} images at least"
         )
     places = list(range(len(groups)))
     Random(seed).shuffle(places)

@@ -215,7 +215,8 @@ def descend(space: SearchSpace, least: int, judge: Judge, effort: Effort, seed: 
         here = replace(space, tokens=tokens)
         warm: list[Candidate] = []
         for plan in carried:  # with its first decision as late as this budget allows
-            earlier = (replace(plan, cuts=(cut, *plan.cuts[1:])) for cut in range(plan.cuts[0], -1, -1))
+            first, *rest = plan.decisions
+            earlier = (replace(plan, decisions=(layer, *rest)) for layer in range(first, -1, -1))
             tried = (candidate(one, here, "warm") for one in earlier)
             warm += islice((one for one in tried if one is not None), 1)
         part = _FIRST_PROBE if number == 0 else (1 - _FIRST_PROBE) / (PROBES - 1)

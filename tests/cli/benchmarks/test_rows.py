@@ -19,7 +19,7 @@ def _row(value: Any) -> TableRow:
 )
 def test_only_bytes_are_a_picture(value: Any):
     """Nothing, text and paths are none; a path is never opened."""
-    with pytest.raises(Failure, match="row 3 of somewhere test holds no picture under 'column'"):
+    with pytest.raises(Failure, match="row 3 of somewhere test holds no image under 'column'"):
         _row(value).picture("column")
 
 
