@@ -120,7 +120,11 @@ def realise(plan: SchedulePlan, space: SearchSpace) -> Schedule | None:
     counts = spend(left, spans, plan.weights, target.visual, falling=falling) if left > 0 else None
     if counts is None:
         return None
-    keeps = [_keep(count, target.visual) for count in counts]
+    exact = [count / target.visual for count in counts]
+    keeps = [  # each ratio is its count when the engine rounds down
+        keep if math.floor(target.visual * keep) == count else min(1.0, keep * (1 + _NUDGE))
+        for keep, count in zip(exact, counts, strict=True)
+    ]
     vision = None
     if plan.rho is not None:
         vision = VisionStage(keeps[0], layer=target.first_layer, scorer=space.vision_scorer)
@@ -145,12 +149,6 @@ def _fits(plan: SchedulePlan, space: SearchSpace) -> bool:
         return False
     least = target.first_layer + (plan.rho is not None or plan.earlier)
     return least <= decisions[0] and decisions[-1] < target.layers
-
-
-def _keep(count: int, visual: int) -> float:
-    """The keep ratio that is this count, rounded down as the engine does."""
-    exact = count / visual
-    return exact if math.floor(visual * exact) == count else min(1.0, exact * (1 + _NUDGE))
 
 
 def spend(
