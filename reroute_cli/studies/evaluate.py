@@ -10,10 +10,9 @@ from reroute_cli.evaluation.report import Asked, make_evaluation
 from reroute_cli.evaluation.subject import Subject
 from reroute_cli.evaluation.trial import hold_trial
 from reroute_cli.models import Loaded
-from reroute_cli.output import Progress
 from reroute_cli.record_file import RecordFile
 from reroute_cli.records.evaluation import Evaluation
-from reroute_cli.studies import SILENT
+from reroute_cli.studies import SILENT, StudyProgress
 from reroute_cli.studies.benchmarks.benchmark import Questions
 
 
@@ -27,7 +26,7 @@ def evaluate(
     max_new_tokens: int | None = None,
     batch_size: int = 8,
     seed: int = 0,
-    progress: Progress = SILENT,
+    progress: StudyProgress = SILENT,
 ) -> Evaluation:
     """Ask every question under every arm, judge the answers, and compare the arms pair by pair.
 

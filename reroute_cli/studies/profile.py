@@ -23,10 +23,9 @@ from reroute_cli.inputs import Item, told
 from reroute_cli.measure.flops import Flops
 from reroute_cli.measure.kv import KvUse
 from reroute_cli.models import Loaded
-from reroute_cli.output import Progress
 from reroute_cli.prompts import Prompt
 from reroute_cli.records.report import Report
-from reroute_cli.studies import SILENT, profile_report
+from reroute_cli.studies import SILENT, StudyProgress, profile_report
 from routing import Schedule
 
 _PASSES = 3  # answers, FLOPs, memory: once each
@@ -109,7 +108,7 @@ def profile(
     plan: MeasurePlan,
     *,
     seed: int = 0,
-    progress: Progress = SILENT,
+    progress: StudyProgress = SILENT,
 ) -> Report:
     """Measure every item under every arm and report on it.
 

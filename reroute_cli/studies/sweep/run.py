@@ -14,11 +14,10 @@ from reroute_cli.evaluation.score import Score
 from reroute_cli.evaluation.trial import hold_trial
 from reroute_cli.inputs import spread
 from reroute_cli.models import Loaded
-from reroute_cli.output import Progress
 from reroute_cli.record_file import RecordFile
 from reroute_cli.records.sweep import SweepReport
 from reroute_cli.schedules import Target
-from reroute_cli.studies import SILENT
+from reroute_cli.studies import SILENT, StudyProgress
 from reroute_cli.studies.benchmarks.benchmark import Questions
 from reroute_cli.studies.profile import MeasurePlan
 from reroute_cli.studies.sweep.arms import reach
@@ -53,7 +52,7 @@ def sweep(
     file: RecordFile,
     *,
     say: Callable[[str], None] = lambda _: None,
-    progress: Progress = SILENT,
+    progress: StudyProgress = SILENT,
 ) -> SweepReport:
     """Ask every question under every arm that the model reaches, measure what each costs, and compare.
 

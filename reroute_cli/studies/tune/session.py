@@ -16,11 +16,10 @@ from reroute_cli.evaluation.trial import Trial, hold_trial
 from reroute_cli.inputs import spread
 from reroute_cli.metrics import DENSE_ARM
 from reroute_cli.models import Loaded
-from reroute_cli.output import Progress
 from reroute_cli.record_file import RecordFile
 from reroute_cli.records.tune import TuneReport
 from reroute_cli.schedules import ScheduleChoice, Target
-from reroute_cli.studies import SILENT
+from reroute_cli.studies import SILENT, StudyProgress
 from reroute_cli.studies.tune import report
 from reroute_cli.studies.tune.moves import defaults
 from reroute_cli.studies.tune.plans import Candidate, SearchSpace, least_tokens
@@ -152,7 +151,7 @@ def tune(
     *,
     max_new_tokens: int,
     batch_size: int,
-    progress: Progress = SILENT,
+    progress: StudyProgress = SILENT,
 ) -> tuple[TuneReport, Schedule]:
     """Search on one half of the questions, then score what was found on the other half.
 
