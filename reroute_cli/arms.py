@@ -6,7 +6,8 @@ Knows what can be typed (--method and its like, --arms, -p); not models, picture
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from reroute_cli.errors import UsageError
 from reroute_cli.metrics import DENSE_ARM
@@ -52,7 +53,12 @@ class Arm:
 def arms_of(typed: ArmOptions) -> tuple[Arm, ...]:
     """The dense arm and whatever is asked for beside it; raises UsageError or ProfileError."""
     routed = _single(typed) if typed.arms is None else _listed(typed, typed.arms)
-    arms = (Arm(DENSE_ARM, ScheduleChoice(seed=typed.seed)), *routed)
+    return _beside_dense(routed, typed.seed)
+
+
+def _beside_dense(routed: Sequence[Arm], seed: int) -> tuple[Arm, ...]:
+    """The dense arm, then these; raises UsageError where two have one name."""
+    arms = (Arm(DENSE_ARM, ScheduleChoice(seed=seed)), *routed)
     counts = Counter(arm.name for arm in arms)
     if twice := [name for name, count in counts.items() if count > 1]:
         raise UsageError(
@@ -99,6 +105,26 @@ def _of_word(word: str, typed: ArmOptions) -> list[Arm]:
         ScheduleChoice(method, one, typed.ratio, typed.budget, seed=typed.seed, cuts=cuts) for one in chosen
     ]
     return [Arm(_name(choice), choice) for choice in choices]
+
+
+def traced_arms(choice: ScheduleChoice, *, versus: bool) -> tuple[Arm, ...]:
+    """The dense arm and the one asked for; under --versus its method, pruned and rerouted.
+
+    Raises UsageError where there is nothing to trace.
+    """
+    if choice.profile is None and choice.method in (None, DENSE):
+        raise UsageError(
+            "trace shows what a schedule does to the visual tokens: add --method pdrop --ratio 0.8, or a "
+            "profile with -p"
+        )
+    if versus and choice.profile is not None:
+        raise UsageError(
+            "--versus prunes and reroutes one method at one budget: give --method, not --profile"
+        )
+    if versus and choice.action is not None:
+        raise UsageError("--versus shows both actions: drop --action")
+    chosen = [replace(choice, action=action) for action in _ACTIONS] if versus else [choice]
+    return _beside_dense([Arm(_name(one), one) for one in chosen], choice.seed)
 
 
 def place_of(choice: ScheduleChoice) -> str:

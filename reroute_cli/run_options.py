@@ -13,6 +13,7 @@ import typer
 
 from reroute_cli.errors import UsageError
 from reroute_cli.options import within
+from reroute_cli.studies.benchmarks import BENCHMARKS
 
 _INPUT, _SCHEDULE, _RUN, _OUTPUT = "Input", "Schedule", "Run", "Output"
 
@@ -111,8 +112,8 @@ Bench = Annotated[
     typer.Option(
         "--bench",
         metavar="NAME",
-        help="A benchmark; 'reroute eval --list' says which there are. By default scenes, which comes with "
-        "the package.",
+        help=f"A benchmark: {', '.join(BENCHMARKS)}, or one of an installed package, see 'reroute eval "
+        "--list'. By default scenes, which comes with the package.",
         show_default=False,
         rich_help_panel=_INPUT,
     ),

@@ -12,12 +12,12 @@ import typer
 from reroute_cli import options
 from reroute_cli.errors import Failure
 from reroute_cli.output import Sink, check_writable, to_json, write_file
-from reroute_cli.regression.check import accept_command, refuse_same_file, verdict
+from reroute_cli.studies.compare.check import accept_command, refuse_same_file, verdict
 
 if TYPE_CHECKING:
     from reroute_cli.records.comparison import Comparison
     from reroute_cli.records.report import Report
-    from reroute_cli.regression.gates import Gate
+    from reroute_cli.studies.compare.gates import Gate
 
 
 class Format(StrEnum):
@@ -68,7 +68,7 @@ def compare(
 ) -> None:
     """Judge a report by another one: exit 0 where every gate holds, 3 where one fails, 5 for other work."""
     from reroute_cli.records.files import read_report
-    from reroute_cli.regression.gates import all_gates
+    from reroute_cli.studies.compare.gates import all_gates
 
     gates = all_gates(gate or [])
     if problem := check_writable(output):
@@ -84,7 +84,7 @@ def compare(
 def _compared(
     baseline: tuple[Path, Report], current: tuple[Path, Report], gates: list[Gate], strict: bool
 ) -> Comparison:
-    from reroute_cli.regression.compare import compare as judge
+    from reroute_cli.studies.compare.compare import compare as judge
 
     names = (str(baseline[0]), str(current[0]))
     accept = accept_command(baseline[0], current[0])

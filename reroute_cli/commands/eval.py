@@ -112,26 +112,21 @@ def _evaluated(
     records: Path | None,
 ) -> Evaluation:
     """Everything that needs torch: load, ask, judge, report. sizes: of a batch, of the longest answer."""
-    from reroute_cli.evaluation.feasible import checked
     from reroute_cli.evaluation.ready import made_ready
-    from reroute_cli.evaluation.report import Asked, make_evaluation
-    from reroute_cli.evaluation.trial import hold_trial
+    from reroute_cli.studies.evaluate import evaluate as evaluated
 
     with made_ready(sink, loading, subject, arms, records) as ready:
-        questions, progress = ready.questions, ready.progress
-        if questions.count is not None:
-            progress.expect(questions.count * len(arms))
-        trial = hold_trial(
+        return evaluated(
             ready.loaded,
+            subject,
+            ready.questions,
             arms,
-            checked(ready.loaded, arms, questions.items),
             ready.file,
-            max_new_tokens=sizes[1] or subject.benchmark.max_new_tokens,
+            max_new_tokens=sizes[1],
             batch_size=sizes[0],
-            done=progress.done,
+            seed=loading.seed,
+            progress=ready.progress,
         )
-        progress.tell("comparing")
-        return make_evaluation(trial, Asked(subject, questions, loading.seed))
 
 
 def _show(sink: Sink, report: Evaluation, shown: EvalFormat) -> None:
@@ -151,8 +146,9 @@ def _show(sink: Sink, report: Evaluation, shown: EvalFormat) -> None:
 
 def _list(sink: Sink, *, json: bool) -> None:
     """Every benchmark with its splits and where it comes from."""
-    from reroute_cli.benchmarks import BENCHMARKS
+    from reroute_cli.studies.benchmarks import load_all
 
+    benchmarks = load_all(sink.talk)
     if json:
         from reroute_cli.records.lists import BenchmarkList, BenchmarkPart
 
@@ -166,10 +162,10 @@ def _list(sink: Sink, *, json: bool) -> None:
                 max_new_tokens=found.max_new_tokens,
                 notes=found.notes,
             )
-            for found in BENCHMARKS.values()
+            for found in benchmarks
         ]
         sink.json(BenchmarkList(benchmarks=rows).as_dict())
         return
     from reroute_cli.render.evaluation import benchmark_list
 
-    sink.table(*benchmark_list(list(BENCHMARKS.values())))
+    sink.table(*benchmark_list(benchmarks))

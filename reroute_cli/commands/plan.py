@@ -100,6 +100,6 @@ def _prompt(model: str, images: list[str], visual_tokens: int | None) -> Shaped:
 
 
 def _planned(choice: ScheduleChoice, shaped: Shaped, text_tokens: int, dtype: str) -> dict[str, Any]:
-    from reroute_cli.planning.plan import make_plan
+    from reroute_cli.studies.plan import plan as planned
 
-    return make_plan(shaped, choice, text_tokens, shaped.dtype if dtype == "auto" else dtype).as_dict()
+    return planned(shaped, choice, text_tokens, shaped.dtype if dtype == "auto" else dtype).as_dict()

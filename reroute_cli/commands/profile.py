@@ -12,11 +12,10 @@ from reroute_cli.arms import Arm, ArmOptions, arms_of
 from reroute_cli.errors import Failure
 from reroute_cli.models import LoadOptions
 from reroute_cli.output import Sink, check_writable, to_json, write_file
-from reroute_cli.profiling.plan import Plan
-from reroute_cli.regression.check import judged, prepare
 from reroute_cli.run_options import FormatName
 from reroute_cli.schedules import read_cuts
 from reroute_cli.sources import POCKET
+from reroute_cli.studies.compare.check import judged, prepare
 
 if TYPE_CHECKING:
     from reroute_cli.inputs import Item, Items
@@ -71,7 +70,7 @@ def profile(
     loading = LoadOptions(
         model, device, dtype, attn, load_format, seed, chat_template, str(generation), quiet
     )
-    report = _measured(sink, loading, items.chosen, chosen, Plan(max_new_tokens, warmup, repeat))
+    report = _measured(sink, loading, items.chosen, chosen, (max_new_tokens, warmup, repeat))
     _caveats(sink, chosen, report)
     if output is not None:
         write_file(output, to_json(report.as_dict()) + "\n")
@@ -115,23 +114,24 @@ def _items(
 
 
 def _measured(
-    sink: Sink, loading: LoadOptions, items: tuple[Item, ...], arms: tuple[Arm, ...], plan: Plan
+    sink: Sink,
+    loading: LoadOptions,
+    items: tuple[Item, ...],
+    arms: tuple[Arm, ...],
+    lengths: tuple[int, int, int],
 ) -> Report:
-    """Load, prepare, measure, report."""
+    """Load and measure. lengths: new tokens, warm-up rounds, timed rounds."""
     from reroute_cli.models import load, quiet_libraries
-    from reroute_cli.profiling.loop import measure
-    from reroute_cli.profiling.report import make_report
-    from reroute_cli.profiling.work import prepare
+    from reroute_cli.studies.profile import MeasurePlan
+    from reroute_cli.studies.profile import profile as measure
 
     with quiet_libraries(), sink.progress() as progress:
         progress.tell("loading the model")
         loaded = load(loading)
         for remark in loaded.remarks:
             sink.talk(remark)
-        work = prepare(loaded, items, arms, plan.new_tokens)
-        progress.expect(plan.jobs(len(items), len(arms)))
-        measured = measure(work, plan, progress.tell, progress.done)
-        return make_report(work, plan, measured, loading.seed)
+        plan = MeasurePlan(*lengths)
+        return measure(loaded, items, arms, plan, seed=loading.seed, progress=progress)
 
 
 def _caveats(sink: Sink, arms: tuple[Arm, ...], report: Report) -> None:

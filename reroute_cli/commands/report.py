@@ -82,7 +82,7 @@ def report(
 
 def _check(files: list[Path], output: Path, pictures: list[Path]) -> None:
     """What can be found wrong before anything is read."""
-    from reroute_cli.regression.check import refuse_same_file
+    from reroute_cli.studies.compare.check import refuse_same_file
 
     check_packages()
     if problem := check_writable(output):

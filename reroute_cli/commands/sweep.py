@@ -12,15 +12,14 @@ from reroute_cli.arms import Arm
 from reroute_cli.errors import EXIT_FAILURE
 from reroute_cli.models import LoadOptions
 from reroute_cli.output import Sink, to_json, write_file
-from reroute_cli.profiling.plan import Plan
 from reroute_cli.sources import POCKET
-from reroute_cli.sweeping.arms import DEFAULT_RATIOS, read_amounts, sweep_arms
+from reroute_cli.studies.sweep.arms import DEFAULT_RATIOS, read_amounts, sweep_arms
 from reroute_cli.sweeping.choices import CostName, TableFormat, check_against, check_plot
 
 if TYPE_CHECKING:
     from reroute_cli.evaluation.subject import Subject
     from reroute_cli.records.sweep import SweepReport
-    from reroute_cli.sweeping.run import Wish
+    from reroute_cli.studies.sweep.run import SweepRequest
 
 _SCHEDULE, _COSTS, _OUTPUT = "Schedule", "Costs", "Output"
 
@@ -141,10 +140,9 @@ def sweep(
     loading = LoadOptions(
         model, device, dtype, attn, load_format, seed, chat_template, str(generation), quiet
     )
-    wish = _wish(
-        subject, max_new_tokens, batch_size, cost_items, Plan(cost_tokens, warmup, repeat), against, seed
-    )
-    report = _swept(sink, loading, subject, chosen, wish, records)
+    lengths = (cost_tokens, warmup, repeat)
+    request = _request(subject, max_new_tokens, batch_size, cost_items, lengths, against, seed)
+    report = _swept(sink, loading, subject, chosen, request, records)
     if output is not None:
         write_file(output, to_json(report.as_dict()) + "\n")
     _show(sink, report, shown)
@@ -156,20 +154,22 @@ def sweep(
         raise typer.Exit(EXIT_FAILURE)
 
 
-def _wish(
+def _request(
     subject: Subject,
     longest: int | None,
     batch_size: int,
     cost_items: int,
-    plan: Plan,
+    lengths: tuple[int, int, int],
     against: CostName,
     seed: int,
-) -> Wish:
-    from reroute_cli.sweeping.run import Wish
+) -> SweepRequest:
+    from reroute_cli.studies.profile import MeasurePlan
+    from reroute_cli.studies.sweep.run import SweepRequest
 
     bench = subject.benchmark
     tokens = longest or bench.max_new_tokens
-    return Wish(bench.scores, tokens, batch_size, cost_items, plan, against.metric, seed)
+    plan = MeasurePlan(*lengths)
+    return SweepRequest(bench.scores, tokens, batch_size, cost_items, plan, against.metric, seed)
 
 
 def _swept(
@@ -177,14 +177,22 @@ def _swept(
     loading: LoadOptions,
     subject: Subject,
     arms: tuple[Arm, ...],
-    wish: Wish,
+    request: SweepRequest,
     records: Path | None,
 ) -> SweepReport:
     from reroute_cli.evaluation.ready import made_ready
-    from reroute_cli.sweeping.run import run_sweep
+    from reroute_cli.studies.sweep.run import sweep as run_sweep
 
     with made_ready(sink, loading, subject, arms, records) as ready:
-        return run_sweep(ready, arms, wish, sink.talk)
+        return run_sweep(
+            ready.loaded,
+            ready.questions,
+            arms,
+            request,
+            ready.file,
+            say=sink.talk,
+            progress=ready.progress,
+        )
 
 
 def _show(sink: Sink, report: SweepReport, shown: TableFormat) -> None:

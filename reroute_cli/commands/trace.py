@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reroute_cli import options, run_options
-from reroute_cli.arms import Arm
+from reroute_cli.arms import Arm, traced_arms
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.models import LoadOptions
 from reroute_cli.output import Sink, check_writable, to_json, write_file
@@ -74,8 +74,6 @@ def trace(
     verbose: options.Verbose = False,
 ) -> None:
     """Trace every visual token: what each stage kept, deferred, took back or pruned, over the picture."""
-    from reroute_cli.tracing.arms import traced_arms
-
     sink = Sink(quiet=quiet, verbose=verbose)
     kind = check_output(output)
     choice = ScheduleChoice(method, action, ratio, budget, profile, seed, read_cuts(cuts))
@@ -131,13 +129,13 @@ def _record(
     given: Box | None,
 ) -> TraceRecord:
     from reroute_cli import models
-    from reroute_cli.tracing.trace import trace_question
+    from reroute_cli.studies.trace import trace as traced
 
     with models.quiet_libraries():
         loaded = models.load(loading)
         for remark in loaded.remarks:
             sink.talk(remark)
-        return trace_question(loaded, picture, question, arms, longest, given)
+        return traced(loaded, picture, question, arms, longest, given)
 
 
 def _drawn(sink: Sink, record: TraceRecord, picture: Picture) -> bytes:

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from reroute_cli.batch_inputs import BatchItem
     from reroute_cli.evaluation.subject import Subject
     from reroute_cli.records.tune import TuneReport
-    from reroute_cli.tuning.session import Questions
-    from reroute_cli.tuning.wish import Wish
+    from reroute_cli.studies.tune.request import SplitQuestions, TuneRequest
 
 _SUFFIXES = (".yaml", ".yml")
 _SEARCH = "Search"
@@ -126,9 +125,9 @@ def tune(
 ) -> None:
     """Search decision layers, keep ratios and method on half of the pictures; report on the other half."""
     sink = Sink(quiet=quiet, verbose=verbose)
-    wish = _wish(budget, ratio, floor, methods, actions, answers, seed)
+    request = _request(budget, ratio, floor, methods, actions, answers, seed)
     _check_files({"--output": output, "--records": records, "--write": write}, manifest)
-    asked = Asked(wish, score, limit, batch_size, max_new_tokens, write)
+    asked = Asked(request, score, limit, batch_size, max_new_tokens, write)
     subject = _subject(bench, split, data, manifest, asked)
     loading = LoadOptions(
         model, device, dtype, attn, load_format, seed, chat_template, str(generation), quiet
@@ -147,7 +146,7 @@ def tune(
 class Asked:
     """What the options ask for, but for the questions and the model."""
 
-    wish: Wish
+    request: TuneRequest
     score: str | None
     limit: int | None
     batch_size: int
@@ -155,7 +154,7 @@ class Asked:
     write: Path | None
 
 
-def _wish(
+def _request(
     budget: float | None,
     ratio: float | None,
     floor: str | None,
@@ -163,10 +162,10 @@ def _wish(
     actions: str,
     answers: int | None,
     seed: int,
-) -> Wish:
-    from reroute_cli.tuning.wish import wish_of
+) -> TuneRequest:
+    from reroute_cli.studies.tune.request import tune_request
 
-    return wish_of(budget, ratio, floor, methods, actions, answers, seed)
+    return tune_request(budget, ratio, floor, methods, actions, answers, seed)
 
 
 def _check_files(written: dict[str, Path | None], manifest: Path | None) -> None:
@@ -192,10 +191,10 @@ def _subject(
     return subject
 
 
-def _questions(subject: Subject, items: tuple[BatchItem, ...], asked: Asked) -> Questions:
-    from reroute_cli.tuning.session import choose_questions
+def _questions(subject: Subject, items: tuple[BatchItem, ...], asked: Asked) -> SplitQuestions:
+    from reroute_cli.studies.tune.request import choose_questions
 
-    return choose_questions(items, subject.benchmark.scores, asked.score, asked.limit, asked.wish.seed)
+    return choose_questions(items, subject.benchmark.scores, asked.score, asked.limit, asked.request.seed)
 
 
 def _tuned(
@@ -203,21 +202,22 @@ def _tuned(
 ) -> TuneReport:
     """Everything that needs torch: load, search, report; the profile is written here too."""
     from reroute_cli.evaluation.ready import made_ready
-    from reroute_cli.tuning.jury import Asking
-    from reroute_cli.tuning.profile_file import profile_text
-    from reroute_cli.tuning.report import Where, make_report
-    from reroute_cli.tuning.session import tune as search
+    from reroute_cli.studies.tune.report import Where, profile_text
+    from reroute_cli.studies.tune.session import tune as search
 
     with made_ready(sink, loading, subject, (), records) as ready:
-        questions = _questions(subject, tuple(ready.questions.items), asked)
-        longest = asked.max_new_tokens or subject.benchmark.max_new_tokens
-        asking = Asking(ready.loaded, ready.file, longest, asked.batch_size, ready.progress.done)
-        ready.progress.tell("searching")
-        found = search(asking, questions, asked.wish, ready.progress)
-        where = Where(subject, ready.questions.source, asked.write)
-        report = make_report(where, questions, asked.wish, asking, found)
+        report, schedule = search(
+            ready.loaded,
+            _questions(subject, tuple(ready.questions.items), asked),
+            asked.request,
+            ready.file,
+            Where(subject, ready.questions.source, asked.write),
+            max_new_tokens=asked.max_new_tokens or subject.benchmark.max_new_tokens,
+            batch_size=asked.batch_size,
+            progress=ready.progress,
+        )
         if asked.write is not None:
-            write_file(asked.write, profile_text(report, found.entry.candidate.schedule))
+            write_file(asked.write, profile_text(report, schedule))
         return report
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from reroute_cli.answer import generation_part, model_part
-from reroute_cli.benchmarks.benchmark import Questions
 from reroute_cli.environment import describe_environment
 from reroute_cli.evaluation.parts import choice_part, cost_part, made_part, scores_part, whole
 from reroute_cli.evaluation.score import Pictures, Score
@@ -27,6 +26,9 @@ from reroute_cli.records.evaluation import (
     QuestionsPart,
     SaidPart,
     TruthPart,
+)
+from reroute_cli.studies.benchmarks.benchmark import (
+    Questions,
 )
 
 

@@ -11,11 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.benchmarks import BENCHMARKS
-from reroute_cli.benchmarks.benchmark import Benchmark, Questions, Wanted
-from reroute_cli.benchmarks.scenes import of_manifest
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.images import as_text
+from reroute_cli.studies.benchmarks import load_benchmark
+from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted
+from reroute_cli.studies.benchmarks.scenes import of_manifest
 
 DEFAULT = "scenes"
 MANIFEST = "manifest"  # what a manifest is called where benchmarks have a name
@@ -65,11 +65,7 @@ def subject_of(
             raise UsageError(f"a manifest has its own questions: drop {names[0]} or drop --manifest")
         return Subject(_manifest(manifest), "", limit)
     name = bench or DEFAULT
-    if name not in BENCHMARKS:
-        raise UsageError(
-            f"there is no benchmark '{name}': choose one of {', '.join(BENCHMARKS)}, or give --manifest FILE"
-        )
-    found = BENCHMARKS[name]
+    found = load_benchmark(name)
     if split is not None and split not in found.splits:
         raise UsageError(f"--bench {name} has no split '{split}': choose one of {', '.join(found.splits)}")
     if data is not None and not found.source:

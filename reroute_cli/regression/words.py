@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from reroute_cli import units
 from reroute_cli.records.comparison import ChangedAnswer, Comparison, Difference, ItemChanges, Row, Verdict
-from reroute_cli.regression.verdicts import PRESENCE, relative_change
+from reroute_cli.studies.compare.verdicts import PRESENCE, relative_change
 
 Number = int | float
 EXACT = "exact"

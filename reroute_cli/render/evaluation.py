@@ -11,7 +11,7 @@ from reroute_cli.render.report import drawn_page
 from reroute_cli.reporting.evaluation import evaluation_page
 
 if TYPE_CHECKING:
-    from reroute_cli.benchmarks.benchmark import Benchmark
+    from reroute_cli.studies.benchmarks.benchmark import Benchmark
 
 
 def evaluation_drawn(report: Evaluation, *, verbose: bool = False) -> Page:

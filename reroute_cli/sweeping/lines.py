@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from reroute_cli.arms import Arm
 from reroute_cli.records.sweep import SweepArm, SweepReport
 from reroute_cli.schedules import ScheduleChoice
-from reroute_cli.sweeping.pairs import pairs_of
+from reroute_cli.studies.sweep.arms import pairs_of
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import pytest
 
 from reroute_cli.errors import NotComparable
 from reroute_cli.records.comparison import Comparison
-from reroute_cli.regression.compare import compare
-from reroute_cli.regression.gates import all_gates
+from reroute_cli.studies.compare.compare import compare
+from reroute_cli.studies.compare.gates import all_gates
 from tests.cli import reports
 
 PRUNE = "nuwa-prune"

@@ -11,8 +11,10 @@ import pytest
 from reroute_cli.exports import bencher, comparison_markdown, github_action_benchmark, junit
 from reroute_cli.records.comparison import Comparison
 from reroute_cli.records.schema import schema_of
-from reroute_cli.regression.compare import compare
-from reroute_cli.regression.gates import all_gates
+from reroute_cli.studies.compare.compare import compare
+from reroute_cli.studies.compare.gates import (
+    all_gates,
+)
 from tests.cli import reports
 
 PRUNE = "nuwa-prune"

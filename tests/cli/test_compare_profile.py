@@ -17,9 +17,9 @@ from reroute_cli.commands.profile import show_report
 from reroute_cli.errors import Regression
 from reroute_cli.exports.numbers import NUMBERS
 from reroute_cli.output import Sink
-from reroute_cli.regression.check import RegressionCheck, accept_command, judged
-from reroute_cli.regression.gates import all_gates
 from reroute_cli.run_options import FormatName
+from reroute_cli.studies.compare.check import RegressionCheck, accept_command, judged
+from reroute_cli.studies.compare.gates import all_gates
 from tests.cli import reports
 
 ARGUMENTS = ("--method", "fastv", "--action", "prune", "--limit", "1", "--repeat", "1", "--warmup", "0")

@@ -16,7 +16,7 @@ from reroute_cli.batching import prepare
 from reroute_cli.batching.prefetch import Waiting
 from reroute_cli.batching.prepare import make_request
 from reroute_cli.schedules import ScheduleChoice
-from reroute_cli.tuning import jury
+from reroute_cli.studies.tune import session
 from tests.cli.counted import counted_bytes
 
 _counting: list[Counter[str]] = []
@@ -140,13 +140,13 @@ def test_the_bytes_that_wait_for_the_decoder_are_bounded(pocket, tmp_path, drawn
 def test_a_search_reads_an_image_once_each_time_it_is_asked_about(run, monkeypatch):
     """And twice more: to tell the halves, and to know how many visual tokens questions have."""
     asked = Counter()
-    hold = jury.hold_trial
+    hold = session.hold_trial
 
     def counting(loaded, arms, items, *rest, **options):
         asked.update(os.path.realpath(item.path) for item in items)
         return hold(loaded, arms, items, *rest, **options)
 
-    monkeypatch.setattr(jury, "hold_trial", counting)
+    monkeypatch.setattr(session, "hold_trial", counting)
     monkeypatch.setattr(images, "_remembered", {})
     with opens() as counted:
         result = run("tune", "--ratio", "0.6", "--limit", "24", "--answers", "100", "--methods", "fastv")

@@ -9,12 +9,10 @@ import pytest
 from reroute_cli import run
 from reroute_cli.arms import ArmOptions, arms_of
 from reroute_cli.inputs import Item
-from reroute_cli.profiling import loop
-from reroute_cli.profiling.loop import measure
-from reroute_cli.profiling.plan import Plan
-from reroute_cli.profiling.report import make_report
-from reroute_cli.profiling.work import Task, Work, prepare
 from reroute_cli.reporting.sentences import warnings
+from reroute_cli.studies import profile as loop
+from reroute_cli.studies.profile import MeasurePlan, Task, Work, measure, prepare
+from reroute_cli.studies.profile_report import make_report
 from tests.cli.published import checked
 
 QUESTION = "where is the cup?"
@@ -67,7 +65,7 @@ def _measure(work, plan, tell=lambda _: None, done=lambda: None):
 def test_arms_are_interleaved_in_every_pass(monkeypatch):
     """Item by item, dense and routed in turn: A B A B in answers, each round, FLOPs and memory."""
     recorder = Recorder(monkeypatch)
-    _measure(_work(), Plan(16, warmup=1, rounds=2))
+    _measure(_work(), MeasurePlan(16, warmup=1, rounds=2))
     in_turn = [("a", "dense"), ("a", "routed"), ("b", "dense"), ("b", "routed")]
     for name, passes in {"timed_pass": 1, "forced_pass": 3, "count_flops": 1, "memory_pass": 1}.items():
         order = [(item, arm) for ran, item, arm, _ in recorder.ran if ran == name]
@@ -77,7 +75,7 @@ def test_arms_are_interleaved_in_every_pass(monkeypatch):
 def test_passes_of_one_kind_stand_together(monkeypatch):
     """Answers, then time, then FLOPs, then memory: no FLOP is counted between two timed answers."""
     recorder = Recorder(monkeypatch)
-    _measure(_work(), Plan(16, warmup=1, rounds=2))
+    _measure(_work(), MeasurePlan(16, warmup=1, rounds=2))
     kinds = [name for name, *_ in recorder.ran]
     kinds = ["time" if name in ("forced_pass", "preprocess") else name for name in kinds]
     kinds = ["memory" if name in ("memory_pass", "cache_pass") else name for name in kinds]
@@ -88,7 +86,7 @@ def test_passes_of_one_kind_stand_together(monkeypatch):
 def test_every_measured_answer_has_the_forced_length(monkeypatch):
     """Clock, FLOPs and memory run 7 tokens in both arms; only the cache after the prefill runs one."""
     recorder = Recorder(monkeypatch)
-    _measure(_work(), Plan(7, warmup=1, rounds=1))
+    _measure(_work(), MeasurePlan(7, warmup=1, rounds=1))
     lengths = {name: [] for name, *_ in recorder.ran}
     for name, _, _, length in recorder.ran:
         lengths[name].append(length)
@@ -99,7 +97,7 @@ def test_every_measured_answer_has_the_forced_length(monkeypatch):
 def test_warm_up_rounds_are_run_and_not_kept(monkeypatch):
     """Two warm-up rounds do the work of a timed round, preprocessing included, and leave nothing."""
     recorder = Recorder(monkeypatch)
-    measured = _measure(_work(), Plan(4, warmup=2, rounds=3))
+    measured = _measure(_work(), MeasurePlan(4, warmup=2, rounds=3))
     assert [len(rounds) for rounds in (measured.rounds, measured.preprocess)] == [3, 3]
     names = [name for name, *_ in recorder.ran]
     assert names.count("forced_pass") == (2 + 3) * 4
@@ -109,7 +107,7 @@ def test_warm_up_rounds_are_run_and_not_kept(monkeypatch):
 def test_no_garbage_is_collected_inside_a_timed_answer(monkeypatch):
     """The collector is off while the clock runs, on again afterwards, also when a pass fails."""
     recorder = Recorder(monkeypatch)
-    _measure(_work(), Plan(4, warmup=0, rounds=1))
+    _measure(_work(), MeasurePlan(4, warmup=0, rounds=1))
     by_pass = {name: on for (name, *_), on in zip(_jobs(recorder), recorder.collecting, strict=True)}
     assert by_pass == {
         "timed_pass": True,
@@ -121,7 +119,7 @@ def test_no_garbage_is_collected_inside_a_timed_answer(monkeypatch):
     assert gc.isenabled()
     monkeypatch.setattr(run, "forced_pass", lambda job, length: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        _measure(_work(), Plan(4, warmup=0, rounds=1))
+        _measure(_work(), MeasurePlan(4, warmup=0, rounds=1))
     assert gc.isenabled()
     assert gc.get_freeze_count() == 0
 
@@ -155,14 +153,14 @@ def test_the_garbage_of_one_answer_is_gone_before_the_next(monkeypatch):
 
     Recorder(monkeypatch)
     monkeypatch.setattr(run, "forced_pass", leave)
-    _measure(_work(), Plan(4, warmup=0, rounds=2))
+    _measure(_work(), MeasurePlan(4, warmup=0, rounds=2))
     assert alive == [0] * 8
 
 
 def test_progress_counts_every_job_and_only_between_them(monkeypatch):
     """As many steps as the plan says, each after its job, and none while one runs."""
     recorder = Recorder(monkeypatch)
-    plan, steps = Plan(4, warmup=1, rounds=2), []
+    plan, steps = MeasurePlan(4, warmup=1, rounds=2), []
     _measure(_work(), plan, done=lambda: steps.append(len(recorder.ran)))
     assert len(steps) == plan.jobs(items=2, arms=2) == 2 * 2 * (1 + 2 + 3)
     assert steps == sorted(steps)
@@ -173,7 +171,7 @@ def test_attention_that_can_t_be_counted_is_not_run_for_counting(monkeypatch):
     recorder = Recorder(monkeypatch)
     work = _work()
     work.loaded.attention = "flash_attention_2"
-    measured = _measure(work, Plan(4, warmup=0, rounds=1))
+    measured = _measure(work, MeasurePlan(4, warmup=0, rounds=1))
     assert measured.flops == [[None, None]] * 2
     assert "count_flops" not in {name for name, *_ in recorder.ran}
 
@@ -199,7 +197,7 @@ def test_a_known_slow_down_shows_in_the_ratio(pocket, picture, monkeypatch):
             hook.remove()
 
     monkeypatch.setattr(run, "_generate", slowed)
-    work, plan = _prepared(pocket, picture, 3), Plan(3, warmup=0, rounds=6)
+    work, plan = _prepared(pocket, picture, 3), MeasurePlan(3, warmup=0, rounds=6)
     report = make_report(work, plan, _measure(work, plan), seed=0)
     from reroute_cli.output import to_json
 
@@ -218,7 +216,7 @@ def test_nothing_is_written_while_measuring(pocket, picture, capfd):
     from reroute_cli.models import quiet_libraries
 
     with quiet_libraries():
-        _measure(work, Plan(2, warmup=1, rounds=1))
+        _measure(work, MeasurePlan(2, warmup=1, rounds=1))
     assert capfd.readouterr() == ("", "")
 
 
@@ -227,5 +225,5 @@ def test_both_arms_get_the_very_same_inputs(monkeypatch):
     moved = []
     Recorder(monkeypatch)
     monkeypatch.setattr(run, "on_device", lambda inputs, model: moved.append(inputs["item"]) or inputs)
-    _measure(_work(), Plan(4, warmup=0, rounds=1))
+    _measure(_work(), MeasurePlan(4, warmup=0, rounds=1))
     assert moved == ["a", "b"] * 4

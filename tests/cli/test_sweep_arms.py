@@ -4,8 +4,7 @@ import pytest
 
 from reroute_cli.errors import UsageError
 from reroute_cli.schedules import Target
-from reroute_cli.sweeping.arms import reach, read_amounts, sweep_arms
-from reroute_cli.sweeping.pairs import pairs_of
+from reroute_cli.studies.sweep.arms import pairs_of, reach, read_amounts, sweep_arms
 from routing import METHODS, ScheduleError
 
 POCKET = Target(layers=12, first_layer=0, visual=256, vision_tower="clip_vision_model")

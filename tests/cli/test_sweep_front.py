@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reroute_cli.sweeping.front import Point, pareto_front, rival
+from reroute_cli.studies.sweep.report import CostPoint, pareto_front, rival
 
 FEW = st.sampled_from([0.0, 0.1, 0.2, 0.5, 1.0])  # few values, so that ties are common
 
@@ -11,7 +11,7 @@ FEW = st.sampled_from([0.0, 0.1, 0.2, 0.5, 1.0])  # few values, so that ties are
 @st.composite
 def _points(draw):
     pairs = draw(st.lists(st.tuples(FEW | st.floats(0, 1), FEW | st.floats(0, 1)), min_size=1, max_size=12))
-    return [Point(str(number), cost, score) for number, (cost, score) in enumerate(pairs)]
+    return [CostPoint(str(number), cost, score) for number, (cost, score) in enumerate(pairs)]
 
 
 def _dominated(point, points):

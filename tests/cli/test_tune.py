@@ -266,7 +266,7 @@ def test_too_few_pictures_are_refused_before_the_model_is_loaded(
     monkeypatch.setattr(models, "load", lambda _options: pytest.fail("the model was loaded"))
     for pictures, questions in ((5, 1), (1, 30)):
         manifest = few(pictures, questions, box=[1, 1, 20, 20])
-        fails(run("tune", "--manifest", manifest, "--ratio", "0.5"), 4, "12 pictures at least")
+        fails(run("tune", "--manifest", manifest, "--ratio", "0.5"), 4, "12 images at least")
     fails(run("tune", "--manifest", few(12), "--ratio", "0.5"), 4, "no 'answer' and no 'box'")
 
 
@@ -284,7 +284,7 @@ def test_files_are_checked_before_anything_else(
 
 def test_methods_that_are_searched_are_methods() -> None:
     """Every shape that can be searched is the name of a method, so that records know it."""
-    from reroute_cli.tuning.wish import ACTIONS
+    from reroute_cli.studies.tune.request import ACTIONS
     from routing.methods import SEARCHED as SHAPES
 
     assert set(SHAPES) <= set(METHODS)

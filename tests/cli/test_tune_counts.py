@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from reroute_cli.tuning.counts import spend
+from reroute_cli.studies.tune.plans import spend
 
 
 @given(

@@ -7,15 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.benchmarks import BENCHMARKS
-from reroute_cli.benchmarks.benchmark import Wanted
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.evaluation.score import PLAIN
 from reroute_cli.image_names import ImageSource
 from reroute_cli.judges import Truth
-from reroute_cli.tuning.halves import split
-from reroute_cli.tuning.session import choose_questions
-from reroute_cli.tuning.wish import asks_for, chosen_score, wish_of
+from reroute_cli.studies.benchmarks import load_benchmark
+from reroute_cli.studies.benchmarks.benchmark import Wanted
+from reroute_cli.studies.tune.request import asks_for, choose_questions, chosen_score, split, tune_request
 
 BOX = Truth("box", box=(0.0, 0.0, 5.0, 5.0))
 
@@ -99,7 +97,7 @@ def test_the_seed_decides_the_halves() -> None:
 def test_too_few_pictures_are_refused_however_many_questions() -> None:
     """Eleven pictures can't be two halves with intervals, nor can a hundred questions about one."""
     for pictures in (list(range(11)), [0] * 100):
-        with pytest.raises(Failure, match="12 pictures at least") as refused:
+        with pytest.raises(Failure, match="12 images at least") as refused:
             split(_items(pictures), 0)
         assert f"{len(set(pictures))} picture" in str(refused.value)
 
@@ -107,7 +105,7 @@ def test_too_few_pictures_are_refused_however_many_questions() -> None:
 def test_only_questions_of_the_score_are_asked() -> None:
     """Of the held-out scenes the boxes are asked for the first score, and the words for the other: as many
     as the lines of the manifest with and without a box."""
-    items = tuple(BENCHMARKS["scenes"].load(Wanted("heldout", "llava")).items)
+    items = tuple(load_benchmark("scenes").load(Wanted("heldout", "llava")).items)
     boxes = sum(item.truth is not None and item.truth.box is not None for item in items)
     assert chosen_score(None, PLAIN, items).name == "box_acc_at_05"
     assert len(asks_for(chosen_score(None, PLAIN, items), items)) == boxes > 100
@@ -117,7 +115,7 @@ def test_only_questions_of_the_score_are_asked() -> None:
 
 def test_a_limit_is_of_questions_that_count() -> None:
     """--limit 40 of scenes is forty boxes, and all other questions are counted as not asked."""
-    items = tuple(BENCHMARKS["scenes"].load(Wanted("heldout", "llava")).items)
+    items = tuple(load_benchmark("scenes").load(Wanted("heldout", "llava")).items)
     found = choose_questions(items, PLAIN, None, 40, 0)
     assert len(found.halves.searched.items) + len(found.halves.reported.items) == 40
     assert found.other == sum(item.truth is not None and item.truth.box is None for item in items)
@@ -152,7 +150,7 @@ def test_what_makes_no_sense_is_refused(typed: dict[str, object], words: str) ->
     """Amounts that contradict each other or are none, floors that are none, methods that are not searched."""
     options = {"budget": None, "ratio": None, "floor": None, "methods": "fastv", "actions": "prune"}
     with pytest.raises(UsageError) as refused:
-        wish_of(**(options | typed), answers=None, seed=0)  # type: ignore[arg-type]
+        tune_request(**(options | typed), answers=None, seed=0)  # type: ignore[arg-type]
     assert words in str(refused.value)
 
 
@@ -160,7 +158,7 @@ def test_a_floor_is_a_score_or_a_share_of_the_dense_model() -> None:
     """'0.9' is 0.9 whatever the dense model has; '95%' of a dense 0.8 is 0.76."""
 
     def floor(text: str) -> float:
-        found = wish_of(None, None, text, "fastv", "prune", None, 0).floor
+        found = tune_request(None, None, text, "fastv", "prune", None, 0).floor
         assert found is not None
         return found.value(0.8)
 

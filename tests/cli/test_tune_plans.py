@@ -6,16 +6,16 @@ from random import Random
 import pytest
 
 from reroute_cli.schedules import ScheduleChoice, Target
-from reroute_cli.tuning.moves import defaults, neighbours, starters
-from reroute_cli.tuning.plans import Plan, Room, candidate, identity, least_tokens
+from reroute_cli.studies.tune.moves import defaults, neighbours, starters
+from reroute_cli.studies.tune.plans import SchedulePlan, SearchSpace, candidate, identity, least_tokens
 from routing import Action, Schedule, Stage
 
 POCKET = Target(12, 0, 256, "clip_vision_model")
 ALL = (("fastv", "pdrop", "nuwa"), ("prune", "reroute"))
 
 
-def _room(ratio: float, target: Target = POCKET) -> Room:
-    return Room(target, round((1 - ratio) * target.visual * target.layers), *ALL)
+def _space(ratio: float, target: Target = POCKET) -> SearchSpace:
+    return SearchSpace(target, round((1 - ratio) * target.visual * target.layers), *ALL)
 
 
 @pytest.mark.parametrize("target", [POCKET, Target(32, 0, 576, "clip_vision_model"), Target(36, 3, 1024, "")])
@@ -23,13 +23,13 @@ def _room(ratio: float, target: Target = POCKET) -> Room:
 def test_every_candidate_spends_the_same(target: Target, ratio: float) -> None:
     """Plans at random and their neighbours never spend more than the budget, and miss it by less than one
     token in one stage's layers; layer by layer, as the engine counts."""
-    room, random = _room(ratio, target), Random(7)
-    tried = list(islice(starters(room, random), 60))
+    space, random = _space(ratio, target), Random(7)
+    tried = list(islice(starters(space, random), 60))
     tried += [
         made
         for one in tried[:12]
-        for plan in neighbours(one.plan, room, random)
-        if (made := candidate(plan, room, ""))
+        for plan in neighbours(one.plan, space, random)
+        if (made := candidate(plan, space, ""))
     ]
     assert len(tried) > 100
     for one in tried:
@@ -40,15 +40,15 @@ def test_every_candidate_spends_the_same(target: Target, ratio: float) -> None:
                 one.schedule.entries, [*one.schedule.entries[1:], (target.layers, 0)], strict=True
             )
         )
-        assert room.tokens - longest < spent <= room.tokens, one.identity
+        assert space.tokens - longest < spent <= space.tokens, one.identity
 
 
 def test_the_kinds_of_plan_are_all_tried_first() -> None:
     """The plans that a search begins with take every method, both actions and one to five layers in turn."""
-    first = list(islice(starters(_room(0.667), Random(0)), 60))
+    first = list(islice(starters(_space(0.667), Random(0)), 60))
     assert {one.plan.method for one in first} == {"fastv", "pdrop", "nuwa"}
     assert {one.plan.action for one in first} == {"prune", "reroute"}
-    assert {len(one.plan.cuts) for one in first} == {1, 2, 3, 4, 5}
+    assert {len(one.plan.decisions) for one in first} == {1, 2, 3, 4, 5}
     assert len({one.identity for one in first}) == len(first)
 
 
@@ -73,7 +73,7 @@ def test_equal_counts_are_one_candidate() -> None:
 
 def test_defaults_are_what_the_other_commands_run() -> None:
     """Each published method is the schedule that --method and --ratio give, and goes by the same words."""
-    made, missing = defaults(_room(0.667), ScheduleChoice("fastv", "prune", ratio=0.667))
+    made, missing = defaults(_space(0.667), ScheduleChoice("fastv", "prune", ratio=0.667))
     assert not missing
     assert [one.name for one in made] == [f"{method}-{action}" for method in ALL[0] for action in ALL[1]]
     for one in made:
@@ -85,7 +85,7 @@ def test_defaults_are_what_the_other_commands_run() -> None:
 def test_a_default_that_is_out_of_reach_says_why() -> None:
     """Where the first layers must stay dense, a method that can't go so low is left out with its reason."""
     target = Target(12, 4, 256, "")
-    made, missing = defaults(_room(0.65, target), ScheduleChoice("fastv", "prune", ratio=0.65))
+    made, missing = defaults(_space(0.65, target), ScheduleChoice("fastv", "prune", ratio=0.65))
     assert "pdrop-prune" in {one.name for one in made} | set(missing)
     assert all("cannot reach" in why for why in missing.values())
     assert len(made) + len(missing) == 6
@@ -93,12 +93,12 @@ def test_a_default_that_is_out_of_reach_says_why() -> None:
 
 def test_neighbours_differ_in_one_thing() -> None:
     """Around three decision layers plans move, add and drop a layer, and there is every other change."""
-    plan = Plan("fastv", "reroute", (3, 5, 8))
-    found = neighbours(plan, _room(0.667), Random(0))
-    cuts = {one.cuts for one in found}
+    plan = SchedulePlan("fastv", "reroute", (3, 5, 8))
+    found = neighbours(plan, _space(0.667), Random(0))
+    cuts = {one.decisions for one in found}
     assert {(2, 5, 8), (3, 4, 8), (3, 6, 8), (3, 5, 9), (3, 5), (5, 8), (3, 4, 5, 8), (2, 4, 7)} <= cuts
     assert plan not in found
-    same = [one for one in found if one.cuts == plan.cuts]
+    same = [one for one in found if one.decisions == plan.decisions]
     assert {one.decay for one in same} >= {0.7, 1.4}
     assert any(one.action == "prune" for one in same)
     assert any(one.scorer != plan.scorer for one in same)
@@ -110,8 +110,8 @@ def test_a_nuwa_plan_has_its_vision_stage_at_the_first_layer_that_may() -> None:
     """The vision stage stands at the first layer that may be reduced, and its ratio is over that of the next
     stage by rho."""
     target = Target(12, 2, 400, "")
-    room = Room(target, 12 * 120, *ALL, vision_scorer="column_mean")
-    made = candidate(Plan("nuwa", "reroute", (5, 8), rho=0.5), room, "start")
+    space = SearchSpace(target, 12 * 120, *ALL, vision_scorer="column_mean")
+    made = candidate(SchedulePlan("nuwa", "reroute", (5, 8), rho=0.5), space, "start")
     assert made is not None
     assert made.schedule.vision is not None
     assert (made.schedule.vision.layer, made.schedule.vision.scorer) == (2, "column_mean")

@@ -5,17 +5,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from reroute_cli.schedules import Target
-from reroute_cli.tuning.plans import Candidate, Room
-from reroute_cli.tuning.search import Mark
+from reroute_cli.studies.tune.plans import Candidate, SearchSpace
+from reroute_cli.studies.tune.search import Mark
 
 DEPTH, VISUAL = 8, 64
 TARGET = Target(DEPTH, 0, VISUAL, "clip_vision_model")
 Truth = Callable[[Candidate], float]
 
 
-def room(average: float, methods: Sequence[str] = ("fastv",), actions: Sequence[str] = ("reroute",)) -> Room:
+def space(
+    average: float, methods: Sequence[str] = ("fastv",), actions: Sequence[str] = ("reroute",)
+) -> SearchSpace:
     """A budget for the made-up model, in tokens per layer."""
-    return Room(TARGET, round(average * DEPTH), tuple(methods), tuple(actions))
+    return SearchSpace(TARGET, round(average * DEPTH), tuple(methods), tuple(actions))
 
 
 def draw(text: str) -> float:
@@ -25,7 +27,7 @@ def draw(text: str) -> float:
 
 @dataclass
 class World:
-    """A jury: a question is right where its difficulty is below the schedule's true score.
+    """A judge: a question is right where its difficulty is below the schedule's true score.
 
     Half of the difficulty belongs to the question and half to the pair, so that comparisons are paired but
     not exact. Everything that was asked is counted, each pair once.

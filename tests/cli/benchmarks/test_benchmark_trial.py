@@ -8,12 +8,12 @@ import pytest
 
 from reroute_cli.arms import ArmOptions, arms_of
 from reroute_cli.batch_inputs import BatchItem, batch_items
-from reroute_cli.benchmarks import BENCHMARKS
-from reroute_cli.benchmarks.benchmark import Wanted
 from reroute_cli.evaluation.score import BOX_HIT, BOX_IOU, Pictures
 from reroute_cli.evaluation.trial import Trial, hold_trial, records_at
 from reroute_cli.inputs import samples_manifest
 from reroute_cli.models import Loaded
+from reroute_cli.studies.benchmarks import load_benchmark
+from reroute_cli.studies.benchmarks.benchmark import Wanted
 from tests.cli.benchmarks import hub_tables as hub
 
 pytest.importorskip("datasets", reason="the extra eval")
@@ -69,8 +69,10 @@ def test_a_dataset_gives_what_a_manifest_gives(
 
     The embedded model was trained on one wording, so both sides ask in it: the expression alone.
     """
-    monkeypatch.setattr("reroute_cli.benchmarks.refcoco.where_is", lambda expression, _family: expression)
-    questions = BENCHMARKS["refcoco"].load(Wanted("val", pocket.family, None, str(refcoco)))
+    monkeypatch.setattr(
+        "reroute_cli.studies.benchmarks.refcoco.where_is", lambda expression, _family: expression
+    )
+    questions = load_benchmark("refcoco").load(Wanted("val", pocket.family, None, str(refcoco)))
     found = _trial(pocket, questions.items, tmp_path / "hub.jsonl")
     assert (questions.count, len(found.rows), found.failed) == (QUESTIONS + 2, QUESTIONS + 2, 4)
     errors = {row.id: row.said[0].error for row in found.rows if row.said[0].error}
@@ -89,7 +91,7 @@ def test_a_dataset_gives_what_a_manifest_gives(
 
 def test_an_answered_dataset_is_not_asked_again(pocket: Loaded, refcoco: Path, tmp_path: Path):
     """A second trial on the same records takes every answer from them."""
-    questions = BENCHMARKS["refcoco"].load(Wanted("val", pocket.family, 4, str(refcoco)))
+    questions = load_benchmark("refcoco").load(Wanted("val", pocket.family, 4, str(refcoco)))
     first = _trial(pocket, questions.items, tmp_path / "kept.jsonl")
     again = _trial(pocket, questions.items, tmp_path / "kept.jsonl")
     assert first.course.answered == again.course.resumed > 0

@@ -19,9 +19,9 @@ pytest.importorskip("datasets", reason="the extra eval")
 ROWS = 40
 SCRIPT = f"""
 import hashlib, json, urllib.request
-from reroute_cli.benchmarks import BENCHMARKS
-from reroute_cli.benchmarks.benchmark import Wanted
-questions = BENCHMARKS["pope"].load(Wanted("test", "llava", {ROWS // 2 + 1}, "{NAME}"))
+from reroute_cli.studies.benchmarks import load_benchmark
+from reroute_cli.studies.benchmarks.benchmark import Wanted
+questions = load_benchmark("pope").load(Wanted("test", "llava", {ROWS // 2 + 1}, "{NAME}"))
 try:
     urllib.request.urlopen("ADDRESS/mark")
 except OSError:

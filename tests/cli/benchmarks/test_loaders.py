@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.benchmarks import BENCHMARKS
-from reroute_cli.benchmarks.benchmark import Questions, Wanted
-from reroute_cli.benchmarks.prompts import LETTER, SHORT
 from reroute_cli.errors import UsageError
+from reroute_cli.studies.benchmarks import load_benchmark
+from reroute_cli.studies.benchmarks.benchmark import Questions, Wanted
+from reroute_cli.studies.benchmarks.prompts import LETTER, SHORT
 from tests.cli.benchmarks import hub_tables as hub
 
 pytest.importorskip("datasets", reason="the extra eval")
@@ -21,7 +21,7 @@ MISSING = {"bytes": None, "path": "/etc/passwd"}
 
 
 def _load(name: str, data: Path, split: str, family: str = "llava", limit: int | None = None) -> Questions:
-    return BENCHMARKS[name].load(Wanted(split, family, limit, str(data)))
+    return load_benchmark(name).load(Wanted(split, family, limit, str(data)))
 
 
 def _items(*arguments: Any, **named: Any) -> list[BatchItem]:
@@ -124,7 +124,7 @@ def test_items_can_be_read_again(refcoco: Path):
 def test_refcoco_plus_and_g_read_the_same_schema(refcoco: Path):
     """All three are one loader, each with its own dataset and splits."""
     assert _items("refcoco+", refcoco, "val") == _items("refcocog", refcoco, "val")
-    assert [BENCHMARKS[name].source for name in ("refcoco", "refcoco+", "refcocog")] == [
+    assert [load_benchmark(name).source for name in ("refcoco", "refcoco+", "refcocog")] == [
         "lmms-lab-encoder/RefCOCO",
         "lmms-lab-encoder/RefCOCOplus",
         "lmms-lab-encoder/RefCOCOg",

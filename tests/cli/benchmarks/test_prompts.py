@@ -2,9 +2,15 @@
 
 import pytest
 
-from reroute_cli.benchmarks.prompts import LETTER, SHORT, check_grounding, short_answer, where_is
 from reroute_cli.boxes import convention_of
 from reroute_cli.errors import UsageError
+from reroute_cli.studies.benchmarks.prompts import (
+    LETTER,
+    SHORT,
+    check_grounding,
+    short_answer,
+    where_is,
+)
 from routing import FAMILIES
 from routing.families.family import Grounding
 

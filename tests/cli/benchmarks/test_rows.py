@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from reroute_cli.benchmarks.rows import Row
 from reroute_cli.errors import Failure
+from reroute_cli.studies.benchmarks.rows import TableRow
 
 
-def _row(value: Any) -> Row:
-    return Row(3, {"column": value}, "row 3 of somewhere test")
+def _row(value: Any) -> TableRow:
+    return TableRow(3, {"column": value}, "row 3 of somewhere test")
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ def _row(value: Any) -> Row:
 )
 def test_only_bytes_are_a_picture(value: Any):
     """Nothing, text and paths are none; a path is never opened."""
-    with pytest.raises(Failure, match="row 3 of somewhere test holds no picture under 'column'"):
+    with pytest.raises(Failure, match="row 3 of somewhere test holds no image under 'column'"):
         _row(value).picture("column")
 
 

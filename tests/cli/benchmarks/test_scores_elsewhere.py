@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from reroute_cli.benchmarks import mmbench, mme, pope
 from reroute_cli.evaluation.score import BOX_CENTRE, BOX_HIT, BOX_IOU
 from reroute_cli.judges import Truth
+from reroute_cli.studies.benchmarks import mmbench, mme, pope
 from tests.cli.benchmarks.judged import row, value
 
 pytest.importorskip("lmms_eval", reason="the extra lmms-eval")

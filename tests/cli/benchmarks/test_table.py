@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.benchmarks import BENCHMARKS
-from reroute_cli.benchmarks import table as tables
-from reroute_cli.benchmarks.benchmark import Wanted
-from reroute_cli.benchmarks.rows import Items, Row, choose
-from reroute_cli.benchmarks.table import open_table
 from reroute_cli.errors import Failure, UsageError
+from reroute_cli.studies.benchmarks import BENCHMARKS, load_benchmark
+from reroute_cli.studies.benchmarks import table as tables
+from reroute_cli.studies.benchmarks.benchmark import Wanted
+from reroute_cli.studies.benchmarks.rows import TableItems, TableRow, choose
+from reroute_cli.studies.benchmarks.table import open_table
 from tests.cli.benchmarks import hub_tables as hub
 
 datasets = pytest.importorskip("datasets", reason="the extra eval")
@@ -167,14 +167,15 @@ def test_every_benchmark_of_the_hub_reads_its_own_dataset(monkeypatch: pytest.Mo
         asked[current] = (place, split)
         raise Failure("enough")
 
-    for name, benchmark in BENCHMARKS.items():
-        if not benchmark.source:
+    for name in BENCHMARKS:
+        found = load_benchmark(name)
+        if not found.source:
             continue
         current = name
         module = "refcoco" if name.startswith("refcoco") else name
-        monkeypatch.setattr(f"reroute_cli.benchmarks.{module}.open_table", note)
+        monkeypatch.setattr(f"reroute_cli.studies.benchmarks.{module}.open_table", note)
         with pytest.raises(Failure, match="enough"):
-            benchmark.load(Wanted(benchmark.splits[0], "llava"))
+            found.load(Wanted(found.splits[0], "llava"))
     assert asked == {
         "refcoco": ("lmms-lab-encoder/RefCOCO", "testA"),
         "refcoco+": ("lmms-lab-encoder/RefCOCOplus", "testA"),
@@ -218,7 +219,7 @@ def test_pictures_need_no_metadata(tmp_path: Path, kind: str):
     (tmp_path / "data").mkdir()
     parquet.write_table(pa.table({"image": values}), tmp_path / "data" / "test-00000-of-00001.parquet")
     [row] = open_table(str(tmp_path), None, "test", ["image"]).rows(["image"])
-    assert Row(0, row, "row 0").picture() == data
+    assert TableRow(0, row, "row 0").picture() == data
 
 
 def test_files_that_are_no_parquet_are_read_too(tmp_path: Path):
@@ -261,7 +262,7 @@ class _Counted:
 def test_nothing_is_read_behind_the_last_question():
     """A stream ends where the choice does: what follows is not fetched."""
     table = _Counted()
-    items = Items(
+    items = TableItems(
         table, (), lambda row: [BatchItem(row.where, "", "", row.text("question"))], {0: [0], 3: [0]}
     )
     assert [item.question for item in items] == ["number 1?", "number 4?"]

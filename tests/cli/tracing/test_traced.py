@@ -9,14 +9,13 @@ from PIL import Image
 import routing
 from reroute_cli import run
 from reroute_cli.answer import target_of
+from reroute_cli.arms import traced_arms
 from reroute_cli.errors import UsageError
 from reroute_cli.images import Picture, open_picture
 from reroute_cli.prompts import build_prompt
 from reroute_cli.records.trace import DEFERRED, KEPT, PRUNED, REENTERED, TraceRecord
 from reroute_cli.schedules import ScheduleChoice
-from reroute_cli.tracing.arms import traced_arms
-from reroute_cli.tracing.stages import Places, stage_parts
-from reroute_cli.tracing.trace import trace_question
+from reroute_cli.studies.trace import Places, stage_parts, trace
 from routing import Schedule, Stage
 from routing.schedule import VisionStage
 
@@ -35,7 +34,7 @@ def arms():
 @pytest.fixture(scope="module")
 def versus(pocket, arms):
     """A real trace of the embedded model."""
-    return trace_question(pocket, open_picture(DESK), QUESTION, arms, LONGEST, CUP)
+    return trace(pocket, open_picture(DESK), QUESTION, arms, LONGEST, CUP)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +137,7 @@ def test_average_tokens_are_those_of_the_layers(versus):
 def test_without_a_box_recall_says_why_it_is_unknown(pocket):
     """The answer 'yes' has no box: the record says so and does not invent a recall."""
     arms = traced_arms(ScheduleChoice("fastv", None, 0.6), versus=False)
-    record = trace_question(pocket, open_picture(DESK), "is there a cup in the image?", arms, 8)
+    record = trace(pocket, open_picture(DESK), "is there a cup in the image?", arms, 8)
     assert record.target.boxes is None
     assert "no box" in record.target.reasons["tokens"]
     (stage,) = record.arms[1].stages
@@ -149,7 +148,7 @@ def test_without_a_box_recall_says_why_it_is_unknown(pocket):
 def test_a_reduction_at_the_vision_tower_is_a_stage_of_its_own(pocket):
     """Nuwa's first stage: anchors are kept, the rest is pruned, and its scores are the tower's."""
     arms = traced_arms(ScheduleChoice("nuwa", None, 0.8), versus=False)
-    first, second = trace_question(pocket, open_picture(DESK), QUESTION, arms, 8).arms[1].stages
+    first, second = trace(pocket, open_picture(DESK), QUESTION, arms, 8).arms[1].stages
     assert (first.where, second.where) == ("vision", "decoder")
     assert all(score is not None for score in first.scores)
     assert tokens(second.states, KEPT) <= tokens(first.states, KEPT)
@@ -194,4 +193,4 @@ def test_a_schedule_that_leaves_nothing_out_is_a_usage_error(pocket):
     arms = traced_arms(ScheduleChoice("fastv", None, 0.0), versus=False)
     picture = Picture("x", Image.new("RGB", (50, 50)), "d")
     with pytest.raises(UsageError, match="keeps all 256 visual tokens"):
-        trace_question(pocket, picture, "what?", arms, 2)
+        trace(pocket, picture, "what?", arms, 2)

@@ -1,0 +1,85 @@
+"""GQA: questions about what is where and how it looks, answered in a word or two.
+
+arxiv.org/abs/1902.09506, balanced test-dev questions. Exact match after case and punctuation are taken off.
+The dataset keeps questions and images in two configurations, joined by the image's id: the 398 images
+are held in main memory (65 MB) while the questions are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from reroute_cli.batch_inputs import BatchItem
+from reroute_cli.errors import Failure
+from reroute_cli.evaluation.score import share_of
+from reroute_cli.judges import Truth
+from reroute_cli.output import shortened
+from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted, judged_as
+from reroute_cli.studies.benchmarks.prompts import short_answer
+from reroute_cli.studies.benchmarks.rows import TableRow, questions_of, units_by
+from reroute_cli.studies.benchmarks.table import DatasetSplit, open_table
+
+COLUMNS = ("id", "imageId", "question", "answer", "types")
+PICTURE_COLUMNS = ("id", "image")
+QUESTIONS, PICTURES = "testdev_balanced_instructions", "testdev_balanced_images"
+_SOURCE = "lmms-lab-encoder/GQA"
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    table: DatasetSplit
+
+    @cached_property
+    def rows(self) -> dict[str, TableRow]:
+        """Rows with images, by the image's id; one without an id can't be asked for."""
+        rows: dict[str, TableRow] = {}
+        for number, values in enumerate(self.table.rows(PICTURE_COLUMNS)):
+            row = TableRow(number, values, f"row {number} of {self.table.place} {PICTURES}")
+            if name := row.text_or_none("id"):
+                rows[name] = row
+        return rows
+
+    def of(self, name: str, row: TableRow) -> bytes:
+        """The image that a row's question is about; raises Failure."""
+        if found := self.rows.get(name):
+            return found.picture()
+        raise Failure(f"{row.where} is about image '{shortened(name)}', which is not in {PICTURES}")
+
+
+def _load(wanted: Wanted) -> Questions:
+    place = wanted.data or _SOURCE
+    table = open_table(place, QUESTIONS, wanted.split, COLUMNS)
+    pictures = _Pictures(open_table(place, PICTURES, wanted.split, PICTURE_COLUMNS))
+
+    def items(row: TableRow) -> Sequence[BatchItem]:
+        name, types = row.name("imageId"), row.values.get("types")
+        kind = types.get("semantic") if isinstance(types, dict) else None
+        return [
+            BatchItem(
+                id=row.name("id"),
+                image=name,
+                path=name,
+                question=short_answer(row.text("question"), wanted.family),
+                truth=Truth("exact", (row.text("answer"),)),
+                group=kind if isinstance(kind, str) else "",
+                data=pictures.of(name, row),
+            )
+        ]
+
+    return questions_of(table, COLUMNS, items, units_by(table, "id", lambda _: None), wanted.limit)
+
+
+ACCURACY = share_of("gqa_accuracy", "accuracy", judged_as("exact"))
+
+BENCHMARK = Benchmark(
+    name="gqa",
+    title="GQA",
+    source=_SOURCE,
+    splits=("testdev",),
+    max_new_tokens=16,
+    load=_load,
+    scores=(ACCURACY,),
+    notes="balanced test-dev; exact match without case and punctuation",
+)

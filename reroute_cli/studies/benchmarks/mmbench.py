@@ -1,0 +1,113 @@
+"""MMBench (English, dev): questions with two to four options, asked once for every rotation of them.
+
+arxiv.org/abs/2307.06281. Rows whose index is equal modulo a million are one question. Circular accuracy is
+the share of questions that are right in all rotations; a question of which a rotation is missing has none.
+Letters are read by rules (judges.chosen_letter), not by another model as in the paper.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from reroute_cli.batch_inputs import BatchItem
+from reroute_cli.errors import Failure, UsageError
+from reroute_cli.evaluation.score import Judged, Score, quotient, share_of
+from reroute_cli.judges import Truth
+from reroute_cli.output import shortened
+from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted, judged_as
+from reroute_cli.studies.benchmarks.prompts import letter_answer
+from reroute_cli.studies.benchmarks.rows import TableRow, questions_of, units_by
+from reroute_cli.studies.benchmarks.table import open_table
+
+LETTERS = ("A", "B", "C", "D")
+COLUMNS = ("index", "question", "hint", "answer", *LETTERS, "category", "image")
+CONFIG = "en"
+_SOURCE = "lmms-lab-encoder/MMBench"
+_TEST = "test"
+_ROUND = 1_000_000  # what a rotation adds to the index
+_FEWEST = 2  # options
+
+
+def question_of(index: Any) -> int | None:
+    """The index that all rotations of a question share; None for what is no index."""
+    try:
+        return None if isinstance(index, float | bool) else int(index) % _ROUND
+    except (TypeError, ValueError):
+        return None
+
+
+def _load(wanted: Wanted) -> Questions:
+    if wanted.split == _TEST:
+        raise UsageError("MMBench's test split has no answers, so nothing can be judged: take --split dev")
+    names: dict[int, str] = {}  # of images, by question: the dataset has none, so their content names them
+
+    def items(row: TableRow) -> Sequence[BatchItem]:
+        question = question_of(row.values.get("index"))
+        if question is None:
+            raise Failure(f"{row.where} has no whole number under 'index': its question can't be known")
+        options, data = _options(row), row.picture()
+        name = names.setdefault(question, hashlib.sha256(data).hexdigest()[:16])
+        return [
+            BatchItem(
+                id=row.name("index"),
+                image=name,
+                path=name,
+                question=letter_answer(row.text("question"), options, row.text_or_none("hint")),
+                truth=Truth("choice", (_answer(row, options),), options=options),
+                group=row.text_or_none("category") or "",
+                data=data,
+            )
+        ]
+
+    table = open_table(wanted.data or _SOURCE, CONFIG, wanted.split, COLUMNS)
+    return questions_of(table, COLUMNS, items, units_by(table, "index", question_of), wanted.limit)
+
+
+def _options(row: TableRow) -> tuple[tuple[str, str], ...]:
+    found = ((letter, row.text_or_none(letter)) for letter in LETTERS)
+    options = tuple((letter, text) for letter, text in found if text is not None)
+    if len(options) < _FEWEST:
+        raise Failure(f"{row.where} has {len(options)} options under A to D: a choice needs two")
+    return options
+
+
+def _answer(row: TableRow, options: tuple[tuple[str, str], ...]) -> str:
+    answer = row.text_or_none("answer")
+    if answer is None:
+        raise Failure(f"{row.where} has no answer, as all rows of the test split: take --split dev")
+    if answer not in dict(options):
+        raise Failure(f"{row.where} has '{shortened(answer)}' under 'answer', which is none of its options")
+    return answer
+
+
+def _circles(judged: Sequence[Judged]) -> tuple[float, ...]:
+    """Of the whole questions about one image: how many are right in all rotations, and how many."""
+    questions: dict[int | None, list[Judged]] = {}
+    for one in judged:
+        questions.setdefault(question_of(one[0].id), []).append(one)
+    whole = []
+    for circle in questions.values():
+        truth = circle[0][0].truth
+        if truth is not None and len({row.id for row, _ in circle}) == len(truth.options):
+            whole.append(circle)
+    return float(sum(all(verdict.right for _, verdict in circle) for circle in whole)), float(len(whole))
+
+
+_is_choice = judged_as("choice")
+
+CIRCULAR = Score("mmbench_circular", "circular accuracy", _is_choice, _circles, quotient)
+ACCURACY = share_of("mmbench_accuracy", "accuracy", _is_choice)
+
+BENCHMARK = Benchmark(
+    name="mmbench",
+    title="MMBench",
+    source=_SOURCE,
+    splits=("dev",),
+    max_new_tokens=32,
+    load=_load,
+    scores=(CIRCULAR, ACCURACY),
+    notes="English; letters read by rules, no model judges; --limit takes all rotations of a question; the "
+    "test split has no published answers",
+)

@@ -1,0 +1,166 @@
+"""From rows of a dataset to items of a run: which rows, what is in them, and what is wrong with them.
+
+A row that is no question becomes an item with a problem: it is counted, reported and never stops a run. Knows
+rows and items; not `datasets`, and not what any benchmark's columns mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from reroute_cli.batch_inputs import BatchItem
+from reroute_cli.errors import Failure, UsageError
+from reroute_cli.images import as_text
+from reroute_cli.inputs import spread
+from reroute_cli.output import shortened
+from reroute_cli.prompts import check_question
+from reroute_cli.studies.benchmarks.benchmark import Questions
+from reroute_cli.studies.benchmarks.table import DatasetSplit, Plain
+
+_SHOWN = 60
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row. number: counted from 0. where: how sentences name it."""
+
+    number: int
+    values: Plain
+    where: str
+
+    def text(self, column: str) -> str:
+        """The text in a column; raises Failure where there is none."""
+        if text := self.text_or_none(column):
+            return text
+        raise Failure(f"{self.where} has no text under '{column}', but {_shown(self.values.get(column))}")
+
+    def text_or_none(self, column: str) -> str | None:
+        """The text in a column without spaces around it; None for null, nothing and the word nan."""
+        value = self.values.get(column)
+        text = value.strip() if isinstance(value, str) else ""
+        return text if text and text.casefold() != "nan" else None
+
+    def name(self, column: str) -> str:
+        """What a row or image is called: text, or a whole number; raises Failure."""
+        value = self.values.get(column)
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else self.text(column)
+
+    def picture(self, column: str = "image") -> bytes:
+        """The bytes of an image; raises Failure where the row holds none. What they are is not looked at."""
+        value = self.values.get(column)
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if isinstance(data, bytes) and data:
+            return data
+        raise Failure(f"{self.where} holds no image under '{column}': fetch the dataset anew")
+
+    def numbers(self, column: str, count: int) -> list[float]:
+        """So many finite numbers in a column; raises Failure."""
+        value = self.values.get(column)
+        numbers = value if isinstance(value, list) else []
+        plain = (isinstance(one, int | float) and not isinstance(one, bool) for one in numbers)
+        if len(numbers) == count and all(plain) and all(map(math.isfinite, numbers)):
+            return [float(one) for one in numbers]
+        raise Failure(f"{self.where} has no {count} numbers under '{column}', but {_shown(value)}")
+
+
+Question = tuple[int, int]  # a row by its number, and which of its questions, from 0
+Unit = Sequence[Question]  # questions that belong together: all of them are asked or none
+Chosen = dict[int, list[int]]  # which questions of which rows
+Make = Callable[[TableRow], Sequence[BatchItem]]
+
+
+@dataclass(frozen=True)
+class TableItems:
+    """The items of the chosen questions, read anew each time that it is iterated.
+
+    make: all items of a row; it raises Failure for what is no question. No two items have the same id.
+    """
+
+    table: DatasetSplit
+    columns: tuple[str, ...]
+    make: Make
+    chosen: Chosen
+
+    def __iter__(self) -> Iterator[BatchItem]:
+        seen: Counter[str] = Counter()
+        last = max(self.chosen, default=-1)
+        if last < 0:
+            return
+        name = f"{as_text(self.table.place)} {self.table.split}"
+        for number, values in enumerate(self.table.rows(self.columns)):
+            if number in self.chosen:
+                for item in self._made(TableRow(number, values, f"row {number} of {name}")):
+                    seen[item.id] += 1
+                    count = seen[item.id]
+                    yield item if count == 1 else replace(item, id=f"{item.id}#{count}")
+            if number == last:  # nothing behind it is read
+                return
+
+    def _made(self, row: TableRow) -> Iterator[BatchItem]:
+        """The chosen items of one row, each with what is wrong with it."""
+        try:
+            made = self.make(row)
+        except Failure as error:
+            yield _problem(row, str(error))
+            return
+        for index in self.chosen[row.number]:
+            try:
+                check_question(made[index].question)
+            except UsageError as error:
+                yield _problem(row, f"{row.where}: {error}")
+            else:
+                yield replace(made[index], where=row.where)
+
+
+def questions_of(
+    table: DatasetSplit, columns: tuple[str, ...], make: Make, units: Sequence[Unit], limit: int | None
+) -> Questions:
+    """The items that `make` makes of the rows of these units, `limit` of them at most; raises UsageError."""
+    chosen = choose(units, limit)
+    return Questions(TableItems(table, columns, make, chosen), sum(map(len, chosen.values())), table.source)
+
+
+def units_by(table: DatasetSplit, column: str, key: Callable[[Any], Hashable]) -> list[Unit]:
+    """Rows of one question each; those whose `column` has the same key belong together, None to no other."""
+    units: dict[Hashable, list[Question]] = {}
+    for number, values in enumerate(table.rows([column])):
+        found = key(values.get(column))
+        units.setdefault((number,) if found is None else found, []).append((number, 0))
+    return list(units.values())
+
+
+def units_of(table: DatasetSplit, column: str, count: Callable[[Any], int]) -> list[Unit]:
+    """Every question by itself, of rows that have as many as `column` says."""
+    rows = enumerate(table.rows([column]))
+    return [[(number, index)] for number, values in rows for index in range(count(values.get(column)))]
+
+
+def choose(units: Sequence[Unit], limit: int | None) -> Chosen:
+    """As many whole units as have at most `limit` questions, spread evenly over all; raises UsageError."""
+    counts = [len(units)] if limit is None else range(min(len(units), limit), 0, -1)
+    for count in counts:
+        taken = [units[index] for index in spread(len(units), count)]
+        if limit is None or sum(map(len, taken)) <= limit:
+            chosen: Chosen = {}
+            for number, index in (question for unit in taken for question in unit):
+                chosen.setdefault(number, []).append(index)
+            return chosen
+    if not units:
+        return {}
+    raise UsageError(
+        f"--limit {limit} is less than one question, which is asked in {len(units[0])} rows here: give more"
+    )
+
+
+def _problem(row: TableRow, sentence: str) -> BatchItem:
+    return BatchItem(f"row {row.number}", "", "", "", where=row.where, problem=sentence)
+
+
+def _shown(value: Any) -> str:
+    """A value for a sentence: short, and never bytes."""
+    text = "null" if value is None else repr(value)
+    return shortened(text, _SHOWN)

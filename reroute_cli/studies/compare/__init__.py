@@ -1,0 +1,1 @@
+"""`reroute compare`: one report judged by another, gate by gate."""

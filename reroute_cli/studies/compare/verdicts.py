@@ -1,0 +1,232 @@
+"""One gate on one arm: is the current number worse by more than the limit, better by more, or neither.
+
+A difference counts as none within a relative 1e-9 where a float is involved; integers are compared exactly.
+Knows parts of reports; not files, units or other arms.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from reroute_cli.metrics import METRICS, Better, Kind
+from reroute_cli.records.comparison import ItemChanges, LargestChange, Row, Verdict
+from reroute_cli.records.report import ArmPart, Measured
+from reroute_cli.studies.compare.comparable import some
+from reroute_cli.studies.compare.gates import ANSWERS, EXACT, GATED, Gate, Limit, Stat
+
+Number = int | float
+ROUNDING = Fraction(1, 10**9)
+_VERDICTS = {1: Verdict.REGRESSION, -1: Verdict.WIN, 0: Verdict.OK}
+EACH, COUNT, PRESENCE = "each item", "count", "presence"
+
+
+@dataclass(frozen=True)
+class ArmPair:
+    """One arm, or with `arm` None the whole run, in both reports.
+
+    pairs: baseline's and current's index of every item that both have; ids: their names. lost: the baseline
+    has items that the current report lacks. same_machine: both reports are from one.
+    """
+
+    arm: str | None
+    old: Measured
+    new: Measured
+    pairs: Sequence[tuple[int, int]]
+    ids: Sequence[str]
+    lost: bool
+    same_machine: bool
+
+
+def judge(pair: ArmPair, gate: Gate) -> Row:
+    """The row of one gate: its number is worse by more than the limit, better by more, or neither."""
+    if gate.metric == ANSWERS:
+        return _judge_answers(pair, gate)
+    if gate.stat is None:
+        return _judge_items(pair, gate)
+    before, after = (statistic(part, gate.metric, gate.stat) for part in (pair.old, pair.new))
+    reason = None
+    if before is None:
+        verdict, reason = Verdict.NOT_GATED, _absence(pair, gate.metric)
+    elif after is None:
+        verdict, reason = Verdict.MISSING, _absence(pair, gate.metric)
+    elif pair.lost:
+        verdict, reason = Verdict.MISSING, "items of the baseline are missing"
+    else:
+        verdict = _VERDICTS[side(gate.limit, gate.of.better, before, after)]
+    return _row(
+        pair,
+        gate.metric,
+        gate.stat,
+        gate=gate,
+        baseline=before,
+        current=after,
+        verdict=verdict,
+        reason=reason,
+    )
+
+
+def show(pair: ArmPair, metric: str) -> Row:
+    """The row of a metric that nothing gates: means of exact metrics, medians of all others."""
+    stat = Stat.MEAN if METRICS[metric].kind is Kind.EXACT else Stat.P50
+    before, after = statistic(pair.old, metric, stat), statistic(pair.new, metric, stat)
+    gone = before is not None and after is None
+    return _row(
+        pair,
+        metric,
+        stat,
+        baseline=before,
+        current=after,
+        verdict=Verdict.MISSING if gone and pair.same_machine else Verdict.NOT_GATED,
+        reason=_absence(pair, metric) if before is None or after is None else None,
+    )
+
+
+def statistic(part: Measured, metric: str, stat: Stat) -> Number | None:
+    """One number of a metric; None where it is unknown."""
+    if stat is Stat.RATIO:
+        ratio = part.ratios.get(metric) if isinstance(part, ArmPart) else None
+        return None if ratio is None else ratio.value
+    series = part.metrics.get(metric)
+    number: Number | None = None if series is None else getattr(series, stat.value)
+    return number
+
+
+def worst(values: Sequence[Number], better: Better) -> Number:
+    """Of the values of one item, the one that a gate looks at."""
+    return max(values) if better is Better.LOWER else min(values)
+
+
+def side(limit: Limit, better: Better, before: Number, after: Number) -> int:
+    """1 where `after` is worse than `before` by more than the limit, -1 where better by more, else 0."""
+    step = Fraction(after) - Fraction(before)
+    if better is Better.HIGHER:
+        step = -step
+    room = limit.allowed(before)
+    if isinstance(before, float) or isinstance(after, float):
+        room += ROUNDING * max(abs(Fraction(before)), abs(Fraction(after)))
+    return (step > room) - (-step > room)
+
+
+def _judge_answers(pair: ArmPair, gate: Gate) -> Row:
+    """How many answers are not the baseline's; fewer than none is not possible, so there is no win."""
+    old, new = pair.old, pair.new
+    assert isinstance(old, ArmPart) and isinstance(new, ArmPart), "only an arm has answers"  # noqa: PT018
+    changed = sum(old.items[i].answer != new.items[j].answer for i, j in pair.pairs)
+    beyond = changed > gate.limit.amount
+    return _row(
+        pair,
+        ANSWERS,
+        COUNT,
+        gate=gate,
+        baseline=0,
+        current=changed,
+        items=ItemChanges(total=len(pair.pairs), changed=changed, worse=changed, better=0, largest=None),
+        verdict=Verdict.REGRESSION if beyond else Verdict.OK,
+    )
+
+
+def _judge_items(pair: ArmPair, gate: Gate) -> Row:
+    """Value by value over the items that both reports have."""
+    old, new = pair.old.metrics.get(gate.metric), pair.new.metrics.get(gate.metric)
+    if old is None or new is None:
+        return _row(
+            pair,
+            gate.metric,
+            EACH,
+            gate=gate,
+            baseline=old and old.mean,
+            current=new and new.mean,
+            verdict=Verdict.NOT_GATED if old is None else Verdict.MISSING,
+            reason=_absence(pair, gate.metric),
+        )
+    better = gate.of.better
+    found: list[tuple[str, Number, Number]] = []
+    gone: list[str] = []
+    for (i, j), name in zip(pair.pairs, pair.ids, strict=True):
+        if old.values[i] and j < len(new.values) and new.values[j]:
+            found.append((name, worst(old.values[i], better), worst(new.values[j], better)))
+        elif old.values[i]:
+            gone.append(name)
+    sides = [side(gate.limit, better, before, after) for _, before, after in found]
+    verdict = Verdict.MISSING if gone else _VERDICTS[1 if 1 in sides else min(sides, default=0)]
+    return _row(
+        pair,
+        gate.metric,
+        EACH,
+        gate=gate,
+        baseline=_mean([before for _, before, _ in found]),
+        current=_mean([after for _, _, after in found]),
+        items=_item_changes(found, sides, better),
+        verdict=verdict,
+        reason=f"no value for {some(gone)}" if gone else None,
+    )
+
+
+def _item_changes(found: list[tuple[str, Number, Number]], sides: list[int], better: Better) -> ItemChanges:
+    """How many items changed, and the one that did most: among the worse ones, where there are any."""
+    moved = [side(EXACT, better, before, after) for _, before, after in found]
+    telling = [item for item, beyond in zip(found, sides, strict=True) if beyond == 1]
+    telling = telling or [item for item, step in zip(found, moved, strict=True) if step]
+
+    def distance(item: tuple[str, Number, Number]) -> float:
+        change = relative_change(item[1], item[2])
+        return math.inf if change is None else abs(change)
+
+    largest = max(telling, key=distance, default=None)
+    return ItemChanges(
+        total=len(found),
+        changed=sum(map(bool, moved)),
+        worse=sides.count(1),
+        better=sides.count(-1),
+        largest=largest and LargestChange(id=largest[0], baseline=largest[1], current=largest[2]),
+    )
+
+
+def _mean(values: Sequence[Number]) -> Number | None:
+    """The mean, and the integer itself where all are the same one; None of nothing."""
+    if not values:
+        return None
+    return values[0] if len(set(values)) == 1 else statistics.fmean(values)
+
+
+def relative_change(before: Number | None, after: Number | None) -> float | None:
+    """(after - before) / |before|; None where that is no number."""
+    if before is None or after is None:
+        return None
+    if before == after:
+        return 0.0
+    if not before:
+        return None
+    try:
+        return float((Fraction(after) - Fraction(before)) / abs(Fraction(before)))
+    except OverflowError:
+        return None
+
+
+def _absence(pair: ArmPair, metric: str) -> str:
+    """Why a number is missing, in the words of the report that lacks it."""
+    for part, whose in ((pair.old, "baseline"), (pair.new, "current report")):
+        if metric in part.unknown:
+            return f"unknown in the {whose}: {part.unknown[metric]}"
+    return "no ratio to dense"
+
+
+def _row(pair: ArmPair, metric: str, stat: str, *, gate: Gate | None = None, **rest: Any) -> Row:
+    of = GATED[metric]
+    return Row(
+        arm=pair.arm,
+        metric=metric,
+        stat=str(stat),
+        unit="×" if stat == Stat.RATIO else of.unit,
+        better=of.better.value,
+        limit=gate.limit.text if gate else None,
+        default=gate is not None and not gate.given,
+        change=relative_change(rest["baseline"], rest["current"]),
+        items=rest.pop("items", None),
+        **rest,
+    )

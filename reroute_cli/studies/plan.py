@@ -1,0 +1,111 @@
+"""A plan: what a schedule does to one prompt of a model and what that costs.
+
+Everything here is estimated: by arithmetic from shapes, not from a run. Base units: FLOPs and bytes are int.
+Knows shapes and schedules; no torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reroute_cli.planning.shapes import ELEMENT_BYTES, Shaped
+from reroute_cli.records.base import ModelPart
+from reroute_cli.records.plan import (
+    Plan,
+    PlannedCostPart,
+    PlannedRatiosPart,
+    PlannedSchedulePart,
+    PlannedStagePart,
+    PlannedTokensPart,
+)
+from reroute_cli.schedules import DENSE, ScheduleChoice
+from routing import Schedule
+from routing.cost import Cost, Prompt
+from routing.cost import plan as plan_cost
+
+
+def plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> Plan:
+    """The schedule of one prompt and its cost beside dense; unknown numbers are null with a reason.
+
+    Args:
+        shaped: the model's shapes and the prompt's images, see `read_shape`.
+        choice: the schedule that is asked for.
+        text: text tokens of the prompt.
+        dtype: of the KV cache, a name of ELEMENT_BYTES.
+
+    Raises:
+        UsageError, BudgetError, ScheduleError: a schedule that this model can't have.
+    """
+    target = shaped.target
+    schedule = choice.build(target)
+    costs = plan_cost(
+        shaped.shape,
+        schedule,
+        [Prompt(text, target.visual)],
+        element_bytes=ELEMENT_BYTES[dtype],
+        grids=shaped.grids,
+    )
+    no_vision = None
+    if costs.dense.vision_flops is None:
+        no_vision = shaped.shape.tower_reason or "the image's patch grid is not known from its token count"
+    return Plan(
+        model=_model(shaped, dtype),
+        tokens=PlannedTokensPart(visual_tokens=target.visual, text_tokens=text, picture=shaped.picture),
+        schedule=_schedule(choice, schedule, target.visual, target.layers),
+        dense=_cost(costs.dense, no_vision),
+        routed=_cost(costs.routed, no_vision) if schedule.entries else None,
+        caveat=choice.caveat(shaped.shape.family, target.layers),
+        ratios=PlannedRatiosPart(prefill_flops=costs.prefill_ratio, kv_prefill=costs.kv_ratio),
+    )
+
+
+def _model(shaped: Shaped, dtype: str) -> ModelPart:
+    unknown: dict[str, Any] = dict.fromkeys(("revision", "config_digest", "attention", "device", "weights"))
+    return ModelPart(
+        id=shaped.name,
+        family=shaped.shape.family,
+        layers=shaped.shape.layers,
+        dtype=dtype,
+        **unknown,
+        reasons=dict.fromkeys(unknown, "a plan runs no model"),
+    )
+
+
+def _schedule(choice: ScheduleChoice, schedule: Schedule, visual: int, layers: int) -> PlannedSchedulePart:
+    counts = schedule.counts(visual, layers)
+    decoder_from = 0 if schedule.vision is None else 1
+    return PlannedSchedulePart(
+        method=None if choice.profile else choice.method or DENSE,
+        profile=choice.profile,
+        action=str(schedule.action),
+        ratio=choice.asked_ratio(visual),
+        achieved_ratio=schedule.achieved_ratio(visual, layers),
+        visual_tokens_per_layer=schedule.average_tokens(visual, layers),
+        digest=schedule.digest(),
+        stages=[
+            PlannedStagePart(
+                where="vision" if index < decoder_from else "decoder",
+                layer=layer,
+                keep_ratio=keep_ratio,
+                kept=kept,
+            )
+            for index, ((layer, keep_ratio), kept) in enumerate(zip(schedule.entries, counts, strict=True))
+        ],
+        per_layer_visual_tokens=list(schedule.tokens_per_layer(visual, layers)),
+    )
+
+
+def _cost(cost: Cost, no_vision: str | None) -> PlannedCostPart:
+    unknown = {"vision_flops": no_vision} if no_vision else {}
+    scoring = None if cost.anchor_flops is None else cost.scoring_flops + cost.anchor_flops
+    if scoring is None:
+        why = no_vision or "what the vision stage computes is not known for this tower"
+        unknown |= dict.fromkeys(("prefill_flops", "scoring_flops"), why)
+    return PlannedCostPart(
+        vision_flops=cost.vision_flops,
+        prefill_flops=None if scoring is None else cost.prefill_flops + scoring,
+        scoring_flops=scoring,
+        unscored_prefill_flops=cost.prefill_flops,
+        kv_prefill_bytes=sum(cost.kv_bytes),
+        reasons=unknown,
+    )

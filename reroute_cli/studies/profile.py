@@ -1,0 +1,226 @@
+"""What schedules cost beside the dense model: every pass over every item and arm, measured in one run.
+
+A pass measures one kind of thing and goes item by item, arm by arm (A B A B), the dense arm first; the arms
+do equal work: the same prompts, the same warm-up, the same forced length. While the clock matters Python's
+garbage collector runs between answers, never inside one.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from reroute_cli import run
+from reroute_cli.answer import count_visual, target_of
+from reroute_cli.arms import Arm
+from reroute_cli.chat import prompt_of
+from reroute_cli.inputs import Item, told
+from reroute_cli.measure.flops import Flops
+from reroute_cli.measure.kv import KvUse
+from reroute_cli.models import Loaded
+from reroute_cli.prompts import Prompt
+from reroute_cli.records.report import Report
+from reroute_cli.studies import SILENT, StudyProgress, profile_report
+from routing import Schedule
+
+_PASSES = 3  # answers, FLOPs, memory: once each
+
+Found = TypeVar("Found")
+PerItemArm = list[list[Found]]  # [item][arm]
+
+
+@dataclass(frozen=True)
+class MeasurePlan:
+    """How long and how often a run measures.
+
+    new_tokens: of every measured answer. warmup, rounds: over all items and arms, untimed and timed.
+    """
+
+    new_tokens: int
+    warmup: int
+    rounds: int
+
+    def jobs(self, items: int, arms: int) -> int:
+        """How many answers a run comes to, for a progress bar."""
+        return items * arms * (self.warmup + self.rounds + _PASSES)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One item, ready to be measured: its prompt on the host, and a schedule for each arm.
+
+    digest: SHA-256 over the images' bytes and the question, or all turns. visual: tokens of the images.
+    """
+
+    item: Item
+    digest: str
+    prompt: Prompt
+    visual: int
+    schedules: tuple[Schedule, ...]
+
+    def preprocess(self, loaded: Loaded) -> float:
+        """Seconds to make the prompt anew from the opened images; opening them is not timed."""
+        images = [image.open() for image in self.item.images]
+        return prompt_of(loaded.processor, images, self.item.question, self.item.turns).seconds
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything that a run measures: each task under each arm, the dense arm first."""
+
+    loaded: Loaded
+    arms: tuple[Arm, ...]
+    tasks: tuple[Task, ...]
+
+
+@dataclass(frozen=True)
+class Caches:
+    """The KV cache of one item under one arm: after the prefill, and after the last token."""
+
+    prefill: KvUse
+    end: KvUse
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """All that was measured. preprocess: for each round, seconds of each item; rounds: times of each round.
+
+    flops: None where the counter can't see the attention.
+    """
+
+    answers: PerItemArm[run.TimedPass]
+    preprocess: list[list[float]]
+    rounds: list[PerItemArm[run.Times]]
+    flops: PerItemArm[Flops | None]
+    caches: PerItemArm[Caches]
+    memory: PerItemArm[run.MemoryPass]
+
+
+def profile(
+    loaded: Loaded,
+    items: Sequence[Item],
+    arms: Sequence[Arm],
+    plan: MeasurePlan,
+    *,
+    seed: int = 0,
+    progress: StudyProgress = SILENT,
+) -> Report:
+    """Measure every item under every arm and report on it.
+
+    Args:
+        loaded: the model.
+        items: images with their questions.
+        arms: the schedules, the dense arm first; see `arms_of`.
+        plan: lengths and rounds.
+        seed: noted in the report, as the seed of dummy weights and random schedules.
+        progress: told what is going on, and of every answer.
+
+    Raises:
+        CliError: an item or an arm that this model can't take, before anything is measured.
+    """
+    work = prepare(loaded, items, tuple(arms), plan.new_tokens)
+    progress.expect(plan.jobs(len(items), len(arms)))
+    return profile_report.make_report(work, plan, measure(work, plan, progress.tell, progress.done), seed)
+
+
+def prepare(loaded: Loaded, items: Sequence[Item], arms: tuple[Arm, ...], new_tokens: int) -> Work:
+    """Make every prompt and schedule before the long part; raises CliError that names the item at fault."""
+    tasks = []
+    for item in items:
+        with told(item):
+            images = [image.open() for image in item.images]
+            prompt = prompt_of(loaded.processor, images, item.question, item.turns)
+            run.check_context(loaded, prompt, new_tokens)
+            visual = count_visual(loaded, prompt)
+        target = target_of(loaded, visual)
+        turns = [[turn.message() for turn in item.turns]] if item.turns else []
+        asked = json.dumps([[image.digest for image in images], item.question, *turns])
+        digest = hashlib.sha256(asked.encode()).hexdigest()
+        tasks.append(Task(item, digest, prompt, visual, tuple(arm.choice.build(target) for arm in arms)))
+    return Work(loaded, arms, tuple(tasks))
+
+
+def measure(
+    work: Work, plan: MeasurePlan, tell: Callable[[str], None], done: Callable[[], None]
+) -> Measurements:
+    """Every pass, one kind after the other: answers, warm-up and timed rounds, FLOPs, memory.
+
+    Args:
+        work: what is measured.
+        plan: lengths and rounds; warm-up rounds differ from timed ones in nothing but being kept.
+        tell: told what is going on now.
+        done: called after every answer.
+    """
+    length = plan.new_tokens
+
+    def forced(job: run.Job) -> run.Times:
+        gc.collect()  # right before, so that the garbage of the answer before is gone
+        return run.forced_pass(job, length)
+
+    def memory(job: run.Job) -> tuple[run.MemoryPass, Caches]:
+        peaks = run.memory_pass(job, length)
+        return peaks, Caches(run.cache_pass(job, 1), run.cache_pass(job, length))
+
+    tell("answers")
+    answers = _each(work, lambda job: run.timed_pass(job, length), done)
+    preprocess, rounds = [], []
+    with calm_collector():
+        for number in range(plan.warmup + plan.rounds):
+            kept = number - plan.warmup
+            name = ("warm-up", number + 1, plan.warmup) if kept < 0 else ("round", kept + 1, plan.rounds)
+            tell("{} {} of {}".format(*name))
+            seconds = [task.preprocess(work.loaded) for task in work.tasks]
+            times = _each(work, forced, done)
+            if kept >= 0:
+                preprocess.append(seconds)
+                rounds.append(times)
+    tell("FLOPs")
+    counted = work.loaded.attention in run.COUNTED
+    flops = _each(work, lambda job: run.count_flops(job, length) if counted else None, done)
+    tell("memory")
+    held = _each(work, memory, done)
+    return Measurements(
+        answers,
+        preprocess,
+        rounds,
+        flops,
+        caches=[[caches for _, caches in row] for row in held],
+        memory=[[peaks for peaks, _ in row] for row in held],
+    )
+
+
+def _each(work: Work, measure_one: Callable[[run.Job], Found], done: Callable[[], None]) -> PerItemArm[Found]:
+    """One pass, item by item, arm by arm.
+
+    An item's inputs go to the device when its turn comes, outside of any clock, once for all its arms: the
+    device never holds those of other items, which would count as memory of this one.
+    """
+    found: PerItemArm[Found] = []
+    for task in work.tasks:
+        inputs = run.on_device(task.prompt.inputs, work.loaded.model)
+        row: list[Found] = []
+        for schedule in task.schedules:
+            row.append(measure_one(run.Job(work.loaded, inputs, schedule)))
+            done()
+        found.append(row)
+    return found
+
+
+@contextmanager
+def calm_collector() -> Iterator[None]:
+    """No automatic garbage collection, and collections by hand that skip what was there before."""
+    running = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if running:
+            gc.enable()

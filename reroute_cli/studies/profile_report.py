@@ -1,0 +1,262 @@
+"""From what was measured to the report of `profile`: each metric a series, or unknown with its reason.
+
+Knows the work, the measurements and the record's parts; measures nothing itself but the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from reroute_cli import run
+from reroute_cli.answer import generation_part, model_part, text_of
+from reroute_cli.environment import describe_environment
+from reroute_cli.measure.flops import Flops
+from reroute_cli.measure.kv import KvUse
+from reroute_cli.measure.memory import host_peak_rss, weights_bytes
+from reroute_cli.measure.nvml import PERIOD
+from reroute_cli.metrics import METRICS, OF_ARMS, Kind
+from reroute_cli.outcome import average_visual, stage_parts, visual_per_layer
+from reroute_cli.records.base import Source
+from reroute_cli.records.report import (
+    ArmItem,
+    ArmPart,
+    CachePart,
+    ItemPart,
+    Number,
+    ProcessPart,
+    Protocol,
+    Ratio,
+    Report,
+    Series,
+    WorkloadPart,
+)
+from reroute_cli.stats import CONFIDENCE, ratio_of_medians, ratio_of_sums, summarise
+
+if TYPE_CHECKING:
+    from reroute_cli.studies.profile import Caches, Measurements, MeasurePlan, Work
+
+_NO_PEAK = "this system does not report a process's peak"
+
+Known = dict[str, Series]
+Unknown = dict[str, str]
+
+
+def make_report(work: Work, plan: MeasurePlan, measured: Measurements, seed: int) -> Report:
+    """The whole report; its models check that nothing is missing."""
+    loaded = work.loaded
+    items = [
+        ItemPart(
+            id=task.item.id,
+            images=[image.name for image in task.item.images],
+            question=task.item.question,
+            digest=task.digest,
+            visual_tokens=task.visual,
+            prompt_tokens=task.prompt.tokens,
+        )
+        for task in work.tasks
+    ]
+    process = {"weights": series("weights", [[weights_bytes(loaded.model)]], "counted")}
+    if (peak := host_peak_rss()) is not None:
+        process["host_peak_rss"] = series("host_peak_rss", [[peak]])
+    return Report(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        model=model_part(loaded),
+        environment=describe_environment(loaded.proven),
+        generation=generation_part(loaded, plan.new_tokens),
+        workload=WorkloadPart(items=items, new_tokens=plan.new_tokens, batch_size=1, seed=seed),
+        protocol=Protocol(warmup=plan.warmup, rounds=plan.rounds, nvml_period_s=PERIOD),
+        process=ProcessPart(  # what belongs to it: the weights, and the most that it ever had resident
+            metrics=process, unknown={} if "host_peak_rss" in process else {"host_peak_rss": _NO_PEAK}
+        ),
+        arms=_arms(work, measured),
+    )
+
+
+def _arms(work: Work, measured: Measurements) -> list[ArmPart]:
+    """The dense arm, and the others with their ratios to it."""
+    parts: list[ArmPart] = []
+    rows = range(len(work.tasks))
+    for column, arm in enumerate(work.arms):
+        items = [_item(work, measured, row, column) for row in rows]
+        known, unknown = arm_series(
+            ArmValues(
+                attention=work.loaded.attention,
+                visual=[sum(item.per_layer_visual_tokens) / work.loaded.layers for item in items],
+                agrees=[item.agrees for item in items],
+                flops=[measured.flops[row][column] for row in rows],
+                caches=[measured.caches[row][column] for row in rows],
+                memory=[measured.memory[row][column] for row in rows],
+                times=[[grid[row][column] for grid in measured.rounds] for row in rows],
+                preprocess=[[seconds[row] for seconds in measured.preprocess] for row in rows],
+            )
+        )
+        parts.append(
+            ArmPart(
+                name=arm.name,
+                method=arm.method,
+                action=arm.action,
+                profile=arm.name if arm.choice.profile is not None else None,
+                ratio=arm.choice.ratio,
+                budget=arm.choice.budget,
+                items=items,
+                ratios=ratios(known, parts[0].metrics) if parts else {},
+                metrics=known,
+                unknown=unknown,
+            )
+        )
+    return parts
+
+
+def _item(work: Work, measured: Measurements, row: int, column: int) -> ArmItem:
+    """What one arm did to one item."""
+    task, answered, caches = work.tasks[row], measured.answers[row], measured.caches[row][column]
+    given, schedule, layers = answered[column], task.schedules[column], work.loaded.layers
+    text = text_of(work.loaded, given)
+    return ArmItem(
+        id=task.item.id,
+        answer=text,
+        finish="length" if given.cut else "stop",
+        agrees=text == text_of(work.loaded, answered[0]),
+        schedule_digest=schedule.digest(),
+        achieved_ratio=1 - average_visual(given.stages, task.visual, layers) / task.visual,
+        stages=stage_parts(schedule, given.stages),
+        per_layer_visual_tokens=visual_per_layer(given.stages, task.visual, layers),
+        kv_cache_prefill=_cache(caches.prefill),
+        kv_cache_end=_cache(caches.end),
+    )
+
+
+def _cache(held: KvUse) -> CachePart:
+    return CachePart(
+        logical_tokens=held.logical,
+        per_layer_tokens=list(held.tokens),
+        per_layer_bytes=list(held.bytes),
+        dense_bytes=held.dense_bytes,
+    )
+
+
+@dataclass(frozen=True)
+class ArmValues:
+    """What was measured of one arm, item by item. times[item][round], preprocess[item][round]: seconds.
+
+    visual: the average number of visual tokens per decoder layer. agrees: with the dense answer.
+    """
+
+    attention: str
+    visual: Sequence[float]
+    agrees: Sequence[bool]
+    flops: Sequence[Flops | None]
+    caches: Sequence[Caches]
+    memory: Sequence[run.MemoryPass]
+    times: Sequence[Sequence[run.Times]]
+    preprocess: Sequence[Sequence[float]]
+
+
+Measure = Callable[[ArmValues], list[list[Number]] | str]
+
+
+def arm_series(values: ArmValues) -> tuple[Known, Unknown]:
+    """Every metric of an arm in METRICS' order: its series, or why it is not known."""
+    known, unknown = {}, {}
+    for name in OF_ARMS:
+        found = MEASURES[name](values)
+        if isinstance(found, str):
+            unknown[name] = found
+        else:
+            known[name] = series(name, found, _COUNTED.get(name, "measured"))
+    return known, unknown
+
+
+def series(name: str, values: list[list[Number]], source: Source = "measured") -> Series:
+    """A metric's values, [item][round] in its base unit, with their statistics."""
+    summary = summarise([value for item in values for value in item])
+    reasons = {"std": "one value does not vary"} if summary.std is None else {}
+    return Series(unit=METRICS[name].unit, source=source, values=values, **asdict(summary), reasons=reasons)
+
+
+def ratios(arm: Mapping[str, Series], dense: Mapping[str, Series]) -> dict[str, Ratio]:
+    """An arm's metrics over the dense arm's, for those that both have.
+
+    Exact metrics are compared by their sums, all others by their medians; each ratio has a 95% confidence
+    interval, or the reason why it has none.
+    """
+    found = {}
+    for name in arm:
+        if name not in dense or METRICS[name].shared:
+            continue
+        ours, theirs = (
+            [value for item in side.values for value in item] for side in (arm[name], dense[name])
+        )
+        divide = ratio_of_sums if METRICS[name].kind is Kind.EXACT else ratio_of_medians
+        if (quotient := divide(ours, theirs)) is not None:
+            found[name] = Ratio(
+                value=quotient.value,
+                low=quotient.low,
+                high=quotient.high,
+                confidence=CONFIDENCE,
+                reasons={end: quotient.reason for end in ("low", "high") if quotient.reason},
+            )
+    return found
+
+
+def _once(values: Sequence[Number]) -> list[list[Number]]:
+    """One value an item: what no repetition would change, or what was measured once."""
+    return [[value] for value in values]
+
+
+def _flops(part: Callable[[Flops], int]) -> Measure:
+    """FLOPs of a part, or why no part's are known: a number that lacks a kernel would be too low."""
+
+    def measure(values: ArmValues) -> list[list[Number]] | str:
+        counted = [flops for flops in values.flops if flops is not None]
+        if len(counted) < len(values.flops):
+            return run.uncounted(values.attention)
+        unseen = sorted({name for flops in counted for name in flops.unknown})
+        return run.uncounted(", ".join(unseen)) if unseen else _once([part(flops) for flops in counted])
+
+    return measure
+
+
+def _time(name: str) -> Measure:
+    def measure(values: ArmValues) -> list[list[Number]] | str:
+        rounds = [[getattr(times, name) for times in item] for item in values.times]
+        few = any(value is None for item in rounds for value in item)
+        return "there is only one new token" if few else rounds
+
+    return measure
+
+
+def _peak(key: str) -> Measure:
+    """GPU memory or energy; unknown for all items where it is unknown for one."""
+
+    def measure(values: ArmValues) -> list[list[Number]] | str:
+        if reasons := [peaks.reasons[key] for peaks in values.memory if key in peaks.reasons]:
+            return reasons[0]
+        found = [peaks.energy if key == "energy" else peaks.peaks[key] for peaks in values.memory]
+        return _once([value for value in found if value is not None])
+
+    return measure
+
+
+MEASURES: dict[str, Measure] = {
+    "visual_tokens_per_layer": lambda values: _once(values.visual),
+    "vision_flops": _flops(lambda flops: flops.vision),
+    "prefill_flops": _flops(lambda flops: flops.prefill + flops.scoring),
+    "scoring_flops": _flops(lambda flops: flops.scoring),
+    "decode_flops": _flops(lambda flops: flops.decode),
+    "kv_prefill": lambda values: _once([caches.prefill.total_bytes for caches in values.caches]),
+    "kv_end": lambda values: _once([caches.end.total_bytes for caches in values.caches]),
+    **{name: _time(name) for name in ("ttft", "vision", "prefill", "tpot", "e2e", "decode", "output_rate")},
+    "agreement": lambda values: _once([int(agrees) for agrees in values.agrees]),
+    "preprocess": lambda values: [list(seconds) for seconds in values.preprocess],
+    "torch_peak_allocated": _peak("allocated"),
+    "torch_peak_reserved": _peak("reserved"),
+    "nvml_process_peak": _peak("process"),
+    "nvml_device_peak": _peak("device"),
+    "energy": _peak("energy"),
+}
+"""The function that measures each metric of an arm: a list for each item, or why it is not known."""
+_COUNTED: dict[str, Source] = {"visual_tokens_per_layer": "counted", "agreement": "counted"}

@@ -1,0 +1,1 @@
+"""`reroute sweep`: methods, actions and amounts side by side, scores against measured costs."""

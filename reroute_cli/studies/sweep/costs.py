@@ -1,0 +1,139 @@
+"""What each arm costs, measured block by block: one item under all arms, interleaved, as `profile` does it.
+
+A block is kept as a record, so that a sweep that ends early measures none twice. What determines a block is
+its key: model, arms, item, settings, and the machine with its software, since times travel to no other. Where
+nothing is measured, costs are what the answers' records say, by arithmetic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from reroute_cli.arms import Arm
+from reroute_cli.batch_inputs import BatchItem
+from reroute_cli.batching.keys import settings_of
+from reroute_cli.environment import describe_environment
+from reroute_cli.evaluation.trial import Trial
+from reroute_cli.inputs import Item
+from reroute_cli.metrics import OF_ARMS
+from reroute_cli.models import Loaded
+from reroute_cli.record_file import RecordFile
+from reroute_cli.records.report import Ratio, Report, Series
+from reroute_cli.records.sweep import CostBlock
+from reroute_cli.studies.profile import MeasurePlan, measure, prepare
+from reroute_cli.studies.profile_report import make_report, ratios, series
+
+NOT_MEASURED = "nothing was measured: --cost-items 0"
+_MACHINE = ("cpu", "gpus", "driver", "cuda", "python", "packages", "settings")  # not the commit: see `_key`
+
+
+@dataclass(frozen=True)
+class CostJob:
+    """What is measured: these items under these arms, the dense one first. seed: of dummy weights."""
+
+    loaded: Loaded
+    arms: tuple[Arm, ...]
+    items: tuple[BatchItem, ...]
+    plan: MeasurePlan
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """How many answers one block takes, for a progress bar."""
+        return self.plan.jobs(1, len(self.arms))
+
+
+@dataclass(frozen=True)
+class ArmCosts:
+    """One arm over all blocks. ratios: to the dense arm, from values of the same item and round."""
+
+    metrics: Mapping[str, Series]
+    ratios: Mapping[str, Ratio]
+    unknown: Mapping[str, str]
+
+
+def measure_costs(
+    job: CostJob, file: RecordFile, tell: Callable[[str], None], done: Callable[[], None]
+) -> list[Report]:
+    """A report of each item, measured now or in an earlier run on the same file.
+
+    tell: told what is going on. done: called for every answer, also for those of an earlier run.
+    """
+    machine = describe_environment(job.loaded.proven)
+    found = []
+    for number, named in enumerate(job.items, start=1):
+        item = named.read()
+        key = _key(job, item, machine)
+        if file.is_done(key):
+            for _ in range(job.steps):
+                done()
+        else:
+            tell(f"costs, item {number} of {len(job.items)}")
+            one = Item(
+                item.id, item.image, item.path, item.question, item.where, item.data, item.others, item.turns
+            )
+            work = prepare(job.loaded, [one], job.arms, job.plan.new_tokens)
+            report = make_report(work, job.plan, measure(work, job.plan, lambda _: None, done), job.seed)
+            file.append(CostBlock(id=item.id, key=key, report=report).as_dict())
+        found.append(CostBlock.model_validate(file.get(key)).report)
+    return found
+
+
+def _key(job: CostJob, item: BatchItem, machine: Mapping[str, Any]) -> str:
+    """The commit is no part of it: a change of the code that leaves the work alone leaves its cost alone."""
+    first, *others = (image.digest() for image in item.images)
+    parts: dict[str, Any] = {
+        "cost": asdict(job.plan),
+        "picture": first,
+        "question": item.question,
+        "arms": [[arm.name, settings_of(job.loaded, arm.choice, job.plan.new_tokens)] for arm in job.arms],
+        "device": job.loaded.device,
+        "machine": {name: machine[name] for name in _MACHINE},
+    }
+    if others or item.turns:
+        parts |= {"others": others, "turns": [turn.message() for turn in item.turns]}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def combined(blocks: Sequence[Report]) -> dict[str, ArmCosts]:
+    """Every arm's metrics over all blocks, by the arm's name."""
+    found: dict[str, ArmCosts] = {}
+    for column, arm in enumerate(blocks[0].arms):
+        parts = [block.arms[column] for block in blocks]
+        unknown = {name: reason for part in parts for name, reason in part.unknown.items()}
+        known = {
+            name: series(name, [part.metrics[name].values[0] for part in parts], first.source)
+            for name, first in parts[0].metrics.items()
+            if name not in unknown
+        }
+        dense = found[blocks[0].dense.name].metrics if found else known
+        found[arm.name] = ArmCosts(known, ratios(known, dense) if found else {}, unknown)
+    return found
+
+
+def estimated(trial: Trial) -> dict[str, ArmCosts]:
+    """Every arm's visual tokens, prefill FLOPs and KV bytes at the end of its answers, by the arm's name.
+
+    One value an arm: the mean over its answers, by arithmetic. An arm without answers has none. Times stay
+    unknown: those of a batch are of its pass, and of the machine as it was then.
+    """
+    found: dict[str, ArmCosts] = {}
+    for arm, tally in zip(trial.arms, trial.costs, strict=True):
+        known = {}
+        if tally.answered:
+            means = tally.means()
+            known["visual_tokens_per_layer"] = series(
+                "visual_tokens_per_layer", [[means.visual_tokens_per_layer]], "counted"
+            )
+            known["kv_end"] = series("kv_end", [[means.kv_end_bytes]], means.kv_source)
+            if means.prefill_flops is not None:
+                known["prefill_flops"] = series("prefill_flops", [[means.prefill_flops]], means.flops_source)
+        missing = [name for name in OF_ARMS if name not in known]
+        dense = found[trial.arms[0].name].metrics if found else known
+        unknown = dict.fromkeys(missing, NOT_MEASURED)
+        found[arm.name] = ArmCosts(known, ratios(known, dense) if found else {}, unknown)
+    return found

@@ -1,0 +1,242 @@
+"""Asking one question under every arm and writing down what became of each visual token.
+
+The order of things: prompt, geometry, passes, record. Nothing is measured but tokens, and nothing is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from reroute_cli import run
+from reroute_cli.answer import (
+    boxes_in,
+    count_visual,
+    environment_part,
+    generation_part,
+    model_part,
+    target_of,
+    text_of,
+)
+from reroute_cli.arms import Arm
+from reroute_cli.boxes import Box
+from reroute_cli.errors import UsageError
+from reroute_cli.images import Picture, as_text
+from reroute_cli.models import Loaded
+from reroute_cli.outcome import average_visual
+from reroute_cli.prompts import Prompt, build_prompt
+from reroute_cli.records.trace import (
+    DEFERRED,
+    KEPT,
+    PRUNED,
+    REENTERED,
+    GridPart,
+    PicturePart,
+    TargetPart,
+    TraceArm,
+    TraceRecord,
+    TraceStage,
+)
+from reroute_cli.scores import iou
+from reroute_cli.tracing.geometry import Sight, grids_of
+from routing import RouteTrace, Schedule
+from routing.grids import Grid, placed, tokens_within
+from routing.schedule import Action, Pool
+
+_DECIMALS = 2  # of a pixel
+_DIGITS = 4  # of a score
+
+
+def trace(
+    loaded: Loaded,
+    picture: Picture,
+    question: str,
+    arms: Sequence[Arm],
+    max_new_tokens: int,
+    given: Box | None = None,
+) -> TraceRecord:
+    """What every stage of every arm did to each visual token of one question about one image.
+
+    Args:
+        loaded: the model.
+        picture: the image.
+        question: about it.
+        arms: the schedules, the dense arm first; see `traced_arms`.
+        max_new_tokens: the longest answer.
+        given: the box (pixels) whose tokens recall counts, in place of those in the dense answer.
+
+    Raises:
+        UsageError: a schedule that never leaves a token out.
+        CliError: what prompt, schedules or passes can't do.
+    """
+    prompt = build_prompt(loaded.processor, [picture], question)
+    visual = count_visual(loaded, prompt)
+    processor = loaded.processor.image_processor
+    grids = grids_of(
+        Sight(loaded.family, loaded.model.config, processor, prompt.inputs, picture.size, visual)
+    )
+    schedules = [arm.choice.build(target_of(loaded, visual)) for arm in arms]
+    for schedule in schedules[1:]:
+        if all(count == visual for count in schedule.counts(visual, loaded.layers)):
+            raise UsageError(
+                f"this schedule keeps all {visual} visual tokens in every layer: there is nothing to trace; "
+                "give a higher --ratio or a smaller --budget"
+            )
+    passes = [
+        run.traced_pass(run.make_job(loaded, prompt, schedule, max_new_tokens), max_new_tokens)
+        for schedule in schedules
+    ]
+    answers = [_Answer(loaded, picture, prompt, row) for row, _ in passes]
+    target = _target(given, answers[0], grids, picture.size)
+    places = Places.of(grids, visual, target.tokens, target.reasons.get("tokens"))
+    width, height = picture.size
+    return TraceRecord(
+        picture=PicturePart(path=as_text(picture.path), width=width, height=height, digest=picture.digest),
+        question=question,
+        model=model_part(loaded),
+        environment=environment_part(loaded),
+        generation=generation_part(loaded, max_new_tokens),
+        layers=loaded.layers,
+        visual_tokens=visual,
+        prompt_tokens=prompt.tokens,
+        unplaced=visual - placed(grids),
+        grids=[
+            GridPart(
+                view=grid.view,  # type: ignore[arg-type]
+                rows=_rounded(grid.rows),
+                columns=_rounded(grid.columns),
+                first=grid.first,
+                row_ends=grid.row_ends,
+            )
+            for grid in grids
+        ],
+        target=target,
+        arms=[
+            _arm(arm, schedule, answer, traced, places, loaded.layers, target)
+            for arm, schedule, answer, (_, traced) in zip(arms, schedules, answers, passes, strict=True)
+        ],
+    )
+
+
+class _Answer:
+    """What one arm said: text, boxes (or why they can't be read), and whether it was cut off."""
+
+    def __init__(self, loaded: Loaded, picture: Picture, prompt: Prompt, row: run.Row) -> None:
+        self.row = row
+        self.text = text_of(loaded, row)
+        self.boxes, self.reasons = boxes_in(self.text, loaded, [picture.size], prompt)
+
+
+def _target(given: Box | None, dense: _Answer, grids: Sequence[Grid], size: tuple[int, int]) -> TargetPart:
+    """The given box, or the boxes of the dense answer, and the tokens in them."""
+    boxes = [given] if given is not None else dense.boxes
+    source: Any = "dense" if given is None else "given"
+    if not boxes:
+        why = dense.reasons.get("boxes", "there is no box in the dense answer")
+        return TargetPart(source=source, boxes=None, tokens=None, reasons={"boxes": why, "tokens": why})
+    tokens = list(tokens_within(grids, boxes))
+    if tokens:
+        return TargetPart(source=source, boxes=boxes, tokens=tokens)
+    why = f"no visual token of this {size[0]} × {size[1]} image has its centre in the box"
+    return TargetPart(source=source, boxes=boxes, tokens=None, reasons={"tokens": why})
+
+
+def _rounded(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    return [(round(start, _DECIMALS), round(end, _DECIMALS)) for start, end in spans]
+
+
+@dataclass(frozen=True)
+class Places:
+    """The visual tokens of one prompt: how many, which of them stand for no place, which are asked about.
+
+    target: the tokens that recall is measured by, None where `why` says why there are none.
+    """
+
+    visual: int
+    unplaced: frozenset[int]
+    target: frozenset[int] | None
+    why: str | None
+
+    @classmethod
+    def of(cls, grids: Sequence[Grid], visual: int, target: Sequence[int] | None, why: str | None) -> Self:
+        """From the grids of a prompt."""
+        unplaced = frozenset(range(visual)) - {token for grid in grids for token, _ in grid.cells()}
+        return cls(visual, unplaced, None if target is None else frozenset(target), why)
+
+
+def _arm(
+    arm: Arm,
+    schedule: Schedule,
+    answer: _Answer,
+    traced: RouteTrace,
+    places: Places,
+    layers: int,
+    target: TargetPart,
+) -> TraceArm:
+    """What one arm answered, how far its only box is from the target's only one, and its stages."""
+    average = average_visual(answer.row.stages, places.visual, layers)
+    overlap, why = None, ""
+    if not target.boxes or answer.boxes is None:
+        why = answer.reasons.get("boxes", "the dense answer has no box")
+    elif len(target.boxes) != 1 or len(answer.boxes) != 1:
+        why = f"{len(answer.boxes)} boxes in the answer against {len(target.boxes)}"
+    else:
+        overlap = iou(answer.boxes[0], target.boxes[0])
+    used = frozenset[int]().union(*(stage.kept[0].tolist() for stage in traced.stages))
+    return TraceArm(
+        name=arm.name,
+        method=arm.method,
+        action=str(schedule.action) if schedule.entries else None,  # type: ignore[arg-type]
+        profile=arm.choice.profile,
+        ratio=arm.choice.asked_ratio(places.visual) if schedule.entries else None,
+        achieved_ratio=1 - average / places.visual,
+        schedule_digest=schedule.digest(),
+        answer=answer.text,
+        finish="length" if answer.row.cut else "stop",
+        boxes=answer.boxes,
+        overlap=overlap,
+        visual_tokens_per_layer=average,
+        never_used=places.visual - len(used) if traced.stages else 0,
+        stages=stage_parts(schedule, traced, places),
+        reasons=answer.reasons | ({"overlap": why} if overlap is None else {}),
+    )
+
+
+def stage_parts(schedule: Schedule, traced: RouteTrace, places: Places) -> list[TraceStage]:
+    """The state and the score of every visual token at each stage; one at the vision tower comes first."""
+    ratios = dict(schedule.entries)
+    pruned: frozenset[int] = frozenset()  # tokens that can't come back
+    if schedule.action is Action.PRUNE:
+        pruned = frozenset(range(places.visual))
+    elif schedule.vision is not None and schedule.pool is Pool.ANCHORS:
+        pruned = frozenset(range(places.visual)) - frozenset(traced.stages[0].kept[0].tolist())
+    parts = []
+    for index, stage in enumerate(traced.stages):
+        kept, back = frozenset(stage.kept[0].tolist()), frozenset(stage.reentered[0].tolist())
+        left = {token: PRUNED if token in pruned else DEFERRED for token in range(places.visual)}
+        states = left | dict.fromkeys(kept, KEPT) | dict.fromkeys(back, REENTERED)
+        found, reasons, scores = stage.scores[0], {}, None
+        if found is None:
+            reasons["scores"] = "nothing was scored: the count left no choice"
+        else:
+            exact = found.tolist()
+            scores = [float(f"{one:.{_DIGITS}g}") if math.isfinite(one) else None for one in exact]
+        if places.target is None:
+            reasons["recall"] = places.why or "there is no box to look for"
+        parts.append(
+            TraceStage(
+                where="vision" if schedule.vision is not None and index == 0 else "decoder",
+                layer=stage.layer,
+                keep_ratio=ratios[stage.layer],
+                kept=len(kept),
+                reentered=len(back),
+                kept_unplaced=len(kept & places.unplaced),
+                recall=None if places.target is None else len(kept & places.target) / len(places.target),
+                states="".join(states[token] for token in range(places.visual)),
+                scores=scores,
+                reasons=reasons,
+            )
+        )
+    return parts

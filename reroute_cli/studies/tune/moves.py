@@ -1,0 +1,218 @@
+"""Where a search begins, and what lies next to a plan: published defaults, a spread of plans, neighbours.
+
+Everything here is drawn from a seeded generator or in a fixed order. Knows plans and methods; not scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise, zip_longest
+from random import Random
+
+from reroute_cli.errors import CliError
+from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.studies.tune.plans import (
+    MOST_DECISIONS,
+    Candidate,
+    SchedulePlan,
+    SearchSpace,
+    candidate,
+    identity,
+    shape_of,
+)
+from routing.errors import RoutingError
+from routing.methods import SCORERS, SEARCHED
+
+DECAYS = (0.35, 0.5, 0.7, 1.0, 1.4)  # rising ones under rerouting only: what was pruned can't return
+RHOS = (0.07, *(rho for name in SEARCHED if (rho := shape_of(name).rho) is not None), 0.3, 0.6)
+_HALVING = 0.5  # the decay of steps where there was one
+_TRIES = 40  # draws of a kind of plan before there is taken to be none at this budget
+_OPENINGS = ((3, 1.0), (2, 0.5), (1, 1.0), (4, 0.5), (3, 0.0), (2, 1.0), (4, 1.0))  # layers, first of them
+_FIRST_OF_ALL, _LAST_OF_ALL = 0.5, 0.7  # of the depth: the latest first decision, and the last one
+_STEP = 0.7  # decay of the plans that a search begins with
+Kind = tuple[str, str, int]  # method, action, number of decision layers
+
+
+def defaults(space: SearchSpace, amount: ScheduleChoice) -> tuple[list[Candidate], dict[str, str]]:
+    """The published methods as they are, at this amount; and by name, why some can't be had.
+
+    amount: the dense choice with the ratio or budget that was asked for under any method.
+    """
+    made: list[Candidate] = []
+    missing: dict[str, str] = {}
+    for method, action in ((method, action) for method in space.methods for action in space.actions):
+        try:
+            choice = replace(amount, method=method, action=action)
+            schedule = choice.build(space.target)
+            name = identity(schedule, space.target)
+        except (RoutingError, CliError) as error:
+            missing[f"{method}-{action}"] = str(error)
+            continue
+        shape = shape_of(method)
+        decisions = tuple(stage.layer for stage in schedule.stages)[:MOST_DECISIONS]
+        nearest = SchedulePlan(method, action, decisions, shape.decay, shape.rho, schedule.scorer)
+        made.append(Candidate(choice, schedule, name, "default", nearest))
+    return made, missing
+
+
+def starters(space: SearchSpace, random: Random) -> Iterator[Candidate]:
+    """Plans with evenly spread layers, then plans at random, each kind in its turn, while there are more."""
+    seen: set[str] = set()
+    for made in _spread_out(space):
+        if made.identity not in seen:
+            seen.add(made.identity)
+            yield made
+    kinds = [
+        (method, action, number)
+        for number in range(1, MOST_DECISIONS + 1)
+        for method in space.methods
+        for action in space.actions
+    ]
+    while kinds:
+        for kind in list(kinds):
+            found = _drawn(kind, space, random, seen)
+            if found is None:
+                kinds.remove(kind)
+                continue
+            seen.add(found.identity)
+            yield found
+
+
+def _spread_out(space: SearchSpace) -> Iterator[Candidate]:
+    """Few kinds of layers for every method and action: from the last layer that the first decision may
+    stand at, which keeps most of the model as it is, or from half as deep.
+    """
+    for number, depth in _OPENINGS:
+        for method, action in ((method, action) for method in space.methods for action in space.actions):
+            shape = shape_of(method)
+            rho = None if shape.rho is None else RHOS[-1]
+            firsts = _first_layers(space, behind_vision=rho is not None)
+            if not firsts:
+                continue
+            late = min(firsts[-1], round(_FIRST_OF_ALL * space.target.layers))
+            first = max(firsts[0], round(late * depth))
+            end = max(first + number - 1, round(_LAST_OF_ALL * space.target.layers))
+            decisions = tuple(first + (end - first) * index // max(1, number - 1) for index in range(number))
+            decay = _STEP if shape.decay != 1.0 and number > 1 else 1.0
+            made = candidate(
+                SchedulePlan(method, action, decisions, decay, rho, _scorer(method, space)), space, "start"
+            )
+            if made is not None:
+                yield made
+
+
+def _drawn(kind: Kind, space: SearchSpace, random: Random, seen: set[str]) -> Candidate | None:
+    """A candidate of this kind at random that is not among the seen ones; None after so many draws."""
+    method, action, number = kind
+    shape = shape_of(method)
+    flat = shape.rho is None and shape.decay == 1.0
+    for _ in range(_TRIES):
+        rho = None if shape.rho is None else random.choice(RHOS)
+        firsts = _first_layers(space, behind_vision=rho is not None)
+        if not firsts:
+            continue
+        first = random.choice(firsts)
+        rest = range(first + 1, space.target.layers)
+        if len(rest) < number - 1:
+            continue
+        decisions = (first, *sorted(random.sample(rest, number - 1)))
+        decay = 1.0 if flat or number == 1 else random.choice(DECAYS)
+        plan = SchedulePlan(method, action, decisions, decay, rho, _scorer(method, space))
+        found = candidate(plan, space, "start")
+        if found is not None and found.identity not in seen:
+            return found
+    return None
+
+
+def _scorer(method: str, space: SearchSpace) -> str:
+    """What ranks, behind the vision tower at hand."""
+    shape = shape_of(method)
+    return shape.scorer if space.vision_scorer == "cls" else shape.without_class
+
+
+def _first_layers(space: SearchSpace, *, behind_vision: bool) -> range:
+    """Layers at which the first decision may stand: those before it are dense and must leave a token."""
+    target = space.target
+    if behind_vision:
+        return range(target.first_layer + 1, target.layers)
+    spare = space.tokens - target.layers
+    last = target.layers - 1 if target.visual == 1 else spare // (target.visual - 1)
+    return range(target.first_layer, min(last, target.layers - 1) + 1)
+
+
+def neighbours(plan: SchedulePlan, space: SearchSpace, random: Random) -> list[SchedulePlan]:
+    """Plans one step away: decision layers moved, added or dropped, and whatever else a plan says.
+
+    Either sort is shuffled; two of the first are followed by one of the second, since layers matter most.
+    """
+    layers, others = _other_layers(plan, space), _other_shapes(plan, space)
+    elsewhere: dict[tuple[int, ...], None] = {}  # one layer taken into the middle of another gap
+    for index in range(len(plan.decisions)):
+        rest = plan.decisions[:index] + plan.decisions[index + 1 :]
+        for low, high in pairwise((*rest, space.target.layers)):
+            elsewhere[tuple(sorted((*rest, (low + high) // 2)))] = None
+    fitting = (made for made in elsewhere if made != plan.decisions and _ordered(made, space.target.layers))
+    others += [_at_layers(plan, made) for made in fitting]
+    random.shuffle(layers)
+    random.shuffle(others)
+    mixed = zip_longest(layers[::2], layers[1::2], others)
+    return [one for three in mixed for one in three if one is not None]
+
+
+def _other_layers(plan: SchedulePlan, space: SearchSpace) -> list[SchedulePlan]:
+    decisions, layers = plan.decisions, space.target.layers
+    found = [  # one layer moved, over another one too
+        tuple(sorted((*decisions[:index], decisions[index] + step, *decisions[index + 1 :])))
+        for index in range(len(decisions))
+        for step in (-1, 1, -2, 2)
+    ]
+    found += [decisions[:index] + decisions[index + 1 :] for index in range(len(decisions))]
+    found += [tuple(sorted({*decisions, (low + high) // 2})) for low, high in pairwise((*decisions, layers))]
+    found += [tuple(layer + step for layer in decisions) for step in (-1, 1)]
+    distinct = dict.fromkeys(made for made in found if made != decisions and _ordered(made, layers))
+    return [_at_layers(plan, made) for made in distinct]
+
+
+def _ordered(decisions: Sequence[int], layers: int) -> bool:
+    """Whether these can be decision layers: rising, within the decoder, no more than may be."""
+    rising = all(later > earlier for earlier, later in pairwise(decisions))
+    return 1 <= len(decisions) <= MOST_DECISIONS and rising and decisions[0] >= 0 and decisions[-1] < layers
+
+
+def _at_layers(plan: SchedulePlan, decisions: tuple[int, ...]) -> SchedulePlan:
+    """The plan at other layers; where pruning once becomes pruning in steps, it has to decay."""
+    steps = plan.action == "prune" and len(decisions) > 1 and plan.decay >= 1
+    made = replace(plan, decisions=decisions, decay=_HALVING if steps else plan.decay)
+    return _renamed(made)
+
+
+def _renamed(plan: SchedulePlan) -> SchedulePlan:
+    """The plan under a method whose shape it now has, its own one if it can."""
+    flat, vision = plan.decay == 1 or len(plan.decisions) == 1, plan.rho is not None
+    shapes = {plan.method: shape_of(plan.method)} | {name: shape_of(name) for name in SEARCHED}
+    method = next(name for name, shape in shapes.items() if shape.fits(flat=flat, vision=vision))
+    return replace(plan, method=method, decay=1.0 if flat else plan.decay)
+
+
+def _other_shapes(plan: SchedulePlan, space: SearchSpace) -> list[SchedulePlan]:
+    """Everything but the layers, one change at a time; what can't be is left out where it is realised."""
+    found = [replace(plan, decay=decay) for decay in _beside(plan.decay, DECAYS)]
+    found += [replace(plan, action="reroute" if plan.action == "prune" else "prune", pool="all")]
+    asking = [name for name, scorer in SCORERS.items() if scorer.reduce is not None]
+    found += [replace(plan, scorer=name) for name in asking if name != plan.scorer]
+    found += [replace(plan, earlier=not plan.earlier)]
+    if plan.rho is not None:
+        found += [replace(plan, rho=rho) for rho in _beside(plan.rho, RHOS)]
+        found += [replace(plan, pool="anchors" if plan.pool == "all" else "all")]
+        found += [replace(plan, rho=None, pool="all", scorer=SchedulePlan.scorer)]
+    else:
+        visions = [name for name in space.methods if shape_of(name).rho is not None]
+        found += [replace(plan, method=name, rho=RHOS[-1], scorer=_scorer(name, space)) for name in visions]
+    return [_renamed(made) for made in found]
+
+
+def _beside(value: float, scale: Sequence[float]) -> list[float]:
+    """The next smaller and the next larger one of a scale."""
+    lower, higher = [one for one in scale if one < value], [one for one in scale if one > value]
+    return lower[-1:] + higher[:1]

@@ -1,0 +1,235 @@
+"""What the search varies, and how a point of it becomes a schedule that spends a budget.
+
+A plan has no token counts: the same plan is a schedule at any budget. Budgets are counted in layer-tokens:
+one visual token in one decoder layer. Knows schedules and arithmetic; not models, scores, or which plans are
+worth asking.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise, product
+from operator import mul
+
+from reroute_cli.schedules import ScheduleChoice, Target
+from routing import Action, Pool, Schedule, Stage, VisionStage
+from routing.methods import METHODS, SCORERS
+from routing.methods.method import Shape
+
+MOST_DECISIONS = 5
+_STEPS = (-1, 0, 1, 2)  # tokens by which a count may differ from its shape, rounded down
+_MOST_ENTRIES = 6  # so that all combinations of steps are a few thousand
+_NUDGE = 1e-12  # relative; so that floor(V * keep ratio) is the count that was meant
+
+
+def shape_of(method: str) -> Shape:
+    """How the keep ratios of a method that is searched follow from one another."""
+    shape = METHODS[method].shape
+    assert shape is not None, method
+    return shape
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """What every candidate of a search must fit. tokens: layer-tokens that it may spend on `target`.
+
+    methods, actions: what may be searched; a method is a shape here: one keep ratio, a falling one, or one
+    behind a vision stage. vision_scorer: what ranks patches there. seed: of the
+    model's weights, where they are random.
+    """
+
+    target: Target
+    tokens: int
+    methods: tuple[str, ...]
+    actions: tuple[str, ...]
+    vision_scorer: str = "cls"
+    seed: int = 0
+
+    @property
+    def average(self) -> float:
+        """The budget as visual tokens per decoder layer."""
+        return self.tokens / self.target.layers
+
+    @property
+    def ratio(self) -> float:
+        """The budget as a reduction ratio."""
+        return 1 - self.tokens / (self.target.layers * self.target.visual)
+
+
+@dataclass(frozen=True)
+class SchedulePlan:
+    """Decision layers, and how keep ratios follow from one another.
+
+    decay: the keep ratio of a stage over that of the stage before it. rho: tokens after the first decoder
+    stage over those after the vision stage; None without one. earlier: each stage is ranked by the layer
+    before it decides. pool: what rerouting may choose from after a vision stage.
+    """
+
+    method: str
+    action: str
+    decisions: tuple[int, ...]
+    decay: float = 1.0
+    rho: float | None = None
+    scorer: str = Schedule.scorer
+    earlier: bool = False
+    pool: str = "all"
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Keep ratios up to a common factor, that of the vision stage first."""
+        stages = tuple(self.decay**index for index in range(len(self.decisions)))
+        return stages if self.rho is None else (1.0, *(self.rho * stage for stage in stages))
+
+    @property
+    def sensible(self) -> bool:
+        """Whether no simpler plan is the same: each method has its own shape, and pruning its own steps."""
+        flat = self.decay == 1.0
+        shape = shape_of(self.method).fits(flat=flat, vision=self.rho is not None)
+        shape = shape and (flat or len(self.decisions) > 1)
+        if self.action == Action.PRUNE:  # equal ratios prune once, and what was pruned can't return
+            return shape and (self.decay < 1.0 or len(self.decisions) == 1) and self.pool == "all"
+        return shape and (self.rho is not None or len(self.decisions) > 1)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One schedule that may be asked. identity: equal for schedules that do the same to a prompt of the
+    target's size. origin: "default" (a published method as it is), "start", "warm" or "neighbour".
+
+    plan: where to search on from here.
+    """
+
+    choice: ScheduleChoice
+    schedule: Schedule
+    identity: str
+    origin: str
+    plan: SchedulePlan
+
+    @property
+    def name(self) -> str:
+        """The method and the action."""
+        return f"{self.plan.method}-{self.plan.action}"
+
+
+def realise(plan: SchedulePlan, space: SearchSpace) -> Schedule | None:
+    """The schedule of a plan that spends the budget; None where there is none."""
+    target = space.target
+    if not _fits(plan, space):
+        return None
+    entries = plan.decisions if plan.rho is None else (target.first_layer, *plan.decisions)
+    spans = [end - start for start, end in pairwise((*entries, target.layers))]
+    falling = plan.action == Action.PRUNE or plan.pool == Pool.ANCHORS
+    left = space.tokens - entries[0] * target.visual
+    counts = spend(left, spans, plan.weights, target.visual, falling=falling) if left > 0 else None
+    if counts is None:
+        return None
+    exact = [count / target.visual for count in counts]
+    keeps = [  # each ratio is its count when the engine rounds down
+        keep if math.floor(target.visual * keep) == count else min(1.0, keep * (1 + _NUDGE))
+        for keep, count in zip(exact, counts, strict=True)
+    ]
+    vision = None
+    if plan.rho is not None:
+        vision = VisionStage(keeps[0], layer=target.first_layer, scorer=space.vision_scorer)
+    stages = tuple(
+        Stage(layer, keep, layer - 1 if plan.earlier else None)
+        for layer, keep in zip(plan.decisions, keeps[-len(plan.decisions) :], strict=True)
+    )
+    schedule = Schedule(
+        stages, action=Action(plan.action), scorer=plan.scorer, vision=vision, pool=Pool(plan.pool)
+    )
+    assert sum(schedule.tokens_per_layer(target.visual, target.layers)) <= space.tokens
+    return schedule
+
+
+def _fits(plan: SchedulePlan, space: SearchSpace) -> bool:
+    """Whether the plan may be searched, and its decision layers are layers that may decide, in order."""
+    decisions, target = plan.decisions, space.target
+    if plan.method not in space.methods or plan.action not in space.actions or not plan.sensible:
+        return False
+    rising = all(later > earlier for earlier, later in pairwise(decisions))
+    if not 1 <= len(decisions) <= MOST_DECISIONS or not rising:
+        return False
+    least = target.first_layer + (plan.rho is not None or plan.earlier)
+    return least <= decisions[0] and decisions[-1] < target.layers
+
+
+def spend(
+    tokens: int, spans: Sequence[int], weights: Sequence[float], visual: int, *, falling: bool
+) -> tuple[int, ...] | None:
+    """How many visual tokens each entry of a schedule keeps, so that a whole budget is spent.
+
+    What rounding down leaves over is handed out so that as little as possible stays unspent; among equals
+    the counts nearest to the shape win.
+
+    Args:
+        tokens: the budget in layer-tokens, without the dense layers before the first entry.
+        spans: decoder layers of each entry.
+        weights: the shape: counts are in proportion to these.
+        visual: visual tokens of the prompt.
+        falling: no entry keeps more than the one before it, as pruning demands.
+
+    Returns:
+        A count for each entry; None where the shape needs more tokens than there are, or an entry would keep
+        none.
+    """
+    assert len(spans) == len(weights) <= _MOST_ENTRIES
+    scale = tokens / math.fsum(span * weight for span, weight in zip(spans, weights, strict=True))
+    exact = [scale * weight for weight in weights]
+    if max(exact) > visual or min(exact) < 1:
+        return None
+    near = [[c for c in (math.floor(count) + step for step in _STEPS) if 1 <= c <= visual] for count in exact]
+    found = [
+        (tokens - sum(map(mul, made, spans)), made)
+        for made in product(*near)
+        if not (falling and any(later > earlier for earlier, later in pairwise(made)))
+    ]
+    unspent = min((rest for rest, _ in found if rest >= 0), default=None)
+    ties = [made for rest, made in found if rest == unspent]
+
+    def distance(made: Sequence[int]) -> float:
+        return math.fsum((count - wanted) ** 2 / wanted for count, wanted in zip(made, exact, strict=True))
+
+    return min(ties, key=lambda made: (distance(made), made)) if ties else None
+
+
+def candidate(plan: SchedulePlan, space: SearchSpace, origin: str) -> Candidate | None:
+    """The candidate that a plan is at this budget; None where it is none."""
+    schedule = realise(plan, space)
+    if schedule is None:
+        return None
+    choice = ScheduleChoice(
+        plan.method, plan.action, ratio=round(space.ratio, 9), seed=space.seed, made=schedule
+    )
+    return Candidate(choice, schedule, identity(schedule, space.target), origin, plan)
+
+
+def identity(schedule: Schedule, target: Target) -> str:
+    """What a schedule does to a prompt of the target's size, in one line.
+
+    Pruning that removes nothing is left out; a single decision does the same under both actions.
+    """
+    counts = schedule.counts(target.visual, target.layers)
+    ranked = [None] * (schedule.vision is not None) + [stage.scored_by for stage in schedule.stages]
+    entries = [
+        (layer, count, None if by == layer else by)
+        for (layer, _), count, by in zip(schedule.entries, counts, ranked, strict=True)
+    ]
+    if schedule.action is Action.PRUNE:
+        before = [target.visual, *counts]
+        entries = [entry for entry, last in zip(entries, before, strict=False) if entry[1] < last]
+    vision = schedule.vision
+    parts = [
+        schedule.action if len(entries) > 1 else Action.PRUNE,
+        schedule.scorer + (f"({schedule.seed})" if SCORERS[schedule.scorer].draw else ""),
+        "" if vision is None else f"{vision.scorer},{vision.tau},{vision.protect},{schedule.pool}",
+        *(f"{layer}:{count}" + ("" if by is None else f"<{by}") for layer, count, by in entries),
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def least_tokens(target: Target) -> int:
+    """The fewest layer-tokens of any schedule: one token in every layer that may be reduced."""
+    return target.first_layer * target.visual + target.layers - target.first_layer

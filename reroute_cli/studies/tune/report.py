@@ -1,0 +1,274 @@
+"""From what a search found to its report, and from the report to a profile.
+
+Knows the record's parts and profiles; asks and searches nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reroute_cli.answer import generation_part, model_part
+from reroute_cli.environment import describe_environment, installed_version
+from reroute_cli.errors import Failure
+from reroute_cli.evaluation.fingerprint import Fingerprint
+from reroute_cli.evaluation.parts import cost_part, difference, differences, made_part, scores_part, whole
+from reroute_cli.evaluation.score import PLAIN, Pictures, Score
+from reroute_cli.evaluation.subject import Subject
+from reroute_cli.image_names import contents_of
+from reroute_cli.images import as_text
+from reroute_cli.records.tune import (
+    ArmPart,
+    AskedPart,
+    BudgetPart,
+    CoursePart,
+    EntryPart,
+    FloorPart,
+    FoundPart,
+    HalfPart,
+    QuestionsPart,
+    RungPart,
+    ThisRunPart,
+    TriedPart,
+    TuneReport,
+)
+from reroute_cli.studies.tune.request import SplitQuestions, TuneRequest
+from routing import Schedule
+
+if TYPE_CHECKING:
+    from reroute_cli.studies.tune.session import Asking, TuneResult
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where questions come from, and where the profile goes. source: in a few words, for people."""
+
+    subject: Subject
+    source: dict[str, str]
+    profile: Path | None = None
+
+
+def make_report(
+    where: Where, questions: SplitQuestions, request: TuneRequest, asking: Asking, found: TuneResult
+) -> TuneReport:
+    """The whole report; raises Failure where no question of the reported half can be scored."""
+    trial, score, floor, target = found.trial, questions.score, request.floor, found.space.target
+    pictures = whole(trial.rows)
+    errors = [said.error for row in trial.rows for said in row.said if said.error is not None]
+    # the benchmark's scores, the one that was searched first; those of nothing here fall out
+    others = [one for one in where.subject.benchmark.scores or PLAIN if one.name != score.name]
+    arms = _arms(found, pictures, (score, *others))
+    if score.name not in arms[found.place].scores:
+        why = errors[0] if errors else "none of them was answered"
+        raise Failure(
+            f"nothing can be reported: no question of the other half is answered by every arm: {why}"
+        )
+    known = [arm for arm in arms if arm.published and score.name in arm.scores]
+    best = max(known, key=lambda arm: arm.scores[score.name].value, default=None)  # hardest one to beat
+    return TuneReport(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        asked=AskedPart(
+            budget=request.budget,
+            ratio=request.ratio,
+            floor=None if floor is None else floor.amount,
+            floor_of_dense=floor is not None and floor.of_dense,
+            score=score.name,
+            methods=list(request.methods),
+            actions=list(request.actions),
+            answers=request.answers,
+            seed=request.seed,
+        ),
+        model=model_part(asking.loaded),
+        generation=generation_part(asking.loaded, asking.max_new_tokens),
+        questions=_questions(where, questions, asking, trial.items_digest),
+        budget=BudgetPart(
+            layers=target.layers,
+            first_layer=target.first_layer,
+            visual_tokens=target.visual,
+            layer_tokens=found.space.tokens,
+            visual_tokens_per_layer=found.space.average,
+            ratio=found.space.ratio,
+        ),
+        found=_found(found, where.profile),
+        arms=arms,
+        best_published=None if best is None else best.name,
+        floor=_floor(request, found, arms, score),
+        unreachable=found.unreachable,
+        left_out=len(trial.rows) - len(pictures.rows),
+        errors=len(errors),
+        first_error=errors[0] if errors else "",
+        course=_course(found),
+        this_run=ThisRunPart(answered=asking.answered, resumed=asking.resumed, wall_s=asking.seconds),
+        environment=describe_environment(asking.loaded.proven),
+    )
+
+
+def _questions(where: Where, questions: SplitQuestions, asking: Asking, reported: str) -> QuestionsPart:
+    """Which questions, in their halves. reported: the digest of the reported half."""
+    subject, halves = where.subject, questions.halves
+    searched = Fingerprint()
+    for item in halves.searched.items:
+        searched.add(item, contents_of(item.images))
+    parts = [
+        HalfPart(pictures=half.pictures, questions=len(half.items), digest=digest)
+        for half, digest in ((halves.searched, searched.digest()), (halves.reported, reported))
+    ]
+    return QuestionsPart(
+        name=subject.benchmark.name + (f" {subject.split}" if subject.split else ""),
+        source=where.source,
+        searched=parts[0],
+        reported=parts[1],
+        other=questions.other,
+        max_new_tokens=asking.max_new_tokens,
+        batch_size=asking.batch_size,
+    )
+
+
+def _found(found: TuneResult, profile: Path | None) -> FoundPart:
+    """The schedule that was found."""
+    one, target = found.entry.candidate, found.space.target
+    name, schedule = found.trial.arms[found.place].name, one.schedule
+    plain = schedule.as_dict()
+    counts = schedule.counts(target.visual, target.layers)
+    ranked = [*[None] * (schedule.vision is not None), *(stage.ranking_layer for stage in schedule.stages)]
+    return FoundPart(
+        arm=name,
+        published=name in found.published,
+        method=one.plan.method,
+        action=str(schedule.action),
+        scorer=schedule.scorer,
+        stages=[
+            EntryPart(
+                where="vision" if by is None else "decoder",
+                layer=layer,
+                keep_ratio=keep,
+                kept=count,
+                scored_by=by,
+                reasons={} if by is not None else {"scored_by": "the vision tower ranks its own patches"},
+            )
+            for (layer, keep), count, by in zip(schedule.entries, counts, ranked, strict=True)
+        ],
+        visual_tokens_per_layer=schedule.average_tokens(target.visual, target.layers),
+        schedule_digest=schedule.digest(),
+        schedule=plain | {"stages": list(plain["stages"])},  # JSON has lists where it has tuples
+        profile=None if profile is None else as_text(str(profile)),
+    )
+
+
+def _arms(found: TuneResult, pictures: Pictures, scores: Sequence[Score]) -> list[ArmPart]:
+    """Every arm's scores on the reported half, and what was found minus it."""
+    arms, trial, parts = found.trial.arms, found.trial, []
+    for place, arm in enumerate(arms):
+        to_found: dict[str, Any] = {}
+        if place != found.place:
+            made = ((one.name, difference(pictures, one, arms, found.place, place)) for one in scores)
+            to_found = {name: part for name, part in made if part is not None}
+        parts.append(
+            ArmPart(
+                name=arm.name,
+                published=arm.name in found.published,
+                made=made_part(trial.schedules[place], trial.costs[place]),
+                cost=cost_part(trial.costs[place]),
+                scores=scores_part(pictures, scores, arms, place).scores,
+                to_dense=differences(pictures, scores, arms, place, 0) if place else {},
+                to_found=to_found,
+                reasons={} if trial.costs[place].answered else {"cost": "it answered nothing"},
+            )
+        )
+    return parts
+
+
+def _floor(
+    request: TuneRequest, found: TuneResult, arms: Sequence[ArmPart], score: Score
+) -> FloorPart | None:
+    """Whether the floor holds on the reported half; None where none was asked for."""
+    if request.floor is None:
+        return None
+    dense, here = arms[0].scores[score.name].value, arms[found.place].scores[score.name].value
+    value = request.floor.value(dense)
+    return FloorPart(
+        value=value, score=here, searched=request.floor.value(found.dense or 0.0), holds=here >= value
+    )
+
+
+def _course(found: TuneResult) -> CoursePart:
+    """Every search, and every schedule: those with the most questions first and the best of them first."""
+    tried = [
+        (space, entry)
+        for space, log in found.logs
+        for entry in sorted(log.entries.values(), key=lambda entry: (-entry.questions, entry.rank))
+    ]
+    return CoursePart(
+        answers=sum(log.answers for _, log in found.logs),
+        dense=found.dense,
+        rungs=[
+            RungPart(layer_tokens=space.tokens, questions=questions, schedules=number)
+            for space, log in found.logs
+            for questions, number in log.rungs
+        ],
+        tried=[
+            TriedPart(
+                method=entry.candidate.plan.method,
+                action=entry.candidate.plan.action,
+                origin=entry.candidate.origin,
+                identity=entry.candidate.identity,
+                layer_tokens=space.tokens,
+                visual_tokens_per_layer=entry.candidate.schedule.average_tokens(
+                    space.target.visual, space.target.layers
+                ),
+                questions=entry.questions,
+                value=None if entry.mark.broken else entry.mark.value,
+                broken=entry.mark.broken,
+            )
+            for space, entry in tried
+        ],
+    )
+
+
+def profile_text(report: TuneReport, schedule: Schedule) -> str:
+    """The schedule as a profile (YAML), with where it comes from; `-p FILE` takes it."""
+    import profiles
+
+    asked, made, model = report.asked, report.found, report.model
+    here, dense = report.arm(made.arm).scores[asked.score], report.arms[0].scores[asked.score]
+    interval = "" if here.low is None or here.high is None else f" (95% {here.low:.3f} to {here.high:.3f})"
+    known: dict[str, str | int | float | None] = {
+        "tool": f"reroute {installed_version('reroute')}",
+        "created": report.created,
+        "model": model.id,
+        "revision": model.revision,
+        "config_digest": model.config_digest,
+        "weights": model.weights,
+        "questions": report.questions.name,
+        "questions_digest": report.questions.reported.digest,
+        "searched_pictures": report.questions.searched.pictures,
+        "reported_pictures": here.pictures,
+        "reported_questions": here.n,
+        "score": asked.score,
+        "value": round(here.value, 6),
+        "low": None if here.low is None else round(here.low, 6),
+        "high": None if here.high is None else round(here.high, 6),
+        "dense_value": round(dense.value, 6),
+        "asked_budget": asked.budget,
+        "asked_ratio": asked.ratio,
+        "asked_floor": asked.floor,
+        "floor_of_dense": "yes" if asked.floor_of_dense else None,
+        "floor_holds": None if report.floor is None else ("yes" if report.floor.holds else "no"),
+        "average_visual": round(made.visual_tokens_per_layer, 6),
+        "answers": report.course.answers,
+        "seed": asked.seed,
+    }
+    return profiles.dump(
+        schedule,
+        title=f"{made.method} {made.action} tuned on {report.questions.name} for {asked.score}, "
+        f"{made.visual_tokens_per_layer:.1f} visual tokens per layer",
+        source=f"reroute tune; {here.title} {here.value:.3f}{interval} over "
+        f"{here.n} questions about {here.pictures} images that the search has not seen",
+        model_family=model.family,
+        layers=report.budget.layers,
+        visual=report.budget.visual_tokens,
+        provenance={name: value for name, value in known.items() if value is not None},
+    )

@@ -1,0 +1,206 @@
+"""What a search is asked for, checked before a model is loaded: budget or floor, score, questions.
+
+Questions are in two halves: one is searched, the other is reported. No image is in both. Images are known by
+their content, so that one under two names stays in one half; so do all questions that images of several
+connect. Knows what can be typed and items; not models, schedules or answers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from random import Random
+from typing import Self
+
+from reroute_cli.batch_inputs import BatchItem
+from reroute_cli.errors import Failure, UsageError
+from reroute_cli.evaluation.score import FEWEST_PICTURES, Score, connected, share_of
+from reroute_cli.evaluation.trial import Row
+from reroute_cli.image_names import contents_of
+from reroute_cli.inputs import spread
+from routing.methods import METHODS, SEARCHED
+
+ACTIONS = ("prune", "reroute")
+ANSWERS, ANSWERS_FLOOR = 1500, 6000  # by default; a floor is several searches
+RIGHT = share_of("right", "all right", lambda _row: True)
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A score to stay above: itself, or as a share of the dense model's."""
+
+    amount: float
+    of_dense: bool
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """'0.9', or '95%' of the dense model's score; raises UsageError."""
+        of_dense = text.strip().endswith("%")
+        try:
+            amount = float(text.strip().removesuffix("%")) / (100 if of_dense else 1)
+        except ValueError:
+            amount = math.nan
+        if not 0 < amount < math.inf or (of_dense and amount > 1):
+            raise UsageError(
+                f"--floor '{text}' is no floor: give a score above 0, like 0.9, or a share of the dense "
+                "model's, like 95%"
+            )
+        return cls(amount, of_dense)
+
+    def value(self, dense: float) -> float:
+        """The floor beside a dense model of this score."""
+        return self.amount * dense if self.of_dense else self.amount
+
+    def __str__(self) -> str:
+        return f"{self.amount:.4g}" if not self.of_dense else f"{100 * self.amount:.4g}% of dense"
+
+
+@dataclass(frozen=True)
+class TuneRequest:
+    """What a search is asked for.
+
+    budget (visual tokens per decoder layer), ratio (reduction ratio), floor: exactly one of them.
+    methods, actions: what may be searched. answers: that the search may take, without the report. seed:
+    decides the halves and what is tried.
+    """
+
+    budget: float | None
+    ratio: float | None
+    floor: Floor | None
+    methods: tuple[str, ...] = SEARCHED
+    actions: tuple[str, ...] = ACTIONS
+    answers: int = ANSWERS
+    seed: int = 0
+
+    def __str__(self) -> str:
+        if self.floor is not None:
+            return f"the cheapest with a score of {self.floor}"
+        return f"ratio {self.ratio:g}" if self.budget is None else f"{self.budget:g} tokens per layer"
+
+
+def tune_request(
+    budget: float | None,
+    ratio: float | None,
+    floor: str | None,
+    methods: str,
+    actions: str,
+    answers: int | None,
+    seed: int,
+) -> TuneRequest:
+    """The options as one request; raises UsageError."""
+    given = {"--budget": budget, "--ratio": ratio, "--floor": floor}
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) != 1:
+        more = "drop all but one of them" if named else "add --ratio 0.889, --budget TOKENS or --floor SCORE"
+        said = " and ".join(named) if named else "neither an amount nor a floor"
+        raise UsageError(f"tune got {said}, and needs exactly one: {more}")
+    if ratio is not None and not 0 < ratio < 1:
+        raise UsageError(f"--ratio {ratio:g} is out of range: give more than 0 (dense) and less than 1")
+    if budget is not None and not 0 < budget < math.inf:
+        raise UsageError(f"--budget {budget:g} is no number of tokens: give more than 0 per layer")
+    return TuneRequest(
+        budget=budget,
+        ratio=ratio,
+        floor=None if floor is None else Floor.read(floor),
+        methods=_some("--methods", methods, [name for name, method in METHODS.items() if method.shape]),
+        actions=_some("--actions", actions, ACTIONS),
+        answers=answers or (ANSWERS if floor is None else ANSWERS_FLOOR),
+        seed=seed,
+    )
+
+
+def _some(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
+    """'nuwa,fastv' -> those that are known, in the order of `known`."""
+    words = {word.strip() for word in text.split(",")}
+    if wrong := sorted(words - set(known)):
+        raise UsageError(f"{option} has '{wrong[0]}' in it: give some of {', '.join(known)}")
+    return tuple(name for name in known if name in words)
+
+
+def chosen_score(name: str | None, scores: Iterable[Score], items: Sequence[BatchItem]) -> Score:
+    """The score by name, or the first one that is of any question here; raises UsageError or Failure."""
+    offered = {score.name: score for score in (*scores, RIGHT) if not score.neutral}
+    if name is not None and name not in offered:
+        raise UsageError(f"there is no score '{name}' here: choose one of {', '.join(offered)}")
+    wanted = [offered[name]] if name is not None else list(offered.values())
+    for score in wanted:
+        if asks_for(score, items):
+            return score
+    raise Failure(
+        f"none of the {len(items)} questions has a {wanted[0].title}: name another --score or manifest"
+    )
+
+
+def asks_for(score: Score, items: Iterable[BatchItem]) -> list[BatchItem]:
+    """The questions that a score is of."""
+    rows = ((item, Row(item.id, item.image, item.question, item.group, item.truth, (), ())) for item in items)
+    return [item for item, row in rows if not item.problem and score.of(row)]
+
+
+@dataclass(frozen=True)
+class Half:
+    """Questions about some of the images. pictures: how many images there are."""
+
+    items: tuple[BatchItem, ...]
+    pictures: int
+
+
+@dataclass(frozen=True)
+class Halves:
+    """searched: in the order in which they are asked. reported: in the order of the source."""
+
+    searched: Half
+    reported: Half
+
+
+@dataclass(frozen=True)
+class SplitQuestions:
+    """What is asked. score: what the search is for. other: how many questions it is not of."""
+
+    halves: Halves
+    score: Score
+    other: int
+
+
+def choose_questions(
+    items: Sequence[BatchItem], scores: Iterable[Score], name: str | None, limit: int | None, seed: int
+) -> SplitQuestions:
+    """The questions that the score is of, or `limit` of them, spread evenly, in two halves."""
+    score = chosen_score(name, scores, items)
+    asked = asks_for(score, items)
+    chosen = [asked[index] for index in spread(len(asked), limit or len(asked))]
+    return SplitQuestions(split(chosen, seed), score, len(items) - len(asked))
+
+
+def split(items: Iterable[BatchItem], seed: int) -> Halves:
+    """Every other image of a shuffled list in either half; raises Failure where there are too few."""
+    groups = connected(items, _contents)
+    if len(groups) < 2 * FEWEST_PICTURES:
+        questions = sum(map(len, groups))
+        raise Failure(
+            f"there are {_count(questions, 'question')} with a truth about {_count(len(groups), 'image')}: "
+            f"tuning searches one half of the images and reports the other, and needs "
+            f"{2 * FEWEST_PICTURES} images at least"
+        )
+    places = list(range(len(groups)))
+    Random(seed).shuffle(places)
+    searched, reported = places[::2], sorted(places[1::2])
+    # One question about each image, then a second one about each that has one, and so on: questions about one
+    # image are not independent, so few questions say more when they are about many.
+    turns = zip_longest(*(groups[place] for place in searched))
+    first = tuple(item for turn in turns for item in turn if item is not None)
+    kept = tuple(item for place in reported for item in groups[place])
+    return Halves(Half(first, len(searched)), Half(kept, len(reported)))
+
+
+def _contents(item: BatchItem) -> list[str]:
+    """What the images of an item that can be asked are known by; those of one that can't, by their names."""
+    if item.problem:
+        return [f"name {image.name or item.id}" for image in item.images]
+    return list(contents_of(item.images))
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
