@@ -99,7 +99,7 @@ def test_too_few_pictures_are_refused_however_many_questions() -> None:
     for pictures in (list(range(11)), [0] * 100):
         with pytest.raises(Failure, match="12 images at least") as refused:
             split(_items(pictures), 0)
-        assert f"{len(set(pictures))} picture" in str(refused.value)
+        assert f"{len(set(pictures))} image" in str(refused.value)
 
 
 def test_only_questions_of_the_score_are_asked() -> None:

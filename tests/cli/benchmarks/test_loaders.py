@@ -94,7 +94,7 @@ def test_broken_rows_are_items_with_a_problem(refcoco: Path):
         2: "no box",
         3: "nan",
         4: "no expression",
-        7: "no picture",
+        7: "no image",
     }.items():
         assert words in problems[f"row {number}"]
         assert str(refcoco) in problems[f"row {number}"]
@@ -164,7 +164,7 @@ def test_pope_asks_in_its_own_words(tmp_path: Path):
     )
     assert (first.truth.kind, first.truth.answers, second.truth.answers) == ("yes_no", ("yes",), ("no",))
     assert "'maybe' under 'answer', which is neither yes nor no" in bad[0].problem
-    assert "holds no picture" in bad[1].problem
+    assert "holds no image" in bad[1].problem
 
 
 def test_gqa_joins_questions_with_pictures(tmp_path: Path):
@@ -186,7 +186,7 @@ def test_gqa_joins_questions_with_pictures(tmp_path: Path):
     assert (first.truth.kind, first.truth.answers) == ("exact", ("wood",))
     assert first.question == f"What is it made of?\n{SHORT}"
     assert (second.group, second.data) == ("", PNG["bytes"])
-    assert "picture 'n9', which is not in testdev_balanced_images" in bad[0].problem
+    assert "image 'n9', which is not in testdev_balanced_images" in bad[0].problem
     assert "no text under 'answer', but null" in bad[1].problem
 
 
