@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 from reroute_cli import models
 from reroute_cli.app import app
 from reroute_cli.models import Loaded, LoadOptions
+from tests.forks import Forks
 
 Run = Callable[..., Result]
 
@@ -51,6 +52,14 @@ def warm(pocket: Loaded, monkeypatch: pytest.MonkeyPatch) -> Loaded:
 
     monkeypatch.setattr(models, "load", cached)
     return pocket
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Starts processes of `reroute` that skip the imports."""
+    made = Forks()
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Nothing lost, nothing twice: a real run killed at random moments ends as if nobody had touched it."""
 
+import functools
 import json
 import random
 import runpy
@@ -13,18 +14,19 @@ from pathlib import Path
 import pytest
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
-KILLS = 20
+COLD, WARM = 2, 12  # kills of a process from its very start, and of one while it answers
+ITEMS = 98
 
 
 @pytest.fixture
 def work(tmp_path):
-    """A manifest of 210 questions, every thirtieth about a picture that is none, as arguments of `batch`."""
+    """A manifest of 98 questions, every thirtieth about a picture that is none, as arguments of `batch`."""
     lines = [json.loads(line) for line in (SAMPLES / "manifest.jsonl").read_text().splitlines()]
     (tmp_path / "broken.png").write_bytes(b"no picture")
     for name in {line["image"] for line in lines}:
         shutil.copy(SAMPLES / name, tmp_path / name)
     asked = []
-    for number in range(210):
+    for number in range(ITEMS):
         line = lines[number % len(lines)] | {"id": f"item {number}"}
         asked.append(line | {"image": "broken.png", "box": None} if number % 30 == 7 else line)
     path = tmp_path / "manifest.jsonl"
@@ -32,10 +34,10 @@ def work(tmp_path):
     return ("--manifest", str(path), "--batch-size", "4", "--max-new-tokens", "3")
 
 
-def started(*arguments):
-    """A process that runs `reroute batch`."""
-    command = [sys.executable, "-m", "reroute_cli", "batch", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def started(forks):
+    """A function that runs `reroute batch` in a process of its own."""
+    return functools.partial(forks.start, "batch")
 
 
 def untimed(path):
@@ -51,31 +53,33 @@ def wait_for_growth(path, process):
 
 
 @pytest.mark.timeout(900)
-def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(work, tmp_path):
-    """Twenty SIGKILLs, most of them while it writes: the merged file equals that of an untouched run."""
+def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(work, started, tmp_path):
+    """Fourteen SIGKILLs, most of them while it writes: the merged file equals that of an untouched run."""
     whole, killed, luck = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl", random.Random(11)
     untouched = started(*work, "-o", str(whole), "--quiet")
+    command = [sys.executable, "-m", "reroute_cli", "batch", *work, "-o", str(killed), "--quiet"]
     kills, stages = 0, set()
-    for number in range(KILLS):
-        process = started(*work, "-o", str(killed), "--quiet")
-        if number % 5:
+    for number in range(COLD + WARM):
+        if number < COLD:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            time.sleep(luck.uniform(0, 4))  # anywhere: while it imports, loads, or answers
+        else:
+            process = started(*work, "-o", str(killed), "--quiet")
             wait_for_growth(killed, process)
             time.sleep(luck.uniform(0, 0.1))
-        else:
-            time.sleep(luck.uniform(0, 4))  # anywhere: while it imports, loads, or answers
         process.send_signal(signal.SIGKILL)
         process.communicate()
         kills += process.returncode == -signal.SIGKILL
         stages.add(killed.stat().st_size if killed.exists() else 0)
-    assert kills == KILLS
-    assert len(stages) > KILLS // 2, "the kills came at different moments of the work"
+    assert kills == COLD + WARM
+    assert len(stages) > WARM // 2, "the kills came at different moments of the work"
     assert untouched.communicate()[0] == ""
     assert untouched.returncode == 4
     last = started(*work, "-o", str(killed), "--summary", str(tmp_path / "s"))
     _, talk = last.communicate()
-    assert (last.returncode, "210 items · 203 answered, " in talk) == (4, True), talk
+    assert (last.returncode, "98 items · 94 answered, " in talk) == (4, True), talk
     assert untimed(killed) == untimed(whole)
-    assert [record["id"] for record in untimed(killed)] == [f"item {number}" for number in range(210)]
+    assert [record["id"] for record in untimed(killed)] == [f"item {number}" for number in range(ITEMS)]
     assert list(tmp_path.glob(".*.tmp")) == []
 
 
@@ -103,14 +107,14 @@ if __name__ == "__main__":
 """
 
 
-def test_several_asks_killed_and_resumed_lose_nothing(work, tmp_path, pocket):
+def test_several_asks_killed_and_resumed_lose_nothing(work, forks, tmp_path, pocket):
     """Killed while it writes, three times, in the middle of two asks: every item has both records, once."""
     script, path = tmp_path / "two.py", tmp_path / "o.jsonl"
     script.write_text(TWO_ASKS)
     runpy.run_path(str(script))["answer"](work[1], tmp_path / "whole.jsonl", pocket)
-    command, luck, counts = [sys.executable, str(script), work[1], str(path)], random.Random(3), []
+    luck, counts = random.Random(3), []
     for _ in range(3):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = forks.start(work[1], str(path), script=str(script))
         wait_for_growth(path, process)
         time.sleep(luck.uniform(0, 0.1))
         process.send_signal(signal.SIGKILL)
@@ -118,17 +122,18 @@ def test_several_asks_killed_and_resumed_lose_nothing(work, tmp_path, pocket):
         assert process.returncode == -signal.SIGKILL
         counts.append(path.stat().st_size)
     assert sorted(set(counts)) == counts
-    subprocess.run(command, check=True, capture_output=True)
+    last = forks.start(work[1], str(path), script=str(script))
+    said = last.communicate()
+    assert last.returncode == 0, said
     found, whole = ({one["key"]: one for one in untimed(at)} for at in (path, tmp_path / "whole.jsonl"))
     assert len(untimed(path)) == len(found) == 40
     assert found == whole
 
 
-@pytest.mark.usefixtures("heeded_interrupts")
-def test_ctrl_c_keeps_every_finished_record(work, tmp_path):
+def test_ctrl_c_keeps_every_finished_record(work, started, tmp_path):
     """Exit code 130, one sentence, whole lines; the next run goes on behind them."""
     path = tmp_path / "o.jsonl"
-    process = started(*work, "-o", str(path), "--quiet")
+    process = started(*work, "--limit", "40", "-o", str(path), "--quiet")
     wait_for_growth(path, process)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
@@ -136,8 +141,7 @@ def test_ctrl_c_keeps_every_finished_record(work, tmp_path):
     finished = path.read_text()
     found = [json.loads(line)["id"] for line in finished.splitlines()]
     assert found == [f"item {number}" for number in range(len(found))]
-    assert 0 < len(found) < 210
-    limit = started(*work, "-o", str(path), "--quiet")
-    limit.communicate()
+    assert 0 < len(found) < 40
+    started(*work, "--limit", "40", "-o", str(path), "--quiet").communicate()
     assert path.read_text().startswith("".join(finished.splitlines(keepends=True)[:7]))
-    assert len(path.read_text().splitlines()) == 210
+    assert len(path.read_text().splitlines()) == 40

@@ -21,6 +21,7 @@ from reroute_cli.run_options import FormatName
 from reroute_cli.studies.compare.check import RegressionCheck, accept_command, judged
 from reroute_cli.studies.compare.gates import all_gates
 from tests.cli import reports
+from tests.forks import Forks
 
 ARGUMENTS = ("--method", "fastv", "--action", "prune", "--limit", "1", "--repeat", "1", "--warmup", "0")
 TOKENS = ("--max-new-tokens", "4")
@@ -38,11 +39,12 @@ def profile(run, warm) -> Profile:
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of one real run."""
+def measured(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of one real run in another process."""
     path = tmp_path_factory.mktemp("measured") / "baseline.json"
-    command = [sys.executable, "-m", "reroute_cli", "profile", *ARGUMENTS, "--ratio", "0.667", *TOKENS]
-    subprocess.run([*command, "--quiet", "-o", str(path)], check=True, stdout=subprocess.DEVNULL)
+    process = forks.start("profile", *ARGUMENTS, "--ratio", "0.667", *TOKENS, "--quiet", "-o", str(path))
+    said = process.communicate()
+    assert process.returncode == 0, said
     return path
 
 

@@ -1,10 +1,9 @@
 """A run of `reroute eval` that is killed goes on where it was, and its report is that of one that was not."""
 
+import functools
 import json
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -15,10 +14,10 @@ KILLS = 3
 WORK = ("--limit", "36", "--arms", "pdrop", "--ratio", "0.8", "--max-new-tokens", "4", "--batch-size", "4")
 
 
-def started(*arguments):
-    """A process that runs `reroute eval`."""
-    command = [sys.executable, "-m", "reroute_cli", "eval", *WORK, "--quiet", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def started(forks):
+    """A function that runs `reroute eval` in a process of its own."""
+    return functools.partial(forks.start, "eval", *WORK, "--quiet")
 
 
 def wait_for_growth(path, process):
@@ -34,7 +33,7 @@ def untimed(report):
 
 
 @pytest.mark.timeout(600)
-def test_a_killed_run_goes_on_and_reports_the_same(tmp_path):
+def test_a_killed_run_goes_on_and_reports_the_same(started, tmp_path):
     """SIGKILL at random moments, then to the end: no answer twice, none missing, the same report."""
     records, luck = tmp_path / "r.jsonl", random.Random(4)
     untouched = started("--records", str(tmp_path / "whole.jsonl"), "--json")
@@ -57,8 +56,7 @@ def test_a_killed_run_goes_on_and_reports_the_same(tmp_path):
     assert len(keys) == len(set(keys)) == 3 * 36
 
 
-@pytest.mark.usefixtures("heeded_interrupts")
-def test_ctrl_c_keeps_the_answers(tmp_path):
+def test_ctrl_c_keeps_the_answers(started, tmp_path):
     """Exit code 130, one sentence, no report; every line of the records is whole."""
     records = tmp_path / "r.jsonl"
     process = started("--records", str(records), "-o", str(tmp_path / "o.json"))

@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -34,20 +32,9 @@ def _kinds(path):
     return [json.loads(line)["schema"] for line in lines]
 
 
-def _killed_after(path, schema, number):
+def _killed_after(forks, path, schema, number):
     """Run the sweep on this file until it holds so many more records of the schema; then SIGKILL."""
-    command = [
-        sys.executable,
-        "-m",
-        "reroute_cli",
-        "sweep",
-        *ASKED,
-        *COSTS,
-        "--records",
-        str(path),
-        "--quiet",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = forks.start("sweep", *ASKED, *COSTS, "--records", str(path), "--quiet")
     while process.poll() is None and _kinds(path).count(schema) < number:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -71,12 +58,12 @@ def _untimed(report):
     return kept
 
 
-def test_killed_while_asking_and_while_measuring_it_ends_as_if_it_had_not_been(pocket, tmp_path):
+def test_killed_while_asking_and_while_measuring_it_ends_as_if_it_had_not_been(forks, pocket, tmp_path):
     """Each answer is asked once and each block measured once; the report is equal but for times."""
     killed, whole = tmp_path / "killed.jsonl", tmp_path / "whole.jsonl"
-    _killed_after(killed, "reroute.answer/2", 5)
+    _killed_after(forks, killed, "reroute.answer/2", 5)
     assert "reroute.cost/2" not in _kinds(killed)
-    _killed_after(killed, "reroute.cost/2", 1)
+    _killed_after(forks, killed, "reroute.cost/2", 1)
     measured = _kinds(killed).count("reroute.cost/2")
     assert 1 <= measured < 3
     before = killed.read_bytes()

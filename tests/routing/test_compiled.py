@@ -6,16 +6,26 @@ import sys
 
 import pytest
 import torch
+from transformers import CONFIG_MAPPING
 
 import routing
-from routing.checks.reference import decoder
-from routing.checks.runs import HALF_THEN_QUARTER, close, generate, plan
-from routing.checks.subjects import ONE, fresh
+from routing.checks.configs import SUPPORTED, from_configuration
+from routing.checks.reference import Cut, decoder
+from routing.checks.runs import close, generate, plan
+from routing.checks.subjects import ONE, Tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # dynamo's own, about graph breaks inside the framework
-SCHEDULE = plan(HALF_THEN_QUARTER, "reroute")
-COMPILED = (2, 3)  # layers, a ranking one and a routed one; compiling takes long
+SCHEDULE = plan((Cut(1, 0.5), Cut(3, 0.25)), "reroute")
+COMPILED = (1, 2)  # layers, a ranking one and a routed one
 LONGER, SHORTER = (6, (3, 4), 12), (2, (3, 4), 3)
+
+
+def fresh(name):
+    """A model of its own of that family, of four layers instead of six: compiling takes long."""
+    settings = SUPPORTED[name]()
+    text = settings["text_config"] | {"num_hidden_layers": 4}
+    config = CONFIG_MAPPING[name](**settings | {"text_config": text})
+    return Tiny(name, from_configuration(config, "sdpa"))
 
 
 class Backend:

@@ -1,6 +1,5 @@
 """What is typed about a cluster: refused in one sentence where it makes no sense, and no Ray without it."""
 
-import subprocess
 import sys
 
 import pytest
@@ -39,16 +38,21 @@ def test_without_ray_the_sentence_names_the_extra(run, fails, monkeypatch, tmp_p
     fails(run("batch", str(tmp_path), "-Q", "x", "--engine", "ray"), 4, "pip install 'reroute[ray]'")
 
 
-def test_one_machine_needs_no_ray(tmp_path, drawn):
+def test_one_machine_needs_no_ray(forks, tmp_path, drawn):
     """A batch in this process loads neither Ray nor pyarrow, and runs where they can't be loaded."""
-    drawn().save(tmp_path / "a.png")
-    code = f"""
+    pictures, script = tmp_path / "pictures", tmp_path / "script.py"
+    pictures.mkdir()
+    drawn().save(pictures / "a.png")
+    script.write_text("""
 import sys
+assert not {"ray", "pyarrow"} & set(sys.modules)
 sys.modules["ray"] = sys.modules["pyarrow"] = None
-sys.argv = ["reroute", "batch", {str(tmp_path)!r}, "-Q", "x", "--max-new-tokens", "1", "--quiet"]
 from reroute_cli.app import main
 main()
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith('{"schema": "reroute.answer/2"')
+""")
+    process = forks.start(
+        "batch", str(pictures), "-Q", "x", "--max-new-tokens", "1", "--quiet", script=str(script)
+    )
+    stdout, stderr = process.communicate()
+    assert (process.returncode, stderr) == (0, "")
+    assert stdout.startswith('{"schema": "reroute.answer/2"')
