@@ -37,7 +37,7 @@ def grids_of(sight: Sight) -> tuple[Grid, ...]:
         raise Failure(f"where the visual tokens of a {sight.family} picture stand is not known here")
     try:
         found = FAMILIES[sight.family].grids(sight.config, sight.image_processor, sight.size)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise Failure(
             f"the preprocessing numbers of this model make no sense ({error}): mend them"
         ) from error

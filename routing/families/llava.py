@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from routing.families import mistral3
@@ -129,16 +131,21 @@ def grids(config: Any, image: Any, size: Size) -> ImageGrids:
 
 
 def view(image: Any, size: Size) -> View:
-    """The square that the image is padded to, or the centre that is cropped from it once it is resized."""
+    """The square that the image is padded to, or the centre that is cropped from it once it is resized.
+
+    Raises AttributeError where a loaded processor does not tell: what a model saw can't be guessed.
+    """
+    told = image.get if isinstance(image, Mapping) else partial(getattr, image)
     width, height = size
-    if setting(image, "do_pad"):
+    if told("do_pad"):
         side = max(size)
         return View(-float((side - width) // 2), -float((side - height) // 2), side, side, side, side)
-    if not setting(image, "do_center_crop"):
+    if not told("do_center_crop"):
         return whole_view(image, size)
-    columns, rows = number(image, "crop_size.width"), number(image, "crop_size.height")
-    wide, high = setting(image, "size.width", width), setting(image, "size.height", height)
-    if shortest := setting(image, "size.shortest_edge"):
+    crop, resized = told("crop_size"), told("size")
+    columns, rows = number(crop, "width"), number(crop, "height")
+    wide, high = setting(resized, "width", width), setting(resized, "height", height)
+    if shortest := setting(resized, "shortest_edge"):
         longest = int(shortest * max(size) / min(size))
         wide, high = (longest, shortest) if width > height else (shortest, longest)
     x, y = width / wide, height / high

@@ -55,7 +55,7 @@ from tests.profiles.test_profiles import written
         ("stages: []\nvision: {keep_ratio: 0.5, scorer: magic}\n", "vision.scorer", "cls, column_mean"),
         ("stages: [{layer: 30, keep_ratio: 0.5}]\nlayers: 12\n", "", "does not exist"),
         ("stages: []\nrounding: up\n", "rounding", "floor, budget"),
-        ("stages: []\nscorer: magic\n", "scorer", "last_query, last_queries_max, random"),
+        ("stages: []\nscorer: magic\n", "scorer", "random, last_query, last_queries_max"),
         ("stages: []\nseed: 1.5\n", "seed", "whole number"),
     ],
 )

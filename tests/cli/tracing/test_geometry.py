@@ -256,7 +256,5 @@ def test_pixtral_calls_itself_llava():
     """A llava config whose processor reports picture sizes is placed as Pixtral's: its rows end in text."""
     eye = Eye("mistral3")
     pixels = noise((120, 60))
-    plain = Sight(
-        "mistral3", eye.model.config, None, eye.inputs(pixels), (120, 60), len(eye.features(pixels))
-    )
+    plain = eye.sight(pixels, len(eye.features(pixels)))
     assert grids_of(replace(plain, family="llava")) == grids_of(plain)
