@@ -1,10 +1,12 @@
-"""README.md against the code: the blocks that the code writes, and the commands that readers are told to run.
+"""The documents against the code: blocks that the code writes, and commands that readers are told to run.
 
-    python -m tests.readme update         rewrites every generated block
+    python -m tests.readme update         rewrites generated blocks in every document
     python -m tests.readme show WHAT      prints test-command, quick-command, picture, question or answer
 
-A generated block stands between `<!-- generated: NAME -->` and `<!-- /generated -->`. `show` needs no
-package, so that the gate can ask for the test command before anything is installed.
+A generated block stands between `<!-- generated: NAME -->` and `<!-- /generated -->`, in any Markdown file of
+the project; one name may stand in several. `update` leaves a block alone where only times differ: empty it to
+have it measured again. `show` needs no package, so that the gate can ask for the test command before anything
+is installed.
 """
 
 from __future__ import annotations
@@ -17,23 +19,43 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+FOLDERS = ("profiles", "reroute_cli", "routing", "samples", "tests")
 BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- /generated -->)", re.DOTALL)
 FENCE = re.compile(r"^```(?P<kind>\w*)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
+TIME = re.compile(r"\d+(?:\.\d+)? (?:ms|s|items/s|new tokens/s)\b")
 
 
-def text() -> str:
-    """README.md as it is."""
-    return README.read_text(encoding="utf-8")
+def documents() -> list[Path]:
+    """Every Markdown file of the project: those at the top, then those in its five folders."""
+    below = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))
+    return [*sorted(ROOT.glob("*.md")), *sorted(below)]
 
 
-def blocks() -> dict[str, str]:
-    """Name -> body of each generated block in the README."""
-    return {match["name"]: match["body"] for match in BLOCK.finditer(text())}
+def text(path: Path = README) -> str:
+    """A document as it is."""
+    return path.read_text(encoding="utf-8")
 
 
-def fences(kind: str) -> list[str]:
-    """Bodies of the README's code blocks of one kind."""
-    return [match["body"] for match in FENCE.finditer(text()) if match["kind"] == kind]
+def blocks(path: Path = README) -> dict[str, str]:
+    """Name -> body of each generated block in a document."""
+    return {match["name"]: match["body"] for match in BLOCK.finditer(text(path))}
+
+
+def fences(kind: str, path: Path = README) -> list[str]:
+    """Bodies of a document's code blocks of one kind."""
+    return [match["body"] for match in FENCE.finditer(text(path)) if match["kind"] == kind]
+
+
+def commands(path: Path = README, *kinds: str) -> list[list[str]]:
+    """The `reroute` commands of a document's code blocks, in words, without comments and redirections."""
+    joined = re.sub(r"\\\n\s*", "", "".join(body for kind in kinds for body in fences(kind, path)))
+    found = re.findall(r"^(?:\$ |.*&& |\s+)?(reroute [^>\n]+)", joined, re.MULTILINE)
+    return [shlex.split(command, comments=True) for command in found]
+
+
+def steady(body: str) -> str:
+    """A block without what differs from run to run: times, and the widths of columns that hold them."""
+    return re.sub(r" +|─+", " ", TIME.sub("(time)", body))
 
 
 def _command(start: str, end: str) -> str:
@@ -76,17 +98,19 @@ SHOWN = {
 
 
 def update() -> None:
-    """Rewrite every generated block of README.md from the code; what needs an absent extra stays."""
+    """Rewrite every generated block that the code would write otherwise; what needs an absent extra stays."""
     from tests import readme_blocks, readme_extras
 
     here = {name: make for name, (package, make) in readme_extras.GENERATED.items() if find_spec(package)}
     makers = readme_blocks.GENERATED | here
 
     def written(match: re.Match[str]) -> str:
-        name = match["name"]
-        return match[1] + (makers[name]() if name in makers else match["body"]) + match[4]
+        name, body = match["name"], match["body"]
+        made = makers[name]() if name in makers else body
+        return match[1] + (body if steady(made) == steady(body) else made) + match[4]
 
-    README.write_text(BLOCK.sub(written, text()), encoding="utf-8")
+    for path in documents():
+        path.write_text(BLOCK.sub(written, text(path)), encoding="utf-8")
 
 
 if __name__ == "__main__":

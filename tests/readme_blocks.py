@@ -1,18 +1,16 @@
-"""What the README's generated blocks must say, each made by running or reading the project's own code."""
+"""What the documents' generated blocks must say, each made by running or reading the project's own code."""
 
 from __future__ import annotations
 
 import contextlib
-import inspect
 import io
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args
 
 from typer.main import get_command
-from typer.models import OptionInfo
 from typer.testing import CliRunner
 
 from tests import readme, readme_reports
@@ -114,49 +112,83 @@ def commands() -> str:
     from reroute_cli.app import app
 
     rows = (
-        (f"`reroute {name}`", command.get_short_help_str(200)) for name, command in _leaves(get_command(app))
+        (f"`reroute {name}`", command.get_short_help_str(200)) for name, command in leaves(get_command(app))
     )
     return table(("command", "does"), rows)
 
 
-def _leaves(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command below a group, with the words that call it: `profiles list`."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
-            yield from _leaves(command, f"{prefix}{name} ")
+            yield from leaves(command, f"{prefix}{name} ")
         else:
             yield f"{prefix}{name}", command
 
 
-def options() -> str:
-    """The options of `reroute ask`, which other commands share, as its signature declares them."""
-    from reroute_cli.commands.ask import ask as command
+def reference() -> str:
+    """Every command with its arguments and options, panel by panel, as the command line declares them."""
+    from reroute_cli.app import app
 
-    defaults = inspect.signature(command).parameters
-    rows = (
-        (_names(kind, option), option.help, _default(defaults[name].default, option))
-        for name, (kind, option) in _annotated(command)
-        if isinstance(option, OptionInfo)
-    )
-    return table(("option", "what it does", "default"), rows)
+    return "\n".join(_section(name, command) for name, command in leaves(get_command(app)))
 
 
-def _annotated(command: Callable[..., None]) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    for name, hint in get_type_hints(command, include_extras=True).items():
-        if get_origin(hint) is Annotated:
-            yield name, get_args(hint)[:2]
+def _section(name: str, command: Any) -> str:
+    arguments = [each for each in command.params if each.param_type_name == "argument"]
+    panels: dict[str, list[Any]] = {"Arguments": arguments}
+    for option in command.params:
+        if option not in arguments and not option.hidden:
+            panels.setdefault(option.rich_help_panel or "Options", []).append(option)
+    rows = [
+        row
+        for panel, parameters in panels.items()
+        if parameters
+        for row in ((f"**{panel}**", "", "", ""), *(_parameter(each) for each in parameters))
+    ]
+    usage = " ".join((name, *(_names(each).strip("`") for each in arguments)))
+    listed = table(("option", "type", "default", "what it does"), rows) if rows else ""
+    return f"## reroute {name}\n\n`reroute {usage}`: {' '.join(command.help.split())}\n\n{listed}"
 
 
-def _names(kind: Any, option: OptionInfo) -> str:
-    kinds = [member for member in (*get_args(kind), kind) if isinstance(member, type)]
-    choices = [choice.value for member in kinds if issubclass(member, Enum) for choice in member]
-    value = "|".join(choices) or option.metavar or ""
-    *short, long = (option.default, *(option.param_decls or ()))  # in Annotated the first name is `default`
+def _parameter(parameter: Any) -> tuple[str, ...]:
+    """Names, type, default and environment variable, and help of an argument or option."""
+    shown = getattr(parameter.default, "value", parameter.default)
+    default = "required" if parameter.required else "" if shown is None or shown is False else f"`{shown}`"
+    if parameter.envvar:
+        default = f"`${parameter.envvar}` or {default}"
+    return _names(parameter), _type(parameter), default, parameter.help or ""
+
+
+def _names(parameter: Any) -> str:
+    """`-m`, `--model MODEL` of an option; the placeholder of an argument."""
+    value = parameter.metavar or "|".join(choice.value for choice in _choices(parameter))
+    if parameter.param_type_name == "argument":
+        several = f"{value}..." if parameter.nargs == -1 else value
+        return f"`{several}`" if parameter.required else f"`[{several}]`"
+    *short, long = parameter.opts
     return ", ".join(f"`{name}`" for name in (*short, f"{long} {value}".strip()))
 
 
-def _default(default: Any, option: OptionInfo) -> str:
-    shown = "" if default is None or default is False else f"`{getattr(default, 'value', default)}`"
-    return f"`${option.envvar}` or {shown}" if option.envvar else shown
+def _choices(parameter: Any) -> list[Enum]:
+    return [choice for kind in _kinds(parameter) if issubclass(kind, Enum) for choice in kind]
+
+
+def _kinds(parameter: Any) -> list[type]:
+    """The plain types that a parameter's annotation is made of: `list[Path] | None` is made of Path."""
+    found, open_hints = [], [parameter.type_descriptor.annotation]
+    while open_hints:
+        hint = open_hints.pop()
+        open_hints += get_args(hint)
+        if isinstance(hint, type) and not get_args(hint) and hint is not type(None):
+            found.append(hint)
+    return found
+
+
+def _type(parameter: Any) -> str:
+    words = {bool: "flag", int: "integer", float: "number", Path: "path"}
+    (kind,) = _kinds(parameter)
+    named = "choice" if issubclass(kind, Enum) else words.get(kind, "text")
+    return f"{named}, repeatable" if parameter.multiple else named
 
 
 def exit_codes() -> str:
@@ -253,13 +285,14 @@ GENERATED: dict[str, Callable[[], str]] = {
     "batch-speed": readme_reports.batch_speed,
     "trace": trace,
     "eval": evaluation,
+    "results": readme_reports.results,
     "sweep": readme_reports.sweep,
     "tune": readme_reports.tune,
     "profile": readme_reports.profile,
     "regression": regression,
     "metrics": metrics,
     "commands": commands,
-    "options": options,
+    "reference": reference,
     "exit-codes": exit_codes,
     "methods": methods,
     "models": models,

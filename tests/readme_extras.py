@@ -1,4 +1,4 @@
-"""The README's blocks that need an extra: what Ray and lmms-eval print, run as people run them."""
+"""The documents' blocks that need an extra: what Ray and lmms-eval print, run as people run them."""
 
 from __future__ import annotations
 

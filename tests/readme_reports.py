@@ -1,4 +1,4 @@
-"""The README's measured tables, from the reports in profiles/reports/: measured once, shown as they are."""
+"""The documents' measured tables, from the reports in samples/results/: measured once, shown as they are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from unittest import mock
 
 from tests import readme
 
-REPORTS = readme.ROOT / "profiles" / "reports"
+REPORTS = readme.ROOT / "samples" / "results"
+SCORES = ["method", "ratio", "box Acc@0.5 prune", "reroute", "reroute − prune"]
+SCORES += ["answers right prune", "reroute", "reroute − prune", "prefill FLOPs", "TTFT"]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -34,6 +36,17 @@ def profile() -> str:
     return f"```console\n$ reroute profile --method nuwa --ratio 0.9\n{shown}```\n"
 
 
+def results() -> str:
+    """The committed sweep at one reduction ratio, every method beside the dense model."""
+    report = _read("scenes-sweep.json")
+    arms = {arm["name"]: arm for arm in report["arms"]}
+    scores = [arms["dense"]["scores"][name] for name in ("box_acc_at_05", "words_right")]
+    boxes, words = (f"**{score['value']:.2f}**" for score in scores)
+    dense = ["dense", boxes, boxes, "", words, words, "", "1.00×"]
+    rows = [_paired(arms, pair)[:-1] for pair in report["pairs"] if pair["ratio"] == 0.667]
+    return table(SCORES[:1] + SCORES[2:-1], [dense, *([row[0], *row[2:]] for row in rows)])
+
+
 def sweep() -> str:
     """The committed sweep over held-out scenes: prune beside reroute at equal averages, with their costs."""
     report = _read("scenes-sweep.json")
@@ -41,11 +54,9 @@ def sweep() -> str:
     dense, counts = arms["dense"], report["counts"]
     shown = [dense["scores"][score["name"]] for score in report["scores"] if score["shown"]]
     said = ", ".join(f"{score['title']} {_bounds(score)} (n = {score['n']})" for score in shown)
-    head = ["method", "ratio", "box Acc@0.5 prune", "reroute", "reroute − prune"]
-    head += ["answers right prune", "reroute", "reroute − prune", "prefill FLOPs", "TTFT"]
     rows = [_paired(arms, pair) for pair in report["pairs"] if arms[pair["reroute"]]["refused"] is None]
-    asked = f"{counts['items']} questions about {counts['pictures']} pictures, {counts['answers']:,} answers"
-    return f"{asked}. Dense: {said}.\n\n" + table(head, rows)
+    asked = f"{counts['items']} questions about {counts['pictures']} images, {counts['answers']:,} answers"
+    return f"{asked}. Dense: {said}.\n\n" + table(SCORES, rows)
 
 
 def _paired(arms: dict[str, Any], pair: dict[str, Any]) -> list[object]:
@@ -96,7 +107,7 @@ def batch_speed() -> str:
             waiting = f"{batches[-1]['waiting_share']:.1%}"
             rows.append([report["model"]["name"], f"`{arm}`", rate, *faster, waiting])
     return table(
-        ("model", "schedule", "batch 1", "batch 2", "batch 4", "batch 8", "waiting for pictures at 8"), rows
+        ("model", "schedule", "batch 1", "batch 2", "batch 4", "batch 8", "waiting for images at 8"), rows
     )
 
 

@@ -20,7 +20,8 @@ DATA = {  # folders with files that a command reads or shows, and the marks of t
     "reroute_cli/pocket/weights",
     "routing",
 }
-MEASURED = "profiles/reports/"
+MEASURED = "samples/results/"
+CARD = "reroute_cli/pocket/weights/README.md"
 
 
 @pytest.fixture
@@ -33,19 +34,24 @@ def tracked() -> list[str]:
 
 
 def test_the_wheel_has_no_files_but_code_and_what_it_reads(tracked: list[str]) -> None:
-    """Files of the three packages that are no Python lie in folders that a command reads; measurements of the
-    project's own, say, do not.
-    """
+    """Files of the three packages that are no Python lie in folders that a command reads; no documents."""
     wheel = TARGETS["wheel"]
-    left_out = tuple(f"{pattern.removeprefix('/')}/" for pattern in wheel.get("exclude", ()))
+    left_out = {
+        path.relative_to(ROOT).as_posix()
+        for pattern in wheel["exclude"]
+        for path in ROOT.glob(pattern.removeprefix("/"))
+    }
     packaged = [name for name in tracked if name.split("/")[0] in wheel["packages"]]
-    shipped = [name for name in packaged if not name.startswith(left_out)]
-    assert {str(Path(name).parent) for name in shipped if not name.endswith(".py")} == DATA
-    assert not [name for name in packaged if name.endswith(".py") and name not in shipped]
+    data = [name for name in packaged if not name.endswith(".py") and name not in left_out]
+    assert {str(Path(name).parent) for name in data} == DATA
+    assert [name for name in data if name.endswith(".md")] == [CARD]
+    assert {Path(name).name for name in packaged if name in left_out} == {"README.md", "reference.md"}
 
 
 def test_the_measurements_stay_in_the_checkout_and_the_source_distribution(tracked: list[str]) -> None:
-    """README.md shows figures and numbers of profiles/reports, so the sources have them."""
-    assert "/profiles" in TARGETS["sdist"]["include"]
+    """The documents show figures and numbers of samples/results: the sources have them, the wheel has not."""
+    assert "/samples" in TARGETS["sdist"]["include"]
     assert "exclude" not in TARGETS["sdist"]
     assert [name for name in tracked if name.startswith(MEASURED)]
+    shipped = TARGETS["wheel"]["force-include"]
+    assert not [name for name in shipped if MEASURED.startswith(f"{name}/") or name.startswith(MEASURED)]
