@@ -51,12 +51,12 @@ def expected(report):
 
     def arithmetic(column, row):
         arm, item = report.arms[column], report.workload.items[row]
-        options = {"layers": shaped.shape.layers, "visual": item.visual}
+        options = {"layers": shaped.shape.layers, "visual": item.visual_tokens}
         if arm.method == "nuwa":
             options["vision_scorer"] = "cls"
         action = arm.action or "prune"
         schedule = solve(arm.method or "none", action=action, ratio=arm.ratio or 0.0, **options)
-        prompts = [Prompt(item.prompt - item.visual, item.visual)]
+        prompts = [Prompt(item.prompt_tokens - item.visual_tokens, item.visual_tokens)]
         return schedule, cost(shaped.shape, schedule, prompts, LENGTH, 4, shaped.grids)
 
     return arithmetic
