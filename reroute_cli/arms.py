@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 from reroute_cli.metrics import DENSE_ARM
 from reroute_cli.options import ActionName
 from reroute_cli.schedules import DENSE, ScheduleChoice, read_cuts

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.images import as_text
 from reroute_cli.studies.benchmarks import load_benchmark
 from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted

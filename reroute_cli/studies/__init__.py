@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from reroute_cli.output import Progress
+from reroute_cli.console.output import Progress
 
 
 class StudyProgress(Protocol):

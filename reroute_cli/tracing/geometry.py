@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from routing.families import FAMILIES
 from routing.grids import Grid, ImageGrids, Size
 

@@ -14,9 +14,9 @@ import pytest
 
 from reroute_cli import models
 from reroute_cli.commands.profile import show_report
-from reroute_cli.errors import Regression
+from reroute_cli.console.errors import Regression
+from reroute_cli.console.output import Sink
 from reroute_cli.exports.numbers import NUMBERS
-from reroute_cli.output import Sink
 from reroute_cli.run_options import FormatName
 from reroute_cli.studies.compare.check import RegressionCheck, accept_command, judged
 from reroute_cli.studies.compare.gates import all_gates

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 from reroute_cli.schedules import Target
 from reroute_cli.studies.sweep.arms import pairs_of, reach, read_amounts, sweep_arms
 from routing import METHODS, ScheduleError

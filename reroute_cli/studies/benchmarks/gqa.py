@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
+from reroute_cli.console.output import shortened
 from reroute_cli.evaluation.score import share_of
 from reroute_cli.judges import Truth
-from reroute_cli.output import shortened
 from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted, judged_as
 from reroute_cli.studies.benchmarks.prompts import short_answer
 from reroute_cli.studies.benchmarks.rows import TableRow, questions_of, units_by

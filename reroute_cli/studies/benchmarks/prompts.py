@@ -6,7 +6,7 @@ its file in routing/families. Knows words; no models, rows or files.
 
 from __future__ import annotations
 
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 from routing.families import FAMILIES
 from routing.families.family import Grounding
 

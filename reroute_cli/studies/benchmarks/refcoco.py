@@ -17,7 +17,7 @@ from typing import Any
 
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.boxes import Box
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.evaluation.score import BOX_CENTRE, BOX_HIT, BOX_IOU
 from reroute_cli.judges import Truth
 from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted

@@ -8,7 +8,7 @@ from itertools import islice
 
 from reroute_cli.arms import Arm
 from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.evaluation.feasible import target_for
 from reroute_cli.evaluation.score import Score
 from reroute_cli.evaluation.trial import hold_trial

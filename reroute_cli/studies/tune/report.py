@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.answer import generation_part, model_part
+from reroute_cli.console.errors import Failure
 from reroute_cli.environment import describe_environment, installed_version
-from reroute_cli.errors import Failure
 from reroute_cli.evaluation.fingerprint import Fingerprint
 from reroute_cli.evaluation.parts import cost_part, difference, differences, made_part, scores_part, whole
 from reroute_cli.evaluation.score import PLAIN, Pictures, Score

@@ -15,7 +15,7 @@ from random import Random
 from typing import Self
 
 from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.evaluation.score import FEWEST_PICTURES, Score, connected, share_of
 from reroute_cli.evaluation.trial import Row
 from reroute_cli.image_names import contents_of

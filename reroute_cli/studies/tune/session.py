@@ -9,7 +9,7 @@ from statistics import median_low
 
 from reroute_cli.arms import Arm
 from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.evaluation.feasible import target_for
 from reroute_cli.evaluation.score import BOX_HIT, BOX_IOU, Pictures, Score
 from reroute_cli.evaluation.trial import Trial, hold_trial

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 from reroute_cli.studies.benchmarks import BENCHMARKS, GROUP, load_benchmark, names
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -3,7 +3,7 @@
 import pytest
 
 from reroute_cli.boxes import convention_of
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 from reroute_cli.studies.benchmarks.prompts import (
     LETTER,
     SHORT,

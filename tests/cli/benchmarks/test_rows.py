@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.studies.benchmarks.rows import TableRow
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.studies.benchmarks import BENCHMARKS, load_benchmark
 from reroute_cli.studies.benchmarks import table as tables
 from reroute_cli.studies.benchmarks.benchmark import Wanted
