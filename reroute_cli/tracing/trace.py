@@ -12,7 +12,7 @@ from reroute_cli import run
 from reroute_cli.answer import boxes_in, count_visual, generation_part, model_part, target_of, text_of
 from reroute_cli.arms import Arm
 from reroute_cli.boxes import Box
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 from reroute_cli.images import Picture, as_text
 from reroute_cli.models import Loaded
 from reroute_cli.outcome import average_visual

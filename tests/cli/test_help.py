@@ -69,7 +69,7 @@ def test_the_whole_help_is_the_one_that_was_agreed():
 TOY = f"""
 from typing import Annotated
 import typer
-from reroute_cli.errors import BoundedGroup
+from reroute_cli.console.errors import BoundedGroup
 
 TEXT = {HOSTILE!r}
 app = typer.Typer(cls=BoundedGroup, help="root " + TEXT)
