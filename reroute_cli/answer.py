@@ -14,6 +14,7 @@ from reroute_cli import run
 from reroute_cli.batching.keys import answer_key, settings_of
 from reroute_cli.boxes import CONVENTIONS, Box, decode_boxes, view_of
 from reroute_cli.console.errors import Failure
+from reroute_cli.console.options import DENSE
 from reroute_cli.environment import installed_version
 from reroute_cli.images import Picture
 from reroute_cli.measure.flops import Flops
@@ -35,7 +36,7 @@ from reroute_cli.records.answer import (
     SchedulePart,
     TokensPart,
 )
-from reroute_cli.schedules import DENSE, ScheduleChoice, Target
+from reroute_cli.schedules import ScheduleChoice, Target
 from routing import Schedule
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import io
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
 from typer.main import get_command
-from typer.models import OptionInfo
 from typer.testing import CliRunner
 
 from tests import readme, readme_reports
@@ -79,7 +76,7 @@ def batch() -> str:
 def trace() -> str:
     """The figure's command and its numbers; the figure itself is compared by a test."""
     picture, question = readme.question()
-    options = ("--method", "pdrop", "--cuts", "3,5,8", "--ratio", "0.667", "--versus", "-o", "trace.png")
+    options = ("--method", "pdrop", "--layers", "3,5,8", "--ratio", "0.667", "--versus", "-o", "trace.png")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "samples").symlink_to(readme.ROOT / "samples")
         return _session(("reroute", "trace", picture, question, *options), folder=Path(folder))
@@ -128,34 +125,30 @@ def _leaves(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def options() -> str:
-    """The options of `reroute ask`, which other commands share, as its signature declares them."""
-    from reroute_cli.commands.ask import ask as command
+    """The options of `reroute ask`, which other commands share, as the program declares them."""
+    from reroute_cli.app import app
 
-    defaults = inspect.signature(command).parameters
-    rows = (
-        (_names(kind, option), option.help, _default(defaults[name].default, option))
-        for name, (kind, option) in _annotated(command)
-        if isinstance(option, OptionInfo)
-    )
+    command: Any = get_command(app)
+    rows = [
+        (_names(option), option.help, _default(option))
+        for option in command.commands["ask"].params
+        if option.param_type_name == "option"
+    ]
     return table(("option", "what it does", "default"), rows)
 
 
-def _annotated(command: Callable[..., None]) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    for name, hint in get_type_hints(command, include_extras=True).items():
-        if get_origin(hint) is Annotated:
-            yield name, get_args(hint)[:2]
-
-
-def _names(kind: Any, option: OptionInfo) -> str:
-    kinds = [member for member in (*get_args(kind), kind) if isinstance(member, type)]
-    choices = [choice.value for member in kinds if issubclass(member, Enum) for choice in member]
-    value = "|".join(choices) or option.metavar or ""
-    *short, long = (option.default, *(option.param_decls or ()))  # in Annotated the first name is `default`
+def _names(option: Any) -> str:
+    *short, long = sorted(option.opts, key=len)
+    kind = option.type_descriptor.annotation
+    choices = [
+        str(word) for one in (kind, *get_args(kind)) if get_origin(one) is Literal for word in get_args(one)
+    ]
+    value = option.metavar or "|".join(choices)
     return ", ".join(f"`{name}`" for name in (*short, f"{long} {value}".strip()))
 
 
-def _default(default: Any, option: OptionInfo) -> str:
-    shown = "" if default is None or default is False else f"`{getattr(default, 'value', default)}`"
+def _default(option: Any) -> str:
+    shown = "" if option.default is None or option.default is False else f"`{option.default}`"
     return f"`${option.envvar}` or {shown}" if option.envvar else shown
 
 

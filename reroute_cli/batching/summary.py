@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from reroute_cli.answer import generation_part
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.batching.prepare import Request
+from reroute_cli.console.options import DENSE
 from reroute_cli.judges import Verdict, judge
 from reroute_cli.records.batch import (
     AccuracyPart,
@@ -28,7 +29,6 @@ from reroute_cli.records.batch import (
     ThisRunPart,
     ThroughputPart,
 )
-from reroute_cli.schedules import DENSE
 from reroute_cli.scores import wilson
 from reroute_cli.stats import summarise
 

@@ -6,6 +6,7 @@ Knows shapes and schedules; no torch.
 
 from __future__ import annotations
 
+from reroute_cli.console.options import DENSE
 from reroute_cli.planning.shapes import ELEMENT_BYTES, Shaped
 from reroute_cli.records.plan import (
     Plan,
@@ -16,7 +17,7 @@ from reroute_cli.records.plan import (
     PlannedStagePart,
     PlannedTokensPart,
 )
-from reroute_cli.schedules import DENSE, ScheduleChoice
+from reroute_cli.schedules import ScheduleChoice
 from routing import Schedule
 from routing.cost import Cost, Prompt
 from routing.cost import plan as plan_cost

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
+from reroute_cli.console.options import DENSE
 from reroute_cli.plugins.lmms_batches import Answer
 from reroute_cli.records.answer import GenerationPart, ModelPart
 from reroute_cli.records.lmms_costs import AnswersPart, AskedPart, LmmsCosts, TaskPart, VisualPart
-from reroute_cli.schedules import DENSE, ScheduleChoice
+from reroute_cli.schedules import ScheduleChoice
 
 NOTHING = "nothing was answered"
 NO_PICTURES = "no answered request has a picture"
@@ -93,7 +94,7 @@ def _asked(choice: ScheduleChoice) -> AskedPart:
         ratio=choice.ratio,
         budget=choice.budget,
         profile=choice.profile,
-        cuts=None if choice.cuts is None else list(choice.cuts),
+        cuts=None if choice.layers is None else list(choice.layers),
         seed=choice.seed,
     )
 

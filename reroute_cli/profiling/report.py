@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from reroute_cli.answer import adapter_part, generation_part, no_revision, text_of
-from reroute_cli.arms import Arm
 from reroute_cli.environment import describe_environment
 from reroute_cli.measure.kv import KvUse
 from reroute_cli.measure.memory import host_peak_rss, weights_bytes
@@ -31,6 +30,7 @@ from reroute_cli.records.report import (
     WorkloadModel,
     WorkloadPart,
 )
+from reroute_cli.schedules import Arm
 from reroute_cli.sources import POCKET
 
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from reroute_cli import run
 from reroute_cli.answer import count_visual, target_of
-from reroute_cli.arms import Arm
 from reroute_cli.chat import Turn, prompt_of
 from reroute_cli.images import Picture
 from reroute_cli.inputs import Item, told
 from reroute_cli.models import Loaded
 from reroute_cli.prompts import Prompt
+from reroute_cli.schedules import Arm
 from routing import Schedule
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from reroute_cli.arms import Arm, place_of
-from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.schedules import Arm, ScheduleChoice, place_of
 
 
 @dataclass(frozen=True)
@@ -60,17 +59,17 @@ def _matched(pruned: Sequence[Arm], rerouted: Sequence[Arm]) -> list[tuple[Arm, 
 
 
 def _same_layers(choice: ScheduleChoice) -> tuple[object, ...]:
-    return choice.method, choice.ratio, choice.budget, choice.cuts
+    return choice.method, choice.ratio, choice.budget, choice.layers
 
 
 def _same_start(choice: ScheduleChoice) -> tuple[object, ...]:
-    return choice.method, choice.ratio, choice.budget, None if choice.cuts is None else choice.cuts[0]
+    return choice.method, choice.ratio, choice.budget, None if choice.layers is None else choice.layers[0]
 
 
 def _pair(prune: Arm | None, reroute: Arm | None) -> Pair:
     arm = prune or reroute
     assert arm is not None
     place = place_of(arm.choice)
-    if prune is not None and reroute is not None and prune.choice.cuts != reroute.choice.cuts:
+    if prune is not None and reroute is not None and prune.choice.layers != reroute.choice.layers:
         place += f"·{place_of(reroute.choice).partition('@')[2]}"
     return Pair(place, arm.choice.ratio, arm.choice.budget, prune, reroute)

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from reroute_cli.answer import generation_part, model_part
-from reroute_cli.arms import Arm, place_of
 from reroute_cli.environment import describe_environment
 from reroute_cli.evaluation.parts import NO_ANSWER, difference, differences, made_part, scores_part, whole
 from reroute_cli.evaluation.score import Pictures, Score
@@ -33,6 +32,7 @@ from reroute_cli.records.sweep import (
     SweepCourse,
     SweepReport,
 )
+from reroute_cli.schedules import Arm, place_of
 from reroute_cli.sweeping.arms import Reach
 from reroute_cli.sweeping.costs import ArmCosts, CostJob, combined
 from reroute_cli.sweeping.estimates import estimated
@@ -169,7 +169,7 @@ def _refused(arm: Arm, reason: str) -> SweepArm:
 
 
 def _named(arm: Arm) -> dict[str, Any]:
-    cuts = arm.choice.cuts
+    cuts = arm.choice.layers
     return {
         "name": arm.name,
         "place": place_of(arm.choice) if arm.method else arm.name,

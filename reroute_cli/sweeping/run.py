@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from reroute_cli.arms import Arm
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.benchmarks.benchmark import Questions
 from reroute_cli.console.errors import Failure
@@ -22,7 +21,7 @@ from reroute_cli.inputs import spread
 from reroute_cli.models import Loaded
 from reroute_cli.profiling.plan import Plan
 from reroute_cli.records.sweep import SweepReport
-from reroute_cli.schedules import Target
+from reroute_cli.schedules import Arm, Target
 from reroute_cli.sweeping.arms import Reach, reach
 from reroute_cli.sweeping.costs import CostJob, measure_costs
 from reroute_cli.sweeping.report import Swept, make_sweep

@@ -10,7 +10,6 @@ from typing import Any
 
 from reroute_cli import run
 from reroute_cli.answer import boxes_in, count_visual, generation_part, model_part, target_of, text_of
-from reroute_cli.arms import Arm
 from reroute_cli.boxes import Box
 from reroute_cli.console.errors import UsageError
 from reroute_cli.images import Picture, as_text
@@ -18,6 +17,7 @@ from reroute_cli.models import Loaded
 from reroute_cli.outcome import average_visual
 from reroute_cli.prompts import Prompt, build_prompt
 from reroute_cli.records.trace import GridPart, PicturePart, TargetPart, TraceArm, TraceRecord
+from reroute_cli.schedules import Arm
 from reroute_cli.scores import iou
 from reroute_cli.tracing.geometry import Sight, grids_of
 from reroute_cli.tracing.grids import Grid, placed, tokens_within

@@ -10,14 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
-from reroute_cli.arms import Arm
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.evaluation.score import BOX_HIT, BOX_IOU, Pictures, Score
 from reroute_cli.evaluation.trial import Row, Trial, hold_trial
 from reroute_cli.metrics import DENSE_ARM
 from reroute_cli.models import Loaded
 from reroute_cli.record_file import RecordFile
-from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.schedules import Arm, ScheduleChoice
 from reroute_cli.tuning.plans import Candidate
 from reroute_cli.tuning.search import Mark
 

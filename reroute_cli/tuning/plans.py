@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from reroute_cli.console.options import ActionName
 from reroute_cli.schedules import ScheduleChoice, Target
 from reroute_cli.tuning.counts import spend
 from routing import Action, Pool, Schedule, Stage, VisionStage
@@ -32,7 +33,7 @@ class Room:
     target: Target
     tokens: int
     methods: tuple[str, ...]
-    actions: tuple[str, ...]
+    actions: tuple[ActionName, ...]
     vision_scorer: str = "cls"
     seed: int = 0
 
@@ -57,7 +58,7 @@ class Plan:
     """
 
     method: str
-    action: str
+    action: ActionName
     cuts: tuple[int, ...]
     decay: float = 1.0
     rho: float | None = None
@@ -80,7 +81,7 @@ class Plan:
             shape = self.rho is None and self.decay != 1.0 and len(self.cuts) > 1
         else:
             shape = self.rho is not None and (self.decay == 1.0 or len(self.cuts) > 1)
-        if self.action == Action.PRUNE:  # equal ratios prune once, and what was pruned can't return
+        if self.action == "prune":  # equal ratios prune once, and what was pruned can't return
             return shape and (self.decay < 1.0 or len(self.cuts) == 1) and self.pool == "all"
         return shape and (self.rho is not None or len(self.cuts) > 1)
 
@@ -112,7 +113,7 @@ def realise(plan: Plan, room: Room) -> Schedule | None:
         return None
     entries = plan.cuts if plan.rho is None else (target.first_layer, *plan.cuts)
     spans = [end - start for start, end in pairwise((*entries, target.layers))]
-    falling = plan.action == Action.PRUNE or plan.pool == Pool.ANCHORS
+    falling = plan.action == "prune" or plan.pool == Pool.ANCHORS
     left = room.tokens - entries[0] * target.visual
     counts = spend(left, spans, plan.weights, target.visual, falling=falling) if left > 0 else None
     if counts is None:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median_low
 
-from reroute_cli.arms import Arm
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.output import Progress
@@ -19,7 +18,7 @@ from reroute_cli.evaluation.trial import Trial
 from reroute_cli.inputs import spread
 from reroute_cli.metrics import DENSE_ARM
 from reroute_cli.models import Loaded
-from reroute_cli.schedules import ScheduleChoice, Target
+from reroute_cli.schedules import Arm, ScheduleChoice, Target
 from reroute_cli.tuning.floor import FINEST, Descent, descend, even
 from reroute_cli.tuning.halves import Halves, split
 from reroute_cli.tuning.jury import Asking, ModelJury

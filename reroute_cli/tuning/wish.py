@@ -8,16 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.options import ACTIONS, ActionName
+from reroute_cli.console.study_options import SearchOptions
 from reroute_cli.evaluation.score import Score, share_of
 from reroute_cli.evaluation.trial import Row
 
+_Name = TypeVar("_Name", bound=str)
 METHODS = ("fastv", "pdrop", "nuwa")
-ACTIONS = ("prune", "reroute")
 ANSWERS, ANSWERS_FLOOR = 1500, 6000  # by default; a floor is several searches
-FEWEST_ANSWERS = 100
 RIGHT = share_of("right", "all right", lambda _row: True)
 
 
@@ -44,7 +46,7 @@ class Wish:
     ratio: float | None
     floor: Floor | None
     methods: tuple[str, ...] = METHODS
-    actions: tuple[str, ...] = ACTIONS
+    actions: tuple[ActionName, ...] = ACTIONS
     answers: int = ANSWERS
     seed: int = 0
 
@@ -54,34 +56,27 @@ class Wish:
         return f"ratio {self.ratio:g}" if self.budget is None else f"{self.budget:g} tokens per layer"
 
 
-def wish_of(
-    budget: float | None,
-    ratio: float | None,
-    floor: str | None,
-    methods: str,
-    actions: str,
-    answers: int | None,
-    seed: int,
-) -> Wish:
+def wish_of(options: SearchOptions) -> Wish:
     """The options as one wish; raises UsageError."""
-    given = {"--budget": budget, "--ratio": ratio, "--floor": floor}
-    named = [name for name, value in given.items() if value is not None]
+    named = options.given("budget", "ratio", "floor")
     if len(named) != 1:
         more = "drop all but one of them" if named else "add --ratio 0.889, --budget TOKENS or --floor SCORE"
         said = " and ".join(named) if named else "neither an amount nor a floor"
         raise UsageError(f"tune got {said}, and needs exactly one: {more}")
-    if ratio is not None and not 0 < ratio < 1:
-        raise UsageError(f"--ratio {ratio:g} is out of range: give more than 0 (dense) and less than 1")
-    if budget is not None and not 0 < budget < math.inf:
-        raise UsageError(f"--budget {budget:g} is no number of tokens: give more than 0 per layer")
+    if options.ratio is not None and not 0 < options.ratio < 1:
+        raise UsageError(
+            f"--ratio {options.ratio:g} is out of range: give more than 0 (dense) and less than 1"
+        )
+    if options.budget is not None and not options.budget > 0:
+        raise UsageError(f"--budget {options.budget:g} is no number of tokens: give more than 0 per layer")
     return Wish(
-        budget=budget,
-        ratio=ratio,
-        floor=None if floor is None else _floor(floor),
-        methods=_some("--methods", methods, METHODS),
-        actions=_some("--actions", actions, ACTIONS),
-        answers=answers or (ANSWERS if floor is None else ANSWERS_FLOOR),
-        seed=seed,
+        budget=options.budget,
+        ratio=options.ratio,
+        floor=None if options.floor is None else _floor(options.floor),
+        methods=_some("--methods", options.methods, METHODS),
+        actions=_some("--actions", options.actions, ACTIONS),
+        answers=options.answers or (ANSWERS if options.floor is None else ANSWERS_FLOOR),
+        seed=options.seed,
     )
 
 
@@ -100,7 +95,7 @@ def _floor(text: str) -> Floor:
     return Floor(amount, of_dense)
 
 
-def _some(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
+def _some(option: str, text: str, known: Sequence[_Name]) -> tuple[_Name, ...]:
     """'nuwa,fastv' -> those that are known, in the order of `known`."""
     words = {word.strip() for word in text.split(",")}
     if wrong := sorted(words - set(known)):

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from reroute_cli import models
-from reroute_cli.commands.profile import show_report
 from reroute_cli.console.errors import Regression
 from reroute_cli.console.output import Sink
+from reroute_cli.console.study_options import ProfileOutput
 from reroute_cli.exports.numbers import NUMBERS
 from reroute_cli.regression.check import RegressionCheck, accept_command, judged
 from reroute_cli.regression.gates import all_gates
-from reroute_cli.run_options import FormatName
+from reroute_cli.views.emit import emit
 from tests.cli import reports
 
 ARGUMENTS = ("--method", "fastv", "--action", "prune", "--limit", "1", "--repeat", "1", "--warmup", "0")
@@ -151,7 +151,7 @@ def test_numbers_for_other_tools(profile, baseline):
 def test_a_report_is_shown_in_the_formats_of_other_tools(capsys, form):
     """What `profile --format` prints is the export, character for character."""
     report = reports.build(reports.make())
-    show_report(Sink(), report, FormatName(form))
+    emit(report, ProfileOutput(form))
     assert capsys.readouterr().out == NUMBERS[form](report)
 
 

@@ -10,6 +10,7 @@ from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.benchmarks import BENCHMARKS
 from reroute_cli.benchmarks.benchmark import Wanted
 from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.study_options import SearchOptions
 from reroute_cli.evaluation.score import PLAIN
 from reroute_cli.image_names import ImageSource
 from reroute_cli.judges import Truth
@@ -139,7 +140,7 @@ def test_words_alone_are_tuned_for_words() -> None:
         ({}, "neither an amount nor a floor"),
         ({"budget": 30.0, "ratio": 0.5}, "--budget and --ratio"),
         ({"ratio": 1.0}, "--ratio 1 is out of range"),
-        ({"ratio": float("nan")}, "--ratio nan is out of range"),
+        ({"ratio": float("nan")}, "--ratio nan is no number"),
         ({"budget": -1.0}, "--budget -1 is no number of tokens"),
         ({"floor": "lots"}, "--floor 'lots' is no floor"),
         ({"floor": "101%"}, "--floor '101%' is no floor"),
@@ -152,7 +153,7 @@ def test_what_makes_no_sense_is_refused(typed: dict[str, object], words: str) ->
     """Amounts that contradict each other or are none, floors that are none, methods that are not searched."""
     options = {"budget": None, "ratio": None, "floor": None, "methods": "fastv", "actions": "prune"}
     with pytest.raises(UsageError) as refused:
-        wish_of(**(options | typed), answers=None, seed=0)  # type: ignore[arg-type]
+        wish_of(SearchOptions(**(options | typed)))  # type: ignore[arg-type]
     assert words in str(refused.value)
 
 
@@ -160,7 +161,7 @@ def test_a_floor_is_a_score_or_a_share_of_the_dense_model() -> None:
     """'0.9' is 0.9 whatever the dense model has; '95%' of a dense 0.8 is 0.76."""
 
     def floor(text: str) -> float:
-        found = wish_of(None, None, text, "fastv", "prune", None, 0).floor
+        found = wish_of(SearchOptions(floor=text)).floor
         assert found is not None
         return found.value(0.8)
 

@@ -138,8 +138,8 @@ def test_hostile_words_are_drawn_as_words(run, warm, tmp_path):
 
 
 def test_decision_layers_can_be_typed(run, warm, tmp_path):
-    """--cuts puts the stages where it says."""
+    """--layers puts the stages where it says."""
     path = tmp_path / "out.json"
-    run("trace", DESK, CUP, *SCHEDULE, "--cuts", "2,4,7", "-o", str(path))
+    run("trace", DESK, CUP, *SCHEDULE, "--layers", "2,4,7", "-o", str(path))
     record = json.loads(path.read_text(encoding="utf-8"))
     assert [stage["layer"] for stage in record["arms"][1]["stages"]] == [2, 4, 7]
