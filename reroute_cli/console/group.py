@@ -13,7 +13,7 @@ from dataclasses import MISSING, dataclass, fields
 from functools import cache, wraps
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from typer.models import OptionInfo, ParameterInfo
 
@@ -72,7 +72,7 @@ class Options:
         for name in (one.name for one in fields(cls)):
             kind, *extras = get_args(hints[name]) if get_origin(hints[name]) is Annotated else [hints[name]]
             found[name] = Field(
-                kinds=get_args(kind) if isinstance(kind, UnionType) else (kind,),
+                kinds=get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,),
                 hint=kind,
                 option=next((extra for extra in extras if isinstance(extra, ParameterInfo)), None),
                 limits=next((extra for extra in extras if isinstance(extra, Range)), None),
