@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import typer
 
 from reroute_cli.console.errors import EXIT_FAILURE
 from reroute_cli.console.options import ArmsOptions, KeptTables, ListOutput, ModelOptions, RunOptions
 from reroute_cli.console.study_options import EvalQuestions
-
-if TYPE_CHECKING:
-    from reroute_cli.records.lists import BenchmarkList
 
 
 def evaluate(
@@ -26,7 +21,9 @@ def evaluate(
     from reroute_cli.views.emit import emit
 
     if questions.benches:
-        emit(_benchmarks(), ListOutput(json=output.shown == "json"))
+        from reroute_cli.benchmarks import listed
+
+        emit(listed(), ListOutput(json=output.shown == "json"))
         return
     from reroute_cli.evaluation.ready import check_files
     from reroute_cli.evaluation.subject import subject_of
@@ -59,23 +56,3 @@ def evaluate(
     emit(report, output)
     if report.counts.errors:
         raise typer.Exit(EXIT_FAILURE)
-
-
-def _benchmarks() -> BenchmarkList:
-    """Every benchmark with its splits and where it comes from."""
-    from reroute_cli.benchmarks import BENCHMARKS
-    from reroute_cli.records.lists import BenchmarkList, BenchmarkPart
-
-    rows = [
-        BenchmarkPart(
-            name=found.name,
-            title=found.title,
-            source=found.source or "in the package",
-            splits=list(found.splits),
-            scores=[score.name for score in found.scores],
-            max_new_tokens=found.max_new_tokens,
-            notes=found.notes,
-        )
-        for found in BENCHMARKS.values()
-    ]
-    return BenchmarkList(benchmarks=rows)
