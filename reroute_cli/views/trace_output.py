@@ -9,14 +9,14 @@ from reroute_cli.console.output import to_json, write_file
 from reroute_cli.images import Picture
 from reroute_cli.records.trace import TraceRecord
 from reroute_cli.render.trace import trace_card
-from reroute_cli.tracing.terminal import show, shows_pictures
+from reroute_cli.tracing import terminal
 
 _NAME = 60  # characters of the page's own name on it
 
 
 def emit_trace(record: TraceRecord, picture: Picture, output: TraceOutput) -> None:
     """Write the trace to the file of -o by its suffix, show it on stdout, and its numbers on stderr."""
-    sink, on_terminal = output.sink, not output.json and shows_pictures()
+    sink, on_terminal = output.sink, not output.json and terminal.shows_pictures()
     figure = b""
     if output.kept == "png" or on_terminal:
         from reroute_cli.tracing.figure import draw_trace
@@ -35,7 +35,7 @@ def emit_trace(record: TraceRecord, picture: Picture, output: TraceOutput) -> No
     if output.json:
         sink.json(record.as_dict())
     elif on_terminal:
-        show(figure)
+        terminal.show(figure)
     if output.output is not None and not output.json:
         sink.result(str(output.output))
     sink.card(*trace_card(record))

@@ -87,7 +87,7 @@ def test_a_pipe_is_no_terminal():
             ("--versus", "--method, not --profile"),
         ),
         ((DESK, CUP, *SCHEDULE, "--action", "prune", "--versus", "-o", "x.png"), ("drop --action",)),
-        ((DESK, DESK, CUP, *SCHEDULE, "-o", "x.png"), ("one picture", "given 2")),
+        ((DESK, DESK, CUP, *SCHEDULE, "-o", "x.png"), ("one image", "given 2")),
         ((DESK, " ", *SCHEDULE, "-o", "x.png"), ("question is empty",)),
         ((DESK, CUP, *SCHEDULE, "--box", "1,2,3", "-o", "x.png"), ("'1,2,3'", "x1,y1,x2,y2")),
         ((DESK, CUP, *SCHEDULE, "--box", "9,2,3,4", "-o", "x.png"), ("is no box",)),
