@@ -33,9 +33,10 @@ from reroute_cli.records.answer import (
     TokensPart,
 )
 from reroute_cli.records.base import AdapterPart, EnvironmentPart, GenerationPart, ModelPart
-from reroute_cli.schedules import DENSE, ScheduleChoice, Target
+from reroute_cli.schedules import ScheduleChoice, Target
 from reroute_cli.sources import POCKET
 from routing import Schedule
+from routing.methods import DENSE
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""The entry of the command line: it registers the commands and does nothing else."""
+"""The entry of the command line: the table of commands, and the program that is made of it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import typer
@@ -25,19 +26,53 @@ from reroute_cli.commands import (
 )
 from reroute_cli.commands import eval as evaluation
 from reroute_cli.console.errors import BoundedGroup
+from reroute_cli.console.group import expanded
+from reroute_cli.console.old_spellings import OldSpellings
 from reroute_cli.console.output import Sink, open_streams
-from reroute_cli.old_question import OldQuestion
 
-app = typer.Typer(
-    name="reroute",
-    cls=BoundedGroup,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="The measuring instrument for visual-token reduction: ask a picture a question under any pruning "
-    "or rerouting schedule, and see what it really cost.",
-)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "ask": ask.ask,
+    "batch": batch.batch,
+    "profile": profile.profile,
+    "eval": evaluation.evaluate,
+    "plan": plan.plan,
+    "sweep": sweep.sweep,
+    "tune": tune.tune,
+    "trace": trace.trace,
+    "report": report.report,
+    "compare": compare.compare,
+    "check": check.check,
+    "methods": methods.methods,
+    "models": models.models,
+    "profiles list": profiles.list_profiles,
+    "profiles show": profiles.show,
+    "profiles validate": profiles.validate,
+    "env": env.env,
+    "schema": schema.schema,
+}
+GROUPS = {"profiles": "Schedules by name or file: list, show and validate them."}
+
+
+def program(commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
+    """The program of a table of commands: functions of groups of options, by the words that call them."""
+    made = typer.Typer(
+        name="reroute",
+        cls=BoundedGroup,
+        callback=_root,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="The measuring instrument for visual-token reduction: ask a question about an image under any "
+        "pruning or rerouting schedule, and see what it really cost.",
+    )
+    groups = {name: typer.Typer(no_args_is_help=True, help=text) for name, text in GROUPS.items()}
+    for words, command in commands.items():
+        group, _, name = words.rpartition(" ")
+        (groups[group] if group else made).command(name, cls=OldSpellings)(expanded(command))
+    for name, inner in groups.items():
+        made.add_typer(inner, name=name)
+    return made
 
 
 def _show_version(wanted: bool) -> None:
@@ -48,8 +83,7 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def root(
+def _root(
     version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
@@ -58,22 +92,7 @@ def root(
     """Options that stand before a command."""
 
 
-app.command("ask")(ask.ask)
-app.command("batch", cls=OldQuestion)(batch.batch)
-app.command("profile", cls=OldQuestion)(profile.profile)
-app.command("eval")(evaluation.evaluate)
-app.command("plan")(plan.plan)
-app.command("sweep")(sweep.sweep)
-app.command("tune")(tune.tune)
-app.command("trace")(trace.trace)
-app.command("report")(report.report)
-app.command("compare")(compare.compare)
-app.command("check")(check.check)
-app.command("methods")(methods.methods)
-app.command("models")(models.models)
-app.add_typer(profiles.app, name="profiles")
-app.command("env")(env.env)
-app.command("schema")(schema.schema)
+app = program(COMMANDS)
 
 
 def main() -> None:

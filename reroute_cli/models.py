@@ -12,38 +12,23 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.adapters import Merged, adapter_digest, merge
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.generation import MODEL, Generation, apply, read_generation, special_tokens
+from reroute_cli.console.options import ModelOptions
+from reroute_cli.console.output import Sink
+from reroute_cli.generation import Generation, apply, read_generation, special_tokens
 from reroute_cli.proof import Proven, setting_of_check, standing
-from reroute_cli.sources import POCKET, Source, explained, find, known, read_config
+from reroute_cli.sources import Source, explained, find, known, read_config
 
 if TYPE_CHECKING:
     from profiles import ModelEntry
+    from reroute_cli.schedules import ScheduleChoice
 
 _DEVICE = re.compile(r"cpu|mps|cuda(:[0-9]{1,4})?")
-
-
-@dataclass(frozen=True)
-class LoadOptions:
-    """How to load: every field as the option of the same name says; chat_template: the text of the file.
-
-    quiet: nothing is said while it takes long.
-    """
-
-    model: str = POCKET
-    device: str = "auto"
-    dtype: str = "auto"
-    attn: str = "sdpa"
-    load_format: str = "auto"
-    seed: int = 0
-    chat_template: str | None = None
-    generation: str = MODEL
-    quiet: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -79,7 +64,7 @@ class Loaded:
     generation: Generation = field(default_factory=Generation)
 
 
-def load(options: LoadOptions) -> Loaded:
+def load(options: ModelOptions) -> Loaded:
     """Load model and processor; raises Failure, UsageError or UnsupportedModelError with one sentence."""
     setting_of_check()
     check_attention(options.attn)
@@ -90,7 +75,21 @@ def load(options: LoadOptions) -> Loaded:
     return _from_files(entry.hub if entry else options.model, options, device)
 
 
-def _from_files(name: str, options: LoadOptions, device: str) -> Loaded:
+def load_aloud(options: ModelOptions, sink: Sink, choices: Iterable[ScheduleChoice] = ()) -> Loaded:
+    """Load the model and tell what is to be known of it; raises like `load`."""
+    loaded = load(options)
+    tell_remarks(loaded, sink, choices)
+    return loaded
+
+
+def tell_remarks(loaded: Loaded, sink: Sink, choices: Iterable[ScheduleChoice] = ()) -> None:
+    """Say what loading found, and of each of these schedules whether it was made for another model."""
+    caveats = (choice.caveat(loaded.family, loaded.layers) for choice in choices)
+    for remark in (*loaded.remarks, *filter(None, caveats)):
+        sink.talk(remark)
+
+
+def _from_files(name: str, options: ModelOptions, device: str) -> Loaded:
     """A model whose config and processor are in a folder or on the hub."""
     from transformers import AutoConfig
 
@@ -123,14 +122,14 @@ def _from_files(name: str, options: LoadOptions, device: str) -> Loaded:
     )
 
 
-def merged_of(options: LoadOptions, source: Source) -> Merged | None:
+def merged_of(options: ModelOptions, source: Source) -> Merged | None:
     """The adapter that is merged into the weights; random ones get none."""
     if source.adapter is None or options.load_format == "dummy":
         return None
     return Merged(source.adapter, source.revision, adapter_digest(source.adapter))
 
 
-def generation_of(options: LoadOptions, source: Source, raw: Mapping[str, Any], config: Any) -> Generation:
+def generation_of(options: ModelOptions, source: Source, raw: Mapping[str, Any], config: Any) -> Generation:
     """The settings of a checkpoint (raises Failure); random weights have none.
 
     raw, config: its config.json, and what transformers made of it.
@@ -141,7 +140,7 @@ def generation_of(options: LoadOptions, source: Source, raw: Mapping[str, Any], 
     return read_generation(options.model, source, raw, vocabulary, options.generation)
 
 
-def _from_numbers(entry: ModelEntry, options: LoadOptions, device: str) -> Loaded:
+def _from_numbers(entry: ModelEntry, options: ModelOptions, device: str) -> Loaded:
     """A well-known model with random weights: nothing is read and nothing downloaded."""
     from reroute_cli.chat_templates import choose_template
     from reroute_cli.dummy.model import build_config, build_model
@@ -161,7 +160,7 @@ def _from_numbers(entry: ModelEntry, options: LoadOptions, device: str) -> Loade
     )
 
 
-def _loaded(name: str, model: Any, processor: Any, options: LoadOptions, device: str) -> Loaded:
+def _loaded(name: str, model: Any, processor: Any, options: ModelOptions, device: str) -> Loaded:
     from routing.families import describe_config
 
     info = describe_config(model.config)
@@ -227,7 +226,7 @@ def check_attention(name: str) -> None:
 
 
 def _load_model(
-    source: Source, config: Any, options: LoadOptions, device: str, own: Mapping[str, Any]
+    source: Source, config: Any, options: ModelOptions, device: str, own: Mapping[str, Any]
 ) -> Any:
     """The model in eval mode on its device; random weights of the config's shapes for load_format dummy.
 
@@ -242,7 +241,7 @@ def _load_model(
     return load_weights(options.model, source, config, {**settings, **own}).to(device)
 
 
-def _settings(options: LoadOptions, device: str) -> dict[str, Any]:
+def _settings(options: ModelOptions, device: str) -> dict[str, Any]:
     """What from_config and from_pretrained are told alike."""
     return {"dtype": choose_dtype(options.dtype, device), "attn_implementation": options.attn}
 

@@ -1,40 +1,27 @@
-"""From what was typed (--method, --ratio, --budget, -p) to the schedule of one prompt.
+"""From what was asked for to schedules by name: the dense model first, then each that is measured beside it.
 
-Knows routing's solvers and profiles, both without torch; not models, pictures or measurements.
+Knows option groups, routing's solvers and profiles, all without torch; not models, images or measurements.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
+from reroute_cli.console.command_options import TracedSchedules
 from reroute_cli.console.errors import UsageError
+from reroute_cli.console.options import ACTIONS, ArmsOptions, ScheduleOptions, layers_in
+from reroute_cli.console.study_options import GridOptions
+from reroute_cli.metrics import DENSE_ARM
 from routing.families.family import CLASS_TOKENS
 from routing.methods import DENSE, METHODS
+from routing.schedule import Schedule
 
-if TYPE_CHECKING:
-    from routing import Schedule
-
-__all__ = ["DENSE", "ScheduleChoice", "Target", "read_cuts"]
-
-_LAYER = re.compile("[0-9]{1,6}")
-
-
-def read_cuts(text: str | None, *, name: str = "--cuts", between: str = ",") -> tuple[int, ...] | None:
-    """'3,5,8' -> (3, 5, 8); None where nothing was typed; raises UsageError for what is no list of layers.
-
-    name: what the list is called where it stands. Whether the layers are there, the model decides.
-    """
-    if text is None:
-        return None
-    words = [word.strip() for word in text.split(between)]
-    layers = tuple(int(word) for word in words if _LAYER.fullmatch(word))
-    if len(layers) < len(words) or any(later <= earlier for earlier, later in pairwise(layers)):
-        form = between.join(("3", "5", "8"))
-        raise UsageError(f"{name} '{text}' is no list of decoder layers: give rising numbers, like {form}")
-    return layers
+_NUMBER = re.compile(r"[0-9]{0,9}\.?[0-9]{1,9}")
+_FORM = f"METHOD[@LAYER+LAYER...][:ACTION] (ACTION is {' or '.join(ACTIONS)}), separated by commas"
+_RATIOS = "0.667,0.778,0.889"  # of a grid, by default
 
 
 @dataclass(frozen=True)
@@ -53,44 +40,27 @@ class Target:
 
 
 @dataclass(frozen=True)
-class ScheduleChoice:
-    """The schedule options as typed; raises UsageError at construction when they contradict each other.
+class ScheduleChoice(ScheduleOptions):
+    """One schedule as it was asked for, and how it is made for a prompt; raises UsageError like its options.
 
-    cuts: decoder layers at whose input the method decides, in place of its own. made: the schedule itself,
-    where a search has made one under the method's name and for this amount.
+    made: the schedule itself, where a search has made one under the method's name and for this amount.
     """
 
-    method: str | None = None
-    action: str | None = None
-    ratio: float | None = None
-    budget: float | None = None
-    profile: str | None = None
-    seed: int = 0
-    cuts: tuple[int, ...] | None = None
     made: Schedule | None = None
 
-    def __post_init__(self) -> None:
-        given = [f"--{name}" for name in ("method", "action", "ratio", "budget", "cuts") if self._typed(name)]
-        if self.profile is not None and given:
-            raise UsageError(f"a profile fixes the whole schedule: drop {given[0]} or drop --profile")
-        if self.ratio is not None and self.budget is not None:
-            raise UsageError("--ratio and --budget say the same thing in two ways: give one of them")
-        if self.profile is None and self.method is None and given:
-            raise UsageError(f"{given[0]} needs a method to apply to: add --method ({self._methods()})")
-        if self.method is not None:
-            self._check_method(self.method)
+    @classmethod
+    def of(cls, options: ScheduleOptions) -> ScheduleChoice:
+        """The schedule that these options ask for; its profile is read now (raises ProfileError)."""
+        if options.profile is not None:
+            import profiles
+
+            profiles.load(options.profile)
+        return cls(**{one.name: getattr(options, one.name) for one in fields(ScheduleOptions)})
 
     @property
     def name(self) -> str:
         """The method or the profile, to show."""
         return self.profile or self.method or DENSE
-
-    def check_profile(self) -> None:
-        """Read the profile now (raises ProfileError), so that a bad one is known before a model is loaded."""
-        if self.profile is not None:
-            import profiles
-
-            profiles.load(self.profile)
 
     def caveat(self, family: str, layers: int) -> str | None:
         """What to say when a profile was made for another model; None when it fits or there is none."""
@@ -150,13 +120,13 @@ class ScheduleChoice:
             return {"method": DENSE}
         found: dict[str, Any] = {
             "method": self.method,
-            "action": str(self.action or "prune"),
+            "action": self.action or "prune",
             "ratio": self.ratio,
             "budget": self.budget,
             "seed": self.seed if "seed" in METHODS[self.method or DENSE].options else None,
         }
-        if self.cuts is not None:
-            found["cuts"] = list(self.cuts)
+        if self.layers is not None:
+            found["cuts"] = list(self.layers)
         return found if self.made is None else found | {"made": self.made.as_dict()}
 
     def asked_ratio(self, visual: int) -> float | None:
@@ -167,31 +137,126 @@ class ScheduleChoice:
             return 1 - self.budget / visual if visual else 0.0
         return self.ratio or 0.0
 
-    def _typed(self, name: str) -> bool:
-        return getattr(self, name) is not None
-
     def _method_options(self, target: Target) -> dict[str, Any]:
         """Options that a method takes and that follow from the command line or the model."""
         offered = {
-            "cuts": self.cuts,
+            "cuts": self.layers,
             "seed": self.seed,
             "vision_scorer": target.vision_scorer,
         }
         taken = METHODS[self.method or DENSE].options
         return {name: value for name, value in offered.items() if name in taken and value is not None}
 
-    def _check_method(self, method: str) -> None:
-        if method not in METHODS:
-            raise UsageError(f"there is no method '{method}': choose one of {self._methods()}")
-        if self.ratio is not None and not 0 <= self.ratio < 1:
-            raise UsageError(f"--ratio {self.ratio} is out of range: give at least 0 (dense) and less than 1")
-        if self.budget is not None and not self.budget > 0:
-            raise UsageError(f"--budget {self.budget} is no number of tokens: give more than 0 per layer")
-        if method != DENSE and self.ratio is None and self.budget is None:
-            raise UsageError(f"--method {method} needs an amount: add --ratio 0.667 or --budget TOKENS")
-        if method == DENSE and (self.ratio or self.budget is not None or self.cuts is not None):
-            raise UsageError("--method none keeps every visual token: drop --ratio, --budget and --cuts")
 
-    @staticmethod
-    def _methods() -> str:
-        return ", ".join(METHODS)
+@dataclass(frozen=True)
+class Arm:
+    """One schedule over all items, under the name that reports, gates and tables know it by."""
+
+    name: str
+    choice: ScheduleChoice
+
+    @classmethod
+    def of(cls, choice: ScheduleChoice) -> Arm:
+        """The schedule under the name of its profile, or of its method and action: 'fastv@3+5-reroute'."""
+        if choice.profile is None:
+            return cls(f"{place_of(choice)}-{choice.action or ACTIONS[0]}", choice)
+        import profiles
+
+        return cls(profiles.load(choice.profile).name, choice)
+
+    @property
+    def method(self) -> str | None:
+        """The method by name; None for the dense arm and for a profile."""
+        return None if self.choice.method == DENSE else self.choice.method
+
+    @property
+    def action(self) -> str | None:
+        """prune or reroute, as asked for or by default; None for the dense arm and for a profile."""
+        return (self.choice.action or ACTIONS[0]) if self.method else None
+
+
+def place_of(choice: ScheduleChoice) -> str:
+    """The method, with its decision layers where they were asked for: 'fastv' or 'fastv@3+5+8'."""
+    layers = "" if choice.layers is None else "@" + "+".join(map(str, choice.layers))
+    return f"{choice.method}{layers}"
+
+
+def arms_of(options: ScheduleOptions | GridOptions) -> tuple[Arm, ...]:
+    """The dense arm and every schedule that is asked for beside it; raises UsageError or ProfileError."""
+    if isinstance(options, GridOptions):
+        routed = _grid(options)
+    elif isinstance(options, ArmsOptions) and options.arms is not None:
+        routed = _listed(options.arms, options)
+    elif isinstance(options, TracedSchedules) and options.versus:
+        routed = [Arm.of(replace(ScheduleChoice.of(options), action=action)) for action in ACTIONS]
+    elif options.profile is None and options.method in (None, DENSE):
+        routed = []
+    else:
+        routed = [Arm.of(ScheduleChoice.of(options))]
+    arms = (Arm(DENSE_ARM, ScheduleChoice(seed=options.seed)), *routed)
+    counts = Counter(arm.name for arm in arms)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise UsageError(
+            f"two arms would be called '{twice[0]}': name each schedule once, and none '{DENSE_ARM}'"
+        )
+    return arms
+
+
+def _listed(text: str, options: ScheduleOptions) -> list[Arm]:
+    """'nuwa,fastv@3+5:reroute' -> nuwa-prune, nuwa-reroute and fastv@3+5-reroute, in the order typed.
+
+    options: the amount and the seed of all of them.
+    """
+    arms: list[Arm] = []
+    for word in (part.strip() for part in text.split(",")):
+        named, colon, action = (part.strip() for part in word.partition(":"))
+        method, at, layers = (part.strip() for part in named.partition("@"))
+        if not method or method == DENSE or (colon and action not in ACTIONS):
+            dense = "; the dense arm is always there" if method == DENSE else ""
+            raise UsageError(f"--arms has '{word}' in it{dense}: give {_FORM}")
+        shared = ScheduleChoice(
+            method=method,
+            ratio=options.ratio,
+            budget=options.budget,
+            layers=layers_in(layers, name=f"--arms has '{word}' in it:", between="+") if at else None,
+            seed=options.seed,
+        )
+        arms += [Arm.of(replace(shared, action=one)) for one in ACTIONS if action in ("", one)]
+    return arms
+
+
+def _grid(options: GridOptions) -> list[Arm]:
+    """Every listed schedule, by default every method under both actions, at each amount: 'fastv-prune 0.889'.
+
+    Least reduction first. Two amounts that come to the same whole tokens stay two arms, each with answers of
+    its own: a row says what was asked for, not what was inferred.
+    """
+    listed = options.arms
+    if listed is None:
+        listed = ",".join(name for name in METHODS if name != DENSE)
+    if options.budgets is not None:
+        form = "tokens per decoder layer, like 85,57,28"
+        numbers = sorted(_numbers("--budgets", options.budgets, form), reverse=True)
+        amounts = [ArmsOptions(arms=listed, budget=number, seed=options.seed) for number in numbers]
+    else:
+        form = "reduction ratios of at least 0 and below 1, like 0.667,0.889"
+        numbers = sorted(_numbers("--ratios", _RATIOS if options.ratios is None else options.ratios, form))
+        if numbers[-1] >= 1:
+            raise UsageError(f"--ratios has {numbers[-1]:g} in it: give {form}")
+        amounts = [ArmsOptions(arms=listed, ratio=number, seed=options.seed) for number in numbers]
+    rows = [
+        [replace(arm, name=f"{arm.name} {number:g}") for arm in _listed(listed, amount)]
+        for number, amount in zip(numbers, amounts, strict=True)
+    ]
+    return [arm for arms in zip(*rows, strict=True) for arm in arms]
+
+
+def _numbers(option: str, text: str, form: str) -> list[float]:
+    """The numbers of a list, each once."""
+    words = [word.strip() for word in text.split(",")]
+    if wrong := [word for word in words if not _NUMBER.fullmatch(word)]:
+        raise UsageError(f"{option} has '{wrong[0]}' in it: give {form}")
+    numbers = [float(word) for word in words]
+    if twice := [number for number in numbers if numbers.count(number) > 1]:
+        raise UsageError(f"{option} has {twice[0]:g} twice: name each once")
+    return numbers

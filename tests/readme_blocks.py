@@ -6,9 +6,8 @@ import contextlib
 import io
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from enum import Enum
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -77,7 +76,7 @@ def batch() -> str:
 def trace() -> str:
     """The figure's command and its numbers; the figure itself is compared by a test."""
     picture, question = readme.question()
-    options = ("--method", "pdrop", "--cuts", "3,5,8", "--ratio", "0.667", "--versus", "-o", "trace.png")
+    options = ("--method", "pdrop", "--layers", "3,5,8", "--ratio", "0.667", "--versus", "-o", "trace.png")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "samples").symlink_to(readme.ROOT / "samples")
         return _session(("reroute", "trace", picture, question, *options), folder=Path(folder))
@@ -152,7 +151,7 @@ def _section(name: str, command: Any) -> str:
 
 def _parameter(parameter: Any) -> tuple[str, ...]:
     """Names, type, default and environment variable, and help of an argument or option."""
-    shown = getattr(parameter.default, "value", parameter.default)
+    shown = parameter.default
     default = "required" if parameter.required else "" if shown is None or shown is False else f"`{shown}`"
     if parameter.envvar:
         default = f"`${parameter.envvar}` or {default}"
@@ -161,7 +160,7 @@ def _parameter(parameter: Any) -> tuple[str, ...]:
 
 def _names(parameter: Any) -> str:
     """`-m`, `--model MODEL` of an option; the placeholder of an argument."""
-    value = parameter.metavar or "|".join(choice.value for choice in _choices(parameter))
+    value = parameter.metavar or "|".join(_choices(parameter))
     if parameter.param_type_name == "argument":
         several = f"{value}..." if parameter.nargs == -1 else value
         return f"`{several}`" if parameter.required else f"`[{several}]`"
@@ -169,8 +168,12 @@ def _names(parameter: Any) -> str:
     return ", ".join(f"`{name}`" for name in (*short, f"{long} {value}".strip()))
 
 
-def _choices(parameter: Any) -> list[Enum]:
-    return [choice for kind in _kinds(parameter) if issubclass(kind, Enum) for choice in kind]
+def _choices(parameter: Any) -> list[str]:
+    """The words that an option takes, where it takes no others."""
+    kind = parameter.type_descriptor.annotation
+    return [
+        str(word) for one in (kind, *get_args(kind)) if get_origin(one) is Literal for word in get_args(one)
+    ]
 
 
 def _kinds(parameter: Any) -> list[type]:
@@ -186,8 +189,7 @@ def _kinds(parameter: Any) -> list[type]:
 
 def _type(parameter: Any) -> str:
     words = {bool: "flag", int: "integer", float: "number", Path: "path"}
-    (kind,) = _kinds(parameter)
-    named = "choice" if issubclass(kind, Enum) else words.get(kind, "text")
+    named = "choice" if _choices(parameter) else words.get(next(iter(_kinds(parameter))), "text")
     return f"{named}, repeatable" if parameter.multiple else named
 
 

@@ -24,9 +24,10 @@ from reroute_cli.console.errors import CliError, Failure, sentence_of
 from reroute_cli.console.output import shortened
 from reroute_cli.models import Loaded
 from reroute_cli.prompts import Prompt
-from reroute_cli.schedules import DENSE, ScheduleChoice, Target
+from reroute_cli.schedules import ScheduleChoice, Target
 from routing import Schedule
 from routing.errors import RoutingError
+from routing.methods import DENSE
 
 MOST_HELD = 256 << 20  # bytes of files between their digest and their decoder; the rest is read again
 WORKERS = 4  # decoding lets go of Python's lock; the processor is entered by one thread at a time

@@ -28,9 +28,9 @@ from reroute_cli.records.batch import (
     ThisRunPart,
     ThroughputPart,
 )
-from reroute_cli.schedules import DENSE
 from reroute_cli.scores import wilson
 from reroute_cli.stats import summarise
+from routing.methods import DENSE
 
 if TYPE_CHECKING:
     from reroute_cli.records.base import ModelPart

@@ -5,36 +5,37 @@ A cluster is reached for only where the keys depend on it, or when there is some
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from reroute_cli.batching.prepare import Request, make_request
 from reroute_cli.cluster.crew import Wishes, device_of
 from reroute_cli.cluster.identity import without_weights
 from reroute_cli.cluster.link import Link
 from reroute_cli.cluster.run import ClusterRun, Plan
-from reroute_cli.models import LoadOptions, choose_device
+from reroute_cli.console.command_options import BatchRun, ClusterOptions
+from reroute_cli.console.options import ModelOptions
+from reroute_cli.console.output import Sink
+from reroute_cli.models import choose_device, tell_remarks
 from reroute_cli.schedules import ScheduleChoice
 
 
-def plan_request(
-    link: Link,
-    loading: LoadOptions,
-    wishes: Wishes,
-    choices: Sequence[ScheduleChoice],
-    max_new_tokens: int,
-    batch_size: int,
-) -> Request:
-    """What is asked of every item, by a model that has names and no weights."""
-    wishes.check(loading.device)
-    described = without_weights(loading, _device(link, loading.device))
-    return make_request(described, choices, max_new_tokens, batch_size)
+@contextmanager
+def run_on_cluster(
+    model: ModelOptions, choice: ScheduleChoice, run: BatchRun, cluster: ClusterOptions, sink: Sink
+) -> Iterator[tuple[ClusterRun, Request]]:
+    """A run in the workers of a cluster and what it asks of every item; the cluster is left after the block.
 
-
-def cluster_run(
-    link: Link, loading: LoadOptions, wishes: Wishes, request: Request, talk: Callable[[str], None]
-) -> ClusterRun:
-    """The run of a request from `plan_request`. talk: gets a remark when a worker was lost."""
-    return ClusterRun(link, request, Plan(loading, wishes), talk)
+    The request is of a model that has names and no weights. sink: gets its remarks, and a word when a
+    worker is lost.
+    """
+    with Link(cluster.ray_address, verbose=sink.verbose) as link:
+        wishes = Wishes(cluster.workers, cluster.gpus_per_worker)
+        wishes.check(model.device)
+        described = without_weights(model, _device(link, model.device))
+        request = make_request(described, [choice], run.max_new_tokens, run.batch_size)
+        tell_remarks(described, sink, [choice])
+        yield ClusterRun(link, request, Plan(model, wishes), sink.talk), request
 
 
 def _device(link: Link, asked: str) -> str:

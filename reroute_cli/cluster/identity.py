@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from reroute_cli.console.options import ModelOptions
 from reroute_cli.generation import Generation
-from reroute_cli.models import Loaded, LoadOptions, choose_dtype, config_digest, generation_of, merged_of
+from reroute_cli.models import Loaded, choose_dtype, config_digest, generation_of, merged_of
 from reroute_cli.sources import explained, find, known, read_config
 
 
-def without_weights(options: LoadOptions, device: str) -> Loaded:
+def without_weights(options: ModelOptions, device: str) -> Loaded:
     """What `load` would give on this device, with neither model nor processor kept; raises what it raises."""
     from transformers import AutoConfig
 

@@ -14,14 +14,14 @@ from typing import Any
 from reroute_cli.batching.keys import Settings
 from reroute_cli.batching.prepare import Request
 from reroute_cli.console.errors import Failure
+from reroute_cli.console.options import ModelOptions
 from reroute_cli.environment import installed_version
-from reroute_cli.models import LoadOptions
 from reroute_cli.schedules import ScheduleChoice
 
 Order = dict[str, Any]
 
 
-def make_order(loading: LoadOptions, request: Request, threads: int) -> Order:
+def make_order(loading: ModelOptions, request: Request, threads: int) -> Order:
     """The order for this request; threads: of torch in each worker, where it computes on CPUs."""
     (ask,) = request.asks
     assert ask.choice.made is None, "no option makes a schedule"
@@ -65,8 +65,8 @@ class LocalChoice:
     def of(cls, order: Order) -> LocalChoice:
         """The order's schedule; a profile's text is written to a file of this machine."""
         typed = order["choice"]
-        cuts = None if typed["cuts"] is None else tuple(typed["cuts"])
-        choice = ScheduleChoice(**typed | {"cuts": cuts})
+        layers = None if typed["layers"] is None else tuple(typed["layers"])
+        choice = ScheduleChoice(**typed | {"layers": layers})
         if order["profile"] is None:
             return cls(choice, choice.profile)
         path = Path(tempfile.mkdtemp(prefix="reroute-")) / Path(typed["profile"]).name

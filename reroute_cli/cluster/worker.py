@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from reroute_cli.cluster.order import LocalChoice, Order, check_settings, check_version, plain
 from reroute_cli.cluster.rows import answers_table, items_of, problem_table
 from reroute_cli.console.errors import sentence_of
-from reroute_cli.models import LoadOptions
+from reroute_cli.console.options import ModelOptions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,7 +75,7 @@ class Worker:
         torch.set_num_threads(_threads(order["threads"]))
         self._open.enter_context(quiet_libraries())
         self._local = LocalChoice.of(order)
-        loaded = load(LoadOptions(**order["loading"]))
+        loaded = load(ModelOptions(**order["loading"]))
         request = make_request(loaded, [self._local.choice], order["max_new_tokens"], order["batch_size"])
         check_settings(order["settings"], plain(request.asks[0].settings))
         return BatchRun(request)

@@ -2,60 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from reroute_cli import options
+from reroute_cli.console.command_options import CheckOptions, CheckOutput
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.console.output import Sink
 
 if TYPE_CHECKING:
     from reroute_cli.records.installation import Check
     from routing.checks.check import FamilyCheck
 
-ModelToCheck = Annotated[
-    str | None,
-    typer.Option(
-        "-m",
-        "--model",
-        metavar="MODEL",
-        help="Check the decoder of this model, shrunk: a hub id, a local folder, a known name, or 'pocket'. "
-        "Its config is read, no weights.",
-        show_default=False,
-        rich_help_panel="Model",
-    ),
-]
-Families = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--family",
-        metavar="NAME",
-        help="Check this family only, by model_type as 'reroute models' lists it; repeat for several.",
-        show_default=False,
-        rich_help_panel="Model",
-    ),
-]
 
-
-def check(
-    model: ModelToCheck = None,
-    family: Families = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
+def check(decoders: CheckOptions, output: CheckOutput) -> None:
     """Prove the engine on the installed transformers and torch, with tiny models of every family."""
-    if model is not None and family:
-        raise UsageError("--model and --family both say what to check: give one of them")
-    sink = Sink(quiet=quiet)
-    results = _checked(family, None if model is None else _config_of(model), sink)
-    found = _record(results).as_dict()
-    if json:
-        sink.json(found)
-    else:
-        from reroute_cli.render.check import check_page
+    from reroute_cli.models import quiet_libraries
+    from reroute_cli.views.emit import emit
+    from routing import FAMILIES
+    from routing.checks.check import INVARIANTS
+    from routing.checks.check import check as run_checks
 
-        sink.table(*check_page(found))
+    config = None if decoders.model is None else _config_of(decoders.model)
+    if unknown := [name for name in decoders.family or () if name not in FAMILIES]:
+        raise UsageError(f"--family '{unknown[0]}' is none of {', '.join(FAMILIES)}: choose one")
+    with quiet_libraries(), output.sink.progress() as progress:
+        progress.expect(len(INVARIANTS) * (1 if config is not None else len(decoders.family or FAMILIES)))
+
+        def tell(family: str, finding: Any) -> None:
+            progress.tell(f"{family}: {finding.invariant}")
+            progress.done()
+
+        results = run_checks(decoders.family, config=config, on_finding=tell)
+    emit(_record(results), output)
     if failed := [result.family for result in results if not result.passed]:
         raise Failure(
             f"the engine is not right on what is installed: {', '.join(failed)} failed; "
@@ -77,24 +53,6 @@ def _config_of(model: str) -> Any:
         source = find(model)
         read_config(model, source)  # damage is told in our words
         return AutoConfig.from_pretrained(source.location, **source.arguments)
-
-
-def _checked(families: list[str] | None, config: Any, sink: Sink) -> tuple[FamilyCheck, ...]:
-    from reroute_cli.models import quiet_libraries
-    from routing import FAMILIES
-    from routing.checks.check import INVARIANTS, check
-
-    unknown = [name for name in families or () if name not in FAMILIES]
-    if unknown:
-        raise UsageError(f"--family '{unknown[0]}' is none of {', '.join(FAMILIES)}: choose one")
-    with quiet_libraries(), sink.progress() as progress:
-        progress.expect(len(INVARIANTS) * (1 if config is not None else len(families or FAMILIES)))
-
-        def tell(family: str, finding: Any) -> None:
-            progress.tell(f"{family}: {finding.invariant}")
-            progress.done()
-
-        return check(families, config=config, on_finding=tell)
 
 
 def _record(results: tuple[FamilyCheck, ...]) -> Check:

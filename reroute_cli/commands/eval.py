@@ -2,170 +2,53 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
 import typer
 
-from reroute_cli import options, run_options
-from reroute_cli.arms import Arm, ArmOptions, arms_of
 from reroute_cli.console.errors import EXIT_FAILURE
-from reroute_cli.console.output import Sink, to_json, write_file
-from reroute_cli.models import LoadOptions
-from reroute_cli.schedules import read_cuts
-from reroute_cli.sources import POCKET
-
-if TYPE_CHECKING:
-    from reroute_cli.evaluation.subject import Subject
-    from reroute_cli.records.evaluation import Evaluation
-
-
-class EvalFormat(StrEnum):
-    """What an evaluation is written as on stdout."""
-
-    TEXT = "text"
-    JSON = "json"
-    MARKDOWN = "markdown"
-    CSV = "csv"
+from reroute_cli.console.options import ArmsOptions, KeptTables, ListOutput, ModelOptions, RunOptions
+from reroute_cli.console.study_options import EvalQuestions
 
 
 def evaluate(
-    bench: run_options.Bench = None,
-    split: run_options.Split = None,
-    data: run_options.Data = None,
-    manifest: run_options.TruthManifest = None,
-    limit: run_options.QuestionLimit = None,
-    benches: Annotated[
-        bool,
-        typer.Option("--list", help="Say which benchmarks there are, and exit.", rich_help_panel="Input"),
-    ] = False,
-    model: options.Model = POCKET,
-    method: options.Method = None,
-    action: options.Action = None,
-    ratio: options.Ratio = None,
-    budget: options.Budget = None,
-    cuts: options.Cuts = None,
-    profile: options.Profile = None,
-    arms: run_options.Arms = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = options.DtypeName.AUTO,
-    attn: options.Attn = options.AttnName.SDPA,
-    load_format: options.Load = options.LoadFormat.AUTO,
-    chat_template: options.ChatTemplate = None,
-    batch_size: run_options.BatchSize = 8,
-    max_new_tokens: run_options.LongestAnswer = None,
-    generation: options.Generation = options.GenerationName.MODEL,
-    seed: options.Seed = 0,
-    records: run_options.KeptAnswers = None,
-    format: Annotated[  # noqa: A002  named after its option
-        EvalFormat,
-        typer.Option(
-            "--format", help="What stdout gets; --json is short for json.", rich_help_panel="Output"
-        ),
-    ] = EvalFormat.TEXT,
-    json: options.Json = False,
-    output: options.Output = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    questions: EvalQuestions,
+    model: ModelOptions,
+    schedules: ArmsOptions,
+    run: RunOptions,
+    output: KeptTables,
 ) -> None:
-    """Score answers to questions whose answers are known, under schedules and dense, pair by pair."""
-    sink = Sink(quiet=quiet, verbose=verbose)
-    if benches:
-        _list(sink, json=json)
+    """Score answers to questions with ground truth, under schedules and dense, pair by pair."""
+    from reroute_cli.schedules import arms_of
+    from reroute_cli.views.emit import emit
+
+    if questions.benches:
+        from reroute_cli.studies.benchmarks import listed
+
+        emit(listed(output.sink.talk), ListOutput(json=output.shown == "json"))
         return
-    shown = run_options.shown_format(format, json=json)
-    chosen = arms_of(ArmOptions(method, action, ratio, budget, profile, arms, seed, read_cuts(cuts)))
-    subject = _subject(bench, split, data, manifest, limit)
-    _check_files(output, records, manifest)
-    loading = LoadOptions(
-        model, device, dtype, attn, load_format, seed, chat_template, str(generation), quiet
-    )
-    report = _evaluated(sink, loading, subject, chosen, (batch_size, max_new_tokens), records)
-    if output is not None:
-        write_file(output, to_json(report.as_dict()) + "\n")
-    _show(sink, report, shown)
-    if report.counts.errors:
-        raise typer.Exit(EXIT_FAILURE)
-
-
-def _subject(
-    bench: str | None, split: str | None, data: str | None, manifest: Path | None, limit: int | None
-) -> Subject:
+    from reroute_cli.evaluation.ready import check_files
     from reroute_cli.evaluation.subject import subject_of
 
-    return subject_of(bench, split, data, manifest, limit)
+    arms = arms_of(schedules)
+    subject = subject_of(
+        questions.bench, questions.split, questions.data, questions.manifest, questions.limit
+    )
+    check_files({"--output": output.output, "--records": output.records}, {"--manifest": questions.manifest})
 
-
-def _check_files(output: Path | None, records: Path | None, manifest: Path | None) -> None:
-    from reroute_cli.evaluation.ready import check_files
-
-    check_files({"--output": output, "--records": records}, {"--manifest": manifest})
-
-
-def _evaluated(
-    sink: Sink,
-    loading: LoadOptions,
-    subject: Subject,
-    arms: tuple[Arm, ...],
-    sizes: tuple[int, int | None],
-    records: Path | None,
-) -> Evaluation:
-    """Everything that needs torch: load, ask, judge, report. sizes: of a batch, of the longest answer."""
     from reroute_cli.evaluation.ready import made_ready
     from reroute_cli.studies.evaluate import evaluate as evaluated
 
-    with made_ready(sink, loading, subject, arms, records) as ready:
-        return evaluated(
+    with made_ready(output.sink, model, subject, arms, output.records) as ready:
+        report = evaluated(
             ready.loaded,
             subject,
             ready.questions,
             arms,
             ready.file,
-            max_new_tokens=sizes[1],
-            batch_size=sizes[0],
-            seed=loading.seed,
+            max_new_tokens=run.max_new_tokens,
+            batch_size=run.batch_size,
+            seed=model.seed,
             progress=ready.progress,
         )
-
-
-def _show(sink: Sink, report: Evaluation, shown: EvalFormat) -> None:
-    """The report on stdout in this format."""
-    if shown is EvalFormat.JSON:
-        sink.json(report.as_dict())
-    elif shown is EvalFormat.TEXT:
-        from reroute_cli.render.evaluation import evaluation_drawn
-
-        sink.table(*evaluation_drawn(report, verbose=sink.verbose))
-    else:
-        from reroute_cli.exports.evaluation import evaluation_csv, evaluation_markdown
-
-        csv = shown is EvalFormat.CSV
-        sink.result(evaluation_csv(report) if csv else evaluation_markdown(report, verbose=sink.verbose))
-
-
-def _list(sink: Sink, *, json: bool) -> None:
-    """Every benchmark with its splits and where it comes from."""
-    from reroute_cli.studies.benchmarks import load_all
-
-    benchmarks = load_all(sink.talk)
-    if json:
-        from reroute_cli.records.lists import BenchmarkList, BenchmarkPart
-
-        rows = [
-            BenchmarkPart(
-                name=found.name,
-                title=found.title,
-                source=found.source or "in the package",
-                splits=list(found.splits),
-                scores=[score.name for score in found.scores],
-                max_new_tokens=found.max_new_tokens,
-                notes=found.notes,
-            )
-            for found in benchmarks
-        ]
-        sink.json(BenchmarkList(benchmarks=rows).as_dict())
-        return
-    from reroute_cli.render.evaluation import benchmark_list
-
-    sink.table(*benchmark_list(benchmarks))
+    emit(report, output)
+    if report.counts.errors:
+        raise typer.Exit(EXIT_FAILURE)

@@ -2,46 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from reroute_cli import options
-from reroute_cli.console.output import Sink
-
-if TYPE_CHECKING:
-    from reroute_cli.records.lists import MethodPart
-    from routing.methods.method import Method
+from reroute_cli.console.options import ListOutput
 
 
-def methods(json: options.Json = False) -> None:
+def methods(output: ListOutput) -> None:
     """List the reduction methods: what they can do and where they were published."""
+    from reroute_cli.records.lists import MethodList, MethodPart
+    from reroute_cli.views.emit import emit
     from routing.methods import METHODS
 
-    rows = [_row(method) for method in METHODS.values()]
-    if json:
-        from reroute_cli.records.lists import MethodList
-
-        Sink().json(MethodList(methods=rows).as_dict())
-        return
-    from reroute_cli.render.draw import lines, table
-
-    shown = [(row.name, ", ".join(row.actions), lines(row.summary, *_source(row))) for row in rows]
-    Sink().table(table(("method", "actions", "what it does"), shown))
-
-
-def _source(row: MethodPart) -> list[str]:
-    return [f"{row.title} {row.year}, {row.paper}"] if row.paper else []
-
-
-def _row(method: Method) -> MethodPart:
-    from reroute_cli.records.lists import MethodPart
-
-    return MethodPart(
-        name=method.name,
-        title=method.title,
-        actions=[str(action) for action in method.actions],
-        scored=method.scored,
-        year=method.year or None,
-        paper=method.paper or None,
-        summary=method.summary,
-        options=dict(method.options),
-    )
+    rows = [
+        MethodPart(
+            name=method.name,
+            title=method.title,
+            actions=[str(action) for action in method.actions],
+            scored=method.scored,
+            year=method.year or None,
+            paper=method.paper or None,
+            summary=method.summary,
+            options=dict(method.options),
+        )
+        for method in METHODS.values()
+    ]
+    emit(MethodList(methods=rows), output)

@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from reroute_cli import options
-from reroute_cli.console.output import Sink
-
-if TYPE_CHECKING:
-    from reroute_cli.records.lists import ModelList
+from reroute_cli.console.options import ListOutput
 
 
-def models(json: options.Json = False) -> None:
+def models(output: ListOutput) -> None:
     """List the model families that can be routed, those that can't, and the models known by name."""
-    found = _found()
-    if json:
-        Sink().json(found.as_dict())
-        return
-    from reroute_cli.render.draw import STRONG, plain, table
-
-    families = [(row.model_type, row.title, row.boxes or "–") for row in found.families]
-    refused = [(row.model_type, row.reason) for row in found.refused]
-    known = [(row.name, row.hub, row.layers, row.visual_tokens) for row in found.known]
-    Sink().table(
-        plain("Families that can be routed: any checkpoint of theirs, by hub id or folder", STRONG),
-        table(("model_type", "models", "boxes"), families),
-        plain(""),
-        plain("Models known by name: 'plan' and '--load-format dummy' need no download", STRONG),
-        table(("name", "hub id", "layers", "visual"), known, right=(2, 3)),
-        plain(""),
-        plain("Families that are refused", STRONG),
-        table(("model_type", "because"), refused),
-    )
-
-
-def _found() -> ModelList:
     import profiles
     from reroute_cli.boxes import convention_of
     from reroute_cli.records.lists import FamilyPart, KnownModelPart, ModelList, RefusedPart
+    from reroute_cli.views.emit import emit
     from routing import FAMILIES, REFUSED
     from routing.model_shape import ModelShape
 
     entries = [profiles.model(name) for name in profiles.model_names()]
-    return ModelList(
+    found = ModelList(
         families=[
             FamilyPart(
                 model_type=kind,
@@ -64,3 +37,4 @@ def _found() -> ModelList:
         ],
         refused=[RefusedPart(model_type=kind, reason=reason) for kind, reason in REFUSED.items()],
     )
+    emit(found, output)

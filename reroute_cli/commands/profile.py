@@ -2,141 +2,41 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
-
-from reroute_cli import options, run_options
-from reroute_cli.arms import Arm, ArmOptions, arms_of
-from reroute_cli.console.errors import Failure
-from reroute_cli.console.output import Sink, check_writable, to_json, write_file
-from reroute_cli.models import LoadOptions
-from reroute_cli.run_options import FormatName
-from reroute_cli.schedules import read_cuts
-from reroute_cli.sources import POCKET
-from reroute_cli.studies.compare.check import judged, prepare
-
-if TYPE_CHECKING:
-    from reroute_cli.inputs import Item, Items
-    from reroute_cli.records.report import Report
+from reroute_cli.console.options import ArmsOptions, ModelOptions
+from reroute_cli.console.study_options import MeasureOptions, ProfileItems, ProfileOutput, VerdictOptions
 
 
 def profile(
-    images: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="IMAGE", help="Picture files; by default samples.", show_default=False),
-    ] = None,
-    question: run_options.Question = None,
-    manifest: run_options.Manifest = None,
-    limit: run_options.Limit = None,
-    model: options.Model = POCKET,
-    method: options.Method = None,
-    action: options.Action = None,
-    ratio: options.Ratio = None,
-    budget: options.Budget = None,
-    cuts: options.Cuts = None,
-    profile: options.Profile = None,
-    arms: run_options.Arms = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = options.DtypeName.AUTO,
-    attn: options.Attn = options.AttnName.SDPA,
-    load_format: options.Load = options.LoadFormat.AUTO,
-    chat_template: options.ChatTemplate = None,
-    max_new_tokens: run_options.ForcedTokens = 16,
-    generation: options.Generation = options.GenerationName.MODEL,
-    warmup: run_options.Warmup = 1,
-    repeat: run_options.Repeat = 3,
-    seed: options.Seed = 0,
-    baseline: options.Baseline = None,
-    gate: options.Gates = None,
-    strict: options.Strict = False,
-    format: run_options.Format = FormatName.TEXT,  # noqa: A002  named after its option
-    json: options.Json = False,
-    output: options.Output = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    items: ProfileItems,
+    model: ModelOptions,
+    schedules: ArmsOptions,
+    measure: MeasureOptions,
+    verdict: VerdictOptions,
+    output: ProfileOutput,
 ) -> None:
-    """Measure schedules against the dense model, interleaved in one run, over pictures and questions."""
-    sink = Sink(quiet=quiet, verbose=verbose)
-    shown = run_options.shown_format(format, json=json)
-    chosen = arms_of(ArmOptions(method, action, ratio, budget, profile, arms, seed, read_cuts(cuts)))
-    if problem := check_writable(output):
-        raise Failure(f"--output: {problem}")
-    check = prepare(baseline, gate or [], strict, output)
-    if check is not None:
-        check.expect(max_new_tokens, seed)
-    items = _items(sink, images or [], question, manifest, limit)
-    loading = LoadOptions(
-        model, device, dtype, attn, load_format, seed, chat_template, str(generation), quiet
-    )
-    report = _measured(sink, loading, items.chosen, chosen, (max_new_tokens, warmup, repeat))
-    _caveats(sink, chosen, report)
-    if output is not None:
-        write_file(output, to_json(report.as_dict()) + "\n")
-    with judged(sink, check, report, output):
-        show_report(sink, report, shown)
-
-
-def show_report(sink: Sink, report: Report, shown: FormatName) -> None:
-    """The report on stdout in this format."""
-    if shown is FormatName.JSON:
-        sink.json(report.as_dict())
-    elif shown is FormatName.CSV:
-        from reroute_cli.exports.csv import report_csv
-
-        sink.result(report_csv(report))
-    elif shown is FormatName.MARKDOWN:
-        from reroute_cli.exports.markdown import report_markdown
-
-        sink.result(report_markdown(report, verbose=sink.verbose))
-    elif shown is not FormatName.TEXT:
-        from reroute_cli.exports.numbers import NUMBERS
-
-        sink.result(NUMBERS[shown](report))
-    else:
-        from reroute_cli.render.report import report_page
-
-        sink.table(*report_page(report, verbose=sink.verbose))
-
-
-def _items(
-    sink: Sink, images: list[str], question: str | None, manifest: Path | None, limit: int | None
-) -> Items:
-    """The items, each picture opened once, before torch and a model are loaded."""
+    """Measure schedules against the dense model, interleaved in one run, over images and questions."""
     from reroute_cli.inputs import check_pictures, choose_items
+    from reroute_cli.schedules import arms_of
+    from reroute_cli.studies.compare.check import judged, prepare
 
-    items = choose_items(images, question, manifest, limit)
-    check_pictures(items.chosen)
-    if len(items.chosen) < items.available:
-        sink.talk(f"measuring {len(items.chosen)} of {items.available} items, spread evenly; see --limit")
-    return items
+    sink, arms = output.sink, arms_of(schedules)
+    check = prepare(verdict.baseline, verdict.gate or [], verdict.strict, output.output)
+    if check is not None:
+        check.expect(measure.max_new_tokens, model.seed)
+    found = choose_items(items.images or [], items.question, items.manifest, items.limit)
+    check_pictures(found.chosen)
+    if len(found.chosen) < found.available:
+        sink.talk(f"measuring {len(found.chosen)} of {found.available} items, spread evenly; see --limit")
 
-
-def _measured(
-    sink: Sink,
-    loading: LoadOptions,
-    items: tuple[Item, ...],
-    arms: tuple[Arm, ...],
-    lengths: tuple[int, int, int],
-) -> Report:
-    """Load and measure. lengths: new tokens, warm-up rounds, timed rounds."""
-    from reroute_cli.models import load, quiet_libraries
+    from reroute_cli.models import load_aloud, quiet_libraries
     from reroute_cli.studies.profile import MeasurePlan
-    from reroute_cli.studies.profile import profile as measure
+    from reroute_cli.studies.profile import profile as measured
+    from reroute_cli.views.emit import emit
 
+    plan = MeasurePlan(measure.max_new_tokens, measure.warmup, measure.repeat)
     with quiet_libraries(), sink.progress() as progress:
         progress.tell("loading the model")
-        loaded = load(loading)
-        for remark in loaded.remarks:
-            sink.talk(remark)
-        plan = MeasurePlan(*lengths)
-        return measure(loaded, items, arms, plan, seed=loading.seed, progress=progress)
-
-
-def _caveats(sink: Sink, arms: tuple[Arm, ...], report: Report) -> None:
-    """What to know of profiles that were made for another model."""
-    model = report.model
-    for arm in arms:
-        if caveat := arm.choice.caveat(model.family, model.layers or 0):
-            sink.talk(caveat)
+        loaded = load_aloud(model, sink, [arm.choice for arm in arms])
+        report = measured(loaded, found.chosen, arms, plan, seed=model.seed, progress=progress)
+    with judged(sink, check, report, output.output):
+        emit(report, output)

@@ -2,68 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from reroute_cli import options
+from reroute_cli.console.command_options import ProfileFiles, ShownProfileOptions
 from reroute_cli.console.errors import Failure
-from reroute_cli.console.output import Sink
-from reroute_cli.sources import POCKET
+from reroute_cli.console.options import ListOutput
 
 if TYPE_CHECKING:
     from profiles import Profile
     from reroute_cli.records.lists import ProfilePart
 
-app = typer.Typer(no_args_is_help=True, help="Schedules by name or file: list, show and validate them.")
 
-ShowModel = Annotated[
-    str | None,
-    typer.Option(
-        "-m",
-        "--model",
-        metavar="MODEL",
-        help="Solve it for this model instead of the one it was made for.",
-        show_default=False,
-    ),
-]
-
-
-@app.command("list")
-def list_profiles(json: options.Json = False) -> None:
+def list_profiles(output: ListOutput) -> None:
     """List the profiles that come with reroute, each with its true average."""
     import profiles
+    from reroute_cli.records.lists import ProfileList
+    from reroute_cli.views.emit import emit
 
-    rows = [_row(profile) for profile in profiles.published()]
-    if json:
-        from reroute_cli.records.lists import ProfileList
-
-        Sink().json(ProfileList(profiles=rows).as_dict())
-        return
-    from reroute_cli.render.draw import table
-
-    shown = [(row.name, row.origin, _average(row)) for row in rows]
-    Sink().table(table(("profile", "origin", "visual tokens/layer"), shown, right=(2,)))
+    emit(ProfileList(profiles=[_row(profile) for profile in profiles.published()]), output)
 
 
-@app.command("show")
-def show(
-    profile: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A profile.", show_default=False)],
-    model: ShowModel = None,
-    json: options.Json = False,
-) -> None:
+def show(profile: ShownProfileOptions, output: ListOutput) -> None:
     """Print a profile as YAML with explicit stages, a file that -p accepts."""
     import profiles
 
-    found = profiles.load(profile)
-    layers, visual, first_layer = _fitted(found, model)
+    found = profiles.load(profile.profile)
+    layers, visual, first_layer = _fitted(found, profile.model)
     schedule = found.schedule(layers, visual, first_layer)
-    if json:
+    if output.json:
         from reroute_cli.records.lists import ShownProfile
 
-        Sink().json(ShownProfile(**_row(found).model_dump(), schedule=schedule.as_dict()).as_dict())
+        output.sink.json(ShownProfile(**_row(found).model_dump(), schedule=schedule.as_dict()).as_dict())
         return
-    Sink().result(
+    output.sink.result(
         profiles.dump(
             schedule,
             title=found.title,
@@ -76,24 +47,20 @@ def show(
     )
 
 
-@app.command("validate")
-def validate(
-    files: Annotated[
-        list[str], typer.Argument(metavar="FILE", help="Profile files or names.", show_default=False)
-    ],
-) -> None:
+def validate(profile: ProfileFiles) -> None:
     """Check profile files: one line each; exit code 4 when one is not valid."""
     import profiles
+    from reroute_cli.console.output import Sink
 
     sink, wrong = Sink(), 0
-    for file in files:
+    for file in profile.files:
         try:
             sink.result(f"{file}: valid, {_checked(profiles.load(file))}")
         except ValueError as error:  # ProfileError, ScheduleError and BudgetError alike
             wrong += 1
             sink.talk(f"error: {error}")
     if wrong:
-        raise Failure(f"{wrong} of {len(files)} profiles can't be used: mend what is named above")
+        raise Failure(f"{wrong} of {len(profile.files)} profiles can't be used: mend what is named above")
 
 
 def _checked(profile: Profile) -> str:
@@ -106,6 +73,7 @@ def _checked(profile: Profile) -> str:
 def _fitted(profile: Profile, model: str | None) -> tuple[int, int, int]:
     """Layers, visual tokens and first layer: of `model`, else of what it was made for, else of pocket."""
     from reroute_cli.planning.shapes import read_shape
+    from reroute_cli.sources import POCKET
 
     if model is None and profile.layers is not None and profile.visual is not None:
         return profile.layers, profile.visual, 0
@@ -126,9 +94,3 @@ def _row(profile: Profile) -> ProfilePart:
         visual_tokens=profile.visual,
         visual_tokens_per_layer=profile.average,
     )
-
-
-def _average(row: ProfilePart) -> str:
-    if row.visual_tokens_per_layer is None:
-        return "–"
-    return f"{row.visual_tokens_per_layer:.1f} of {row.visual_tokens}"

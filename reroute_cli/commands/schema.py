@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated
 
-import typer
-
+from reroute_cli.console.command_options import SchemaName
 from reroute_cli.console.errors import UsageError
 from reroute_cli.console.output import Sink
-from reroute_cli.records.schema import KINDS, name_of, schema_of
 
 
-def schema(
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[NAME]", help="A kind of record, as report or reroute.report/2.", show_default=False
-        ),
-    ] = None,
-) -> None:
+def schema(wanted: SchemaName) -> None:
     """Print the JSON Schema of a kind of record; without NAME, list the kinds."""
-    if name is None:
+    from reroute_cli.records.schema import KINDS, name_of, schema_of
+
+    if wanted.name is None:
         for kind in KINDS:
             Sink().result(name_of(kind))
         return
     for kind in KINDS:
-        if name in (kind, name_of(kind), name_of(kind).removeprefix("reroute.")):
+        if wanted.name in (kind, name_of(kind), name_of(kind).removeprefix("reroute.")):
             Sink().json(schema_of(kind))
             return
-    close = difflib.get_close_matches(name, KINDS, n=1)
+    close = difflib.get_close_matches(wanted.name, KINDS, n=1)
     hint = f"did you mean '{close[0]}'? There are" if close else "choose one of"
-    raise UsageError(f"there is no schema '{name}': {hint} {', '.join(map(name_of, KINDS))}")
+    raise UsageError(f"there is no schema '{wanted.name}': {hint} {', '.join(map(name_of, KINDS))}")

@@ -17,13 +17,13 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn
+from copy import copy
+from typing import Any, NoReturn, TypeVar
 
 import typer
 from typer.core import TyperGroup
 
 from reroute_cli.console.output import clean, write
-from reroute_cli.literal_help import literal
 from reroute_cli.missing import missing_name
 
 EXIT_BUG, EXIT_USAGE, EXIT_REGRESSION, EXIT_FAILURE, EXIT_NOT_COMPARABLE, EXIT_INTERRUPTED = (
@@ -34,6 +34,10 @@ EXIT_BUG, EXIT_USAGE, EXIT_REGRESSION, EXIT_FAILURE, EXIT_NOT_COMPARABLE, EXIT_I
     5,
     130,
 )
+
+
+_RESET = "\x1b[0m"  # "no colour", the colour there is; Typer's echo drops it where no terminal reads
+_Command = TypeVar("_Command", bound=Any)
 
 
 class CliError(Exception):
@@ -89,6 +93,28 @@ class BoundedGroup(TyperGroup):
         """Run the chosen command inside the error boundary."""
         with error_boundary():
             return super().invoke(ctx)
+
+
+def literal(command: _Command) -> _Command:
+    """A copy of a Typer command or group whose help, and that of all below it, is shown as it was written.
+
+    Typer hands help texts to Rich as markup, which takes `[:ACTION]` for a tag and drops it. A text that
+    holds a terminal's escape sequence it hands on as it stands, so each paragraph begins with the one that
+    changes nothing.
+    """
+    shown = copy(command)
+    for name in ("help", "short_help", "epilog"):
+        setattr(shown, name, _marked(getattr(command, name)))
+    shown.params = [copy(parameter) for parameter in command.params]
+    for parameter in shown.params:
+        parameter.help = _marked(parameter.help)
+    if hasattr(command, "commands"):
+        shown.commands = {name: literal(each) for name, each in command.commands.items()}
+    return shown
+
+
+def _marked(text: str | None) -> str | None:
+    return None if text is None else "\n\n".join(_RESET + paragraph for paragraph in text.split("\n\n"))
 
 
 @contextmanager

@@ -70,6 +70,11 @@ def write(stream: TextIO, text: str) -> None:
     stream.flush()
 
 
+def write_result(stream: TextIO, text: str) -> None:
+    """Write text from anywhere as whole lines, without what a terminal would obey."""
+    write(stream, clean(text).rstrip("\n") + "\n")
+
+
 def check_writable(path: Path | None) -> str | None:
     """Why nothing can be written to `path` later, found before the long work; None when it can."""
     if path is None:
@@ -142,7 +147,7 @@ class Sink:
 
     def result(self, text: str) -> None:
         """What the command was asked for, on stdout."""
-        write(sys.stdout, clean(text).rstrip("\n") + "\n")
+        write_result(sys.stdout, text)
 
     def json(self, value: Any) -> None:
         """A result as JSON, on stdout."""

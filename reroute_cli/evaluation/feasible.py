@@ -9,12 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 
 from reroute_cli.answer import count_visual, target_of
-from reroute_cli.arms import Arm
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.chat import prompt_of
 from reroute_cli.console.errors import Failure, sentence_of
 from reroute_cli.models import Loaded
-from reroute_cli.schedules import Target
+from reroute_cli.schedules import Arm, Target
 
 _LOOKED_AT = 8  # items at most, in search of one that can be read
 

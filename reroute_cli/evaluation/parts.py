@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from reroute_cli.arms import Arm
 from reroute_cli.batching.summary import Tally
 from reroute_cli.evaluation.score import Estimate, Pictures, Score
 from reroute_cli.evaluation.trial import Row, Schedules
@@ -19,6 +18,7 @@ from reroute_cli.records.score import (
     ScorePart,
     ScoresPart,
 )
+from reroute_cli.schedules import Arm
 from reroute_cli.scores import mcnemar
 
 NO_ANSWER = "nothing was answered"
@@ -42,7 +42,7 @@ def twin(arms: Sequence[Arm], place: int) -> int | None:
 
 def _deed(arm: Arm) -> tuple[object, ...]:
     """All of a schedule but its action."""
-    return arm.choice.method, arm.choice.cuts, arm.choice.ratio, arm.choice.budget
+    return arm.choice.method, arm.choice.layers, arm.choice.ratio, arm.choice.budget
 
 
 def scores_part(pictures: Pictures, scores: Sequence[Score], arms: Sequence[Arm], place: int) -> ScoresPart:
@@ -117,7 +117,7 @@ def choice_part(arm: Arm) -> ArmChoicePart:
         profile=arm.name if arm.choice.profile is not None else None,
         ratio=arm.choice.ratio,
         budget=arm.choice.budget,
-        decision_layers=None if arm.choice.cuts is None else list(arm.choice.cuts),
+        decision_layers=None if arm.choice.layers is None else list(arm.choice.layers),
     )
 
 

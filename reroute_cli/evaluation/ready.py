@@ -14,15 +14,20 @@ from itertools import combinations
 from pathlib import Path
 
 from reroute_cli import models
-from reroute_cli.arms import Arm
 from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.options import ModelOptions
 from reroute_cli.console.output import Progress, Sink, check_writable
 from reroute_cli.evaluation.subject import Subject
 from reroute_cli.evaluation.trial import records_at
-from reroute_cli.models import Loaded, LoadOptions, quiet_libraries
+from reroute_cli.models import Loaded, quiet_libraries
 from reroute_cli.record_file import RecordFile
+from reroute_cli.schedules import (
+    Arm,
+)
 from reroute_cli.sources import read_config
-from reroute_cli.studies.benchmarks.benchmark import Questions
+from reroute_cli.studies.benchmarks.benchmark import (
+    Questions,
+)
 
 NOT_KEPT = "the answers are not kept, so that a run that is cut off starts anew: add --records FILE.jsonl"
 
@@ -56,7 +61,7 @@ def _is_file(path: Path) -> bool:
     return path.is_file() or not path.exists()
 
 
-def _family(loading: LoadOptions, subject: Subject) -> str | None:
+def _family(loading: ModelOptions, subject: Subject) -> str | None:
     """The model's family as its config alone tells it, so that a dataset that can't be read is known early.
 
     None where the questions have been looked at already, and for dummy weights, which are there at once.
@@ -68,7 +73,7 @@ def _family(loading: LoadOptions, subject: Subject) -> str | None:
 
 @contextmanager
 def made_ready(
-    sink: Sink, loading: LoadOptions, subject: Subject, arms: Sequence[Arm], records: Path | None
+    sink: Sink, loading: ModelOptions, subject: Subject, arms: Sequence[Arm], records: Path | None
 ) -> Iterator[Ready]:
     """The model, the questions and the open file of records, while the block runs.
 
@@ -86,12 +91,7 @@ def made_ready(
         family = _family(loading, subject)
         early = subject.questions(family) if family else None
         progress.tell("loading the model")
-        loaded = models.load(loading)
-        for remark in loaded.remarks:
-            sink.talk(remark)
-        for arm in arms:
-            if caveat := arm.choice.caveat(loaded.family, loaded.layers):
-                sink.talk(caveat)
+        loaded = models.load_aloud(loading, sink, [arm.choice for arm in arms])
         progress.tell("answering")
         questions = early if early and family == loaded.family else subject.questions(loaded.family)
         yield Ready(loaded, questions, file, progress)

@@ -13,9 +13,17 @@ from pathlib import Path
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.images import as_text
-from reroute_cli.studies.benchmarks import load_benchmark
-from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted
-from reroute_cli.studies.benchmarks.scenes import of_manifest
+from reroute_cli.studies.benchmarks import (
+    load_benchmark,
+)
+from reroute_cli.studies.benchmarks.benchmark import (
+    Benchmark,
+    Questions,
+    Wanted,
+)
+from reroute_cli.studies.benchmarks.scenes import (
+    of_manifest,
+)
 
 DEFAULT = "scenes"
 MANIFEST = "manifest"  # what a manifest is called where benchmarks have a name

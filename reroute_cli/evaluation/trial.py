@@ -17,7 +17,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from reroute_cli.arms import Arm
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.batching.loop import BatchRun, Outcome
 from reroute_cli.batching.passes import turn_parts
@@ -31,6 +30,7 @@ from reroute_cli.judges import Truth, Verdict, judge
 from reroute_cli.models import Loaded
 from reroute_cli.record_file import RecordFile
 from reroute_cli.records.answer import AnswerRecord, SchedulePart, told
+from reroute_cli.schedules import Arm
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,46 +1,51 @@
-"""`--model_args` of lmms-eval as the options that they stand for: model, schedule, and how to run.
+"""`--model_args` of lmms-eval as the option groups that they stand for: model, schedule, and how to run.
 
-lmms-eval has split the text at its commas and made numbers of what looks like one. Knows no model and nothing
-of lmms-eval.
+lmms-eval has split the text at its commas and made numbers of what looks like one. The arguments are the
+fields of the groups, by their names. Knows no model and nothing of lmms-eval.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from reroute_cli.console.errors import UsageError
-from reroute_cli.console.output import clean
-from reroute_cli.models import LoadOptions
-from reroute_cli.options import (
-    ActionName,
-    AttnName,
-    DtypeName,
-    GenerationName,
-    LoadFormat,
+from reroute_cli.console.group import Options, Range, made_of
+from reroute_cli.console.options import (
+    ModelOptions,
+    ScheduleOptions,
+    layers_in,
     read_chat_template,
 )
-from reroute_cli.schedules import ScheduleChoice, read_cuts
+from reroute_cli.console.output import Sink, clean
+from reroute_cli.schedules import ScheduleChoice
 
 NEW_TOKENS = 1024  # where neither task nor user says, as in lmms-eval's own models of this kind
-_MOST_NEW = 1 << 20
-_MOST_ITEMS = 4096
-_LOADING = ("model", "device", "dtype", "attn", "load_format", "chat_template", "generation")
-_SCHEDULE = ("method", "action", "ratio", "budget", "profile", "cuts")
 _OPTION = re.compile(r"--([a-z][a-z-]*)")
-_LAYERS = "+"  # between the numbers of `cuts`: commas part the arguments
+_LAYERS = "+"  # between the numbers of `layers`: commas part the arguments
+
+
+@dataclass(frozen=True)
+class RequestOptions(Options):
+    """How requests are answered. max_new_tokens: for tasks that do not say. costs: the file of costs."""
+
+    batch_size: Annotated[int, Range(1, 4096)] = 1
+    max_new_tokens: Annotated[int, Range(1, 1 << 20)] = NEW_TOKENS
+    costs: str | None = None
+
+
+GROUPS = (ScheduleOptions, ModelOptions, RequestOptions)
+_NAMES = {name: one for group in GROUPS for name, one in group.declared().items() if name != "quiet"}
 
 
 @dataclass(frozen=True)
 class Arguments:
     """What was asked for. max_new_tokens: for tasks that do not say. costs: where to write what it cost."""
 
-    load: LoadOptions
+    load: ModelOptions
     choice: ScheduleChoice
     batch_size: int
     max_new_tokens: int
@@ -49,23 +54,14 @@ class Arguments:
 
 def read_arguments(given: Mapping[str, Any]) -> Arguments:
     """The arguments by name; raises UsageError, or ProfileError for a bad profile."""
-    known = {name: _READERS[name](name, value) for name, value in _named(given).items()}
-    seed = known.get("seed", 0)
-    load = {name: known[name] for name in _LOADING if name in known}
-    schedule: dict[str, Any] = {name: known.get(name) for name in _SCHEDULE}
+    known = {name: _value(name, value) for name, value in _named(given).items()}
     try:
-        choice = ScheduleChoice(**schedule, seed=seed)
-    except UsageError as error:
-        raise UsageError(_OPTION.sub(_as_argument, str(error))) from error
-    choice.check_profile()
-    costs = known.get("costs")
-    return Arguments(
-        load=LoadOptions(**load, seed=seed),
-        choice=choice,
-        batch_size=known.get("batch_size", 1),
-        max_new_tokens=known.get("max_new_tokens", NEW_TOKENS),
-        costs=None if costs is None else Path(costs),
-    )
+        model, requests = made_of(ModelOptions, known), made_of(RequestOptions, known)
+        choice = ScheduleChoice.of(made_of(ScheduleOptions, known))
+    except UsageError as error:  # an option of the command line as the argument that stands for it
+        raise UsageError(_OPTION.sub(lambda option: option[1].replace("-", "_"), str(error))) from error
+    costs = None if requests.costs is None else Path(requests.costs)
+    return Arguments(model, choice, requests.batch_size, requests.max_new_tokens, costs)
 
 
 def _named(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,75 +71,23 @@ def _named(given: Mapping[str, Any]) -> dict[str, Any]:
         if "model" in named:
             raise UsageError("model and pretrained are the same argument: give one of them")
         named["model"] = named.pop("pretrained")
-    if unknown := sorted(set(named) - set(_READERS)):
-        allowed = ", ".join(["pretrained", *_READERS])
+    if "cuts" in named and "layers" not in named:
+        Sink().talk("note: the model argument 'cuts' goes with the next release: write layers")
+        named["layers"] = named.pop("cuts")
+    if unknown := sorted(set(named) - set(_NAMES)):
+        allowed = ", ".join(["pretrained", *_NAMES])
         shown = clean(unknown[0], one_line=True)
         raise UsageError(f"there is no model argument '{shown}': those of reroute are {allowed}")
     return named
 
 
-def _as_argument(option: re.Match[str]) -> str:
-    """An option of the command line as the argument that stands for it."""
-    return option[1].replace("-", "_")
-
-
-def _text(_name: str, value: Any) -> str:
-    return clean(str(value), one_line=True)
-
-
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UsageError(f"{name}={_text(name, value)} is no number: give one, such as {name}=0.5")
-    return float(value)
-
-
-def _whole(low: int, high: int) -> Callable[[str, Any], int]:
-    def read(name: str, value: Any) -> int:
-        text = str(value)  # lmms-eval's own batch_size is text
-        if not re.fullmatch(r"[0-9]{1,10}", text) or not low <= int(text) <= high:
-            raise UsageError(
-                f"{name}={_text(name, value)} is no whole number that is allowed: give {low} to {high}"
-            )
-        return int(text)
-
-    return read
-
-
-def _one_of(kind: type[StrEnum]) -> Callable[[str, Any], str]:
-    allowed = [str(word) for word in kind]
-
-    def read(name: str, value: Any) -> str:
-        if value not in allowed:
-            raise UsageError(f"{name}={_text(name, value)} is none of {', '.join(allowed)}: choose one")
-        return str(value)
-
-    return read
-
-
-def _cuts(name: str, value: Any) -> tuple[int, ...] | None:
-    return read_cuts(str(value), name=name, between=_LAYERS)
-
-
-def _chat_template(_name: str, value: Any) -> str | None:
-    return read_chat_template(str(value))
-
-
-_READERS: dict[str, Callable[[str, Any], Any]] = {
-    "model": _text,
-    "method": _text,
-    "action": _one_of(ActionName),
-    "ratio": _number,
-    "budget": _number,
-    "profile": _text,
-    "cuts": _cuts,
-    "seed": _whole(0, 2**31 - 1),
-    "device": _text,
-    "dtype": _one_of(DtypeName),
-    "attn": _one_of(AttnName),
-    "load_format": _one_of(LoadFormat),
-    "chat_template": _chat_template,
-    "generation": _one_of(GenerationName),
-    "batch_size": _whole(1, _MOST_ITEMS),
-    "max_new_tokens": _whole(1, _MOST_NEW),
-    "costs": _text,
-}
+def _value(name: str, value: Any) -> Any:
+    """A value as its field has it: text, or a number that lmms-eval may have left as text."""
+    if name == "layers":
+        return layers_in(str(value), name=name, between=_LAYERS)
+    if name == "chat_template":
+        return read_chat_template(str(value))
+    one = _NAMES[name]
+    if one.limits and isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value):
+        return int(value)  # lmms-eval's own batch_size is text
+    return clean(str(value), one_line=True) if str in one.kinds else value

@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields
 from reroute_cli.plugins.lmms_batches import Answer
 from reroute_cli.records.base import EnvironmentPart, GenerationPart, ModelPart
 from reroute_cli.records.lmms_costs import AnswersPart, AskedPart, LmmsCosts, TaskPart, VisualPart
-from reroute_cli.schedules import DENSE, ScheduleChoice
+from reroute_cli.schedules import ScheduleChoice
+from routing.methods import DENSE
 
 NOTHING = "nothing was answered"
 NO_PICTURES = "no answered request has a picture"
@@ -95,7 +96,7 @@ def _asked(choice: ScheduleChoice) -> AskedPart:
         ratio=choice.ratio,
         budget=choice.budget,
         profile=choice.profile,
-        decision_layers=None if choice.cuts is None else list(choice.cuts),
+        decision_layers=None if choice.layers is None else list(choice.layers),
         seed=choice.seed,
     )
 

@@ -14,6 +14,11 @@ Row = tuple[str, str, str]  # name, value, how it was made or what it is of
 _SLOW = 0.1  # share of a run's time that the model stood still, from which it is worth a remark
 
 
+def nothing(_summary: BatchSummary) -> Page:
+    """A summary stands on stderr; stdout has the records."""
+    return []
+
+
 def batch_page(summary: BatchSummary, *, verbose: bool = False) -> Page:
     """Headline, table, and what to know before quoting the numbers."""
     rows = [*_accuracy(summary), *_costs(summary), *_times(summary, verbose)]

@@ -16,6 +16,11 @@ from reroute_cli.render.draw import DIM, STRONG, Page, plain, table
 from reroute_cli.reporting.generation import not_neutral
 
 
+def answer_text(record: AnswerRecord) -> str:
+    """The answer alone."""
+    return record.answer
+
+
 def cost_card(record: AnswerRecord, *, verbose: bool = False) -> Page:
     """The card under an answer: one headline, one table, and what to know before quoting them."""
     parts: Page = [

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from reroute_cli.records.installation import Check
 from reroute_cli.render.draw import DIM, STRONG, Page, plain, table
 
 
-def check_page(found: dict[str, Any]) -> Page:
+def check_page(record: Check) -> Page:
     """The table of a `reroute.check/1`."""
+    found = record.as_dict()
     installed = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     standing = f"this release was {'' if found['proven'] else 'not '}proven with them"
     proven = "; ".join(f"{name} {', '.join(known)}" for name, known in found["proven_releases"].items())

@@ -6,10 +6,8 @@ Knows comparisons and their words; writes nowhere.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from io import StringIO
 from itertools import groupby
 
-from reroute_cli.console.output import clean, draw
 from reroute_cli.metrics import MAIN_TIMES, METRICS
 from reroute_cli.records.comparison import ChangedAnswer, Comparison, Row, Verdict
 from reroute_cli.regression import words
@@ -45,10 +43,9 @@ def comparison_lines(comparison: Comparison) -> list[str]:
     return [*words.failures(comparison), *accept]
 
 
-def comparison_text(comparison: Comparison, *, verbose: bool = False) -> str:
-    """Page and lines as plain text, for a file."""
-    page = draw(tuple(comparison_page(comparison, verbose=verbose)), StringIO())
-    return page + "".join(f"{clean(line, one_line=True)}\n" for line in comparison_lines(comparison))
+def comparison_view(comparison: Comparison, *, verbose: bool = False) -> list[Part | str]:
+    """The page, and the lines below it as they are."""
+    return [*comparison_page(comparison, verbose=verbose), *comparison_lines(comparison)]
 
 
 def rows_to_show(comparison: Comparison, *, verbose: bool = False) -> list[Row]:

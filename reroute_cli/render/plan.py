@@ -8,11 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from reroute_cli.console import units
+from reroute_cli.records.plan import Plan
 from reroute_cli.render.draw import DIM, STRONG, Page, Part, plain, table
 
 
-def plan_page(plan: dict[str, Any]) -> Page:
+def plan_page(record: Plan) -> Page:
     """Headline, stages, costs, and how the numbers were made."""
+    plan = record.as_dict()
     parts: Page = [plain(_headline(plan), STRONG), plain(_prompt(plan), DIM), plain("")]
     if plan["routed"] is not None:
         parts += [_stages(plan), plain(""), _compared(plan)]

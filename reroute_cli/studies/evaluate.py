@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reroute_cli.arms import Arm
 from reroute_cli.evaluation.feasible import checked
 from reroute_cli.evaluation.report import Asked, make_evaluation
 from reroute_cli.evaluation.subject import Subject
@@ -12,6 +11,9 @@ from reroute_cli.evaluation.trial import hold_trial
 from reroute_cli.models import Loaded
 from reroute_cli.record_file import RecordFile
 from reroute_cli.records.evaluation import Evaluation
+from reroute_cli.schedules import (
+    Arm,
+)
 from reroute_cli.studies import SILENT, StudyProgress
 from reroute_cli.studies.benchmarks.benchmark import Questions
 

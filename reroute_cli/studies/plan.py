@@ -18,10 +18,11 @@ from reroute_cli.records.plan import (
     PlannedStagePart,
     PlannedTokensPart,
 )
-from reroute_cli.schedules import DENSE, ScheduleChoice
+from reroute_cli.schedules import ScheduleChoice
 from routing import Schedule
 from routing.cost import Cost, Prompt
 from routing.cost import plan as plan_cost
+from routing.methods import DENSE
 
 
 def plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> Plan:

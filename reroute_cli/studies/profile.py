@@ -17,7 +17,6 @@ from typing import TypeVar
 
 from reroute_cli import run
 from reroute_cli.answer import count_visual, target_of
-from reroute_cli.arms import Arm
 from reroute_cli.chat import prompt_of
 from reroute_cli.inputs import Item, told
 from reroute_cli.measure.flops import Flops
@@ -25,6 +24,9 @@ from reroute_cli.measure.kv import KvUse
 from reroute_cli.models import Loaded
 from reroute_cli.prompts import Prompt
 from reroute_cli.records.report import Report
+from reroute_cli.schedules import (
+    Arm,
+)
 from reroute_cli.studies import SILENT, StudyProgress, profile_report
 from routing import Schedule
 

@@ -20,7 +20,6 @@ from reroute_cli.answer import (
     target_of,
     text_of,
 )
-from reroute_cli.arms import Arm
 from reroute_cli.boxes import Box
 from reroute_cli.console.errors import UsageError
 from reroute_cli.images import Picture, as_text
@@ -38,6 +37,9 @@ from reroute_cli.records.trace import (
     TraceArm,
     TraceRecord,
     TraceStage,
+)
+from reroute_cli.schedules import (
+    Arm,
 )
 from reroute_cli.scores import iou
 from reroute_cli.tracing.geometry import Sight, grids_of

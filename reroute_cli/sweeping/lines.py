@@ -6,10 +6,11 @@ Knows reports; not how a line is written.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
-from reroute_cli.arms import Arm
+from reroute_cli.console.options import ActionName
 from reroute_cli.records.sweep import SweepArm, SweepReport
-from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.schedules import Arm, ScheduleChoice
 from reroute_cli.studies.sweep.arms import pairs_of
 
 
@@ -36,5 +37,6 @@ def lines_of(report: SweepReport) -> list[Line]:
 
 def _arm(part: SweepArm) -> Arm:
     """The arm that a part of a report is of."""
-    cuts = None if part.decision_layers is None else tuple(part.decision_layers)
-    return Arm(part.name, ScheduleChoice(part.method, part.action, part.ratio, part.budget, cuts=cuts))
+    layers = None if part.decision_layers is None else tuple(part.decision_layers)
+    action = cast("ActionName | None", part.action)
+    return Arm(part.name, ScheduleChoice(part.method, action, part.ratio, part.budget, layers))

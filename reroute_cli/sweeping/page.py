@@ -1,15 +1,18 @@
-"""A sweep as a page: which blocks, in which order. Knows neither terminals nor Markdown."""
+"""A sweep as a page: which blocks, in which order, drawn or as Markdown."""
 
 from __future__ import annotations
 
+from reroute_cli.exports.markdown import blocks_markdown
 from reroute_cli.records.sweep import SweepReport
+from reroute_cli.render.draw import Page
+from reroute_cli.render.report import drawn_page
 from reroute_cli.reporting.blocks import Block, Say, Tone
 from reroute_cli.sweeping.lines import lines_of
 from reroute_cli.sweeping.sentences import headline, notes, warnings
 from reroute_cli.sweeping.tables import beaten_table, cost_table, front_table, score_table
 
 
-def page(report: SweepReport, *, verbose: bool = False) -> list[Block]:
+def sweep_blocks(report: SweepReport, *, verbose: bool = False) -> list[Block]:
     """The headline, the scores, the costs, the fronts, and what to know before quoting any of it.
 
     verbose: every score, and what beats the arms that are on no front.
@@ -26,3 +29,13 @@ def page(report: SweepReport, *, verbose: bool = False) -> list[Block]:
             blocks.append(beaten_table(report, score, fronts[score.name]))
     blocks += [Say(text, Tone.WARNING) for text in warnings(report)]
     return blocks + [Say(text) for text in notes(report)]
+
+
+def sweep_page(report: SweepReport, *, verbose: bool = False) -> Page:
+    """The page in a terminal."""
+    return drawn_page(sweep_blocks(report, verbose=verbose))
+
+
+def sweep_markdown(report: SweepReport, *, verbose: bool = False) -> str:
+    """The page as Markdown."""
+    return blocks_markdown(sweep_blocks(report, verbose=verbose))

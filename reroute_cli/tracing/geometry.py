@@ -12,7 +12,11 @@ from typing import Any
 
 from reroute_cli.console.errors import Failure
 from routing.families import FAMILIES
-from routing.grids import Grid, ImageGrids, Size
+from routing.grids import (
+    Grid,
+    ImageGrids,
+    Size,
+)
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ from typing import Any
 from reroute_cli.batch_inputs import BatchItem, batch_items
 from reroute_cli.batching.loop import BatchRun
 from reroute_cli.batching.prepare import Request, make_request
+from reroute_cli.console.options import ModelOptions
 from reroute_cli.environment import describe_environment
-from reroute_cli.models import Loaded, LoadOptions, load, quiet_libraries
+from reroute_cli.models import Loaded, load, quiet_libraries
 from reroute_cli.schedules import ScheduleChoice
 from tests.benchmarks.batch_results import SCHEMA, Course, arm_results, table
 from tests.benchmarks.rounds import Timed, interleave
@@ -91,7 +92,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _load(options: argparse.Namespace) -> Loaded:
-    typed = LoadOptions(options.model, options.device, options.dtype, load_format=options.load_format)
+    typed = ModelOptions(options.model, options.device, options.dtype, load_format=options.load_format)
     if not options.shape:
         return load(typed)
     with TemporaryDirectory() as folder:

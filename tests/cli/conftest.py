@@ -20,7 +20,8 @@ from typer.testing import CliRunner, Result
 
 from reroute_cli import models
 from reroute_cli.app import app
-from reroute_cli.models import Loaded, LoadOptions
+from reroute_cli.console.options import ModelOptions
+from reroute_cli.models import Loaded
 from tests.forks import Forks
 
 Run = Callable[..., Result]
@@ -39,7 +40,7 @@ def run() -> Run:
 @pytest.fixture(scope="session")
 def pocket() -> Loaded:
     """The embedded model, loaded once."""
-    return models.load(LoadOptions(device="cpu"))
+    return models.load(ModelOptions(device="cpu"))
 
 
 @pytest.fixture
@@ -47,8 +48,8 @@ def warm(pocket: Loaded, monkeypatch: pytest.MonkeyPatch) -> Loaded:
     """`ask` with the embedded model uses the one that is loaded already."""
     load = models.load
 
-    def cached(options: LoadOptions) -> Loaded:
-        return pocket if options == LoadOptions() else load(options)
+    def cached(options: ModelOptions) -> Loaded:
+        return pocket if options == ModelOptions() else load(options)
 
     monkeypatch.setattr(models, "load", cached)
     return pocket

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reroute_cli.arms import Arm
 from reroute_cli.evaluation.trial import Row, Said
 from reroute_cli.judges import Truth, Verdict
-from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.schedules import Arm, ScheduleChoice
 
 WORDS, BOX = Truth("words", ("yes",)), Truth("box", box=(0.0, 0.0, 10.0, 10.0))
 
@@ -39,4 +38,4 @@ DENSE = Arm("dense", ScheduleChoice())
 
 def arm(method: str, action: str, ratio: float = 0.5, cuts: tuple[int, ...] | None = None) -> Arm:
     """A routed arm."""
-    return Arm(f"{method}-{action}", ScheduleChoice(method, action, ratio, cuts=cuts))
+    return Arm(f"{method}-{action}", ScheduleChoice(method, action, ratio, layers=cuts))

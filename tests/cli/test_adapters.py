@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from reroute_cli.answer import Asked, answer
+from reroute_cli.console.options import ModelOptions
 from reroute_cli.images import open_picture
-from reroute_cli.models import LoadOptions, load, quiet_libraries
+from reroute_cli.models import load, quiet_libraries
 from reroute_cli.pocket import WEIGHTS
 from reroute_cli.schedules import ScheduleChoice
 from tests.cli import older
@@ -30,7 +31,7 @@ def save_adapter(folder, base=str(WEIGHTS), **config):
     """A seeded LoRA of the embedded model in a folder, and the model with it merged."""
     torch.manual_seed(0)
     with quiet_libraries():
-        model = load(LoadOptions()).model
+        model = load(ModelOptions()).model
         adapted = peft.get_peft_model(model, peft.LoraConfig(**(LORA | config)))
         adapted.save_pretrained(folder)
         edit(folder, base_model_name_or_path=base)
@@ -44,9 +45,9 @@ def edit(folder, **changes):
 
 def asked(model, method="pdrop"):
     """The record of one answer."""
-    choice = ScheduleChoice(method, "reroute", 0.6, None, None, 0, None)
+    choice = ScheduleChoice(method, "reroute", 0.6)
     with quiet_libraries():
-        loaded = load(LoadOptions(str(model)))
+        loaded = load(ModelOptions(str(model)))
         return answer(loaded, Asked([open_picture(str(DESK))], QUESTION, 16), choice)
 
 
@@ -83,7 +84,7 @@ def test_an_adapter_of_embeddings_or_of_whole_modules_answers(tmp_path, more):
     """Such a file holds weights of the base, too, which have their place."""
     expected = save_adapter(tmp_path, **more)
     with quiet_libraries():
-        merged = load(LoadOptions(str(tmp_path))).model
+        merged = load(ModelOptions(str(tmp_path))).model
     assert merged.state_dict().keys() == expected.state_dict().keys()
     assert all(torch.allclose(one, expected.state_dict()[name]) for name, one in merged.state_dict().items())
 
@@ -140,7 +141,7 @@ def test_a_processor_saved_with_the_adapter_is_used(copied):
     template = "{# of the fine-tune #}" + (WEIGHTS / "chat_template.jinja").read_text()
     (copied / "chat_template.jinja").write_text(template)
     with quiet_libraries():
-        assert load(LoadOptions(str(copied))).processor.chat_template == template
+        assert load(ModelOptions(str(copied))).processor.chat_template == template
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_what_is_wrong_with_an_adapter_is_one_sentence(copied, changes, sentence
     """Hostile, unfitting and foreign configs: never an answer of the base model alone."""
     edit(copied, **changes)
     with quiet_libraries(), pytest.raises(Exception, match=sentence) as caught:
-        load(LoadOptions(str(copied)))
+        load(ModelOptions(str(copied)))
     assert "\n" not in str(caught.value)
 
 
@@ -175,14 +176,14 @@ def test_a_pickled_adapter_is_refused(copied):
     """adapter_model.bin alone is not opened."""
     (copied / "adapter_model.safetensors").rename(copied / "adapter_model.bin")
     with pytest.raises(Exception, match=r"holds no adapter_model\.safetensors"):
-        load(LoadOptions(str(copied)))
+        load(ModelOptions(str(copied)))
 
 
 def test_an_adapter_of_an_adapter_is_refused(adapter, copied):
     """One is merged at a time."""
     edit(copied, base_model_name_or_path=str(adapter))
     with pytest.raises(Exception, match="is an adapter, too: merge it into its base first"):
-        load(LoadOptions(str(copied)))
+        load(ModelOptions(str(copied)))
 
 
 @pytest.fixture
@@ -214,11 +215,11 @@ def test_an_adapter_on_the_hub_answers(hub, adapter):
 def test_an_adapter_on_the_hub_that_is_its_own_base_ends(hub):
     """One sentence, not an endless search."""
     with pytest.raises(Exception, match="is an adapter, too: merge it into its base first"):
-        load(LoadOptions("someone/loop"))
+        load(ModelOptions("someone/loop"))
 
 
 def test_without_peft_the_extra_is_named(adapter, monkeypatch):
     """One sentence with the command."""
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with quiet_libraries(), pytest.raises(Exception, match=r"pip install 'reroute\[peft\]'"):
-        load(LoadOptions(str(adapter)))
+        load(ModelOptions(str(adapter)))

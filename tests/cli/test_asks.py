@@ -16,8 +16,9 @@ from reroute_cli.batching import loop, prepare
 from reroute_cli.batching.loop import BatchRun
 from reroute_cli.batching.prepare import Keyed, Keys, make_request
 from reroute_cli.batching.session import keep
+from reroute_cli.console.options import ModelOptions
 from reroute_cli.judges import Truth
-from reroute_cli.models import LoadOptions, load
+from reroute_cli.models import load
 from reroute_cli.record_file import RecordFile
 from reroute_cli.schedules import ScheduleChoice
 
@@ -25,7 +26,7 @@ MANIFEST = Path(__file__).resolve().parents[2] / "samples" / "manifest.jsonl"
 DENSE = ScheduleChoice()
 REROUTE = ScheduleChoice("pdrop", "reroute", 0.8)
 PRUNE = ScheduleChoice("fastv", "prune", 0.5)
-NEVER = ScheduleChoice("fastv", "prune", 0.8, cuts=(6,))  # half of the layers see everything
+NEVER = ScheduleChoice("fastv", "prune", 0.8, layers=(6,))  # half of the layers see everything
 CHOICES = (DENSE, REROUTE, PRUNE)
 NEW = 4
 
@@ -252,7 +253,7 @@ def test_items_of_equal_schedules_share_passes_though_others_stand_between(
     for index in range(12):
         drawn(((112, 112), (224, 112))[index % 2]).save(tmp_path / f"{index:02}.png")
     given = batch_items(tmp_path, "where is the cup?", None, None).items
-    loaded = load(LoadOptions(tiny_qwen, load_format="dummy"))
+    loaded = load(ModelOptions(tiny_qwen, load_format="dummy"))
     choices = [DENSE, ScheduleChoice("fastv", "reroute", budget=8)]
     seen = watched()
     outcomes = list(BatchRun(make_request(loaded, choices, 2, 3)).outcomes(given, lambda key: False))
@@ -274,7 +275,7 @@ def test_no_more_than_four_batches_are_gathered(drawn, tmp_path, tiny_qwen, watc
     for index in range(12):
         drawn((56 * (1 + index % 4), 56 * (1 + index // 4))).save(tmp_path / f"{index:02}.png")
     given = batch_items(tmp_path, "where is the cup?", None, None).items
-    loaded = load(LoadOptions(tiny_qwen, load_format="dummy"))
+    loaded = load(ModelOptions(tiny_qwen, load_format="dummy"))
     choices = [ScheduleChoice("fastv", "reroute", budget=2), ScheduleChoice("fastv", "prune", budget=2)]
     watched()
     outcomes = list(BatchRun(make_request(loaded, choices, 2, 2)).outcomes(given, lambda key: False))

@@ -249,7 +249,7 @@ def test_a_question_that_would_be_a_control_token_is_one_items_error(run, manife
     ("arguments", "code", "words"),
     [
         ((), 2, "there is nothing to ask about"),
-        (("--batch-size", "0", "-Q", "x"), 2, "0 is not in 1..4096"),
+        (("--batch-size", "0", "-Q", "x"), 2, "0 is no whole number from 1 to 4096"),
         (("-o", "missing/x.jsonl", "-Q", "x", "."), 4, "--output"),
         (("--summary", ".", "-Q", "x", "."), 4, "--summary"),
         (("-o", "same", "--summary", "same", "-Q", "x", "."), 4, "two files"),

@@ -152,14 +152,15 @@ import torch
 from reroute_cli.batch_inputs import batch_items
 from reroute_cli.batching.loop import BatchRun
 from reroute_cli.batching.prepare import make_request
-from reroute_cli.models import LoadOptions, load, quiet_libraries
+from reroute_cli.console.options import ModelOptions
+from reroute_cli.models import load, quiet_libraries
 from reroute_cli.schedules import ScheduleChoice
 
 torch.set_num_threads(1)
 threading.stack_size(1 << 19)  # the system counts a thread's whole stack
 items = batch_items(None, None, Path(sys.argv[1]), 32).items
 with quiet_libraries():
-    loaded = load(LoadOptions(device="cpu"))
+    loaded = load(ModelOptions(device="cpu"))
 
 def answered(size):
     request = make_request(loaded, [ScheduleChoice("pdrop", "reroute", 0.8)], 2, size)

@@ -90,7 +90,8 @@ from reroute_cli.batch_inputs import batch_items
 from reroute_cli.batching.loop import BatchRun
 from reroute_cli.batching.prepare import make_request
 from reroute_cli.batching.session import keep
-from reroute_cli.models import LoadOptions, load
+from reroute_cli.console.options import ModelOptions
+from reroute_cli.models import load
 from reroute_cli.record_file import RecordFile
 from reroute_cli.schedules import ScheduleChoice
 
@@ -103,7 +104,7 @@ def answer(manifest, path, loaded):
             keep(outcome, file)
 
 if __name__ == "__main__":
-    answer(sys.argv[1], sys.argv[2], load(LoadOptions(device="cpu")))
+    answer(sys.argv[1], sys.argv[2], load(ModelOptions(device="cpu")))
 """
 
 

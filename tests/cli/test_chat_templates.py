@@ -14,9 +14,9 @@ from reroute_cli.batching.prepare import make_request
 from reroute_cli.chat_templates import choose_template
 from reroute_cli.cluster.identity import without_weights
 from reroute_cli.cluster.order import make_order
+from reroute_cli.console.options import ModelOptions
 from reroute_cli.dummy.model import build_config
 from reroute_cli.dummy.processor import build_processor
-from reroute_cli.models import LoadOptions
 from reroute_cli.plugins.lmms_arguments import read_arguments
 from reroute_cli.pocket import WEIGHTS
 from reroute_cli.prompts import render_template
@@ -45,7 +45,7 @@ def folder(tmp_path):
 
 def loading(folder, **options):
     """Load the processor, and random weights, from a folder on the CPU."""
-    return models.load(LoadOptions(str(folder), device="cpu", load_format="dummy", **options))
+    return models.load(ModelOptions(str(folder), device="cpu", load_format="dummy", **options))
 
 
 @pytest.mark.parametrize("images", [1, 2])
@@ -185,7 +185,7 @@ def test_a_legacy_json_template_is_the_models_own(folder):
 
 def test_a_given_template_takes_the_place_of_the_models_own(tmp_path, pocket):
     """The prompt is what transformers makes of that template; its digest is in the key."""
-    given = models.load(LoadOptions(device="cpu", chat_template=ODD))
+    given = models.load(ModelOptions(device="cpu", chat_template=ODD))
     content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
     expected = pocket.processor.apply_chat_template(
         [{"role": "user", "content": content}], chat_template=ODD, add_generation_prompt=True, tokenize=False
@@ -209,7 +209,7 @@ def test_the_option_reaches_the_record(tmp_path, picture, run, arguments):
     result = run(*words)
     assert result.exit_code == 0, result.output
     made = json.loads(result.stdout)
-    assert made["model"]["chat_template"] == models.load(LoadOptions(chat_template=ODD)).chat_template
+    assert made["model"]["chat_template"] == models.load(ModelOptions(chat_template=ODD)).chat_template
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_a_folder_is_no_chat_template(tmp_path, picture, run, fails):
 @pytest.mark.parametrize("given", [None, ODD])
 def test_a_driver_makes_the_keys_of_its_workers(folder, given):
     """What a cluster's driver knows without weights is what loading finds."""
-    options = LoadOptions(str(folder), "cpu", load_format="dummy", chat_template=given)
+    options = ModelOptions(str(folder), "cpu", load_format="dummy", chat_template=given)
     made = [
         settings_of(one, ScheduleChoice(), 4)
         for one in (without_weights(options, "cpu"), models.load(options))
@@ -257,14 +257,14 @@ def test_a_driver_makes_the_keys_of_its_workers(folder, given):
 
 def test_a_worker_gets_the_template_and_not_its_file():
     """The order holds the text, so that no node needs the driver's file."""
-    options = LoadOptions(device="cpu", chat_template=ODD)
+    options = ModelOptions(device="cpu", chat_template=ODD)
     order = make_order(options, make_request(without_weights(options, "cpu"), [ScheduleChoice()], 4, 1), 1)
-    assert LoadOptions(**order["loading"]) == options
+    assert ModelOptions(**order["loading"]) == options
 
 
 def test_lmms_eval_takes_a_template(tmp_path):
     """As `chat_template=FILE` among the model's arguments."""
     (tmp_path / "odd.jinja").write_text(ODD)
-    assert read_arguments({"chat_template": str(tmp_path / "odd.jinja")}).load == LoadOptions(
+    assert read_arguments({"chat_template": str(tmp_path / "odd.jinja")}).load == ModelOptions(
         chat_template=ODD
     )

@@ -10,8 +10,8 @@ import pytest
 
 import routing
 from reroute_cli import models, proof
+from reroute_cli.console.options import ModelOptions
 from reroute_cli.environment import describe_environment
-from reroute_cli.models import LoadOptions
 from reroute_cli.proof import cache_folder
 from routing import host
 from routing.checks import check as checking
@@ -124,7 +124,7 @@ def test_a_model_that_is_not_there_ends_with_4(run, name):
 def test_a_proven_release_is_not_checked_on_loading(counted, pocket):
     """Nothing runs and nothing is said; the record says proven."""
     assert host.is_proven(), "this release must be in routing/host.py"
-    assert models.load(LoadOptions(device="cpu")).proven is True
+    assert models.load(ModelOptions(device="cpu")).proven is True
     assert counted == []
 
 
@@ -187,7 +187,7 @@ def test_always_checks_even_what_is_proven(counted, monkeypatch, tmp_path, capsy
     """REROUTE_CHECK=always: at every load, and it says why."""
     monkeypatch.setenv("REROUTE_CHECK", "always")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert [models.load(LoadOptions(device="cpu")).proven for _ in range(2)] == [True, True]
+    assert [models.load(ModelOptions(device="cpu")).proven for _ in range(2)] == [True, True]
     assert len(counted) == 2
     assert capsys.readouterr().err.count("as REROUTE_CHECK=always asks: checking llava") == 2
 

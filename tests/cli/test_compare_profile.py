@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from reroute_cli import models
-from reroute_cli.commands.profile import show_report
 from reroute_cli.console.errors import Regression
 from reroute_cli.console.output import Sink
-from reroute_cli.exports.numbers import NUMBERS
-from reroute_cli.run_options import FormatName
+from reroute_cli.console.study_options import ProfileOutput
+from reroute_cli.exports import bencher, github_action_benchmark
 from reroute_cli.studies.compare.check import RegressionCheck, accept_command, judged
 from reroute_cli.studies.compare.gates import all_gates
+from reroute_cli.views.emit import emit
 from tests.cli import reports
 from tests.forks import Forks
 
@@ -149,12 +149,19 @@ def test_numbers_for_other_tools(profile, baseline):
     assert found["pocket / fastv-prune"]["prefill_flops"] == {"value": expected}
 
 
-@pytest.mark.parametrize("form", ["github-action-benchmark", "github-action-benchmark-bigger", "bencher"])
-def test_a_report_is_shown_in_the_formats_of_other_tools(capsys, form):
+@pytest.mark.parametrize(
+    ("form", "export"),
+    [
+        ("github-action-benchmark", github_action_benchmark.export),
+        ("github-action-benchmark-bigger", github_action_benchmark.export_bigger),
+        ("bencher", bencher.export),
+    ],
+)
+def test_a_report_is_shown_in_the_formats_of_other_tools(capsys, form, export):
     """What `profile --format` prints is the export, character for character."""
     report = reports.build(reports.make())
-    show_report(Sink(), report, FormatName(form))
-    assert capsys.readouterr().out == NUMBERS[form](report)
+    emit(report, ProfileOutput(form))
+    assert capsys.readouterr().out == export(report)
 
 
 @pytest.mark.usefixtures("unloaded")

@@ -13,10 +13,11 @@ from reroute_cli.answer import generation_part
 from reroute_cli.batching.collate import collate
 from reroute_cli.batching.keys import settings_of
 from reroute_cli.console.errors import Failure
+from reroute_cli.console.options import ModelOptions
 from reroute_cli.generation import MODEL, NEUTRAL, Generation, read_generation
 from reroute_cli.generation_fields import CHECKS, COSTS, METADATA, OVERRIDDEN, SPECIAL, UNABLE
 from reroute_cli.images import open_picture
-from reroute_cli.models import LoadOptions, load
+from reroute_cli.models import load
 from reroute_cli.prompts import build_prompt
 from reroute_cli.schedules import ScheduleChoice
 from reroute_cli.sources import Source
@@ -84,7 +85,7 @@ def own(tmp_path):
 
     def loaded(settings, **options):
         folder = checkpoint(tmp_path / "model", settings)
-        return load(LoadOptions(folder, device="cpu", **options))
+        return load(ModelOptions(folder, device="cpu", **options))
 
     return loaded
 

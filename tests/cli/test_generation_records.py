@@ -9,8 +9,9 @@ import pytest
 from reroute_cli.cluster.identity import without_weights
 from reroute_cli.cluster.order import check_settings
 from reroute_cli.console.errors import Failure
+from reroute_cli.console.options import ModelOptions
 from reroute_cli.console.output import draw
-from reroute_cli.models import LoadOptions, load
+from reroute_cli.models import load
 from reroute_cli.pages.build import parts_of
 from reroute_cli.pages.inputs import read_inputs
 from reroute_cli.records.files import read_report
@@ -170,14 +171,14 @@ def test_a_hostile_record_cannot_flood_a_page(tmp_path):
 @pytest.mark.parametrize("generation", ["model", "neutral"])
 def test_the_driver_of_a_cluster_knows_the_settings_without_loading(penalised, generation):
     """What the driver makes keys of is what a worker loads."""
-    options = LoadOptions(penalised, device="cpu", generation=generation)
+    options = ModelOptions(penalised, device="cpu", generation=generation)
     known, loaded = without_weights(options, "cpu").generation, load(options).generation
     assert (known, dict(known.active)) == (loaded, dict(loaded.active))
 
 
 def test_a_worker_with_other_settings_is_refused(penalised):
     """A node whose copy of the checkpoint has a penalty that the driver's lacks answers nothing."""
-    loaded = without_weights(LoadOptions(penalised, device="cpu"), "cpu").generation
+    loaded = without_weights(ModelOptions(penalised, device="cpu"), "cpu").generation
     mine, theirs = ({"generation": one.identity(8)} for one in (replace(loaded, active={}), loaded))
     with pytest.raises(Failure, match="repetition_penalty"):
         check_settings(mine, theirs)

@@ -13,6 +13,7 @@ from typer.models import ParameterInfo
 from typer.testing import CliRunner
 
 from reroute_cli.app import app
+from tests.help_snapshot import SNAPSHOT, whole_help
 
 WIDE = {"COLUMNS": "2000"}  # no line is wrapped
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -58,6 +59,11 @@ def test_lists_of_commands_show_every_summary_as_it_was_written(path):
     shown = _flat(CliRunner().invoke(app, [*path, "--help"], env=WIDE).stdout)
     summaries = [_flat(command.help.split("\n\n")[0]) for command in COMMANDS[path].commands.values()]
     assert [summary for summary in summaries if summary not in shown] == []
+
+
+def test_the_whole_help_is_the_one_that_was_agreed():
+    """No option, default, variable or panel comes or goes unseen: `python -m tests.help_snapshot` accepts."""
+    assert whole_help() == SNAPSHOT.read_text(encoding="utf-8")
 
 
 TOY = f"""

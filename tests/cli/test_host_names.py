@@ -22,6 +22,7 @@ from reroute_cli import __main__, models, processors
 from reroute_cli.batching.costs import kv_layers
 from reroute_cli.boxes import view_of
 from reroute_cli.console.errors import Failure, sentence_of
+from reroute_cli.console.options import ModelOptions
 from reroute_cli.dummy import model as dummy
 from reroute_cli.generation import Generation
 from reroute_cli.logits import row_by_row
@@ -29,7 +30,6 @@ from reroute_cli.measure import flops
 from reroute_cli.measure.kv import measure_kv
 from reroute_cli.measure.nvml import NvmlSampler, driver_version
 from reroute_cli.missing import PACKAGES, lacks, missing_name
-from reroute_cli.models import LoadOptions
 from routing.checks.subjects import ONE, tiny
 from tests.cli.measure.fake_nvml import Driver
 
@@ -249,7 +249,7 @@ def test_a_family_without_a_processor_class_is_named(monkeypatch, pocket):
     monkeypatch.setattr(transformers.AutoProcessor, "from_pretrained", refuse)
     monkeypatch.delitem(processing_auto.PROCESSOR_MAPPING_NAMES, "llava")
     with pytest.raises(Failure, match="has no 'llava' in PROCESSOR_MAPPING_NAMES"):
-        models.load(LoadOptions(device="cpu"))
+        models.load(ModelOptions(device="cpu"))
 
 
 @pytest.mark.parametrize("name", ["missing_keys", "mismatched_keys"])
@@ -263,7 +263,7 @@ def test_a_loading_report_without_what_is_missing_is_no_report(monkeypatch, name
 
     monkeypatch.setattr(transformers.AutoModelForImageTextToText, "from_pretrained", told_less)
     with pytest.raises(Failure, match=f"has no '{name}' in the loading info"):
-        models.load(LoadOptions(device="cpu"))
+        models.load(ModelOptions(device="cpu"))
 
 
 def test_an_attention_that_is_not_told_is_named(take):
@@ -271,7 +271,7 @@ def test_an_attention_that_is_not_told_is_named(take):
     model = tiny("llava").model  # making one sets the name
     take(transformers.PreTrainedConfig, "_attn_implementation")
     with pytest.raises((Failure, AttributeError)) as caught:
-        models._loaded("x", model, None, LoadOptions(), "cpu")
+        models._loaded("x", model, None, ModelOptions(), "cpu")
     assert "has no '_attn_implementation' in LlavaConfig" in sentence_of(caught.value)
 
 

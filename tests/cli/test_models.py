@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from reroute_cli import models, sources
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.models import LoadOptions
+from reroute_cli.console.options import ModelOptions
 from reroute_cli.pocket import WEIGHTS
 
 
@@ -30,7 +30,7 @@ def weights(folder):
 
 def loading(folder, **options):
     """Load from a folder on the CPU."""
-    return models.load(LoadOptions(model=str(folder), device="cpu", **options))
+    return models.load(ModelOptions(model=str(folder), device="cpu", **options))
 
 
 def test_pocket_is_the_embedded_llava(pocket):

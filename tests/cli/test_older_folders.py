@@ -16,8 +16,8 @@ from reroute_cli.answer import model_part
 from reroute_cli.batching.keys import settings_of
 from reroute_cli.chat_templates import choose_template
 from reroute_cli.console.errors import Failure
+from reroute_cli.console.options import ModelOptions
 from reroute_cli.images import Picture, open_picture
-from reroute_cli.models import LoadOptions
 from reroute_cli.pocket import WEIGHTS
 from reroute_cli.processors import agree, image_only
 from reroute_cli.prompts import build_prompt
@@ -46,7 +46,7 @@ def older(complete):
 
 def loading(folder, **options):
     """Load from a folder on the CPU."""
-    return models.load(LoadOptions(model=str(folder), device="cpu", **options))
+    return models.load(ModelOptions(model=str(folder), device="cpu", **options))
 
 
 def ids(loaded, picture):

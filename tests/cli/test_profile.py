@@ -9,7 +9,7 @@ from itertools import chain
 import pytest
 
 from reroute_cli import models
-from reroute_cli.models import LoadOptions
+from reroute_cli.console.options import ModelOptions
 from reroute_cli.planning.shapes import read_shape
 from routing import solve
 from routing.cost import Prompt, cost
@@ -29,7 +29,7 @@ def profiled(pocket):
     from reroute_cli.app import app
 
     load = models.load
-    models.load = lambda options: pocket if options == LoadOptions() else load(options)
+    models.load = lambda options: pocket if options == ModelOptions() else load(options)
     words = [*ARMS, "--limit", "2", "--repeat", str(ROUNDS), "--max-new-tokens", str(LENGTH), "--json"]
     try:
         return CliRunner().invoke(app, ["profile", *words])

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from reroute_cli import run
-from reroute_cli.arms import ArmOptions, arms_of
+from reroute_cli.console.options import ArmsOptions
 from reroute_cli.inputs import Item
 from reroute_cli.reporting.sentences import warnings
+from reroute_cli.schedules import arms_of
 from reroute_cli.studies import profile as loop
 from reroute_cli.studies.profile import MeasurePlan, Task, Work, measure, prepare
 from reroute_cli.studies.profile_report import make_report
@@ -178,7 +179,7 @@ def test_attention_that_can_t_be_counted_is_not_run_for_counting(monkeypatch):
 
 def _prepared(pocket, picture, new_tokens):
     items = [Item("one", picture, picture, QUESTION)]
-    arms = arms_of(ArmOptions(method="pdrop", action="prune", ratio=0.9))
+    arms = arms_of(ArmsOptions(method="pdrop", action="prune", ratio=0.9))
     return prepare(pocket, items, arms, new_tokens)
 
 

@@ -26,10 +26,10 @@ def unloaded(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--repeat", "0"), "0 is not in 1..1000"),
-        (("--warmup", "-1"), "-1 is not in 0..1000"),
-        (("--limit", "0"), "0 is not in 1.."),
-        (("--max-new-tokens", "0"), "0 is not in 1..4096"),
+        (("--repeat", "0"), "0 is no whole number from 1 to 1000:"),
+        (("--warmup", "-1"), "-1 is no whole number from 0 to 1000"),
+        (("--limit", "0"), "0 is no whole number from 1 "),
+        (("--max-new-tokens", "0"), "0 is no whole number from 1 to 4096"),
         (("--repeat", "1.5"), "valid integer"),
         (("--json", "--format", "csv"), "--format csv"),
         (("--format", "xml"), "xml"),

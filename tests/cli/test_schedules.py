@@ -3,7 +3,8 @@
 import pytest
 
 from reroute_cli.console.errors import UsageError
-from reroute_cli.schedules import ScheduleChoice, Target, read_cuts
+from reroute_cli.console.options import read_layers
+from reroute_cli.schedules import ScheduleChoice, Target
 from routing import BudgetError, Schedule, ScheduleError
 
 POCKET = Target(layers=12, first_layer=0, visual=256, vision_tower="clip_vision_model")
@@ -24,11 +25,14 @@ POCKET = Target(layers=12, first_layer=0, visual=256, vision_tower="clip_vision_
         ({"profile": "pocket-prune", "ratio": 0.5}, "--ratio"),
         ({"profile": "pocket-prune", "budget": 9.0}, "--budget"),
         ({"profile": "pocket-prune", "action": "prune"}, "--action"),
-        ({"profile": "pocket-prune", "cuts": (3,)}, "--cuts"),
-        ({"cuts": (3,)}, "--method"),
-        ({"method": "none", "cuts": (3,)}, "--cuts"),
+        ({"profile": "pocket-prune", "layers": (3,)}, "--layers"),
+        ({"layers": (3,)}, "--method"),
+        ({"method": "none", "layers": (3,)}, "--layers"),
         *[({"method": "fastv", "ratio": ratio}, str(ratio)) for ratio in (1.0, 1.5, -0.1, float("nan"))],
-        *[({"method": "fastv", "budget": budget}, str(budget)) for budget in (0.0, -3.0, float("nan"))],
+        *[
+            ({"method": "fastv", "budget": budget}, str(budget))
+            for budget in (0.0, -3.0, float("nan"), float("inf"))
+        ],
     ],
     ids=str,
 )
@@ -52,11 +56,10 @@ def test_a_budget_is_the_ratio_that_leaves_it():
     assert by_budget.asked_ratio(256) == 0.75
 
 
-@pytest.mark.parametrize("budget", [257.0, float("inf")])
-def test_a_budget_beyond_the_tokens_is_refused(budget):
+def test_a_budget_beyond_the_tokens_is_refused():
     """More tokens than there are can't be spent."""
     with pytest.raises(BudgetError):
-        ScheduleChoice(method="fastv", budget=budget).build(POCKET)
+        ScheduleChoice(method="fastv", budget=257.0).build(POCKET)
 
 
 def test_the_seed_reaches_the_random_method_and_no_other():
@@ -89,10 +92,10 @@ def test_a_profile_made_for_another_model_is_remarked_upon():
     assert ScheduleChoice(method="fastv", ratio=0.5).caveat("llava", 12) is None
 
 
-def test_cuts_take_the_place_of_the_methods_own_layers():
+def test_layers_take_the_place_of_the_methods_own():
     """The stages stand where they were asked for, and the average is still the one of the ratio."""
     own = ScheduleChoice(method="fastv", action="reroute", ratio=0.667).build(POCKET)
-    cut = ScheduleChoice(method="fastv", action="reroute", ratio=0.667, cuts=(3, 5, 8)).build(POCKET)
+    cut = ScheduleChoice(method="fastv", action="reroute", ratio=0.667, layers=(3, 5, 8)).build(POCKET)
     assert [stage.layer for stage in own.stages] != [3, 5, 8]
     assert [stage.layer for stage in cut.stages] == [3, 5, 8]
     assert cut.counts(256, 12) == (28, 28, 28)  # 3 * 256 + 9 * 28 = 12 * 0.333 * 256, rounded down
@@ -102,22 +105,22 @@ def test_cuts_take_the_place_of_the_methods_own_layers():
 @pytest.mark.parametrize(
     ("options", "problem", "words"),
     [
-        ({"method": "fastv", "cuts": (3, 12), "action": "reroute"}, ScheduleError, r"0\.\.11.*\[3, 12\]"),
-        ({"method": "fastv", "cuts": (3, 5)}, ScheduleError, r"one cut layer, got \[3, 5\]"),
-        ({"method": "nuwa", "cuts": (0,)}, ScheduleError, r"1\.\.11"),
-        ({"method": "fastv", "cuts": (8,)}, BudgetError, r"layer 8 of 12 .* nearest it reaches is 0\.3"),
+        ({"method": "fastv", "layers": (3, 12), "action": "reroute"}, ScheduleError, r"0\.\.11.*\[3, 12\]"),
+        ({"method": "fastv", "layers": (3, 5)}, ScheduleError, r"one cut layer, got \[3, 5\]"),
+        ({"method": "nuwa", "layers": (0,)}, ScheduleError, r"1\.\.11"),
+        ({"method": "fastv", "layers": (8,)}, BudgetError, r"layer 8 of 12 .* nearest it reaches is 0\.3"),
     ],
     ids=str,
 )
-def test_cuts_that_the_model_or_the_method_has_no_room_for_are_refused(options, problem, words):
+def test_layers_that_the_model_or_the_method_has_no_room_for_are_refused(options, problem, words):
     """The engine's sentence names the layers given and those that are there, or the nearest ratio."""
     with pytest.raises(problem, match=words):
         ScheduleChoice(ratio=0.5, **options).build(POCKET)
 
 
-def test_cuts_are_part_of_what_determines_an_answer():
-    """Equal methods at other layers have other identities; without cuts nothing is in it of them."""
-    plain, cut = (ScheduleChoice(method="fastv", ratio=0.5, cuts=cuts) for cuts in (None, (3,)))
+def test_layers_are_part_of_what_determines_an_answer():
+    """Equal methods at other layers have other identities; without layers nothing is in it of them."""
+    plain, cut = (ScheduleChoice(method="fastv", ratio=0.5, layers=layers) for layers in (None, (3,)))
     assert cut.identity() == plain.identity() | {"cuts": [3]}
     assert "cuts" not in plain.identity()
 
@@ -127,27 +130,27 @@ def test_cuts_are_part_of_what_determines_an_answer():
 )
 def test_a_list_of_layers_is_read(text, layers):
     """Numbers from 0 that rise, with or without spaces."""
-    assert read_cuts(text) == layers
+    assert read_layers(text) == layers
 
 
 @pytest.mark.parametrize("text", ["", ",", "3,", "x", "3.5", "-1", "5,3", "3,3", "3+5", "٣", "9" * 7, "3;5"])
 def test_what_is_no_list_of_layers_is_refused(text):
     """One sentence with what was given and how it is written."""
-    with pytest.raises(UsageError, match=r"^--cuts '.*' is no list of decoder layers: .* like 3,5,8$"):
-        read_cuts(text)
+    with pytest.raises(UsageError, match=r"^--layers '.*' is no list of decoder layers: .* like 3,5,8$"):
+        read_layers(text)
 
 
 @pytest.mark.parametrize("command", [("ask", "x.png", "where?"), ("batch", "."), ("plan",), ("profile",)])
-def test_every_command_with_a_schedule_takes_cuts(run, fails, command):
+def test_every_command_with_a_schedule_takes_layers(run, fails, command):
     """A list that is none is a usage error of each, before anything is opened or loaded."""
-    fails(run(*command, "--method", "fastv", "--ratio", "0.5", "--cuts", "3-5"), 2, "--cuts '3-5'")
+    fails(run(*command, "--method", "fastv", "--ratio", "0.5", "--layers", "3-5"), 2, "--layers '3-5'")
 
 
-def test_plan_shows_stages_at_the_cuts(run):
+def test_plan_shows_stages_at_the_layers(run):
     """The option reaches the solver."""
     import json
 
     done = run(
-        "plan", "--method", "fastv", "--action", "reroute", "--ratio", "0.5", "--cuts", "3,5,8", "--json"
+        "plan", "--method", "fastv", "--action", "reroute", "--ratio", "0.5", "--layers", "3,5,8", "--json"
     )
     assert [stage["layer"] for stage in json.loads(done.stdout)["schedule"]["stages"]] == [3, 5, 8]

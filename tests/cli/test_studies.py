@@ -4,21 +4,27 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from reroute_cli.arms import (
+    ArmOptions,
+    traced_arms,
+)
 
-from reroute_cli.arms import ArmOptions, arms_of, traced_arms
+from reroute_cli.console.study_options import GridOptions
 from reroute_cli.evaluation.subject import subject_of
 from reroute_cli.evaluation.trial import records_at
 from reroute_cli.images import open_picture
 from reroute_cli.inputs import Item
 from reroute_cli.models import quiet_libraries
 from reroute_cli.planning.shapes import read_shape
-from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.schedules import (
+    ScheduleChoice,
+    arms_of,
+)
 from reroute_cli.studies.compare.compare import compare
 from reroute_cli.studies.compare.gates import all_gates
 from reroute_cli.studies.evaluate import evaluate
 from reroute_cli.studies.plan import plan
 from reroute_cli.studies.profile import MeasurePlan, profile
-from reroute_cli.studies.sweep.arms import read_amounts, sweep_arms
 from reroute_cli.studies.sweep.run import SweepRequest, sweep
 from reroute_cli.studies.trace import trace
 from reroute_cli.studies.tune.report import Where, profile_text
@@ -83,7 +89,7 @@ def test_evaluate_gives_a_record(pocket, scenes):
 def test_sweep_gives_a_record(pocket, scenes):
     """Two amounts of one method beside dense, one item measured; the sentence says what is asked."""
     noted, said = Noting(), []
-    arms = sweep_arms("pdrop:reroute", read_amounts("0.6,0.8", None), 0)
+    arms = arms_of(GridOptions("pdrop:reroute", "0.6,0.8"))
     scores = scenes.subject.benchmark.scores
     request = SweepRequest(scores, 32, 8, cost_items=1, plan=SHORT, against="prefill_flops", seed=0)
     found = sweep(pocket, scenes.questions, arms, request, scenes.file, say=said.append, progress=noted)

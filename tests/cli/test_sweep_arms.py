@@ -3,26 +3,36 @@
 import pytest
 
 from reroute_cli.console.errors import UsageError
-from reroute_cli.schedules import Target
-from reroute_cli.studies.sweep.arms import pairs_of, reach, read_amounts, sweep_arms
+from reroute_cli.console.study_options import GridOptions
+from reroute_cli.schedules import Target, arms_of
+from reroute_cli.studies.sweep.arms import pairs_of, reach
 from routing import METHODS, ScheduleError
 
 POCKET = Target(layers=12, first_layer=0, visual=256, vision_tower="clip_vision_model")
 
 
+def _sweep(arms, ratios=None, budgets=None):
+    return arms_of(GridOptions(arms, ratios, budgets))
+
+
 def _names(listed, ratios="0.5"):
-    return [arm.name for arm in sweep_arms(listed, read_amounts(ratios, None), 0)]
+    return [arm.name for arm in _sweep(listed, ratios)]
+
+
+def _amounts(**typed):
+    choices = [arm.choice for arm in arms_of(GridOptions(arms="fastv:prune", **typed))[1:]]
+    return [choice.ratio if choice.budget is None else choice.budget for choice in choices]
 
 
 def test_amounts_are_sorted_by_how_much_they_reduce():
     """Ratios rise and budgets fall, whatever order they were typed in."""
-    assert [amount.ratio for amount in read_amounts("0.889, .5,0.667", None)] == [0.5, 0.667, 0.889]
-    assert [amount.budget for amount in read_amounts(None, "28,128,64")] == [128, 64, 28]
+    assert _amounts(ratios="0.889, .5,0.667") == [0.5, 0.667, 0.889]
+    assert _amounts(budgets="28,128,64") == [128, 64, 28]
 
 
 def test_without_amounts_there_are_three_tiers():
     """The published ones: a third, two ninths and a ninth of the visual tokens."""
-    assert [amount.ratio for amount in read_amounts(None, None)] == [0.667, 0.778, 0.889]
+    assert _amounts() == [0.667, 0.778, 0.889]
 
 
 @pytest.mark.parametrize(
@@ -48,13 +58,13 @@ def test_without_amounts_there_are_three_tiers():
 def test_what_is_no_list_of_amounts_is_refused(ratios, budgets, words):
     """One sentence with what was given and what is allowed."""
     with pytest.raises(UsageError, match=words):
-        read_amounts(ratios, budgets)
+        _amounts(ratios=ratios, budgets=budgets)
 
 
 def test_a_budget_of_nothing_is_refused():
     """As it is with --budget."""
     with pytest.raises(UsageError, match=r"0\.0 is no number of tokens"):
-        sweep_arms("fastv", read_amounts(None, "0"), 0)
+        _sweep("fastv", None, "0")
 
 
 def test_without_arms_every_method_goes_both_ways():
@@ -91,7 +101,7 @@ def test_an_empty_list_of_arms_is_refused():
 
 def test_arms_out_of_reach_are_told_from_the_others():
     """Three dense layers of twelve are a quarter of the tokens: 0.667 can be had and 0.778 can't."""
-    arms = sweep_arms("fastv@3:prune,nuwa:prune", read_amounts("0.667,0.778", None), 0)
+    arms = _sweep("fastv@3:prune,nuwa:prune", "0.667,0.778")
     found = reach(arms, [POCKET])
     assert [arm.name for arm in found.arms] == [
         "dense",
@@ -106,7 +116,7 @@ def test_arms_out_of_reach_are_told_from_the_others():
 def test_one_prompt_that_can_not_be_had_is_enough():
     """A budget beyond the smallest picture's visual tokens is out of reach, whatever the others have."""
     small = Target(layers=12, first_layer=0, visual=60, vision_tower="clip_vision_model")
-    arms = sweep_arms("fastv:prune", read_amounts(None, "64"), 0)
+    arms = _sweep("fastv:prune", None, "64")
     assert reach(arms, [POCKET]).refused == {}
     assert "64" in reach(arms, [POCKET, small]).refused["fastv-prune 64"]
 
@@ -115,11 +125,11 @@ def test_one_prompt_that_can_not_be_had_is_enough():
 def test_layers_that_no_amount_mends_end_the_sweep(listed):
     """Layers that the model or the method lacks are no row but an error."""
     with pytest.raises(ScheduleError):
-        reach(sweep_arms(listed, read_amounts("0.5", None), 0), [POCKET])
+        reach(_sweep(listed, "0.5", None), [POCKET])
 
 
 def _pairs(listed, ratios="0.5"):
-    arms = sweep_arms(listed, read_amounts(ratios, None), 0)
+    arms = _sweep(listed, ratios)
     return [
         (pair.place, pair.prune and pair.prune.name, pair.reroute and pair.reroute.name)
         for pair in pairs_of(arms)

@@ -1,7 +1,7 @@
 """The page of a sweep, from reports made by hand: marks, the headline's count, and what is warned of."""
 
 from reroute_cli.reporting.blocks import Say, Table
-from reroute_cli.sweeping.page import page
+from reroute_cli.sweeping.page import sweep_blocks
 from tests.cli import sweeps
 
 
@@ -12,7 +12,7 @@ def _difference(value, low, high, base="x"):
 
 def _page(report, **options):
     """The tables by the first header, and all sentences."""
-    blocks = page(report, **options)
+    blocks = sweep_blocks(report, **options)
     tables = {block.headers[0]: block for block in blocks if isinstance(block, Table)}
     return tables, [block.text for block in blocks if isinstance(block, Say)]
 

@@ -8,20 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from reroute_cli.arms import ArmOptions, arms_of
 from reroute_cli.batch_inputs import BatchItem, batch_items
 from reroute_cli.console.errors import Failure
+from reroute_cli.console.options import ArmsOptions
 from reroute_cli.evaluation.feasible import checked
 from reroute_cli.evaluation.fingerprint import Fingerprint
 from reroute_cli.evaluation.trial import hold_trial, records_at
 from reroute_cli.image_names import contents_of
 from reroute_cli.judges import Truth
 from reroute_cli.record_file import RecordFile
+from reroute_cli.schedules import arms_of
 from routing.errors import BudgetError
 from tests.cli.counted import counted_bytes
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
-ARMS = arms_of(ArmOptions(method="pdrop", action="reroute", ratio=0.8))
+ARMS = arms_of(ArmsOptions(method="pdrop", action="reroute", ratio=0.8))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_nothing_is_asked_twice(hold, items):
     """A second trial on the file answers nothing; a new arm asks only for itself, and changes nothing."""
     again = hold(items)
     assert (again.course.answered, again.course.resumed) == (0, 12)
-    more = arms_of(ArmOptions(arms="pdrop", ratio=0.8))
+    more = arms_of(ArmsOptions(arms="pdrop", ratio=0.8))
     first, second = hold(items, more), hold(items, more)
     assert (first.course.answered, first.course.resumed) == (6, 12)
     assert (second.course.answered, second.course.resumed) == (0, 18)
@@ -177,7 +178,7 @@ def test_a_stream_of_pictures_is_not_held(hold):
 
 def test_a_schedule_that_cannot_be_had_is_known_before_anything_is_asked(pocket, items):
     """The first item that can be read decides; the ones that can't be are left to the run."""
-    impossible = arms_of(ArmOptions(method="nuwa", ratio=0.1))
+    impossible = arms_of(ArmsOptions(method="nuwa", ratio=0.1))
     with pytest.raises(BudgetError):
         checked(pocket, impossible, items)
     broken = [replace(item, path="/nowhere.png") for item in items]

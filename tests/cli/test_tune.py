@@ -12,7 +12,8 @@ from typer.testing import CliRunner, Result
 import profiles
 from reroute_cli import models
 from reroute_cli.app import app
-from reroute_cli.models import Loaded, LoadOptions
+from reroute_cli.console.options import ModelOptions
+from reroute_cli.models import Loaded
 from reroute_cli.records.schema import schema_of
 from routing import METHODS
 
@@ -43,7 +44,7 @@ class Runs:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """The search, once for all tests of this file."""
-    return Runs(tmp_path_factory.mktemp("tune"), models.load(LoadOptions(device="cpu")))
+    return Runs(tmp_path_factory.mktemp("tune"), models.load(ModelOptions(device="cpu")))
 
 
 def _records(runs: Runs) -> list[dict[str, Any]]:
@@ -279,7 +280,7 @@ def test_files_are_checked_before_anything_else(
     fails(run("tune", "--ratio", "0.5", "--write", gone), 4, "--write", "does not exist")
     fails(run("tune", "--ratio", "0.5", "--write", str(tmp_path / "p.json")), 2, "let it end in .yaml")
     fails(run("tune", "--ratio", "0.5", "--write", same, "-o", same), 2, "both name")
-    fails(run("tune", "--ratio", "0.5", "--answers", "99"), 2, "99 is not in 100")
+    fails(run("tune", "--ratio", "0.5", "--answers", "99"), 2, "99 is no whole number from 100")
 
 
 def test_methods_that_are_searched_are_methods() -> None:

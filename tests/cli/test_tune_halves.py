@@ -8,11 +8,16 @@ from hypothesis import strategies as some
 
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.study_options import SearchOptions
 from reroute_cli.evaluation.score import PLAIN
 from reroute_cli.image_names import ImageSource
 from reroute_cli.judges import Truth
-from reroute_cli.studies.benchmarks import load_benchmark
-from reroute_cli.studies.benchmarks.benchmark import Wanted
+from reroute_cli.studies.benchmarks import (
+    load_benchmark,
+)
+from reroute_cli.studies.benchmarks.benchmark import (
+    Wanted,
+)
 from reroute_cli.studies.tune.request import asks_for, choose_questions, chosen_score, split, tune_request
 
 BOX = Truth("box", box=(0.0, 0.0, 5.0, 5.0))
@@ -137,7 +142,7 @@ def test_words_alone_are_tuned_for_words() -> None:
         ({}, "neither an amount nor a floor"),
         ({"budget": 30.0, "ratio": 0.5}, "--budget and --ratio"),
         ({"ratio": 1.0}, "--ratio 1 is out of range"),
-        ({"ratio": float("nan")}, "--ratio nan is out of range"),
+        ({"ratio": float("nan")}, "--ratio nan is no number"),
         ({"budget": -1.0}, "--budget -1 is no number of tokens"),
         ({"floor": "lots"}, "--floor 'lots' is no floor"),
         ({"floor": "101%"}, "--floor '101%' is no floor"),
@@ -150,7 +155,7 @@ def test_what_makes_no_sense_is_refused(typed: dict[str, object], words: str) ->
     """Amounts that contradict each other or are none, floors that are none, methods that are not searched."""
     options = {"budget": None, "ratio": None, "floor": None, "methods": "fastv", "actions": "prune"}
     with pytest.raises(UsageError) as refused:
-        tune_request(**(options | typed), answers=None, seed=0)  # type: ignore[arg-type]
+        tune_request(SearchOptions(**(options | typed)))  # type: ignore[arg-type]
     assert words in str(refused.value)
 
 
@@ -158,7 +163,7 @@ def test_a_floor_is_a_score_or_a_share_of_the_dense_model() -> None:
     """'0.9' is 0.9 whatever the dense model has; '95%' of a dense 0.8 is 0.76."""
 
     def floor(text: str) -> float:
-        found = tune_request(None, None, text, "fastv", "prune", None, 0).floor
+        found = tune_request(SearchOptions(floor=text)).floor
         assert found is not None
         return found.value(0.8)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from reroute_cli.console.errors import Failure, UsageError
 
 if TYPE_CHECKING:
+    from reroute_cli.records.lists import BenchmarkList
     from reroute_cli.studies.benchmarks.benchmark import Benchmark
 
 BENCHMARKS: dict[str, str] = {  # name -> the file here and the `Benchmark` in it
@@ -78,3 +79,22 @@ def load_all(say: Callable[[str], None]) -> list[Benchmark]:
         except Failure as error:
             say(str(error))
     return found
+
+
+def listed(say: Callable[[str], None]) -> BenchmarkList:
+    """Every benchmark with its splits and where it comes from; `say` as in `load_all`."""
+    from reroute_cli.records.lists import BenchmarkList, BenchmarkPart
+
+    rows = [
+        BenchmarkPart(
+            name=found.name,
+            title=found.title,
+            source=found.source or "in the package",
+            splits=list(found.splits),
+            scores=[score.name for score in found.scores],
+            max_new_tokens=found.max_new_tokens,
+            notes=found.notes,
+        )
+        for found in load_all(say)
+    ]
+    return BenchmarkList(benchmarks=rows)

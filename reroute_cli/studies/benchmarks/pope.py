@@ -15,10 +15,23 @@ from reroute_cli.console.errors import Failure
 from reroute_cli.console.output import shortened
 from reroute_cli.evaluation.score import Judged, Numbers, Score, quotient, share_of
 from reroute_cli.judges import Truth
-from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted, judged_as
-from reroute_cli.studies.benchmarks.prompts import short_answer
-from reroute_cli.studies.benchmarks.rows import TableRow, questions_of, units_by
-from reroute_cli.studies.benchmarks.table import open_table
+from reroute_cli.studies.benchmarks.benchmark import (
+    Benchmark,
+    Questions,
+    Wanted,
+    judged_as,
+)
+from reroute_cli.studies.benchmarks.prompts import (
+    short_answer,
+)
+from reroute_cli.studies.benchmarks.rows import (
+    TableRow,
+    questions_of,
+    units_by,
+)
+from reroute_cli.studies.benchmarks.table import (
+    open_table,
+)
 
 COLUMNS = ("question_id", "question", "answer", "image_source", "image", "category")
 _SOURCE = "lmms-lab-encoder/POPE"

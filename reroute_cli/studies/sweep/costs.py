@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from reroute_cli.arms import Arm
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.batching.keys import settings_of
 from reroute_cli.environment import describe_environment
@@ -24,6 +23,7 @@ from reroute_cli.models import Loaded
 from reroute_cli.record_file import RecordFile
 from reroute_cli.records.report import Ratio, Report, Series
 from reroute_cli.records.sweep import CostBlock
+from reroute_cli.schedules import Arm
 from reroute_cli.studies.profile import MeasurePlan, measure, prepare
 from reroute_cli.studies.profile_report import make_report, ratios, series
 

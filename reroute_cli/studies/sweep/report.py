@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from reroute_cli.answer import generation_part, model_part
-from reroute_cli.arms import Arm, place_of
 from reroute_cli.environment import describe_environment
 from reroute_cli.evaluation.parts import NO_ANSWER, difference, differences, made_part, scores_part, whole
 from reroute_cli.evaluation.score import Pictures, Score
@@ -32,6 +31,10 @@ from reroute_cli.records.sweep import (
     SweepCounts,
     SweepReport,
     SweepRun,
+)
+from reroute_cli.schedules import (
+    Arm,
+    place_of,
 )
 from reroute_cli.studies.profile import MeasurePlan
 from reroute_cli.studies.sweep.arms import pairs_of
@@ -117,7 +120,7 @@ def _arms(swept: Swept, pictures: Pictures, scores: Sequence[Score]) -> list[Swe
     nothing: dict[str, Any] = dict.fromkeys(("made", "visual_tokens_per_layer", "right"))
     parts = []
     for arm in swept.arms:
-        cuts = arm.choice.cuts
+        cuts = arm.choice.layers
         named: dict[str, Any] = {
             "name": arm.name,
             "place": place_of(arm.choice) if arm.method else arm.name,

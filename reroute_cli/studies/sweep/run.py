@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from reroute_cli.arms import Arm
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.console.errors import Failure
 from reroute_cli.evaluation.feasible import target_for
@@ -16,7 +15,10 @@ from reroute_cli.inputs import spread
 from reroute_cli.models import Loaded
 from reroute_cli.record_file import RecordFile
 from reroute_cli.records.sweep import SweepReport
-from reroute_cli.schedules import Target
+from reroute_cli.schedules import (
+    Arm,
+    Target,
+)
 from reroute_cli.studies import SILENT, StudyProgress
 from reroute_cli.studies.benchmarks.benchmark import Questions
 from reroute_cli.studies.profile import MeasurePlan
@@ -59,7 +61,7 @@ def sweep(
     Args:
         loaded: the model.
         questions: with what is true of each.
-        arms: the schedules, the dense arm first; see `sweep_arms`.
+        arms: the schedules, the dense arm first; see `arms_of`.
         request: lengths, sizes, scores.
         file: keeps answers and measured blocks; what it holds already is not asked again.
         say: gets one sentence on what is going to be done.

@@ -11,6 +11,7 @@ from itertools import pairwise, zip_longest
 from random import Random
 
 from reroute_cli.console.errors import CliError
+from reroute_cli.console.options import ActionName
 from reroute_cli.schedules import ScheduleChoice
 from reroute_cli.studies.tune.plans import (
     MOST_DECISIONS,
@@ -31,7 +32,7 @@ _TRIES = 40  # draws of a kind of plan before there is taken to be none at this 
 _OPENINGS = ((3, 1.0), (2, 0.5), (1, 1.0), (4, 0.5), (3, 0.0), (2, 1.0), (4, 1.0))  # layers, first of them
 _FIRST_OF_ALL, _LAST_OF_ALL = 0.5, 0.7  # of the depth: the latest first decision, and the last one
 _STEP = 0.7  # decay of the plans that a search begins with
-Kind = tuple[str, str, int]  # method, action, number of decision layers
+Kind = tuple[str, ActionName, int]  # method, action, number of decision layers
 
 
 def defaults(space: SearchSpace, amount: ScheduleChoice) -> tuple[list[Candidate], dict[str, str]]:

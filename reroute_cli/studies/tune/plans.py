@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 from operator import mul
 
+from reroute_cli.console.options import ActionName
 from reroute_cli.schedules import ScheduleChoice, Target
 from routing import Action, Pool, Schedule, Stage, VisionStage
 from routing.methods import METHODS, SCORERS
@@ -43,7 +44,7 @@ class SearchSpace:
     target: Target
     tokens: int
     methods: tuple[str, ...]
-    actions: tuple[str, ...]
+    actions: tuple[ActionName, ...]
     vision_scorer: str = "cls"
     seed: int = 0
 
@@ -68,7 +69,7 @@ class SchedulePlan:
     """
 
     method: str
-    action: str
+    action: ActionName
     decisions: tuple[int, ...]
     decay: float = 1.0
     rho: float | None = None
@@ -88,7 +89,7 @@ class SchedulePlan:
         flat = self.decay == 1.0
         shape = shape_of(self.method).fits(flat=flat, vision=self.rho is not None)
         shape = shape and (flat or len(self.decisions) > 1)
-        if self.action == Action.PRUNE:  # equal ratios prune once, and what was pruned can't return
+        if self.action == "prune":  # equal ratios prune once, and what was pruned can't return
             return shape and (self.decay < 1.0 or len(self.decisions) == 1) and self.pool == "all"
         return shape and (self.rho is not None or len(self.decisions) > 1)
 
@@ -120,7 +121,7 @@ def realise(plan: SchedulePlan, space: SearchSpace) -> Schedule | None:
         return None
     entries = plan.decisions if plan.rho is None else (target.first_layer, *plan.decisions)
     spans = [end - start for start, end in pairwise((*entries, target.layers))]
-    falling = plan.action == Action.PRUNE or plan.pool == Pool.ANCHORS
+    falling = plan.action == "prune" or plan.pool == Pool.ANCHORS
     left = space.tokens - entries[0] * target.visual
     counts = spend(left, spans, plan.weights, target.visual, falling=falling) if left > 0 else None
     if counts is None:

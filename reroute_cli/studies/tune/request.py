@@ -12,19 +12,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from random import Random
-from typing import Self
+from typing import Self, TypeVar
 
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.options import ACTIONS, ActionName
+from reroute_cli.console.study_options import SearchOptions
 from reroute_cli.evaluation.score import FEWEST_PICTURES, Score, connected, share_of
 from reroute_cli.evaluation.trial import Row
 from reroute_cli.image_names import contents_of
 from reroute_cli.inputs import spread
 from routing.methods import METHODS, SEARCHED
 
-ACTIONS = ("prune", "reroute")
 ANSWERS, ANSWERS_FLOOR = 1500, 6000  # by default; a floor is several searches
 RIGHT = share_of("right", "all right", lambda _row: True)
+Word = TypeVar("Word", bound=str)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class TuneRequest:
     ratio: float | None
     floor: Floor | None
     methods: tuple[str, ...] = SEARCHED
-    actions: tuple[str, ...] = ACTIONS
+    actions: tuple[ActionName, ...] = ACTIONS
     answers: int = ANSWERS
     seed: int = 0
 
@@ -80,38 +82,31 @@ class TuneRequest:
         return f"ratio {self.ratio:g}" if self.budget is None else f"{self.budget:g} tokens per layer"
 
 
-def tune_request(
-    budget: float | None,
-    ratio: float | None,
-    floor: str | None,
-    methods: str,
-    actions: str,
-    answers: int | None,
-    seed: int,
-) -> TuneRequest:
-    """The options as one request; raises UsageError."""
-    given = {"--budget": budget, "--ratio": ratio, "--floor": floor}
-    named = [name for name, value in given.items() if value is not None]
+def tune_request(options: SearchOptions) -> TuneRequest:
+    """What the options of a search ask for; raises UsageError."""
+    named = options.given("budget", "ratio", "floor")
     if len(named) != 1:
         more = "drop all but one of them" if named else "add --ratio 0.889, --budget TOKENS or --floor SCORE"
         said = " and ".join(named) if named else "neither an amount nor a floor"
         raise UsageError(f"tune got {said}, and needs exactly one: {more}")
-    if ratio is not None and not 0 < ratio < 1:
-        raise UsageError(f"--ratio {ratio:g} is out of range: give more than 0 (dense) and less than 1")
-    if budget is not None and not 0 < budget < math.inf:
-        raise UsageError(f"--budget {budget:g} is no number of tokens: give more than 0 per layer")
+    if options.ratio is not None and not 0 < options.ratio < 1:
+        raise UsageError(
+            f"--ratio {options.ratio:g} is out of range: give more than 0 (dense) and less than 1"
+        )
+    if options.budget is not None and not options.budget > 0:
+        raise UsageError(f"--budget {options.budget:g} is no number of tokens: give more than 0 per layer")
     return TuneRequest(
-        budget=budget,
-        ratio=ratio,
-        floor=None if floor is None else Floor.read(floor),
-        methods=_some("--methods", methods, [name for name, method in METHODS.items() if method.shape]),
-        actions=_some("--actions", actions, ACTIONS),
-        answers=answers or (ANSWERS if floor is None else ANSWERS_FLOOR),
-        seed=seed,
+        budget=options.budget,
+        ratio=options.ratio,
+        floor=None if options.floor is None else Floor.read(options.floor),
+        methods=_some("--methods", options.methods, [name for name, one in METHODS.items() if one.shape]),
+        actions=_some("--actions", options.actions, ACTIONS),
+        answers=options.answers or (ANSWERS if options.floor is None else ANSWERS_FLOOR),
+        seed=options.seed,
     )
 
 
-def _some(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
+def _some(option: str, text: str, known: Sequence[Word]) -> tuple[Word, ...]:
     """'nuwa,fastv' -> those that are known, in the order of `known`."""
     words = {word.strip() for word in text.split(",")}
     if wrong := sorted(words - set(known)):

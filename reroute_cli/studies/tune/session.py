@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from itertools import count
 from statistics import median_low
 
-from reroute_cli.arms import Arm
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.evaluation.feasible import target_for
@@ -18,7 +17,11 @@ from reroute_cli.metrics import DENSE_ARM
 from reroute_cli.models import Loaded
 from reroute_cli.record_file import RecordFile
 from reroute_cli.records.tune import TuneReport
-from reroute_cli.schedules import ScheduleChoice, Target
+from reroute_cli.schedules import (
+    Arm,
+    ScheduleChoice,
+    Target,
+)
 from reroute_cli.studies import SILENT, StudyProgress
 from reroute_cli.studies.tune import report
 from reroute_cli.studies.tune.moves import defaults

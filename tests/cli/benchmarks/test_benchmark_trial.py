@@ -6,14 +6,19 @@ from typing import Any
 
 import pytest
 
-from reroute_cli.arms import ArmOptions, arms_of
 from reroute_cli.batch_inputs import BatchItem, batch_items
+from reroute_cli.console.options import ArmsOptions
 from reroute_cli.evaluation.score import BOX_HIT, BOX_IOU, Pictures
 from reroute_cli.evaluation.trial import Trial, hold_trial, records_at
 from reroute_cli.inputs import samples_manifest
 from reroute_cli.models import Loaded
-from reroute_cli.studies.benchmarks import load_benchmark
-from reroute_cli.studies.benchmarks.benchmark import Wanted
+from reroute_cli.schedules import arms_of
+from reroute_cli.studies.benchmarks import (
+    load_benchmark,
+)
+from reroute_cli.studies.benchmarks.benchmark import (
+    Wanted,
+)
 from tests.cli.benchmarks import hub_tables as hub
 
 pytest.importorskip("datasets", reason="the extra eval")
@@ -53,7 +58,7 @@ def _as_corner_and_size(box: list[float]) -> list[float]:
 
 
 def _trial(loaded: Loaded, items: Any, records: Path) -> Trial:
-    arms = arms_of(ArmOptions(method="pdrop", action="reroute", ratio=0.5))
+    arms = arms_of(ArmsOptions(method="pdrop", action="reroute", ratio=0.5))
     with records_at(records) as file:
         return hold_trial(loaded, arms, items, file, max_new_tokens=24, batch_size=4, done=lambda: None)
 

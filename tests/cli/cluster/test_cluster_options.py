@@ -18,7 +18,7 @@ def test_options_of_a_cluster_need_the_engine(run, fails, option):
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        (("--workers", "0"), "0 is not in 1..100000"),
+        (("--workers", "0"), "0 is no whole number from 1 to 100000"),
         (("--gpus-per-worker", "1.5"), "whole number"),
         (("--device", "cuda:0"), "none of auto"),
         (("--gpus-per-worker", "1", "--device", "cpu"), "drop one of them"),

@@ -15,7 +15,7 @@ from reroute_cli.cluster.identity import without_weights
 from reroute_cli.cluster.rows import Answer
 from reroute_cli.cluster.run import BrokenOff, ClusterRun, Plan
 from reroute_cli.console.errors import Failure
-from reroute_cli.models import LoadOptions
+from reroute_cli.console.options import ModelOptions
 from reroute_cli.records.answer import FailedAnswer
 from reroute_cli.schedules import ScheduleChoice
 
@@ -83,7 +83,7 @@ def broken_after(count):
 @pytest.fixture
 def request_():
     """What the driver asks, with no model."""
-    return make_request(without_weights(LoadOptions(), "cpu"), [ScheduleChoice()], 4, 2)
+    return make_request(without_weights(ModelOptions(), "cpu"), [ScheduleChoice()], 4, 2)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def items():
 
 def outcomes(request, link, items, done=lambda key: False, talk=None):
     """A run on this cluster and its outcomes."""
-    run = ClusterRun(link, request, Plan(LoadOptions(), Wishes()), talk or (lambda sentence: None))
+    run = ClusterRun(link, request, Plan(ModelOptions(), Wishes()), talk or (lambda sentence: None))
     return run, list(run.outcomes(items, done))
 
 
@@ -133,13 +133,13 @@ def test_a_lost_node_leaves_room_for_fewer_workers(monkeypatch, request_, items)
     """The second round takes as many as fit; where none does, the run ends in a sentence."""
     link = Played(monkeypatch, all_but(3), all_of)
     run = ClusterRun(
-        link, request_, Plan(LoadOptions(), Wishes()), lambda sentence: setattr(link, "alive", 1)
+        link, request_, Plan(ModelOptions(), Wishes()), lambda sentence: setattr(link, "alive", 1)
     )
     assert len(list(run.outcomes(items, lambda key: False))) == ITEMS
     assert link.sizes == [(6, 2), (1, 1)]
     link = Played(monkeypatch, all_but(3))
     run = ClusterRun(
-        link, request_, Plan(LoadOptions(), Wishes()), lambda sentence: setattr(link, "alive", 0)
+        link, request_, Plan(ModelOptions(), Wishes()), lambda sentence: setattr(link, "alive", 0)
     )
     with pytest.raises(Failure, match="no node that is left has room"):
         list(run.outcomes(items, lambda key: False))

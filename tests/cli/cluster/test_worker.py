@@ -14,7 +14,7 @@ from reroute_cli.batching.loop import BatchRun
 from reroute_cli.batching.prepare import keyed_items, make_request
 from reroute_cli.cluster.identity import without_weights
 from reroute_cli.cluster.order import make_order
-from reroute_cli.models import LoadOptions
+from reroute_cli.console.options import ModelOptions
 from reroute_cli.schedules import ScheduleChoice
 
 pa = pytest.importorskip("pyarrow")
@@ -31,7 +31,7 @@ def request_of(pocket, monkeypatch):
     monkeypatch.setattr(models, "load", lambda options: pocket)
 
     def made(choice=ROUTED, batch_size=2):
-        loading = LoadOptions()
+        loading = ModelOptions()
         request = make_request(without_weights(loading, "cpu"), [choice], 4, batch_size)
         return request, make_order(loading, request, 1)
 

@@ -213,14 +213,14 @@ def test_the_output_is_checked_before_anything_is_read(run, fails, tmp_path):
     absent = str(tmp_path / "no.json")
     fails(run("report", absent, "-o", str(tmp_path / "no" / "a.html")), 4, "--output", "create it")
     fails(run("report", str(runs.EVAL), "-o", str(runs.EVAL)), 2, "would replace RUN")
-    fails(run("report", absent, "-o", str(tmp_path / "a.html"), "--pictures", "nowhere"), 2, "'nowhere'")
+    fails(run("report", absent, "-o", str(tmp_path / "a.html"), "--images", "nowhere"), 2, "'nowhere'")
 
 
 def test_without_the_extra_the_command_names_it(run, fails, tmp_path, monkeypatch):
     """Where a package of the extra is missing, one sentence says how to get it."""
-    from reroute_cli.pages import needs
+    from reroute_cli.console import command_options
 
-    monkeypatch.setattr(needs, "find_spec", lambda name: None if name == "plotly" else object())
+    monkeypatch.setattr(command_options, "find_spec", lambda name: None if name == "plotly" else object())
     fails(run("report", str(runs.EVAL), "-o", str(tmp_path / "a.html")), 4, "pip install 'reroute[report]'")
 
 

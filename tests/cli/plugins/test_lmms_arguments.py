@@ -6,7 +6,7 @@ import pytest
 
 from profiles.errors import ProfileError
 from reroute_cli.console.errors import UsageError
-from reroute_cli.models import LoadOptions
+from reroute_cli.console.options import ModelOptions
 from reroute_cli.plugins.lmms_arguments import read_arguments
 from reroute_cli.schedules import ScheduleChoice
 
@@ -14,7 +14,7 @@ from reroute_cli.schedules import ScheduleChoice
 def test_nothing_given_is_the_embedded_model_dense():
     """Without arguments the options have the defaults of the command line."""
     found = read_arguments({"device": None, "max_batch_size": None})
-    assert (found.load, found.choice) == (LoadOptions(), ScheduleChoice())
+    assert (found.load, found.choice) == (ModelOptions(), ScheduleChoice())
     assert (found.batch_size, found.max_new_tokens, found.costs) == (1, 1024, None)
 
 
@@ -25,7 +25,7 @@ def test_every_argument_arrives():
         "method": "pdrop",
         "action": "reroute",
         "ratio": 0.889,
-        "cuts": "3+5+8",
+        "layers": "3+5+8",
         "seed": 7,
         "device": "cuda:1",
         "dtype": "bfloat16",
@@ -37,14 +37,16 @@ def test_every_argument_arrives():
         "costs": "costs.json",
     }
     found = read_arguments(given)
-    assert found.load == LoadOptions("a/b", "cuda:1", "bfloat16", "eager", "dummy", 7, generation="neutral")
-    assert found.choice == ScheduleChoice("pdrop", "reroute", 0.889, seed=7, cuts=(3, 5, 8))
+    assert found.load == ModelOptions(
+        "a/b", "cuda:1", "bfloat16", "eager", "dummy", generation="neutral", seed=7
+    )
+    assert found.choice == ScheduleChoice("pdrop", "reroute", 0.889, seed=7, layers=(3, 5, 8))
     assert (found.batch_size, found.max_new_tokens, found.costs) == (8, 32, Path("costs.json"))
 
 
 def test_a_single_cut_is_a_list_of_one():
-    """`cuts=3` reaches the plug-in as the number 3."""
-    assert read_arguments({"method": "fastv", "ratio": 0.5, "cuts": 3}).choice.cuts == (3,)
+    """`layers=3` reaches the plug-in as the number 3."""
+    assert read_arguments({"method": "fastv", "ratio": 0.5, "layers": 3}).choice.layers == (3,)
 
 
 def test_budget_and_profile_arrive():
@@ -56,21 +58,21 @@ def test_budget_and_profile_arrive():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"trust": 1}, "no model argument 'trust': those of reroute are pretrained, model, method"),
+        ({"trust": 1}, "no model argument 'trust': those of reroute are pretrained, method, action"),
         ({"model": "a", "pretrained": "b"}, "the same argument"),
         ({"method": "fastv", "ratio": 1.5}, "^ratio 1.5 is out of range"),
         ({"method": "fastv"}, "add ratio 0.667 or budget TOKENS"),
-        ({"method": "fastv", "ratio": "half"}, "ratio=half is no number"),
-        ({"method": "fastv", "ratio": float("nan")}, "ratio=nan is no number"),
-        ({"method": "fastv", "ratio": True}, "ratio=True is no number"),
+        ({"method": "fastv", "ratio": "half"}, "ratio half is no number"),
+        ({"method": "fastv", "ratio": float("nan")}, "ratio nan is no number"),
+        ({"method": "fastv", "ratio": True}, "ratio True is no number"),
         ({"method": "fast", "ratio": 0.5}, "there is no method 'fast'"),
-        ({"method": "fastv", "ratio": 0.5, "action": "drop"}, "action=drop is none of prune, reroute"),
-        ({"method": "fastv", "ratio": 0.5, "cuts": "8+3"}, r"cuts '8\+3' is no list of decoder layers"),
-        ({"dtype": "int4"}, "dtype=int4 is none of"),
-        ({"batch_size": "auto"}, "batch_size=auto is no whole number that is allowed: give 1 to 4096"),
-        ({"batch_size": 0}, "batch_size=0 is no whole number"),
-        ({"max_new_tokens": 2.5}, "max_new_tokens=2.5 is no whole number"),
-        ({"seed": -1}, "seed=-1 is no whole number"),
+        ({"method": "fastv", "ratio": 0.5, "action": "drop"}, "action 'drop' is none of prune, reroute"),
+        ({"method": "fastv", "ratio": 0.5, "layers": "8+3"}, r"layers '8\+3' is no list of decoder layers"),
+        ({"dtype": "int4"}, "dtype 'int4' is none of"),
+        ({"batch_size": "auto"}, "batch_size auto is no whole number from 1 to 4096"),
+        ({"batch_size": 0}, "batch_size 0 is no whole number"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens 2.5 is no whole number"),
+        ({"seed": -1}, "seed -1 is no whole number"),
         ({"max_batch_size": 4}, "no model argument 'max_batch_size'"),
         ({"profile": "pocket-reroute", "ratio": 0.5}, "drop ratio or drop profile"),
     ],

@@ -87,7 +87,7 @@ def test_a_pipe_is_no_terminal():
             ("--versus", "--method, not --profile"),
         ),
         ((DESK, CUP, *SCHEDULE, "--action", "prune", "--versus", "-o", "x.png"), ("drop --action",)),
-        ((DESK, DESK, CUP, *SCHEDULE, "-o", "x.png"), ("one picture", "given 2")),
+        ((DESK, DESK, CUP, *SCHEDULE, "-o", "x.png"), ("one image", "given 2")),
         ((DESK, " ", *SCHEDULE, "-o", "x.png"), ("question is empty",)),
         ((DESK, CUP, *SCHEDULE, "--box", "1,2,3", "-o", "x.png"), ("'1,2,3'", "x1,y1,x2,y2")),
         ((DESK, CUP, *SCHEDULE, "--box", "9,2,3,4", "-o", "x.png"), ("is no box",)),
@@ -138,8 +138,8 @@ def test_hostile_words_are_drawn_as_words(run, warm, tmp_path):
 
 
 def test_decision_layers_can_be_typed(run, warm, tmp_path):
-    """--cuts puts the stages where it says."""
+    """--layers puts the stages where it says."""
     path = tmp_path / "out.json"
-    run("trace", DESK, CUP, *SCHEDULE, "--cuts", "2,4,7", "-o", str(path))
+    run("trace", DESK, CUP, *SCHEDULE, "--layers", "2,4,7", "-o", str(path))
     record = json.loads(path.read_text(encoding="utf-8"))
     assert [stage["layer"] for stage in record["arms"][1]["stages"]] == [2, 4, 7]

@@ -9,12 +9,12 @@ from PIL import Image
 import routing
 from reroute_cli import run
 from reroute_cli.answer import target_of
-from reroute_cli.arms import traced_arms
+from reroute_cli.console.command_options import TracedSchedules
 from reroute_cli.console.errors import UsageError
 from reroute_cli.images import Picture, open_picture
 from reroute_cli.prompts import build_prompt
 from reroute_cli.records.trace import DEFERRED, KEPT, PRUNED, REENTERED, TraceRecord
-from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.schedules import arms_of
 from reroute_cli.studies.trace import Places, stage_parts, trace
 from routing import Schedule, Stage
 from routing.schedule import VisionStage
@@ -28,7 +28,7 @@ LONGEST = 24
 @pytest.fixture(scope="module")
 def arms():
     """PyramidDrop at one ratio, pruned and rerouted."""
-    return traced_arms(ScheduleChoice("pdrop", None, 0.8), versus=True)
+    return arms_of(TracedSchedules("pdrop", None, 0.8, versus=True))
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_average_tokens_are_those_of_the_layers(versus):
 
 def test_without_a_box_recall_says_why_it_is_unknown(pocket):
     """The answer 'yes' has no box: the record says so and does not invent a recall."""
-    arms = traced_arms(ScheduleChoice("fastv", None, 0.6), versus=False)
+    arms = arms_of(TracedSchedules("fastv", None, 0.6))
     record = trace(pocket, open_picture(DESK), "is there a cup in the image?", arms, 8)
     assert record.target.boxes is None
     assert "no box" in record.target.reasons["tokens"]
@@ -147,7 +147,7 @@ def test_without_a_box_recall_says_why_it_is_unknown(pocket):
 
 def test_a_reduction_at_the_vision_tower_is_a_stage_of_its_own(pocket):
     """Nuwa's first stage: anchors are kept, the rest is pruned, and its scores are the tower's."""
-    arms = traced_arms(ScheduleChoice("nuwa", None, 0.8), versus=False)
+    arms = arms_of(TracedSchedules("nuwa", None, 0.8))
     first, second = trace(pocket, open_picture(DESK), QUESTION, arms, 8).arms[1].stages
     assert (first.where, second.where) == ("vision", "decoder")
     assert all(score is not None for score in first.scores)
@@ -190,7 +190,7 @@ def test_a_record_that_does_not_add_up_can_not_be_built(versus):
 
 def test_a_schedule_that_leaves_nothing_out_is_a_usage_error(pocket):
     """Ratio 0 keeps every token: there is nothing to trace."""
-    arms = traced_arms(ScheduleChoice("fastv", None, 0.0), versus=False)
+    arms = arms_of(TracedSchedules("fastv", None, 0.0))
     picture = Picture("x", Image.new("RGB", (50, 50)), "d")
     with pytest.raises(UsageError, match="keeps all 256 visual tokens"):
         trace(pocket, picture, "what?", arms, 2)

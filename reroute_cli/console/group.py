@@ -1,0 +1,143 @@
+"""A group of options: a dataclass whose fields are the options, checked when one is made.
+
+Knows what a field declares and how Typer reads it; not any option.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from copy import copy
+from dataclasses import MISSING, dataclass, fields
+from functools import cache, wraps
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from typer.models import OptionInfo, ParameterInfo
+
+from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.output import check_writable, clean, shortened
+
+
+class Range(NamedTuple):
+    """The smallest and the largest whole number that an option takes."""
+
+    low: int
+    high: int
+
+
+WRITTEN = "written"  # of a path: the command writes this file, so that it must be possible
+
+
+class Field(NamedTuple):
+    """A field of a group. hint: its type. kinds: the types that are possible where it is a union.
+
+    option: the `typer.Option` or `typer.Argument` of its annotation, None where it has none.
+    """
+
+    hint: Any
+    kinds: tuple[Any, ...]
+    option: ParameterInfo | None
+    limits: Range | None
+    written: bool
+
+
+@dataclass(frozen=True)
+class Options:
+    """A group of options, checked when it is made: raises UsageError or Failure with one sentence.
+
+    A field whose annotation holds a `typer.Option` or `typer.Argument` is one on the command line, in the
+    panel of its group. Every other field takes the value of the option of its name, where a command has one.
+    """
+
+    panel: ClassVar[str | None] = None
+
+    def __post_init__(self) -> None:
+        for name, one in type(self).declared().items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if problem := _problem(one, value):
+                raise UsageError(f"{spelled(name)} {problem}")
+            if one.written and (problem := check_writable(Path(value))):
+                raise Failure(f"{spelled(name)}: {problem}")
+
+    @classmethod
+    @cache
+    def declared(cls) -> dict[str, Field]:
+        """What is declared of each field of the group, by its name."""
+        hints, found = get_type_hints(cls, include_extras=True), {}
+        for name in (one.name for one in fields(cls)):
+            kind, *extras = get_args(hints[name]) if get_origin(hints[name]) is Annotated else [hints[name]]
+            found[name] = Field(
+                kinds=get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,),
+                hint=kind,
+                option=next((extra for extra in extras if isinstance(extra, ParameterInfo)), None),
+                limits=next((extra for extra in extras if isinstance(extra, Range)), None),
+                written=WRITTEN in extras,
+            )
+        return found
+
+    def given(self, *names: str) -> list[str]:
+        """Those of these fields that are not None, as they are typed."""
+        return [spelled(name) for name in names if getattr(self, name) is not None]
+
+
+def spelled(name: str) -> str:
+    """A field as it is typed: load_format -> --load-format."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _problem(one: Field, value: Any) -> str | None:
+    """What is wrong with the value of a field, as the end of a sentence; None where nothing is."""
+    shown = shortened(clean(str(value), one_line=True))
+    choices = [choice for kind in one.kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+    if choices and value not in choices:
+        return f"'{shown}' is none of {', '.join(choices)}: choose one"
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if one.limits and not (number and value == int(value) and one.limits.low <= value <= one.limits.high):
+        return f"{shown} is no whole number from {one.limits.low} to {one.limits.high}: give one of these"
+    if float in one.kinds and not number:
+        return f"{shown} is no number: give one, such as 0.5"
+    return None
+
+
+def expanded(command: Callable[..., None]) -> Callable[..., None]:
+    """The command as Typer reads it: in place of each group, in order, an option for each of its fields.
+
+    A field that several groups have is one option, which the last of them declares; each gets its value. What
+    an option's callback reads is typed as text.
+    """
+    groups = {name: group for name, group in get_type_hints(command).items() if name != "return"}
+    parameters: dict[str, inspect.Parameter] = {}
+    for group in groups.values():
+        for one in fields(group):
+            declared = group.declared()[one.name]
+            if declared.option is None:
+                continue
+            option = copy(declared.option)
+            if isinstance(option, OptionInfo):
+                option.rich_help_panel = option.rich_help_panel or group.panel
+            default = inspect.Parameter.empty if one.default is MISSING else one.default
+            parameters.pop(one.name, None)
+            parameters[one.name] = inspect.Parameter(
+                one.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=default,
+                annotation=Annotated[str | None if option.callback else declared.hint, option],
+            )
+
+    @wraps(command)
+    def run(**typed: Any) -> None:
+        command(**{name: made_of(group, typed) for name, group in groups.items()})
+
+    run.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
+    run.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+    return run
+
+
+def made_of(group: type[Options], values: Mapping[str, Any]) -> Any:
+    """The group with those of these values that are its fields; the others are left alone."""
+    return group(**{name: values[name] for name in group.declared() if name in values})
