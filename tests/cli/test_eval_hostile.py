@@ -54,7 +54,7 @@ def no_model(monkeypatch):
         (("--method", "pdrop"), 2, ("--ratio",)),
         (("--arms", "pdrop", "--ratio", "0.5", "--method", "fastv"), 2, ("drop --method",)),
         (("-p", "no-such-profile"), 2, ("no-such-profile",)),
-        (("--limit", "0"), 2, ("--limit", "1..")),
+        (("--limit", "0"), 2, ("--limit", "1 to")),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -12,7 +12,7 @@ from tests.cli.plugins.rows import BOXES, CHATS, WORDS
 SCHEDULES = {
     "dense": {},
     "routed": {"method": "pdrop", "action": "reroute", "ratio": "0.889"},
-    "cuts": {"method": "fastv", "action": "reroute", "ratio": "0.6", "cuts": "2+4+8"},
+    "cuts": {"method": "fastv", "action": "reroute", "ratio": "0.6", "layers": "2+4+8"},
     "profile": {"profile": "pocket-reroute"},
 }
 
