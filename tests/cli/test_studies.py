@@ -4,11 +4,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from reroute_cli.arms import (
-    ArmOptions,
-    traced_arms,
-)
 
+from reroute_cli.console.command_options import TracedSchedules
+from reroute_cli.console.options import ArmsOptions
 from reroute_cli.console.study_options import GridOptions
 from reroute_cli.evaluation.subject import subject_of
 from reroute_cli.evaluation.trial import records_at
@@ -34,7 +32,7 @@ from reroute_cli.studies.tune.session import tune
 DESK = str(Path(__file__).resolve().parents[2] / "samples" / "desk.png")
 QUESTION = "where is the cup?"
 CHOICE = ScheduleChoice("pdrop", "reroute", 0.8)
-ARMS = arms_of(ArmOptions(method="pdrop", action="reroute", ratio=0.8))
+ARMS = arms_of(ArmsOptions(method="pdrop", action="reroute", ratio=0.8))
 SHORT = MeasurePlan(2, warmup=0, rounds=1)
 
 
@@ -107,7 +105,7 @@ def test_tune_gives_a_record_and_the_schedule(pocket, scenes):
     request = TuneRequest(64.0, None, None, ("fastv",), ("reroute",), answers=24)
     where = Where(subject, {"bench": "scenes"})
     report, schedule = tune(pocket, questions, request, scenes.file, where, max_new_tokens=8, batch_size=8)
-    assert report.found.digest == schedule.digest()
+    assert report.found.schedule_digest == schedule.digest()
     assert f"{schedule.stages[0].layer}" in profile_text(report, schedule)
     assert report.asked.budget == 64.0
 
@@ -115,8 +113,10 @@ def test_tune_gives_a_record_and_the_schedule(pocket, scenes):
 def test_trace_and_plan_give_records(pocket, capfd):
     """Both say of the same schedule that it keeps the same."""
     with quiet_libraries():
-        found = trace(pocket, open_picture(DESK), QUESTION, traced_arms(CHOICE, versus=False), 2)
+        found = trace(
+            pocket, open_picture(DESK), QUESTION, arms_of(TracedSchedules("pdrop", "reroute", 0.8)), 2
+        )
     planned = plan(read_shape("pocket").with_visual(None), CHOICE, 16, "float32")
-    assert found.arms[1].digest == planned.schedule.digest
+    assert found.arms[1].schedule_digest == planned.schedule.digest
     assert [stage.kept for stage in found.arms[1].stages] == [stage.kept for stage in planned.schedule.stages]
     assert capfd.readouterr() == ("", "")
