@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reroute_cli import run
 from reroute_cli.batching.keys import answer_key, settings_of
 from reroute_cli.boxes import CONVENTIONS, Box, decode_boxes, view_of
 from reroute_cli.environment import installed_version
 from reroute_cli.errors import Failure
 from reroute_cli.images import Picture
+from reroute_cli.measure import passes
 from reroute_cli.measure.flops import Flops
 from reroute_cli.measure.kv import KvUse
 from reroute_cli.measure.memory import weights_bytes
-from reroute_cli.models import Loaded
+from reroute_cli.models.load import Loaded
 from reroute_cli.outcome import average_visual, stage_parts
 from reroute_cli.prompts import Prompt, build_prompt
 from reroute_cli.records.answer import (
@@ -52,7 +52,7 @@ def answer(loaded: Loaded, asked: Asked, choice: ScheduleChoice) -> AnswerRecord
     """Answer, measure, and say what it cost; raises what the parts raise."""
     prompt, job, timed = _timed(loaded, asked, choice)
     schedule, visual = job.schedule, prompt.count(loaded.image_token_ids)
-    memory = run.memory_pass(job, len(timed.new))
+    memory = passes.memory_pass(job, len(timed.new))
     text = text_of(loaded, timed)
     boxes, reasons = boxes_in(text, loaded, [picture.size for picture in asked.pictures], prompt)
     key = _key(loaded, asked, choice)
@@ -88,7 +88,7 @@ def answer_only(loaded: Loaded, asked: Asked, choice: ScheduleChoice) -> str:
     return text_of(loaded, _timed(loaded, asked, choice)[2])
 
 
-def text_of(loaded: Loaded, timed: run.TimedPass | run.Row) -> str:
+def text_of(loaded: Loaded, timed: passes.TimedPass | passes.Row) -> str:
     """The new tokens as text."""
     return str(loaded.processor.tokenizer.decode(timed.new, skip_special_tokens=True)).strip()
 
@@ -100,11 +100,13 @@ def count_visual(loaded: Loaded, prompt: Prompt) -> int:
     raise Failure(f"the processor of '{loaded.name}' made no visual tokens that its config knows of")
 
 
-def _timed(loaded: Loaded, asked: Asked, choice: ScheduleChoice) -> tuple[Prompt, run.Job, run.TimedPass]:
+def _timed(
+    loaded: Loaded, asked: Asked, choice: ScheduleChoice
+) -> tuple[Prompt, passes.Job, passes.TimedPass]:
     prompt = build_prompt(loaded.processor, asked.pictures, asked.question)
     schedule = choice.build(target_of(loaded, count_visual(loaded, prompt)))
-    job = run.make_job(loaded, prompt, schedule, asked.max_new_tokens)
-    return prompt, job, run.timed_pass(job, asked.max_new_tokens)
+    job = passes.make_job(loaded, prompt, schedule, asked.max_new_tokens)
+    return prompt, job, passes.timed_pass(job, asked.max_new_tokens)
 
 
 def target_of(loaded: Loaded, visual: int) -> Target:
@@ -177,7 +179,7 @@ def model_part(loaded: Loaded) -> ModelPart:
 
 
 def schedule_part(
-    choice: ScheduleChoice, schedule: Schedule, stages: Sequence[run.Stage], visual: int, layers: int
+    choice: ScheduleChoice, schedule: Schedule, stages: Sequence[passes.Stage], visual: int, layers: int
 ) -> SchedulePart:
     """What was asked for, and what these stages made of it."""
     asked = choice.asked_ratio(visual)
@@ -200,15 +202,15 @@ def schedule_part(
     )
 
 
-def _flops_part(job: run.Job, new_tokens: int) -> FlopsPart:
+def _flops_part(job: passes.Job, new_tokens: int) -> FlopsPart:
     """Counted FLOPs of this run and of the dense prefill; None where the counter can't see the kernels."""
     names = ("vision", "prefill", "scoring", "decode", "dense_vision", "dense_prefill")
     values: dict[str, Any] = dict.fromkeys(names)
     attention = job.loaded.attention
-    if attention not in run.COUNTED:
+    if attention not in passes.COUNTED:
         return FlopsPart(**values, **_MEASURED, reasons=_uncounted(names, attention))
-    flops = run.count_flops(job, new_tokens)
-    dense = run.count_dense_prefill(job) if job.schedule.entries else flops
+    flops = passes.count_flops(job, new_tokens)
+    dense = passes.count_dense_prefill(job) if job.schedule.entries else flops
     if unknown := flops.unknown | dense.unknown:
         return FlopsPart(**values, **_MEASURED, reasons=_uncounted(names, ", ".join(sorted(unknown))))
     return FlopsPart(**_by_name(flops, dense))
@@ -229,7 +231,7 @@ def _by_name(flops: Flops, dense: Flops) -> dict[str, Any]:
 
 
 def _uncounted(names: Sequence[str], kernels: str) -> dict[str, str]:
-    return dict.fromkeys(names, run.uncounted(kernels))
+    return dict.fromkeys(names, passes.uncounted(kernels))
 
 
 def measured_kv(kv: KvUse) -> KvPart:
@@ -244,7 +246,7 @@ def measured_kv(kv: KvUse) -> KvPart:
     )
 
 
-def _latency_part(prompt: Prompt, timed: run.TimedPass) -> LatencyPart:
+def _latency_part(prompt: Prompt, timed: passes.TimedPass) -> LatencyPart:
     tpot = timed.clock.tpot
     return LatencyPart(
         preprocess_s=prompt.seconds,
@@ -257,7 +259,7 @@ def _latency_part(prompt: Prompt, timed: run.TimedPass) -> LatencyPart:
     )
 
 
-def _memory_part(loaded: Loaded, memory: run.MemoryPass) -> MemoryPart:
+def _memory_part(loaded: Loaded, memory: passes.MemoryPass) -> MemoryPart:
     fields = {
         "allocated": "torch_peak_allocated_bytes",
         "reserved": "torch_peak_reserved_bytes",

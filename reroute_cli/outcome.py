@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from reroute_cli.records.answer import StagePart
 
 if TYPE_CHECKING:
-    from reroute_cli.run import Stage
+    from reroute_cli.measure.passes import Stage
     from routing import Schedule
 
 

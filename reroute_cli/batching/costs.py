@@ -12,7 +12,7 @@ from typing import Any
 
 from reroute_cli.errors import CliError
 from reroute_cli.measure.kv import filled_layers, window_of
-from reroute_cli.models import Loaded
+from reroute_cli.models.load import Loaded
 from reroute_cli.planning.pictures import Size, count_pictures
 from reroute_cli.records.answer import FlopsPart, KvPart
 from routing import Schedule

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reroute_cli.chat import Turn
-    from reroute_cli.models import Loaded
+    from reroute_cli.models.load import Loaded
     from reroute_cli.schedules import ScheduleChoice
 
 Settings = dict[str, Any]

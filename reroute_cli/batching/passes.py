@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reroute_cli import run
 from reroute_cli.answer import (
     boxes_in,
     environment_part,
@@ -22,6 +21,7 @@ from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.batching.collate import collate
 from reroute_cli.batching.costs import CostModel, KvLayer, kv_layers, kv_share
 from reroute_cli.batching.prepare import Keyed, Ready, Request
+from reroute_cli.measure import passes
 from reroute_cli.measure.kv import measure_kv
 from reroute_cli.outcome import average_visual, visual_per_layer
 from reroute_cli.records.answer import (
@@ -45,7 +45,7 @@ class _Pass:
     choice: ScheduleChoice
     ask: int
     schedule: Schedule
-    timed: run.TimedRows
+    timed: passes.TimedRows
     layers: tuple[KvLayer, ...]
     measured: KvPart | None
     items: int
@@ -58,9 +58,9 @@ def answer_batch(
     """Answer items that share a schedule together, under one ask; raises what the model raises."""
     schedule = items[0].schedules[ask]
     assert isinstance(schedule, Schedule)
-    inputs = collate([item.prompt.inputs for item in items], run.pad_token(request.loaded))
-    job = run.Job(request.loaded, run.on_device(inputs, request.loaded.model), schedule)
-    timed = run.timed_rows(job, request.max_new_tokens)
+    inputs = collate([item.prompt.inputs for item in items], passes.pad_token(request.loaded))
+    job = passes.Job(request.loaded, passes.on_device(inputs, request.loaded.model), schedule)
+    timed = passes.timed_rows(job, request.max_new_tokens)
     measured = measured_kv(measure_kv(timed.cache)) if request.batch_size == 1 else None
     shared = _Pass(
         request.asks[ask].choice, ask, schedule, timed, kv_layers(timed.cache), measured, len(items), halvings
@@ -85,7 +85,7 @@ def failed(request: Request, ask: int, keyed: Keyed, reason: str) -> FailedAnswe
     )
 
 
-def _record(request: Request, costs: CostModel, item: Ready, row: run.Row, shared: _Pass) -> AnswerRecord:
+def _record(request: Request, costs: CostModel, item: Ready, row: passes.Row, shared: _Pass) -> AnswerRecord:
     loaded, asked, visual = request.loaded, item.keyed.item, item.visual
     text = text_of(loaded, row)
     boxes, reasons = boxes_in(text, loaded, item.sizes, item.prompt)
@@ -122,7 +122,7 @@ def turn_parts(item: BatchItem) -> list[TurnPart]:
     return [TurnPart.model_validate(turn.message()) for turn in item.turns]
 
 
-def _kv_part(item: Ready, row: run.Row, layers: Sequence[KvLayer]) -> KvPart:
+def _kv_part(item: Ready, row: passes.Row, layers: Sequence[KvLayer]) -> KvPart:
     """A row's share of the cache: its prompt as far as it was kept, and its new tokens but the last."""
     others = item.prompt.tokens - item.visual + len(row.new) - 1
     tokens = [others + kept for kept in visual_per_layer(row.stages, item.visual, len(layers))]

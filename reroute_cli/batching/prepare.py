@@ -14,14 +14,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from profiles.errors import ProfileError
-from reroute_cli import run
 from reroute_cli.answer import count_visual, target_of
 from reroute_cli.batch_inputs import BatchItem, misplaced
 from reroute_cli.batching.keys import Settings, answer_key, failure_key, settings_of
 from reroute_cli.batching.prefetch import Waiting, ahead
 from reroute_cli.chat import Turn, prompt_of
 from reroute_cli.errors import CliError, Failure, sentence_of
-from reroute_cli.models import Loaded
+from reroute_cli.measure import passes
+from reroute_cli.models.load import Loaded
 from reroute_cli.output import shortened
 from reroute_cli.prompts import Prompt
 from reroute_cli.schedules import DENSE, ScheduleChoice, Target
@@ -246,7 +246,7 @@ class _Preparer:
             raise Failure(f"{item.where or repr(item.id)}: {problem}")
         with self._processor:
             prompt = prompt_of(loaded.processor, pictures, item.question, item.turns)
-        run.check_context(loaded, prompt, request.max_new_tokens)
+        passes.check_context(loaded, prompt, request.max_new_tokens)
         visual = count_visual(loaded, prompt)
         target = target_of(loaded, visual)
         schedules = tuple(_schedule(ask.choice, target) for ask in request.asks)

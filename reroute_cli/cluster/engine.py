@@ -12,7 +12,7 @@ from reroute_cli.cluster.crew import Wishes, device_of
 from reroute_cli.cluster.identity import without_weights
 from reroute_cli.cluster.link import Link
 from reroute_cli.cluster.run import ClusterRun, Plan
-from reroute_cli.models import LoadOptions, choose_device
+from reroute_cli.models.load import LoadOptions, choose_device
 from reroute_cli.schedules import ScheduleChoice
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from reroute_cli.generation import Generation
-from reroute_cli.models import Loaded, LoadOptions, choose_dtype, config_digest, generation_of, merged_of
+from reroute_cli.models.load import Loaded, LoadOptions, choose_dtype, config_digest, generation_of, merged_of
 from reroute_cli.sources import explained, find, known, read_config
 
 

@@ -15,7 +15,7 @@ from reroute_cli.batching.keys import Settings
 from reroute_cli.batching.prepare import Request
 from reroute_cli.environment import installed_version
 from reroute_cli.errors import Failure
-from reroute_cli.models import LoadOptions
+from reroute_cli.models.load import LoadOptions
 from reroute_cli.schedules import ScheduleChoice
 
 Order = dict[str, Any]

@@ -25,7 +25,7 @@ from reroute_cli.cluster.order import make_order
 from reroute_cli.cluster.rows import Answer, Job
 from reroute_cli.cluster.stream import Round, answers
 from reroute_cli.errors import CliError, Failure
-from reroute_cli.models import LoadOptions
+from reroute_cli.models.load import LoadOptions
 from reroute_cli.records.answer import AnyAnswer
 
 _BATCHES = 4  # of a worker's table: the later ones are prepared while the first is answered

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from reroute_cli.cluster.order import LocalChoice, Order, check_settings, check_version, plain
 from reroute_cli.cluster.rows import answers_table, items_of, problem_table
 from reroute_cli.errors import sentence_of
-from reroute_cli.models import LoadOptions
+from reroute_cli.models.load import LoadOptions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,7 +68,7 @@ class Worker:
 
         from reroute_cli.batching.loop import BatchRun
         from reroute_cli.batching.prepare import make_request
-        from reroute_cli.models import load, quiet_libraries
+        from reroute_cli.models.load import load, quiet_libraries
 
         order = self._order
         check_version(order["version"])

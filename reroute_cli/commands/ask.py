@@ -9,7 +9,7 @@ import typer
 
 from reroute_cli import options
 from reroute_cli.errors import Failure, UsageError
-from reroute_cli.models import LoadOptions
+from reroute_cli.models.load import LoadOptions
 from reroute_cli.output import Sink, check_writable, to_json, write_file
 from reroute_cli.schedules import ScheduleChoice, read_cuts
 from reroute_cli.sources import POCKET
@@ -89,7 +89,7 @@ def _text(
     pictures: list[Picture], question: str, choice: ScheduleChoice, loading: LoadOptions, most: int
 ) -> str:
     from reroute_cli.answer import Asked, answer_only
-    from reroute_cli.models import load, quiet_libraries
+    from reroute_cli.models.load import load, quiet_libraries
 
     with quiet_libraries():
         return answer_only(load(loading), Asked(pictures, question, most), choice)
@@ -104,7 +104,7 @@ def _record(
     most: int,
 ) -> AnswerRecord:
     from reroute_cli.answer import Asked, answer
-    from reroute_cli.models import load, quiet_libraries
+    from reroute_cli.models.load import load, quiet_libraries
 
     with quiet_libraries():
         loaded = load(loading)

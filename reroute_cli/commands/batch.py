@@ -13,7 +13,7 @@ import typer
 from reroute_cli import options, run_options
 from reroute_cli.cluster import options as cluster_options
 from reroute_cli.errors import EXIT_FAILURE, Failure
-from reroute_cli.models import LoadOptions
+from reroute_cli.models.load import LoadOptions
 from reroute_cli.output import Progress, Sink, check_writable, clean, to_json, write, write_file
 from reroute_cli.record_file import RecordFile
 from reroute_cli.schedules import ScheduleChoice, read_cuts
@@ -120,7 +120,7 @@ def _run(
 ) -> BatchSummary:
     """Everything that needs torch: load the model, or find workers that do, answer, sum up."""
     from reroute_cli.batching.session import run_into_file, run_onto_stream
-    from reroute_cli.models import quiet_libraries
+    from reroute_cli.models.load import quiet_libraries
 
     with ExitStack() as stack:
         stack.enter_context(quiet_libraries())
@@ -142,7 +142,7 @@ def _here(sink: Sink, loading: LoadOptions, asked: Asked, progress: Progress) ->
     """A run in this process."""
     from reroute_cli.batching.loop import BatchRun
     from reroute_cli.batching.prepare import make_request
-    from reroute_cli.models import load
+    from reroute_cli.models.load import load
 
     progress.tell("loading the model")
     loaded = load(loading)

@@ -68,7 +68,7 @@ def _config_of(model: str) -> Any:
     from transformers import AutoConfig
 
     from reroute_cli.dummy.model import build_config
-    from reroute_cli.models import quiet_libraries
+    from reroute_cli.models.load import quiet_libraries
     from reroute_cli.sources import explained, find, known, read_config
 
     with quiet_libraries(), explained(model):
@@ -80,7 +80,7 @@ def _config_of(model: str) -> Any:
 
 
 def _checked(families: list[str] | None, config: Any, sink: Sink) -> tuple[FamilyCheck, ...]:
-    from reroute_cli.models import quiet_libraries
+    from reroute_cli.models.load import quiet_libraries
     from routing import FAMILIES
     from routing.checks.check import INVARIANTS, check
 

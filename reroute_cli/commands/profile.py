@@ -10,7 +10,7 @@ import typer
 from reroute_cli import options, run_options
 from reroute_cli.arms import Arm, ArmOptions, arms_of
 from reroute_cli.errors import Failure
-from reroute_cli.models import LoadOptions
+from reroute_cli.models.load import LoadOptions
 from reroute_cli.output import Sink, check_writable, to_json, write_file
 from reroute_cli.profiling.plan import Plan
 from reroute_cli.regression.check import judged, prepare
@@ -118,7 +118,7 @@ def _measured(
     sink: Sink, loading: LoadOptions, items: tuple[Item, ...], arms: tuple[Arm, ...], plan: Plan
 ) -> Report:
     """Load, prepare, measure, report."""
-    from reroute_cli.models import load, quiet_libraries
+    from reroute_cli.models.load import load, quiet_libraries
     from reroute_cli.profiling.loop import measure
     from reroute_cli.profiling.report import make_report
     from reroute_cli.profiling.work import prepare

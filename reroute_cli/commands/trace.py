@@ -10,7 +10,7 @@ import typer
 from reroute_cli import options, run_options
 from reroute_cli.arms import Arm
 from reroute_cli.errors import Failure, UsageError
-from reroute_cli.models import LoadOptions
+from reroute_cli.models.load import LoadOptions
 from reroute_cli.output import Sink, check_writable, to_json, write_file
 from reroute_cli.pages.needs import check_packages
 from reroute_cli.schedules import ScheduleChoice, read_cuts
@@ -130,11 +130,11 @@ def _record(
     longest: int,
     given: Box | None,
 ) -> TraceRecord:
-    from reroute_cli import models
+    from reroute_cli.models.load import load, quiet_libraries
     from reroute_cli.tracing.trace import trace_question
 
-    with models.quiet_libraries():
-        loaded = models.load(loading)
+    with quiet_libraries():
+        loaded = load(loading)
         for remark in loaded.remarks:
             sink.talk(remark)
         return trace_question(loaded, picture, question, arms, longest, given)

@@ -13,7 +13,7 @@ from reroute_cli.arms import Arm
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.chat import prompt_of
 from reroute_cli.errors import Failure, sentence_of
-from reroute_cli.models import Loaded
+from reroute_cli.models.load import Loaded
 from reroute_cli.schedules import Target
 
 _LOOKED_AT = 8  # items at most, in search of one that can be read

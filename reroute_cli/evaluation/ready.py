@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from reroute_cli import models
 from reroute_cli.arms import Arm
 from reroute_cli.benchmarks.benchmark import Questions
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.evaluation.subject import Subject
 from reroute_cli.evaluation.trial import records_at
-from reroute_cli.models import Loaded, LoadOptions, quiet_libraries
+from reroute_cli.models.load import Loaded, LoadOptions, quiet_libraries
 from reroute_cli.output import Progress, Sink, check_writable
 from reroute_cli.record_file import RecordFile
 from reroute_cli.sources import read_config
@@ -75,6 +74,8 @@ def made_ready(
     Raises Failure or UsageError, as early as each can be known; another writer of the file is refused before
     a model is loaded.
     """
+    from reroute_cli.models.load import load
+
     subject.check()
     if records is None:
         sink.talk(NOT_KEPT)
@@ -86,7 +87,7 @@ def made_ready(
         family = _family(loading, subject)
         early = subject.questions(family) if family else None
         progress.tell("loading the model")
-        loaded = models.load(loading)
+        loaded = load(loading)
         for remark in loaded.remarks:
             sink.talk(remark)
         for arm in arms:

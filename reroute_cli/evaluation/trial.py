@@ -28,7 +28,7 @@ from reroute_cli.boxes import Box
 from reroute_cli.errors import Failure
 from reroute_cli.evaluation.fingerprint import Fingerprint
 from reroute_cli.judges import Truth, Verdict, judge
-from reroute_cli.models import Loaded
+from reroute_cli.models.load import Loaded
 from reroute_cli.record_file import RecordFile
 from reroute_cli.records.answer import AnswerRecord, SchedulePart, told
 

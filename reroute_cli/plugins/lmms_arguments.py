@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from reroute_cli.errors import UsageError
-from reroute_cli.models import LoadOptions
+from reroute_cli.models.load import LoadOptions
 from reroute_cli.options import (
     ActionName,
     AttnName,

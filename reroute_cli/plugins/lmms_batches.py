@@ -14,7 +14,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
-from reroute_cli import run
 from reroute_cli.answer import target_of, text_of
 from reroute_cli.batching.collate import collate
 from reroute_cli.batching.costs import KvLayer, kv_layers, kv_share
@@ -23,7 +22,8 @@ from reroute_cli.batching.prefetch import ahead
 from reroute_cli.batching.prepare import WORKERS
 from reroute_cli.chat import Chat, build_chat, picture
 from reroute_cli.errors import Failure, is_out_of_memory, sentence_of
-from reroute_cli.models import Loaded
+from reroute_cli.measure import passes
+from reroute_cli.models.load import Loaded
 from reroute_cli.outcome import average_visual, visual_per_layer
 from reroute_cli.plugins.lmms_generation import cut
 from reroute_cli.prompts import Prompt
@@ -120,7 +120,7 @@ class Answering:
         pixels = [picture(one, f"picture {index} of {wish.name}") for index, one in enumerate(given, 1)]
         with self._processor:
             built = build_chat(loaded.processor, wish.chat, pixels)
-        run.check_context(loaded, built.prompt, 1)
+        passes.check_context(loaded, built.prompt, 1)
         visual = built.prompt.count(loaded.image_token_ids)
         if pixels and not visual:
             raise Failure(f"the processor of '{loaded.name}' made no visual tokens that its config knows of")
@@ -177,14 +177,14 @@ class Answering:
     def _pass(self, items: list[Ready]) -> list[Answer]:
         """One pass of the model; raises what the model raises."""
         loaded = self._loaded
-        inputs = collate([item.prompt.inputs for item in items], run.pad_token(loaded))
-        job = run.Job(loaded, run.on_device(inputs, loaded.model), items[0].schedule)
-        timed = run.timed_rows(job, items[0].most)
+        inputs = collate([item.prompt.inputs for item in items], passes.pad_token(loaded))
+        job = passes.Job(loaded, passes.on_device(inputs, loaded.model), items[0].schedule)
+        timed = passes.timed_rows(job, items[0].most)
         layers, seconds = kv_layers(timed.cache), timed.clock.end_to_end / len(items)
         rows = zip(items, timed.rows, strict=True)
         return [self._answer(item, row, layers, seconds) for item, row in rows]
 
-    def _answer(self, item: Ready, row: run.Row, layers: Sequence[KvLayer], seconds: float) -> Answer:
+    def _answer(self, item: Ready, row: passes.Row, layers: Sequence[KvLayer], seconds: float) -> Answer:
         others = item.prompt.tokens - item.visual + len(row.new) - 1  # the last token is not stored
         tokens = [others + kept for kept in visual_per_layer(row.stages, item.visual, len(layers))]
         kv = kv_share(layers, tokens, others + item.visual)

@@ -23,9 +23,9 @@ from loguru import logger
 from tqdm import tqdm
 
 from profiles.errors import ProfileError
-from reroute_cli import models
 from reroute_cli.answer import generation_part, model_part
 from reroute_cli.errors import Failure, UsageError
+from reroute_cli.models.load import load, quiet_libraries
 from reroute_cli.output import check_writable, to_json, write_file
 from reroute_cli.plugins.lmms_arguments import Arguments, read_arguments
 from reroute_cli.plugins.lmms_batches import Answer, Answering
@@ -79,8 +79,8 @@ class Reroute(lmms):
             raise Failure(f"costs: {reason}")
         if _processes() > 1:
             self._join()
-        with models.quiet_libraries():
-            loaded = models.load(self._arguments.load)
+        with quiet_libraries():
+            loaded = load(self._arguments.load)
         self._device, self._model_part = torch.device(loaded.device), model_part(loaded)
         self._generation = generation_part(loaded, self._arguments.max_new_tokens)
         choice = self._arguments.choice
@@ -110,7 +110,7 @@ class Reroute(lmms):
         if self._answering is None:
             raise Failure("this model was given back after its last evaluation: make a new one")
         asked = [read_request(request) for request in requests]
-        with models.quiet_libraries():
+        with quiet_libraries():
             self._check_tasks(self._answering, asked)
             found = [self._result(one, answer) for one, answer in self._answers(self._answering, asked)]
         failed = [sums for sums in self._sums.values() if sums.failed]

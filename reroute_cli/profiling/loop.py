@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from reroute_cli import run
+from reroute_cli.measure import passes
 from reroute_cli.measure.flops import Flops
 from reroute_cli.measure.kv import KvUse
 from reroute_cli.profiling.plan import Plan
@@ -40,18 +40,18 @@ class Measured:
     flops: None where the counter can't see the attention.
     """
 
-    answers: Grid[run.TimedPass]
+    answers: Grid[passes.TimedPass]
     preprocess: list[list[float]]
-    rounds: list[Grid[run.Times]]
+    rounds: list[Grid[passes.Times]]
     flops: Grid[Flops | None]
     caches: Grid[Caches]
-    memory: Grid[run.MemoryPass]
+    memory: Grid[passes.MemoryPass]
 
 
 def measure(work: Work, plan: Plan, tell: Tell, done: Done) -> Measured:
     """Every pass, one kind after the other."""
     tell("answers")
-    answers = _sweep(work, lambda job: run.timed_pass(job, plan.new_tokens), done)
+    answers = _sweep(work, lambda job: passes.timed_pass(job, plan.new_tokens), done)
     preprocess, rounds = _timed(work, plan, tell, done)
     tell("FLOPs")
     flops = _sweep(work, lambda job: _flops(job, plan.new_tokens), done)
@@ -67,7 +67,7 @@ def measure(work: Work, plan: Plan, tell: Tell, done: Done) -> Measured:
     )
 
 
-def _sweep(work: Work, measure_one: Callable[[run.Job], Found], done: Done) -> Grid[Found]:
+def _sweep(work: Work, measure_one: Callable[[passes.Job], Found], done: Done) -> Grid[Found]:
     """One pass, item by item, arm by arm.
 
     An item's inputs go to the device when its turn comes, outside of any clock, once for all its arms: the
@@ -75,16 +75,18 @@ def _sweep(work: Work, measure_one: Callable[[run.Job], Found], done: Done) -> G
     """
     grid: Grid[Found] = []
     for task in work.tasks:
-        inputs = run.on_device(task.prompt.inputs, work.loaded.model)
+        inputs = passes.on_device(task.prompt.inputs, work.loaded.model)
         row: list[Found] = []
         for schedule in task.schedules:
-            row.append(measure_one(run.Job(work.loaded, inputs, schedule)))
+            row.append(measure_one(passes.Job(work.loaded, inputs, schedule)))
             done()
         grid.append(row)
     return grid
 
 
-def _timed(work: Work, plan: Plan, tell: Tell, done: Done) -> tuple[list[list[float]], list[Grid[run.Times]]]:
+def _timed(
+    work: Work, plan: Plan, tell: Tell, done: Done
+) -> tuple[list[list[float]], list[Grid[passes.Times]]]:
     """Warm-up rounds, then timed ones, which differ from them in nothing but being kept."""
     preprocess, rounds = [], []
     with calm_collector():
@@ -100,19 +102,19 @@ def _timed(work: Work, plan: Plan, tell: Tell, done: Done) -> tuple[list[list[fl
     return preprocess, rounds
 
 
-def _collected(job: run.Job, new_tokens: int) -> run.Times:
+def _collected(job: passes.Job, new_tokens: int) -> passes.Times:
     """One timed answer, right after the garbage of the one before is gone."""
     gc.collect()
-    return run.forced_pass(job, new_tokens)
+    return passes.forced_pass(job, new_tokens)
 
 
-def _flops(job: run.Job, new_tokens: int) -> Flops | None:
-    return run.count_flops(job, new_tokens) if job.loaded.attention in run.COUNTED else None
+def _flops(job: passes.Job, new_tokens: int) -> Flops | None:
+    return passes.count_flops(job, new_tokens) if job.loaded.attention in passes.COUNTED else None
 
 
-def _memory(job: run.Job, new_tokens: int) -> tuple[Caches, run.MemoryPass]:
-    peaks = run.memory_pass(job, new_tokens)
-    return Caches(run.cache_pass(job, 1), run.cache_pass(job, new_tokens)), peaks
+def _memory(job: passes.Job, new_tokens: int) -> tuple[Caches, passes.MemoryPass]:
+    peaks = passes.memory_pass(job, new_tokens)
+    return Caches(passes.cache_pass(job, 1), passes.cache_pass(job, new_tokens)), peaks
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from reroute_cli.environment import describe_environment
 from reroute_cli.measure.kv import KvUse
 from reroute_cli.measure.memory import host_peak_rss, weights_bytes
 from reroute_cli.measure.nvml import PERIOD
-from reroute_cli.models import Loaded
+from reroute_cli.models.load import Loaded
 from reroute_cli.outcome import average_visual, stage_parts, visual_per_layer
 from reroute_cli.profiling.loop import Caches, Measured
 from reroute_cli.profiling.plan import Plan

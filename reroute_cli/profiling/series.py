@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from reroute_cli import run
+from reroute_cli.measure import passes
 from reroute_cli.measure.flops import Flops
 from reroute_cli.metrics import METRICS, Kind
 from reroute_cli.profiling.loop import Caches
@@ -36,8 +36,8 @@ class ArmValues:
     agrees: Sequence[bool]
     flops: Sequence[Flops | None]
     caches: Sequence[Caches]
-    memory: Sequence[run.MemoryPass]
-    times: Sequence[Sequence[run.Times]]
+    memory: Sequence[passes.MemoryPass]
+    times: Sequence[Sequence[passes.Times]]
     preprocess: Sequence[Sequence[float]]
 
 
@@ -102,9 +102,9 @@ def _flops(values: ArmValues) -> tuple[Known, Unknown]:
     """FLOPs of every part, or why none of them is known: a number that lacks a kernel would be too low."""
     counted = [flops for flops in values.flops if flops is not None]
     if len(counted) < len(values.flops):
-        return {}, dict.fromkeys(_FLOPS, run.uncounted(values.attention))
+        return {}, dict.fromkeys(_FLOPS, passes.uncounted(values.attention))
     if unseen := sorted({name for flops in counted for name in flops.unknown}):
-        return {}, dict.fromkeys(_FLOPS, run.uncounted(", ".join(unseen)))
+        return {}, dict.fromkeys(_FLOPS, passes.uncounted(", ".join(unseen)))
     parts = {
         "vision_flops": [flops.vision for flops in counted],
         "prefill_flops": [flops.prefill + flops.scoring for flops in counted],

@@ -11,13 +11,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reroute_cli import run
 from reroute_cli.answer import count_visual, target_of
 from reroute_cli.arms import Arm
 from reroute_cli.chat import Turn, prompt_of
 from reroute_cli.images import Picture
 from reroute_cli.inputs import Item, told
-from reroute_cli.models import Loaded
+from reroute_cli.measure import passes
+from reroute_cli.models.load import Loaded
 from reroute_cli.prompts import Prompt
 from routing import Schedule
 
@@ -60,7 +60,7 @@ def _task(loaded: Loaded, item: Item, arms: Sequence[Arm], new_tokens: int) -> T
     with told(item):
         pictures = [image.open() for image in item.images]
         prompt = prompt_of(loaded.processor, pictures, item.question, item.turns)
-        run.check_context(loaded, prompt, new_tokens)
+        passes.check_context(loaded, prompt, new_tokens)
         visual = count_visual(loaded, prompt)
     target = target_of(loaded, visual)
     schedules = tuple(arm.choice.build(target) for arm in arms)

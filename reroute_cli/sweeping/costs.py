@@ -18,7 +18,7 @@ from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.batching.keys import settings_of
 from reroute_cli.environment import describe_environment
 from reroute_cli.inputs import Item
-from reroute_cli.models import Loaded
+from reroute_cli.models.load import Loaded
 from reroute_cli.profiling.loop import measure
 from reroute_cli.profiling.plan import Plan
 from reroute_cli.profiling.report import make_report

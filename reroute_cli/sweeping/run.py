@@ -18,7 +18,7 @@ from reroute_cli.evaluation.ready import Ready
 from reroute_cli.evaluation.score import Score
 from reroute_cli.evaluation.trial import hold_trial
 from reroute_cli.inputs import spread
-from reroute_cli.models import Loaded
+from reroute_cli.models.load import Loaded
 from reroute_cli.output import Progress
 from reroute_cli.profiling.plan import Plan
 from reroute_cli.records.sweep import SweepReport

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from reroute_cli import run
 from reroute_cli.answer import boxes_in, count_visual, generation_part, model_part, target_of, text_of
 from reroute_cli.arms import Arm
 from reroute_cli.boxes import Box
 from reroute_cli.errors import UsageError
 from reroute_cli.images import Picture, as_text
-from reroute_cli.models import Loaded
+from reroute_cli.measure import passes
+from reroute_cli.models.load import Loaded
 from reroute_cli.outcome import average_visual
 from reroute_cli.prompts import Prompt, build_prompt
 from reroute_cli.records.trace import GridPart, PicturePart, TargetPart, TraceArm, TraceRecord
@@ -44,16 +44,16 @@ def trace_question(
     grids = grids_of(_sight(loaded, picture, prompt, visual))
     schedules = [arm.choice.build(target_of(loaded, visual)) for arm in arms]
     _check_work(schedules, visual, loaded.layers)
-    passes = [
-        run.traced_pass(run.make_job(loaded, prompt, schedule, max_new_tokens), max_new_tokens)
+    made = [
+        passes.traced_pass(passes.make_job(loaded, prompt, schedule, max_new_tokens), max_new_tokens)
         for schedule in schedules
     ]
-    answers = [_Answer(loaded, picture, prompt, row) for row, _ in passes]
+    answers = [_Answer(loaded, picture, prompt, row) for row, _ in made]
     target = _target(given, answers[0], grids, picture.size)
     places = Places.of(grids, visual, target.tokens, target.reasons.get("tokens"))
     parts = [
         _arm(arm, schedule, answer, traced, places, loaded.layers, target)
-        for arm, schedule, answer, (_, traced) in zip(arms, schedules, answers, passes, strict=True)
+        for arm, schedule, answer, (_, traced) in zip(arms, schedules, answers, made, strict=True)
     ]
     width, height = picture.size
     return TraceRecord(
@@ -89,7 +89,7 @@ def _check_work(schedules: Sequence[Schedule], visual: int, layers: int) -> None
 class _Answer:
     """What one arm said: text, boxes (or why they can't be read), and whether it was cut off."""
 
-    def __init__(self, loaded: Loaded, picture: Picture, prompt: Prompt, row: run.Row) -> None:
+    def __init__(self, loaded: Loaded, picture: Picture, prompt: Prompt, row: passes.Row) -> None:
         self.row = row
         self.text = text_of(loaded, row)
         self.boxes, self.reasons = boxes_in(self.text, loaded, [picture.size], prompt)

@@ -15,7 +15,7 @@ from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.evaluation.score import BOX_HIT, BOX_IOU, Pictures, Score
 from reroute_cli.evaluation.trial import Row, Trial, hold_trial
 from reroute_cli.metrics import DENSE_ARM
-from reroute_cli.models import Loaded
+from reroute_cli.models.load import Loaded
 from reroute_cli.record_file import RecordFile
 from reroute_cli.schedules import ScheduleChoice
 from reroute_cli.tuning.plans import Candidate

@@ -17,7 +17,7 @@ from reroute_cli.evaluation.score import Score
 from reroute_cli.evaluation.trial import Trial
 from reroute_cli.inputs import spread
 from reroute_cli.metrics import DENSE_ARM
-from reroute_cli.models import Loaded
+from reroute_cli.models.load import Loaded
 from reroute_cli.output import Progress
 from reroute_cli.schedules import ScheduleChoice, Target
 from reroute_cli.tuning.floor import FINEST, Descent, descend, even

@@ -9,7 +9,7 @@ import pytest
 
 from reroute_cli.answer import Asked, answer
 from reroute_cli.images import open_picture
-from reroute_cli.models import LoadOptions, load, quiet_libraries
+from reroute_cli.models.load import LoadOptions, load, quiet_libraries
 from reroute_cli.pocket import WEIGHTS
 from reroute_cli.schedules import ScheduleChoice
 from tests.cli import older

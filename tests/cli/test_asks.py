@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from reroute_cli import image_names
-from reroute_cli import run as passes
 from reroute_cli.batch_inputs import batch_items
 from reroute_cli.batching import loop, prepare
 from reroute_cli.batching.loop import BatchRun
 from reroute_cli.batching.prepare import Keyed, Keys, make_request
 from reroute_cli.batching.session import keep
 from reroute_cli.judges import Truth
-from reroute_cli.models import LoadOptions, load
+from reroute_cli.measure import passes
+from reroute_cli.models.load import LoadOptions, load
 from reroute_cli.record_file import RecordFile
 from reroute_cli.schedules import ScheduleChoice
 

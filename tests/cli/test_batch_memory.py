@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from reroute_cli import run as passes
 from reroute_cli.batch_inputs import batch_items
 from reroute_cli.batching import loop
 from reroute_cli.batching.loop import BatchSize
 from reroute_cli.batching.prepare import make_request
+from reroute_cli.measure import passes
 from reroute_cli.schedules import ScheduleChoice
 
 MANIFEST = str(Path(__file__).resolve().parents[2] / "samples" / "manifest.jsonl")
@@ -152,7 +152,7 @@ import torch
 from reroute_cli.batch_inputs import batch_items
 from reroute_cli.batching.loop import BatchRun
 from reroute_cli.batching.prepare import make_request
-from reroute_cli.models import LoadOptions, load, quiet_libraries
+from reroute_cli.models.load import LoadOptions, load, quiet_libraries
 from reroute_cli.schedules import ScheduleChoice
 
 torch.set_num_threads(1)

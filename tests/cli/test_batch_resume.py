@@ -86,7 +86,7 @@ from reroute_cli.batch_inputs import batch_items
 from reroute_cli.batching.loop import BatchRun
 from reroute_cli.batching.prepare import make_request
 from reroute_cli.batching.session import keep
-from reroute_cli.models import LoadOptions, load
+from reroute_cli.models.load import LoadOptions, load
 from reroute_cli.record_file import RecordFile
 from reroute_cli.schedules import ScheduleChoice
 

@@ -8,7 +8,6 @@ import pytest
 
 import profiles
 from profiles.models import model_names
-from reroute_cli import models
 from reroute_cli.batching.keys import settings_of
 from reroute_cli.batching.prepare import make_request
 from reroute_cli.chat_templates import choose_template
@@ -16,7 +15,8 @@ from reroute_cli.cluster.identity import without_weights
 from reroute_cli.cluster.order import make_order
 from reroute_cli.dummy.model import build_config
 from reroute_cli.dummy.processor import build_processor
-from reroute_cli.models import LoadOptions
+from reroute_cli.models import load as models
+from reroute_cli.models.load import LoadOptions
 from reroute_cli.plugins.lmms_arguments import read_arguments
 from reroute_cli.pocket import WEIGHTS
 from reroute_cli.prompts import render_template

@@ -101,7 +101,7 @@ def test_a_buffer_that_nothing_fills_is_found(monkeypatch):
 @pytest.fixture
 def offline(monkeypatch):
     """Well-known models come small, and any use of the network fails the test."""
-    monkeypatch.setattr("reroute_cli.models.known", shrunk)
+    monkeypatch.setattr("reroute_cli.models.load.known", shrunk)
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was used"))
 
 

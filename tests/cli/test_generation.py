@@ -8,7 +8,6 @@ import torch
 from huggingface_hub import errors
 from transformers import AutoModelForImageTextToText, GenerationConfig, LogitsProcessorList
 
-from reroute_cli import run as running
 from reroute_cli.answer import generation_part
 from reroute_cli.batching.collate import collate
 from reroute_cli.batching.keys import settings_of
@@ -16,7 +15,8 @@ from reroute_cli.errors import Failure
 from reroute_cli.generation import MODEL, NEUTRAL, Generation, read_generation
 from reroute_cli.generation_fields import CHECKS, COSTS, METADATA, OVERRIDDEN, SPECIAL, UNABLE
 from reroute_cli.images import open_picture
-from reroute_cli.models import LoadOptions, load
+from reroute_cli.measure import passes as running
+from reroute_cli.models.load import LoadOptions, load
 from reroute_cli.prompts import build_prompt
 from reroute_cli.schedules import ScheduleChoice
 from reroute_cli.sources import Source

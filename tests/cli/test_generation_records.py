@@ -9,7 +9,7 @@ import pytest
 from reroute_cli.cluster.identity import without_weights
 from reroute_cli.cluster.order import check_settings
 from reroute_cli.errors import Failure
-from reroute_cli.models import LoadOptions, load
+from reroute_cli.models.load import LoadOptions, load
 from reroute_cli.output import draw
 from reroute_cli.pages.build import parts_of
 from reroute_cli.pages.inputs import read_inputs

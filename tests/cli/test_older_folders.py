@@ -11,12 +11,12 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import WordLevel
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrainedTokenizerFast
 
-from reroute_cli import models
 from reroute_cli.batching.keys import settings_of
 from reroute_cli.chat_templates import choose_template
 from reroute_cli.errors import Failure
 from reroute_cli.images import Picture, open_picture
-from reroute_cli.models import LoadOptions
+from reroute_cli.models import load as models
+from reroute_cli.models.load import LoadOptions
 from reroute_cli.pocket import WEIGHTS
 from reroute_cli.processors import agree, image_only
 from reroute_cli.profiling.report import workload_model

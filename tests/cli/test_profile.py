@@ -8,8 +8,8 @@ from itertools import chain
 
 import pytest
 
-from reroute_cli import models
-from reroute_cli.models import LoadOptions
+from reroute_cli.models import load as models
+from reroute_cli.models.load import LoadOptions
 from reroute_cli.planning.shapes import read_shape
 from routing import solve
 from routing.cost import Prompt, cost

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from reroute_cli import run
 from reroute_cli.arms import ArmOptions, arms_of
 from reroute_cli.inputs import Item
+from reroute_cli.measure import passes as run
 from reroute_cli.profiling import loop
 from reroute_cli.profiling.loop import measure
 from reroute_cli.profiling.plan import Plan
@@ -215,7 +215,7 @@ def test_a_known_slow_down_shows_in_the_ratio(pocket, picture, monkeypatch):
 def test_nothing_is_written_while_measuring(pocket, picture, capfd):
     """The loop itself says nothing on either stream."""
     work = _prepared(pocket, picture, 2)
-    from reroute_cli.models import quiet_libraries
+    from reroute_cli.models.load import quiet_libraries
 
     with quiet_libraries():
         _measure(work, Plan(2, warmup=1, rounds=1))

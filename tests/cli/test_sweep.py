@@ -12,9 +12,9 @@ from scipy.stats import binomtest
 from typer.testing import CliRunner
 
 import routing
-from reroute_cli import models
 from reroute_cli.app import app
 from reroute_cli.inputs import samples_manifest
+from reroute_cli.models import load as models
 from reroute_cli.schemas import published
 
 ARMS = "fastv,fastv@3:prune,fastv@3+5+8:reroute"

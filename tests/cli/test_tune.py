@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import profiles
-from reroute_cli import models
 from reroute_cli.app import app
-from reroute_cli.models import Loaded, LoadOptions
+from reroute_cli.models import load as models
+from reroute_cli.models.load import Loaded, LoadOptions
 from reroute_cli.schemas import published
 from routing import METHODS
 

@@ -13,7 +13,7 @@ from reroute_cli.benchmarks.benchmark import Wanted
 from reroute_cli.evaluation.score import BOX_HIT, BOX_IOU, Pictures
 from reroute_cli.evaluation.trial import Trial, hold_trial, records_at
 from reroute_cli.inputs import samples_manifest
-from reroute_cli.models import Loaded
+from reroute_cli.models.load import Loaded
 from tests.cli.benchmarks import hub_tables as hub
 
 pytest.importorskip("datasets", reason="the extra eval")

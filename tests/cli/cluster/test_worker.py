@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from reroute_cli import models
 from reroute_cli.batch_inputs import batch_items
 from reroute_cli.batching.loop import BatchRun
 from reroute_cli.batching.prepare import keyed_items, make_request
 from reroute_cli.cluster.identity import without_weights
 from reroute_cli.cluster.order import make_order
-from reroute_cli.models import LoadOptions
+from reroute_cli.models import load as models
+from reroute_cli.models.load import LoadOptions
 from reroute_cli.schedules import ScheduleChoice
 
 pa = pytest.importorskip("pyarrow")

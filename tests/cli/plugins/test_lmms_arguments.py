@@ -6,7 +6,7 @@ import pytest
 
 from profiles.errors import ProfileError
 from reroute_cli.errors import UsageError
-from reroute_cli.models import LoadOptions
+from reroute_cli.models.load import LoadOptions
 from reroute_cli.plugins.lmms_arguments import read_arguments
 from reroute_cli.schedules import ScheduleChoice
 

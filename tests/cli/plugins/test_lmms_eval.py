@@ -192,8 +192,8 @@ def test_what_can_not_be_done_is_refused_before_anything_is_answered(
     evaluate, monkeypatch, task, options, words
 ):
     """The run ends with one sentence, and the model was not run once."""
-    from reroute_cli import run
     from reroute_cli.errors import CliError
+    from reroute_cli.measure import passes as run
     from routing.errors import RoutingError
 
     monkeypatch.setattr(run, "timed_rows", None)

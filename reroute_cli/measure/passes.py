@@ -25,7 +25,7 @@ from reroute_cli.measure.flops import FlopMeter, Flops
 from reroute_cli.measure.kv import KvUse, measure_kv
 from reroute_cli.measure.memory import TorchPeaks, host_peak_rss
 from reroute_cli.measure.nvml import NvmlSampler
-from reroute_cli.models import Loaded
+from reroute_cli.models.load import Loaded
 from reroute_cli.prompts import Prompt
 from routing import RouteTrace, Schedule
 from routing.host import cache_of
