@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reroute_cli.data.items import Box
 from reroute_cli.final_answer import final_answer
 
-Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels, x1 < x2, y1 < y2
 _DECIMALS = 2
 
 _NUMBER = r"\s*(-?\d{1,6}(?:\.\d{1,6})?)\s*"

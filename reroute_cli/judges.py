@@ -12,7 +12,7 @@ import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from reroute_cli.boxes import Box
+from reroute_cli.data.items import Box, Truth
 from reroute_cli.final_answer import final_answer
 from reroute_cli.scores import score_box, words
 
@@ -26,20 +26,6 @@ _LETTER_NAMED = re.compile(
     rf"(?i:\b(?:answer|option|choice)\b(?:\s+is)?\s*:?\s*(?:option\b)?){_OPEN}([A-Z])"
     r"(?=[\"'*.,;:)\]]|\s*(?:\n|$))"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """What a right answer is. kind: a key of JUDGES.
-
-    answers: every wording that is right, for kinds that are judged by words. box: x1, y1, x2, y2 in pixels,
-    picture upright, for kind "box". options: letters with their texts, for kind "choice".
-    """
-
-    kind: str
-    answers: tuple[str, ...] = ()
-    box: Box | None = None
-    options: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

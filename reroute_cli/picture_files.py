@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reroute_cli.images import begins_like_a_picture
+from reroute_cli.data.images import begins_like_a_picture
 
 SUFFIXES = frozenset(
     (

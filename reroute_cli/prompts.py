@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from reroute_cli.data.images import Picture
 from reroute_cli.errors import Failure, UsageError
-from reroute_cli.images import Picture
 from reroute_cli.missing import missing_name
 from reroute_cli.output import clean, shortened
 

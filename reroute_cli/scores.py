@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reroute_cli.boxes import Box
+from reroute_cli.data.items import Box
 
 HIT = 0.5  # the IoU from which a box counts as found, as in RefCOCO (Acc@0.5)
 _Z = 1.959963984540054  # the normal distribution's 97.5% quantile

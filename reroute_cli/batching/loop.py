@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeGuard
 
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.batching.costs import CostModel
 from reroute_cli.batching.passes import answer_batch, failed
 from reroute_cli.batching.prefetch import Waiting
 from reroute_cli.batching.prepare import Broken, Entry, Keyed, Keys, Ready, Request, entries
+from reroute_cli.data.items import Item
 from reroute_cli.errors import is_out_of_memory, sentence_of
 from reroute_cli.records.answer import AnswerRecord, FailedAnswer
 from routing import Schedule
@@ -37,7 +37,7 @@ class Outcome:
     record: None where there was an answer before this run. digests: of the item's images, see `Keyed`.
     """
 
-    item: BatchItem
+    item: Item
     ask: int
     keys: Keys
     record: AnswerRecord | FailedAnswer | None
@@ -73,7 +73,7 @@ class BatchRun:
         self._sizes = [BatchSize(request.batch_size) for _ in request.asks]
         self.waiting = Waiting()
 
-    def outcomes(self, items: Iterable[BatchItem], is_done: Callable[[str], bool]) -> Generator[Outcome]:
+    def outcomes(self, items: Iterable[Item], is_done: Callable[[str], bool]) -> Generator[Outcome]:
         """What becomes of every item, batch by batch, ask by ask, each time in the items' order."""
         with closing(entries(self._request, items, is_done, self.waiting)) as made:
             for group in _groups(made, self._request.batch_size):

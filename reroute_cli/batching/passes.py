@@ -17,10 +17,10 @@ from reroute_cli.answer import (
     schedule_part,
     text_of,
 )
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.batching.collate import collate
 from reroute_cli.batching.costs import CostModel, KvLayer, kv_layers, kv_share
 from reroute_cli.batching.prepare import Keyed, Ready, Request
+from reroute_cli.data.items import Item
 from reroute_cli.measure import passes
 from reroute_cli.measure.kv import measure_kv
 from reroute_cli.outcome import average_visual, visual_per_layer
@@ -117,7 +117,7 @@ def _record(request: Request, costs: CostModel, item: Ready, row: passes.Row, sh
     )
 
 
-def turn_parts(item: BatchItem) -> list[TurnPart]:
+def turn_parts(item: Item) -> list[TurnPart]:
     """The turns of a chat, as records have them; [] where there is but a question."""
     return [TurnPart.model_validate(turn.message()) for turn in item.turns]
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 
 from profiles.errors import ProfileError
 from reroute_cli.answer import count_visual, target_of
-from reroute_cli.batch_inputs import BatchItem, misplaced
 from reroute_cli.batching.keys import Settings, answer_key, failure_key, settings_of
 from reroute_cli.batching.prefetch import Waiting, ahead
 from reroute_cli.chat import Turn, prompt_of
+from reroute_cli.data.items import Item, misplaced
 from reroute_cli.errors import CliError, Failure, sentence_of
 from reroute_cli.measure import passes
 from reroute_cli.models.load import Loaded
@@ -77,7 +77,7 @@ class Keyed:
     its files that `item` has in its images' data.
     """
 
-    item: BatchItem
+    item: Item
     keys: tuple[Keys, ...]
     error: str | None = None
     digests: tuple[str, ...] = ()
@@ -115,7 +115,7 @@ Entry = Ready | Broken | Keyed  # the last where all answers are there already
 
 
 def entries(
-    request: Request, items: Iterable[BatchItem], is_done: Callable[[str], bool], waiting: Waiting
+    request: Request, items: Iterable[Item], is_done: Callable[[str], bool], waiting: Waiting
 ) -> Generator[Entry]:
     """Every item in order, made ready a few batches ahead of whoever takes them.
 
@@ -134,7 +134,7 @@ def entries(
 
 
 def keyed_items(
-    request: Request, items: Iterable[BatchItem], is_done: Callable[[str], bool], depth: int
+    request: Request, items: Iterable[Item], is_done: Callable[[str], bool], depth: int
 ) -> Iterator[Keyed]:
     """Every item in order with its keys; at most `depth` items' files are read before they are asked for.
 
@@ -170,7 +170,7 @@ class _Reader:
     def __init__(self, room: _Room) -> None:
         self._room = room
 
-    def read(self, item: BatchItem) -> Keyed:
+    def read(self, item: Item) -> Keyed:
         """The item, not keyed yet: the digests of its images, and what is wrong with it."""
         digests: list[str] = []
         contents: list[bytes | None] = []
@@ -206,9 +206,7 @@ def _keyed(request: Request, found: Iterable[Keyed], is_done: Callable[[str], bo
         yield replace(read, keys=keys)
 
 
-def _keys(
-    ask: Ask, item: BatchItem, digests: Sequence[str], copy: int, is_done: Callable[[str], bool]
-) -> Keys:
+def _keys(ask: Ask, item: Item, digests: Sequence[str], copy: int, is_done: Callable[[str], bool]) -> Keys:
     key = answer_key(ask.settings, digests, item.question, copy, item.turns)
     return Keys(key, failure_key(ask.settings, item.id, item.image, item.question), is_done(key))
 
@@ -241,7 +239,7 @@ class _Preparer:
                 name = shortened(image.name)
                 raise Failure(f"'{name}' changed while it was read: ask again once it stays as it is")
         sizes = tuple(picture.size for picture in pictures)
-        box = item.truth.box if item.truth else None
+        box = item.label.box if item.label else None
         if box is not None and (problem := misplaced(box, sizes[0])):
             raise Failure(f"{item.where or repr(item.id)}: {problem}")
         with self._processor:

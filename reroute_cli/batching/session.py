@@ -12,11 +12,11 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from reroute_cli.answer import model_part
-from reroute_cli.batch_inputs import BatchItem, BatchItems
 from reroute_cli.batching.loop import Outcome
 from reroute_cli.batching.prefetch import Waiting
 from reroute_cli.batching.prepare import Request
 from reroute_cli.batching.summary import RunFacts, Tally
+from reroute_cli.data.items import Item, Items
 from reroute_cli.output import Progress, to_line
 from reroute_cli.record_file import RecordFile
 from reroute_cli.records.batch import BatchSummary
@@ -31,7 +31,7 @@ class Run(Protocol):
     workers: int
     waiting: Waiting
 
-    def outcomes(self, items: Iterable[BatchItem], is_done: Callable[[str], bool]) -> Generator[Outcome]:
+    def outcomes(self, items: Iterable[Item], is_done: Callable[[str], bool]) -> Generator[Outcome]:
         """What becomes of every item, each once, in any order."""
 
 
@@ -48,18 +48,18 @@ class _Course:
         self.resumed += outcome.record is None
         self.answered += outcome.record is not None and outcome.record.error is None
 
-    def facts(self, items: BatchItems, run: Run) -> RunFacts:
+    def facts(self, items: Items, run: Run) -> RunFacts:
         """What only the run knows."""
         seconds = perf_counter() - self.start
         return RunFacts(self.answered, self.resumed, items.skipped, seconds, run.waiting.seconds, run.workers)
 
 
 def run_into_file(
-    run: Run, request: Request, items: BatchItems, file: RecordFile, progress: Progress
+    run: Run, request: Request, items: Items, file: RecordFile, progress: Progress
 ) -> BatchSummary:
     """Answer what the file has no answer of; the summary is of all records of these items in it."""
     course, tally = _Course(), Tally()
-    mine: dict[str, BatchItem] = {}
+    mine: dict[str, Item] = {}
     for outcome in _outcomes(run, items, file.is_done, progress):
         mine[keep(outcome, file)] = outcome.item
         course.note(outcome)
@@ -81,7 +81,7 @@ def keep(outcome: Outcome, file: RecordFile) -> str:
 
 
 def run_onto_stream(
-    run: Run, request: Request, items: BatchItems, write: Callable[[str], None], progress: Progress
+    run: Run, request: Request, items: Items, write: Callable[[str], None], progress: Progress
 ) -> BatchSummary:
     """Answer every item and write its record as one line at once."""
     course, tally = _Course(), Tally()
@@ -99,11 +99,11 @@ def _nothing_is_done(_key: str) -> bool:
 
 
 def _outcomes(
-    run: Run, items: BatchItems, is_done: Callable[[str], bool], progress: Progress
+    run: Run, items: Items, is_done: Callable[[str], bool], progress: Progress
 ) -> Generator[Outcome]:
     """Every item's outcome; progress advances once it was taken care of."""
-    progress.expect(len(items.items))
-    with closing(run.outcomes(items.items, is_done)) as outcomes:
+    progress.expect(len(items.chosen))
+    with closing(run.outcomes(items.chosen, is_done)) as outcomes:
         for outcome in outcomes:
             yield outcome
             progress.done()

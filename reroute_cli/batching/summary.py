@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.answer import generation_part
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.batching.prepare import Request
+from reroute_cli.data.items import Item
 from reroute_cli.judges import Verdict, judge
 from reroute_cli.records.batch import (
     AccuracyPart,
@@ -68,7 +68,7 @@ class Tally:
     numbers: defaultdict[str, array[float]] = field(default_factory=lambda: defaultdict(lambda: array("d")))
     unknown: set[str] = field(default_factory=set)
 
-    def add(self, record: dict[str, Any], item: BatchItem) -> None:
+    def add(self, record: dict[str, Any], item: Item) -> None:
         """One record (plain JSON values) of one item, with its truth where there is one."""
         if record["error"] is not None:
             self.errors += 1
@@ -84,11 +84,11 @@ class Tally:
                 self.numbers[name].append(value)
         self._judge(record, item)
 
-    def _judge(self, record: dict[str, Any], item: BatchItem) -> None:
+    def _judge(self, record: dict[str, Any], item: Item) -> None:
         """A true box is compared with boxes; a true answer without a box, with words."""
-        if item.truth is None:
+        if item.label is None:
             return
-        found = judge(record["answer"], [tuple(box) for box in record["boxes"] or ()], item.truth)
+        found = judge(record["answer"], [tuple(box) for box in record["boxes"] or ()], item.label)
         (self.words if found.iou is None else self.boxes).append(found)
 
     def summary(self, request: Request, model: ModelPart, facts: RunFacts) -> BatchSummary:

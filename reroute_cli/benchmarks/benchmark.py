@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from reroute_cli.batch_inputs import BatchItem
+from reroute_cli.data.items import Item
 from reroute_cli.evaluation.score import PLAIN, Score
 
 
@@ -31,7 +31,7 @@ class Questions:
     source: where they come from, in a few words for reports: a hub id with its revision and split, a file.
     """
 
-    items: Iterable[BatchItem]
+    items: Iterable[Item]
     count: int | None
     source: dict[str, str]
     available: int | None = None

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.benchmarks.benchmark import Benchmark, Questions, Wanted
 from reroute_cli.benchmarks.prompts import short_answer
 from reroute_cli.benchmarks.rows import Items, Row, choose, units_by
 from reroute_cli.benchmarks.table import Table, open_table
+from reroute_cli.data.images import ImageSource
+from reroute_cli.data.items import Item, Truth
 from reroute_cli.errors import Failure
 from reroute_cli.evaluation.score import share_of
 from reroute_cli.evaluation.trial import Row as Asked
-from reroute_cli.judges import Truth
 from reroute_cli.output import shortened
 
 COLUMNS = ("id", "imageId", "question", "answer", "types")
@@ -58,18 +58,16 @@ def _load(wanted: Wanted) -> Questions:
     return Questions(items, len(chosen), table.source)
 
 
-def _items(row: Row, family: str, pictures: _Pictures) -> Sequence[BatchItem]:
+def _items(row: Row, family: str, pictures: _Pictures) -> Sequence[Item]:
     name, types = row.name("imageId"), row.values.get("types")
     kind = types.get("semantic") if isinstance(types, dict) else None
     return [
-        BatchItem(
+        Item(
             id=row.name("id"),
-            image=name,
-            path=name,
+            images=(ImageSource(name, name, pictures.of(name, row)),),
             question=short_answer(row.text("question"), family),
-            truth=Truth("exact", (row.text("answer"),)),
+            label=Truth("exact", (row.text("answer"),)),
             group=kind if isinstance(kind, str) else "",
-            data=pictures.of(name, row),
         )
     ]
 

@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.benchmarks.benchmark import Benchmark, Questions, Wanted
 from reroute_cli.benchmarks.prompts import letter_answer
 from reroute_cli.benchmarks.rows import Items, Row, choose, units_by
 from reroute_cli.benchmarks.table import open_table
+from reroute_cli.data.images import ImageSource
+from reroute_cli.data.items import Item, Truth
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.evaluation.score import Judged, Score, quotient, share_of
 from reroute_cli.evaluation.trial import Row as Asked
-from reroute_cli.judges import Truth
 from reroute_cli.output import shortened
 
 LETTERS = ("A", "B", "C", "D")
@@ -55,7 +55,7 @@ class _Maker:
 
     names: dict[int, str] = field(default_factory=dict)
 
-    def items(self, row: Row) -> Sequence[BatchItem]:
+    def items(self, row: Row) -> Sequence[Item]:
         """The one item of a row."""
         question = question_of(row.values.get("index"))
         if question is None:
@@ -63,14 +63,12 @@ class _Maker:
         options, data = _options(row), row.picture()
         name = self.names.setdefault(question, hashlib.sha256(data).hexdigest()[:16])
         return [
-            BatchItem(
+            Item(
                 id=row.name("index"),
-                image=name,
-                path=name,
+                images=(ImageSource(name, name, data),),
                 question=letter_answer(row.text("question"), options, row.text_or_none("hint")),
-                truth=Truth("choice", (_answer(row, options),), options=options),
+                label=Truth("choice", (_answer(row, options),), options=options),
                 group=row.text_or_none("category") or "",
-                data=data,
             )
         ]
 

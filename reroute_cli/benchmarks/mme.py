@@ -11,15 +11,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.benchmarks.benchmark import Benchmark, Questions, Wanted
 from reroute_cli.benchmarks.pope import yes_or_no
 from reroute_cli.benchmarks.prompts import short_answer
 from reroute_cli.benchmarks.rows import Items, Row, choose, units_by
 from reroute_cli.benchmarks.table import open_table
+from reroute_cli.data.images import ImageSource
+from reroute_cli.data.items import Item, Truth
 from reroute_cli.evaluation.score import Judged, Numbers, Score, quotient, share_of
 from reroute_cli.evaluation.trial import Row as Asked
-from reroute_cli.judges import Truth
 
 COLUMNS = ("question_id", "image", "question", "answer", "category")
 PERCEPTION = (
@@ -47,18 +47,16 @@ def _load(wanted: Wanted) -> Questions:
     return Questions(items, len(chosen), table.source)
 
 
-def _items(row: Row, family: str) -> Sequence[BatchItem]:
+def _items(row: Row, family: str) -> Sequence[Item]:
     name = row.name("question_id")
     question = row.text("question").removesuffix(_ASKS).rstrip()
     return [
-        BatchItem(
+        Item(
             id=name,
-            image=name,
-            path=name,
+            images=(ImageSource(name, name, row.picture()),),
             question=short_answer(question, family),
-            truth=Truth("mme", (yes_or_no(row),)),
+            label=Truth("mme", (yes_or_no(row),)),
             group=row.text("category"),
-            data=row.picture(),
         )
     ]
 

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.benchmarks.benchmark import Benchmark, Questions, Wanted
 from reroute_cli.benchmarks.prompts import short_answer
 from reroute_cli.benchmarks.rows import Items, Row, choose, units_by
 from reroute_cli.benchmarks.table import open_table
+from reroute_cli.data.images import ImageSource
+from reroute_cli.data.items import Item, Truth
 from reroute_cli.errors import Failure
 from reroute_cli.evaluation.score import Judged, Numbers, Score, quotient, share_of
 from reroute_cli.evaluation.trial import Row as Asked
-from reroute_cli.judges import Truth
 from reroute_cli.output import shortened
 
 COLUMNS = ("question_id", "question", "answer", "image_source", "image", "category")
@@ -41,17 +41,15 @@ def _load(wanted: Wanted) -> Questions:
     return Questions(items, len(chosen), table.source)
 
 
-def _items(row: Row, family: str) -> Sequence[BatchItem]:
+def _items(row: Row, family: str) -> Sequence[Item]:
     category, name = row.text_or_none("category") or "", row.name("image_source")
     return [
-        BatchItem(
+        Item(
             id=f"{category}/{row.name('question_id')}",
-            image=name,
-            path=name,
+            images=(ImageSource(name, name, row.picture()),),
             question=short_answer(row.text("question"), family),
-            truth=Truth("yes_no", (yes_or_no(row),)),
+            label=Truth("yes_no", (yes_or_no(row),)),
             group=category,
-            data=row.picture(),
         )
     ]
 

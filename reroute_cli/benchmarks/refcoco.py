@@ -15,15 +15,14 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.benchmarks.benchmark import Benchmark, Questions, Wanted
 from reroute_cli.benchmarks.prompts import check_grounding, where_is
 from reroute_cli.benchmarks.rows import Items, Row, choose, units_of
 from reroute_cli.benchmarks.table import open_table
-from reroute_cli.boxes import Box
+from reroute_cli.data.images import ImageSource
+from reroute_cli.data.items import Box, Item, Truth
 from reroute_cli.errors import Failure
 from reroute_cli.evaluation.score import BOX_CENTRE, BOX_HIT, BOX_IOU
-from reroute_cli.judges import Truth
 
 COLUMNS = ("question_id", "image", "answer", "bbox", "file_name")
 _LONGEST_ANSWER = 128  # tokens; a box in JSON takes about 50
@@ -51,19 +50,17 @@ def _expressions(answer: Any) -> int:
     return max(1, len(answer)) if isinstance(answer, list) else 1
 
 
-def _items(row: Row, family: str) -> Sequence[BatchItem]:
+def _items(row: Row, family: str) -> Sequence[Item]:
     answers, name = row.values.get("answer"), picture_name(row.name("file_name"))
     truth, data, key = Truth("box", box=_box(row)), row.picture(), row.name("question_id")
     if not isinstance(answers, list) or not answers:
         raise Failure(f"{row.where} has no expression under 'answer': there is nothing to look for")
     return [
-        BatchItem(
+        Item(
             id=f"{key}/{index}",
-            image=name,
-            path=name,
+            images=(ImageSource(name, name, data),),
             question=where_is(" ".join(str(answer or "").split()), family) if answer else "",
-            truth=truth,
-            data=data,
+            label=truth,
         )
         for index, answer in enumerate(answers)
     ]

@@ -12,11 +12,10 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.benchmarks.table import Plain, Table
+from reroute_cli.data.images import ImageSource, as_text
+from reroute_cli.data.items import Item, spread
 from reroute_cli.errors import Failure, UsageError
-from reroute_cli.images import as_text
-from reroute_cli.inputs import spread
 from reroute_cli.output import shortened
 from reroute_cli.prompts import check_question
 
@@ -67,7 +66,7 @@ class Row:
 Question = tuple[int, int]  # a row by its number, and which of its questions, from 0
 Unit = Sequence[Question]  # questions that belong together: all of them are asked or none
 Chosen = dict[int, list[int]]  # which questions of which rows
-Make = Callable[[Row], Sequence[BatchItem]]
+Make = Callable[[Row], Sequence[Item]]
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Items:
     make: Make
     chosen: Chosen
 
-    def __iter__(self) -> Iterator[BatchItem]:
+    def __iter__(self) -> Iterator[Item]:
         seen: Counter[str] = Counter()
         for row in self._rows():
             for item in self._made(row):
@@ -102,7 +101,7 @@ class Items:
             if number == last:
                 return
 
-    def _made(self, row: Row) -> Iterator[BatchItem]:
+    def _made(self, row: Row) -> Iterator[Item]:
         try:
             made = self.make(row)
         except Failure as error:
@@ -154,8 +153,8 @@ def _within(units: Sequence[Unit], limit: int) -> list[Unit]:
     )
 
 
-def _problem(row: Row, sentence: str) -> BatchItem:
-    return BatchItem(f"row {row.number}", "", "", "", where=row.where, problem=sentence)
+def _problem(row: Row, sentence: str) -> Item:
+    return Item(f"row {row.number}", (ImageSource("", ""),), "", where=row.where, problem=sentence)
 
 
 def _is_finite(value: Any) -> bool:

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.chat import Turn
+from reroute_cli.data.images import ImageSource
+from reroute_cli.data.items import Item, Truth
 from reroute_cli.errors import sentence_of
-from reroute_cli.image_names import ImageSource
-from reroute_cli.judges import Truth
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,7 +29,7 @@ class Job:
     """One item to be answered. index: its place in the run. digests: of the images that its key is of."""
 
     index: int
-    item: BatchItem
+    item: Item
     digests: tuple[str, ...]
 
 
@@ -57,14 +56,14 @@ def _parcel(jobs: Sequence[Job]) -> str:
     return json.dumps(named, ensure_ascii=True)
 
 
-def _names(item: BatchItem) -> dict[str, Any]:
+def _names(item: Item) -> dict[str, Any]:
     names: dict[str, Any] = {name: getattr(item, name) for name in ("id", "question", "where")}
     return names | {
         "images": [
             {"name": image.name, "path": image.path, "data": _as_text(image.data)} for image in item.images
         ],
         "turns": [[turn.role, turn.parts] for turn in item.turns],
-        "box": item.truth.box if item.truth is not None else None,
+        "box": item.label.box if item.label is not None else None,
     }
 
 
@@ -107,7 +106,7 @@ def _all_bytes(images: Sequence[dict[str, Any]], digests: Sequence[str]) -> tupl
 
 def _bytes(path: str, digest: str) -> tuple[bytes, str]:
     """The bytes of the image that the item's key is made of; or none, and a sentence."""
-    from reroute_cli.images import as_text, read_bytes
+    from reroute_cli.data.images import as_text, read_bytes
 
     try:
         data = read_bytes(path)
@@ -118,22 +117,18 @@ def _bytes(path: str, digest: str) -> tuple[bytes, str]:
     return data, ""
 
 
-def items_of(table: pa.Table) -> Iterator[BatchItem]:
+def items_of(table: pa.Table) -> Iterator[Item]:
     """The items of a table with pictures, as a worker answers them."""
     for names, data, problem in _columns(table, "item", "data", "problem"):
         known = json.loads(names)
         box, named = known.pop("box"), known.pop("images")
         turns = tuple(Turn(role, tuple(parts)) for role, parts in known.pop("turns"))
         pairs = zip_longest(named, data)  # without bytes where there is a problem
-        first, *others = (ImageSource(one["name"], one["path"], content) for one, content in pairs)
-        yield BatchItem(
+        yield Item(
             **known,
-            image=first.name,
-            path=first.path,
-            truth=None if box is None else Truth("box", box=tuple(box)),
+            images=tuple(ImageSource(one["name"], one["path"], content) for one, content in pairs),
+            label=None if box is None else Truth("box", box=tuple(box)),
             problem=problem,
-            data=first.data,
-            others=tuple(others),
             turns=turns,
         )
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.batching.loop import Outcome
 from reroute_cli.batching.passes import failed
 from reroute_cli.batching.prefetch import Waiting
@@ -24,6 +23,7 @@ from reroute_cli.cluster.link import Link
 from reroute_cli.cluster.order import make_order
 from reroute_cli.cluster.rows import Answer, Job
 from reroute_cli.cluster.stream import Round, answers
+from reroute_cli.data.items import Item
 from reroute_cli.errors import CliError, Failure
 from reroute_cli.models.load import LoadOptions
 from reroute_cli.records.answer import AnyAnswer
@@ -63,7 +63,7 @@ class ClusterRun:
         self.workers = 0
         self.waiting = Waiting()
 
-    def outcomes(self, items: Iterable[BatchItem], is_done: Callable[[str], bool]) -> Generator[Outcome]:
+    def outcomes(self, items: Iterable[Item], is_done: Callable[[str], bool]) -> Generator[Outcome]:
         """What becomes of every item: first what needs no model, then the others as they are answered."""
         todo: _Todo = {}
         for index, keyed in enumerate(keyed_items(self._request, items, is_done, _READ_AHEAD)):

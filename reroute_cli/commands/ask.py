@@ -15,7 +15,7 @@ from reroute_cli.schedules import ScheduleChoice, read_cuts
 from reroute_cli.sources import POCKET
 
 if TYPE_CHECKING:
-    from reroute_cli.images import Picture
+    from reroute_cli.data.images import Picture
     from reroute_cli.records.answer import AnswerRecord
 
 
@@ -77,7 +77,7 @@ def _is_file(word: str) -> bool:
 
 def _checked(paths: list[str], question: str, choice: ScheduleChoice) -> list[Picture]:
     """What can be found wrong before torch and the model are loaded, and the opened pictures."""
-    from reroute_cli.images import open_picture
+    from reroute_cli.data.images import open_picture
     from reroute_cli.prompts import check_question
 
     check_question(question)

@@ -20,9 +20,9 @@ from reroute_cli.schedules import ScheduleChoice, read_cuts
 from reroute_cli.sources import POCKET
 
 if TYPE_CHECKING:
-    from reroute_cli.batch_inputs import BatchItems
     from reroute_cli.batching.prepare import Request
     from reroute_cli.batching.session import Run
+    from reroute_cli.data.items import Items
     from reroute_cli.records.batch import BatchSummary
 
 
@@ -104,8 +104,8 @@ def _check_outputs(output: Path | None, summary: Path | None) -> None:
         raise Failure(f"--output and --summary both name '{output}': give two files")
 
 
-def _items(folder: Path | None, question: str | None, manifest: Path | None, limit: int | None) -> BatchItems:
-    from reroute_cli.batch_inputs import batch_items
+def _items(folder: Path | None, question: str | None, manifest: Path | None, limit: int | None) -> Items:
+    from reroute_cli.data.items import batch_items
 
     return batch_items(folder, question, manifest, limit)
 
@@ -113,7 +113,7 @@ def _items(folder: Path | None, question: str | None, manifest: Path | None, lim
 def _run(
     sink: Sink,
     loading: LoadOptions,
-    items: BatchItems,
+    items: Items,
     asked: Asked,
     output: Path | None,
     cluster: Cluster | None,

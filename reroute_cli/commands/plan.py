@@ -94,7 +94,7 @@ def _prompt(model: str, images: list[str], visual_tokens: int | None) -> Shaped:
     shaped = read_shape(model)
     if not images:
         return shaped.with_visual(visual_tokens)
-    from reroute_cli.images import open_picture
+    from reroute_cli.data.images import open_picture
 
     return shaped.with_pictures([open_picture(path).size for path in images])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,7 @@ from reroute_cli.schedules import read_cuts
 from reroute_cli.sources import POCKET
 
 if TYPE_CHECKING:
-    from reroute_cli.inputs import Item, Items
+    from reroute_cli.data.items import Item, Items
     from reroute_cli.records.report import Report
 
 
@@ -105,10 +106,10 @@ def _items(
     sink: Sink, images: list[str], question: str | None, manifest: Path | None, limit: int | None
 ) -> Items:
     """The items, each picture opened once, before torch and a model are loaded."""
-    from reroute_cli.inputs import check_pictures, choose_items
+    from reroute_cli.data.items import check_images, choose_items
 
-    items = choose_items(images, question, manifest, limit)
-    check_pictures(items.chosen)
+    found = choose_items(images, question, manifest, limit)
+    items = replace(found, chosen=check_images(found.chosen))
     if len(items.chosen) < items.available:
         sink.talk(f"measuring {len(items.chosen)} of {items.available} items, spread evenly; see --limit")
     return items

@@ -97,7 +97,7 @@ def _check(files: list[Path], output: Path, pictures: list[Path]) -> None:
 
 
 def _folders(files: list[Path], pictures: list[Path] | None) -> list[Path]:
-    from reroute_cli.inputs import samples_manifest
+    from reroute_cli.data.items import samples_manifest
 
     if pictures:
         return pictures

@@ -18,8 +18,8 @@ from reroute_cli.sources import POCKET
 from reroute_cli.tracing.choices import HTML, JSON, PNG, check_box, check_output, read_box
 
 if TYPE_CHECKING:
-    from reroute_cli.boxes import Box
-    from reroute_cli.images import Picture
+    from reroute_cli.data.images import Picture
+    from reroute_cli.data.items import Box
     from reroute_cli.records.trace import TraceRecord
 
 _SCHEDULE, _OUTPUT = "Schedule", "Output"
@@ -111,7 +111,7 @@ def _shows(output: Path | None, *, json: bool) -> bool:
 
 def _checked(paths: list[str], question: str, choice: ScheduleChoice) -> Picture:
     """What can be found wrong before torch and the model are loaded, and the opened picture."""
-    from reroute_cli.images import open_picture
+    from reroute_cli.data.images import open_picture
     from reroute_cli.prompts import check_question
 
     if len(paths) > 1:

@@ -15,7 +15,7 @@ from reroute_cli.output import Sink, to_json, write_file
 from reroute_cli.sources import POCKET
 
 if TYPE_CHECKING:
-    from reroute_cli.batch_inputs import BatchItem
+    from reroute_cli.data.items import Item
     from reroute_cli.evaluation.subject import Subject
     from reroute_cli.records.tune import TuneReport
     from reroute_cli.tuning.session import Questions
@@ -189,7 +189,7 @@ def _subject(
     return subject
 
 
-def _questions(subject: Subject, items: tuple[BatchItem, ...], asked: Asked) -> Questions:
+def _questions(subject: Subject, items: tuple[Item, ...], asked: Asked) -> Questions:
     from reroute_cli.tuning.session import choose_questions
 
     return choose_questions(items, subject.benchmark.scores, asked.score, asked.limit, asked.wish.seed)

@@ -10,8 +10,8 @@ from itertools import chain, islice
 
 from reroute_cli.answer import count_visual, target_of
 from reroute_cli.arms import Arm
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.chat import prompt_of
+from reroute_cli.data.items import Item
 from reroute_cli.errors import Failure, sentence_of
 from reroute_cli.models.load import Loaded
 from reroute_cli.schedules import Target
@@ -19,13 +19,13 @@ from reroute_cli.schedules import Target
 _LOOKED_AT = 8  # items at most, in search of one that can be read
 
 
-def checked(loaded: Loaded, arms: Sequence[Arm], items: Iterable[BatchItem]) -> Iterator[BatchItem]:
+def checked(loaded: Loaded, arms: Sequence[Arm], items: Iterable[Item]) -> Iterator[Item]:
     """The same items, once every arm's schedule is known to exist for the first one that can be read.
 
     That one comes with its images' bytes: its files are not read again. Raises what the first arm that has
     none raises (BudgetError, UsageError, ...), and Failure where there are no items.
     """
-    passed: list[BatchItem] = []
+    passed: list[Item] = []
     coming = iter(items)
     for item in islice(coming, _LOOKED_AT):
         held = _held(item)
@@ -40,7 +40,7 @@ def checked(loaded: Loaded, arms: Sequence[Arm], items: Iterable[BatchItem]) -> 
     return chain(passed, coming)
 
 
-def _held(item: BatchItem) -> BatchItem:
+def _held(item: Item) -> Item:
     """The item with its images' bytes; as it is where they can't be read."""
     try:
         return item if item.problem else item.read()
@@ -48,7 +48,7 @@ def _held(item: BatchItem) -> BatchItem:
         return item
 
 
-def target_for(loaded: Loaded, item: BatchItem) -> Target | None:
+def target_for(loaded: Loaded, item: Item) -> Target | None:
     """What a schedule for this item is made for; None where the item can't be asked."""
     if item.problem:
         return None

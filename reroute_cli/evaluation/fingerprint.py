@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from reroute_cli.batch_inputs import BatchItem
+from reroute_cli.data.items import Item
 
 
 class Fingerprint:
@@ -20,9 +20,9 @@ class Fingerprint:
     def __init__(self) -> None:
         self._sum = hashlib.sha256()
 
-    def add(self, item: BatchItem, contents: Sequence[str]) -> None:
-        """Count one item. contents: of each image the digest of its bytes, or its name, see `contents_of`."""
-        truth = None if item.truth is None else asdict(item.truth)
+    def add(self, item: Item, contents: Sequence[str]) -> None:
+        """Count one item. contents: by what its images are known, see `Item.contents`."""
+        truth = None if item.label is None else asdict(item.label)
         first, *others = contents
         parts: list[Any] = [item.id, first, item.question, truth, item.group]
         if others or item.turns:

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 
 from reroute_cli.answer import generation_part
 from reroute_cli.benchmarks.benchmark import Questions
+from reroute_cli.data.items import Truth
 from reroute_cli.environment import describe_environment
 from reroute_cli.evaluation.parts import choice_part, cost_part, made_part, scores_part, whole
 from reroute_cli.evaluation.score import Pictures, Score
 from reroute_cli.evaluation.subject import Subject
 from reroute_cli.evaluation.trial import Row, Said, Trial
-from reroute_cli.judges import Truth
 from reroute_cli.profiling.report import workload_model
 from reroute_cli.records.evaluation import (
     Evaluation,

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.benchmarks import BENCHMARKS
 from reroute_cli.benchmarks.benchmark import Benchmark, Questions, Wanted
 from reroute_cli.benchmarks.scenes import of_manifest
+from reroute_cli.data.images import as_text
+from reroute_cli.data.items import Item
 from reroute_cli.errors import Failure, UsageError
-from reroute_cli.images import as_text
 
 DEFAULT = "scenes"
 MANIFEST = "manifest"  # what a manifest is called where benchmarks have a name
@@ -89,9 +89,9 @@ def _manifest(path: Path) -> Benchmark:
     )
 
 
-def _check_truths(items: Sequence[BatchItem]) -> None:
+def _check_truths(items: Sequence[Item]) -> None:
     """Raise Failure where an item that can be read has nothing to be judged by."""
-    bare = [item for item in items if item.truth is None and not item.problem]
+    bare = [item for item in items if item.label is None and not item.problem]
     if bare:
         more = f", and {len(bare) - 1} more like it" if len(bare) > 1 else ""
         raise Failure(

@@ -18,16 +18,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from reroute_cli.arms import Arm
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.batching.loop import BatchRun, Outcome
 from reroute_cli.batching.passes import turn_parts
 from reroute_cli.batching.prepare import Request, make_request
 from reroute_cli.batching.session import keep
 from reroute_cli.batching.summary import Tally
-from reroute_cli.boxes import Box
+from reroute_cli.data.items import Box, Item, Truth
 from reroute_cli.errors import Failure
 from reroute_cli.evaluation.fingerprint import Fingerprint
-from reroute_cli.judges import Truth, Verdict, judge
+from reroute_cli.judges import Verdict, judge
 from reroute_cli.models.load import Loaded
 from reroute_cli.record_file import RecordFile
 from reroute_cli.records.answer import AnswerRecord, SchedulePart, told
@@ -126,7 +125,7 @@ class _Sheet:
     """The rows while they are being filled, by the place at which their item came."""
 
     arms: int
-    items: list[BatchItem] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
     images: list[tuple[str, ...]] = field(default_factory=list)
     said: list[list[Said | None]] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
@@ -157,13 +156,13 @@ class _Sheet:
         for item, images, said in zip(self.items, self.images, self.said, strict=True):
             whole = tuple(one for one in said if one is not None)
             asked = told(item.question, [image.name for image in item.images], turn_parts(item))
-            yield Row(item.id, item.image, asked, item.group, item.truth, whole, images)
+            yield Row(item.id, item.image, asked, item.group, item.label, whole, images)
 
 
 def hold_trial(
     loaded: Loaded,
     arms: Sequence[Arm],
-    items: Iterable[BatchItem],
+    items: Iterable[Item],
     file: RecordFile,
     *,
     max_new_tokens: int,
@@ -217,9 +216,9 @@ def records_at(path: Path | None) -> Iterator[RecordFile]:
         yield file
 
 
-def _with_truth(items: Iterable[BatchItem]) -> Iterator[BatchItem]:
+def _with_truth(items: Iterable[Item]) -> Iterator[Item]:
     for item in items:
-        if item.truth is None and not item.problem:
+        if item.label is None and not item.problem:
             raise Failure(
                 f"{item.where or repr(item.id)} has no 'answer' and no 'box', so nothing can be judged: "
                 "add what is true"
@@ -227,10 +226,10 @@ def _with_truth(items: Iterable[BatchItem]) -> Iterator[BatchItem]:
         yield item
 
 
-def _said(record: dict[str, Any], item: BatchItem) -> Said:
+def _said(record: dict[str, Any], item: Item) -> Said:
     if record["error"] is not None:
         return Said("", None, record["error"])
-    assert item.truth is not None
+    assert item.label is not None
     boxes: list[Box] = [tuple(box) for box in record["boxes"] or ()]
-    verdict = judge(record["answer"], boxes, item.truth)
+    verdict = judge(record["answer"], boxes, item.label)
     return Said(record["answer"], verdict, None, boxes[0] if boxes else None)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from reroute_cli.answer import count_visual, target_of
 from reroute_cli.arms import Arm
 from reroute_cli.chat import Turn, prompt_of
-from reroute_cli.images import Picture
-from reroute_cli.inputs import Item, told
+from reroute_cli.data.images import Picture
+from reroute_cli.data.items import Item, told
 from reroute_cli.measure import passes
 from reroute_cli.models.load import Loaded
 from reroute_cli.prompts import Prompt

@@ -14,10 +14,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from reroute_cli.arms import Arm
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.batching.keys import settings_of
+from reroute_cli.data.items import Item
 from reroute_cli.environment import describe_environment
-from reroute_cli.inputs import Item
 from reroute_cli.models.load import Loaded
 from reroute_cli.profiling.loop import measure
 from reroute_cli.profiling.plan import Plan
@@ -37,7 +36,7 @@ class CostJob:
 
     loaded: Loaded
     arms: tuple[Arm, ...]
-    items: tuple[BatchItem, ...]
+    items: tuple[Item, ...]
     plan: Plan
     seed: int
 
@@ -91,14 +90,13 @@ def combined(blocks: Sequence[Report]) -> dict[str, ArmCosts]:
     return found
 
 
-def _block(job: CostJob, item: BatchItem, key: str, done: Callable[[], None]) -> CostBlock:
-    one = Item(item.id, item.image, item.path, item.question, item.where, item.data, item.others, item.turns)
-    work = prepare(job.loaded, [one], job.arms, job.plan.new_tokens)
+def _block(job: CostJob, item: Item, key: str, done: Callable[[], None]) -> CostBlock:
+    work = prepare(job.loaded, [item], job.arms, job.plan.new_tokens)
     report = make_report(work, job.plan, measure(work, job.plan, lambda _: None, done), job.seed)
     return CostBlock(id=item.id, key=key, report=report)
 
 
-def _key(job: CostJob, item: BatchItem, machine: Mapping[str, Any]) -> str:
+def _key(job: CostJob, item: Item, machine: Mapping[str, Any]) -> str:
     """The commit is no part of it: a change of the code that leaves the work alone leaves its cost alone."""
     first, *others = (image.digest() for image in item.images)
     parts: dict[str, Any] = {

@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from reroute_cli.arms import Arm
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.benchmarks.benchmark import Questions
+from reroute_cli.data.items import Item, spread
 from reroute_cli.errors import Failure
 from reroute_cli.evaluation.feasible import target_for
 from reroute_cli.evaluation.ready import Ready
 from reroute_cli.evaluation.score import Score
 from reroute_cli.evaluation.trial import hold_trial
-from reroute_cli.inputs import spread
 from reroute_cli.models.load import Loaded
 from reroute_cli.output import Progress
 from reroute_cli.profiling.plan import Plan
@@ -85,12 +84,12 @@ def run_sweep(ready: Ready, arms: Sequence[Arm], wish: Wish, say: Callable[[str]
     return make_sweep(swept)
 
 
-def _probes(loaded: Loaded, items: Sequence[BatchItem], wanted: int) -> list[tuple[BatchItem, Target]]:
+def _probes(loaded: Loaded, items: Sequence[Item], wanted: int) -> list[tuple[Item, Target]]:
     """The items that costs are measured on, spread evenly, with what a schedule for each must fit.
 
     An item that can't be read gives its place to the next one that can; one item at least is looked at.
     """
-    found: list[tuple[BatchItem, Target]] = []
+    found: list[tuple[Item, Target]] = []
     for start in spread(len(items), max(1, wanted)):
         near = islice(items, start, start + _LOOKED_AT)
         fresh = (item for item in near if item not in [taken for taken, _ in found])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from reroute_cli.boxes import Box
+from reroute_cli.data.items import Box
 from reroute_cli.errors import UsageError
 
 PNG, JSON, HTML = ".png", ".json", ".html"

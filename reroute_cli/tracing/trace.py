@@ -10,9 +10,9 @@ from typing import Any
 
 from reroute_cli.answer import boxes_in, count_visual, generation_part, model_part, target_of, text_of
 from reroute_cli.arms import Arm
-from reroute_cli.boxes import Box
+from reroute_cli.data.images import Picture, as_text
+from reroute_cli.data.items import Box
 from reroute_cli.errors import UsageError
-from reroute_cli.images import Picture, as_text
 from reroute_cli.measure import passes
 from reroute_cli.models.load import Loaded
 from reroute_cli.outcome import average_visual

@@ -11,17 +11,16 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from random import Random
 
-from reroute_cli.batch_inputs import BatchItem
+from reroute_cli.data.items import Item
 from reroute_cli.errors import Failure
 from reroute_cli.evaluation.score import FEWEST_PICTURES, connected
-from reroute_cli.image_names import contents_of
 
 
 @dataclass(frozen=True)
 class Half:
     """Questions about some of the pictures. pictures: how many there are."""
 
-    items: tuple[BatchItem, ...]
+    items: tuple[Item, ...]
     pictures: int
 
 
@@ -33,7 +32,7 @@ class Halves:
     reported: Half
 
 
-def split(items: Iterable[BatchItem], seed: int) -> Halves:
+def split(items: Iterable[Item], seed: int) -> Halves:
     """Every other picture of a shuffled list; raises Failure where a half is too small for an interval."""
     groups = connected(items, _contents)
     if len(groups) < 2 * FEWEST_PICTURES:
@@ -52,7 +51,7 @@ def split(items: Iterable[BatchItem], seed: int) -> Halves:
     )
 
 
-def _in_turns(groups: Sequence[Sequence[BatchItem]]) -> tuple[BatchItem, ...]:
+def _in_turns(groups: Sequence[Sequence[Item]]) -> tuple[Item, ...]:
     """One question about each picture, then a second one about each that has one, and so on.
 
     Questions about one picture are not independent: few questions say more when they are about many.
@@ -61,11 +60,11 @@ def _in_turns(groups: Sequence[Sequence[BatchItem]]) -> tuple[BatchItem, ...]:
     return tuple(item for turn in turns for item in turn if item is not None)
 
 
-def _contents(item: BatchItem) -> list[str]:
+def _contents(item: Item) -> list[str]:
     """What the images of an item that can be asked are known by; those of one that can't, by their names."""
     if item.problem:
         return [f"name {image.name or item.id}" for image in item.images]
-    return list(contents_of(item.images))
+    return list(item.contents())
 
 
 def _count(number: int, word: str) -> str:

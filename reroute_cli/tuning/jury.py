@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from reroute_cli.arms import Arm
-from reroute_cli.batch_inputs import BatchItem
+from reroute_cli.data.items import Item
 from reroute_cli.evaluation.score import BOX_HIT, BOX_IOU, Pictures, Score
 from reroute_cli.evaluation.trial import Row, Trial, hold_trial
 from reroute_cli.metrics import DENSE_ARM
@@ -38,7 +38,7 @@ class Asking:
     resumed: int = 0
     seconds: float = 0.0
 
-    def hold(self, arms: Sequence[Arm], items: Sequence[BatchItem], known: int = 0) -> Trial:
+    def hold(self, arms: Sequence[Arm], items: Sequence[Item], known: int = 0) -> Trial:
         """A trial of these arms over these items. known: how many of its answers were counted before."""
         passed = count()
 
@@ -64,7 +64,7 @@ class Asking:
 class ModelJury:
     """Asks candidates the questions of the searched half."""
 
-    def __init__(self, asking: Asking, items: Sequence[BatchItem], score: Score) -> None:
+    def __init__(self, asking: Asking, items: Sequence[Item], score: Score) -> None:
         self._asking, self._items, self._score = asking, items, score
         self._asked: dict[str, int] = {}
 

@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from reroute_cli.answer import generation_part
-from reroute_cli.batch_inputs import BatchItem
+from reroute_cli.data.images import as_text
+from reroute_cli.data.items import Item
 from reroute_cli.environment import describe_environment
 from reroute_cli.errors import Failure
 from reroute_cli.evaluation.fingerprint import Fingerprint
 from reroute_cli.evaluation.parts import cost_part, difference, differences, made_part, scores_part, whole
 from reroute_cli.evaluation.score import PLAIN, Pictures, Score
 from reroute_cli.evaluation.subject import Subject
-from reroute_cli.image_names import contents_of
-from reroute_cli.images import as_text
 from reroute_cli.profiling.report import workload_model
 from reroute_cli.records.tune import (
     ArmPart,
@@ -123,10 +122,10 @@ def _half(half: Half, digest: str) -> HalfPart:
     return HalfPart(pictures=half.pictures, questions=len(half.items), digest=digest)
 
 
-def _digest(items: Sequence[BatchItem]) -> str:
+def _digest(items: Sequence[Item]) -> str:
     mark = Fingerprint()
     for item in items:
-        mark.add(item, contents_of(item.images))
+        mark.add(item, item.contents())
     return mark.digest()
 
 

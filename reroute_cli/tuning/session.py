@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from statistics import median_low
 
 from reroute_cli.arms import Arm
-from reroute_cli.batch_inputs import BatchItem
+from reroute_cli.data.items import Item, spread
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.evaluation.feasible import target_for
 from reroute_cli.evaluation.score import Score
 from reroute_cli.evaluation.trial import Trial
-from reroute_cli.inputs import spread
 from reroute_cli.metrics import DENSE_ARM
 from reroute_cli.models.load import Loaded
 from reroute_cli.output import Progress
@@ -61,7 +60,7 @@ class Found:
 
 
 def choose_questions(
-    items: Sequence[BatchItem], scores: Iterable[Score], name: str | None, limit: int | None, seed: int
+    items: Sequence[Item], scores: Iterable[Score], name: str | None, limit: int | None, seed: int
 ) -> Questions:
     """The questions that the score is of, or `limit` of them, spread evenly, in two halves."""
     score = chosen_score(name, scores, items)
@@ -143,7 +142,7 @@ def _nothing_above(made: Descent, wish: Wish, floor: float) -> str:
     )
 
 
-def common_target(loaded: Loaded, items: Sequence[BatchItem]) -> Target:
+def common_target(loaded: Loaded, items: Sequence[Item]) -> Target:
     """The model, with the middle one of the counts of visual tokens that these questions have."""
     found = [target_for(loaded, items[index]) for index in spread(len(items), _LOOKED_AT)]
     targets = {target.visual: target for target in found if target is not None and target.visual}

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from reroute_cli.batch_inputs import BatchItem
+from reroute_cli.data.items import Item
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.evaluation.score import Score, share_of
 from reroute_cli.evaluation.trial import Row
@@ -108,7 +108,7 @@ def _some(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in known if name in words)
 
 
-def chosen_score(name: str | None, scores: Iterable[Score], items: Sequence[BatchItem]) -> Score:
+def chosen_score(name: str | None, scores: Iterable[Score], items: Sequence[Item]) -> Score:
     """The score by name, or the first one that is of any question here; raises UsageError or Failure."""
     offered = {score.name: score for score in (*scores, RIGHT) if not score.neutral}
     if name is not None and name not in offered:
@@ -122,10 +122,10 @@ def chosen_score(name: str | None, scores: Iterable[Score], items: Sequence[Batc
     )
 
 
-def asks_for(score: Score, items: Iterable[BatchItem]) -> list[BatchItem]:
+def asks_for(score: Score, items: Iterable[Item]) -> list[Item]:
     """The questions that a score is of."""
     return [item for item in items if not item.problem and score.of(_unasked(item))]
 
 
-def _unasked(item: BatchItem) -> Row:
-    return Row(item.id, item.image, item.question, item.group, item.truth, (), ())
+def _unasked(item: Item) -> Row:
+    return Row(item.id, item.image, item.question, item.group, item.label, (), ())

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reroute_cli.arms import Arm
+from reroute_cli.data.items import Truth
 from reroute_cli.evaluation.trial import Row, Said
-from reroute_cli.judges import Truth, Verdict
+from reroute_cli.judges import Verdict
 from reroute_cli.schedules import ScheduleChoice
 
 WORDS, BOX = Truth("words", ("yes",)), Truth("box", box=(0.0, 0.0, 10.0, 10.0))

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from reroute_cli.answer import Asked, answer
-from reroute_cli.images import open_picture
+from reroute_cli.data.images import open_picture
 from reroute_cli.models.load import LoadOptions, load, quiet_libraries
 from reroute_cli.pocket import WEIGHTS
 from reroute_cli.schedules import ScheduleChoice

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from reroute_cli.batch_inputs import batch_items
 from reroute_cli.batching import loop
 from reroute_cli.batching.loop import BatchSize
 from reroute_cli.batching.prepare import make_request
+from reroute_cli.data.items import batch_items
 from reroute_cli.measure import passes
 from reroute_cli.schedules import ScheduleChoice
 
@@ -100,7 +100,7 @@ def test_a_run_tries_larger_batches_again(pocket, monkeypatch):
         return [None] * len(items)
 
     monkeypatch.setattr(loop, "answer_batch", fitting)
-    items = batch_items(None, None, Path(MANIFEST), 40).items
+    items = batch_items(None, None, Path(MANIFEST), 40).chosen
     request = make_request(pocket, [ScheduleChoice()], 2, 8)
     assert len(list(loop.BatchRun(request).outcomes(items, lambda key: False))) == 40
     assert tried == [8, *[4] * 8, 8, 4, 4]
@@ -149,7 +149,7 @@ SHORT_OF_ROOM = """
 import resource, sys, threading
 from pathlib import Path
 import torch
-from reroute_cli.batch_inputs import batch_items
+from reroute_cli.data.items import batch_items
 from reroute_cli.batching.loop import BatchRun
 from reroute_cli.batching.prepare import make_request
 from reroute_cli.models.load import LoadOptions, load, quiet_libraries
@@ -157,7 +157,7 @@ from reroute_cli.schedules import ScheduleChoice
 
 torch.set_num_threads(1)
 threading.stack_size(1 << 19)  # the system counts a thread's whole stack
-items = batch_items(None, None, Path(sys.argv[1]), 32).items
+items = batch_items(None, None, Path(sys.argv[1]), 32).chosen
 with quiet_libraries():
     loaded = load(LoadOptions(device="cpu"))
 

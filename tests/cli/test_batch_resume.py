@@ -82,7 +82,7 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(work, tmp_path):
 TWO_ASKS = """
 import sys
 from pathlib import Path
-from reroute_cli.batch_inputs import batch_items
+from reroute_cli.data.items import batch_items
 from reroute_cli.batching.loop import BatchRun
 from reroute_cli.batching.prepare import make_request
 from reroute_cli.batching.session import keep
@@ -93,7 +93,7 @@ from reroute_cli.schedules import ScheduleChoice
 choices = [ScheduleChoice(), ScheduleChoice("pdrop", "reroute", 0.8)]
 
 def answer(manifest, path, loaded):
-    items = batch_items(None, None, Path(manifest), 20).items
+    items = batch_items(None, None, Path(manifest), 20).chosen
     with RecordFile(Path(path)) as file:
         for outcome in BatchRun(make_request(loaded, choices, 2, 4)).outcomes(items, file.is_done):
             keep(outcome, file)

@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from reroute_cli.batch_inputs import batch_items
 from reroute_cli.batching.prepare import keyed_items, make_request
 from reroute_cli.chat import Turn
+from reroute_cli.data.items import Truth, batch_items, choose_items
 from reroute_cli.errors import Failure
-from reroute_cli.inputs import read_manifest
-from reroute_cli.judges import Truth
 from reroute_cli.schedules import ScheduleChoice
 
 ASK = "where is the cup?"
@@ -59,9 +57,9 @@ def read(manifest):
 
     def items(*entries, name="items.jsonl"):
         path = manifest(*entries, name=name)
-        found = batch_items(None, None, path, None).items
+        found = batch_items(None, None, path, None).chosen
         if not any(item.problem for item in found):
-            measured = read_manifest(path, len(entries)).chosen
+            measured = choose_items([], None, path, len(entries)).chosen
             assert [(item.id, item.images, item.question, item.turns) for item in measured] == [
                 (item.id, item.images, item.question, item.turns) for item in found
             ]
@@ -135,7 +133,7 @@ def test_llava_s_data_is_read_as_lines_and_as_an_array(read, name):
         Turn("assistant", ("yes",)),
         Turn("user", ("where is it?", None)),
     )
-    assert (item.id, item.truth) == ("5", Truth("words", ("on the desk",)))
+    assert (item.id, item.label) == ("5", Truth("words", ("on the desk",)))
     assert [image.name for image in item.images] == ["a.png", "b.png"]
 
 
@@ -148,7 +146,7 @@ def test_the_last_turn_of_an_assistant_is_the_truth_and_is_not_shown(read):
         entry | {"answer": "here"},
         {"messages": [*PLAIN, chat[-1] | {"content": ""}], "image": "a.png"},
     )
-    assert [item.truth for item in (one, two, three)] == [
+    assert [item.label for item in (one, two, three)] == [
         Truth("words", ("there",)),
         Truth("words", ("here",)),
         None,
@@ -167,7 +165,7 @@ def test_a_file_called_json_may_hold_lines(manifest):
     """Only what begins as an array is one."""
     path = manifest(GOOD, GOOD | {"id": "x"})
     path = path.rename(path.with_suffix(".json"))
-    assert [item.id for item in batch_items(None, None, path, None).items] == ["line 1", "x"]
+    assert [item.id for item in batch_items(None, None, path, None).chosen] == ["line 1", "x"]
 
 
 @pytest.mark.parametrize(
@@ -183,7 +181,7 @@ def test_an_array_that_is_none_is_one_sentence(manifest, text, sentence):
 
 def test_an_array_too_large_to_be_read_at_once_is_refused(manifest, monkeypatch):
     """Lines have no such bound, and the sentence says so."""
-    from reroute_cli import manifest as lines
+    from reroute_cli.data import manifest as lines
 
     monkeypatch.setattr(lines, "LARGEST_ARRAY", 10)
     with pytest.raises(Failure, match="write its items as JSON lines"):

@@ -11,10 +11,10 @@ from transformers import AutoModelForImageTextToText, GenerationConfig, LogitsPr
 from reroute_cli.answer import generation_part
 from reroute_cli.batching.collate import collate
 from reroute_cli.batching.keys import settings_of
+from reroute_cli.data.images import open_picture
 from reroute_cli.errors import Failure
 from reroute_cli.generation import MODEL, NEUTRAL, Generation, read_generation
 from reroute_cli.generation_fields import CHECKS, COSTS, METADATA, OVERRIDDEN, SPECIAL, UNABLE
-from reroute_cli.images import open_picture
 from reroute_cli.measure import passes as running
 from reroute_cli.models.load import LoadOptions, load
 from reroute_cli.prompts import build_prompt

@@ -58,7 +58,7 @@ def assert_interrupted(process):
         "typer",
         "reroute_cli.errors",
         "reroute_cli.commands.plan",
-        "reroute_cli.images",
+        "reroute_cli.data.images",
         "PIL.Image",
         "torch",
         "transformers",

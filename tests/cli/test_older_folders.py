@@ -13,8 +13,8 @@ from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrained
 
 from reroute_cli.batching.keys import settings_of
 from reroute_cli.chat_templates import choose_template
+from reroute_cli.data.images import Picture, open_picture
 from reroute_cli.errors import Failure
-from reroute_cli.images import Picture, open_picture
 from reroute_cli.models import load as models
 from reroute_cli.models.load import LoadOptions
 from reroute_cli.pocket import WEIGHTS

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from reroute_cli.arms import ArmOptions, arms_of
-from reroute_cli.inputs import Item
+from reroute_cli.data.images import ImageSource
+from reroute_cli.data.items import Item
 from reroute_cli.measure import passes as run
 from reroute_cli.profiling import loop
 from reroute_cli.profiling.loop import measure
@@ -54,8 +55,7 @@ class Recorder:
 def _work(items=("a", "b"), arms=("dense", "routed")):
     loaded = SimpleNamespace(model=None, attention="sdpa")
     tasks = tuple(
-        Task(Item(name, "", "", QUESTION), "", SimpleNamespace(inputs={"item": name}), 4, arms)
-        for name in items
+        Task(Item(name, (), QUESTION), "", SimpleNamespace(inputs={"item": name}), 4, arms) for name in items
     )
     return Work(loaded, arms, tasks)
 
@@ -179,7 +179,7 @@ def test_attention_that_can_t_be_counted_is_not_run_for_counting(monkeypatch):
 
 
 def _prepared(pocket, picture, new_tokens):
-    items = [Item("one", picture, picture, QUESTION)]
+    items = [Item("one", (ImageSource(picture, picture),), QUESTION)]
     arms = arms_of(ArmOptions(method="pdrop", action="prune", ratio=0.9))
     return prepare(pocket, items, arms, new_tokens)
 

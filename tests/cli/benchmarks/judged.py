@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from reroute_cli.boxes import Box
+from reroute_cli.data.items import Box, Truth
 from reroute_cli.evaluation.score import Estimate, Pictures, Score
 from reroute_cli.evaluation.trial import Row, Said
-from reroute_cli.judges import Truth, judge
+from reroute_cli.judges import judge
 
 
 def row(

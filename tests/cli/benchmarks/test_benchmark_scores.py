@@ -6,8 +6,8 @@ import pytest
 
 from reroute_cli.benchmarks import mmbench, mme, pope
 from reroute_cli.benchmarks.gqa import ACCURACY as GQA_ACCURACY
+from reroute_cli.data.items import Truth
 from reroute_cli.evaluation.score import Pictures, Row
-from reroute_cli.judges import Truth
 from tests.cli.benchmarks.judged import estimate, row, value
 
 

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 from reroute_cli.arms import ArmOptions, arms_of
-from reroute_cli.batch_inputs import BatchItem, batch_items
 from reroute_cli.benchmarks import BENCHMARKS
 from reroute_cli.benchmarks.benchmark import Wanted
+from reroute_cli.data.items import Item, batch_items, samples_manifest
 from reroute_cli.evaluation.score import BOX_HIT, BOX_IOU, Pictures
 from reroute_cli.evaluation.trial import Trial, hold_trial, records_at
-from reroute_cli.inputs import samples_manifest
 from reroute_cli.models.load import Loaded
 from tests.cli.benchmarks import hub_tables as hub
 
@@ -97,7 +96,7 @@ def test_an_answered_dataset_is_not_asked_again(pocket: Loaded, refcoco: Path, t
     assert [row.said for row in again.rows] == [row.said for row in first.rows]
 
 
-def _asked_by_manifest(lines: list[dict[str, Any]]) -> list[BatchItem]:
+def _asked_by_manifest(lines: list[dict[str, Any]]) -> list[Item]:
     wanted = {line["id"] for line in lines}
-    every = batch_items(None, None, HELD_OUT / "manifest.jsonl", None).items
+    every = batch_items(None, None, HELD_OUT / "manifest.jsonl", None).chosen
     return [item for item in every if item.id in wanted]

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.benchmarks import BENCHMARKS
 from reroute_cli.benchmarks.benchmark import Questions, Wanted
 from reroute_cli.benchmarks.prompts import LETTER, SHORT
+from reroute_cli.data.items import Item
 from reroute_cli.errors import UsageError
 from tests.cli.benchmarks import hub_tables as hub
 
@@ -24,7 +24,7 @@ def _load(name: str, data: Path, split: str, family: str = "llava", limit: int |
     return BENCHMARKS[name].load(Wanted(split, family, limit, str(data)))
 
 
-def _items(*arguments: Any, **named: Any) -> list[BatchItem]:
+def _items(*arguments: Any, **named: Any) -> list[Item]:
     return list(_load(*arguments, **named).items)
 
 
@@ -72,8 +72,8 @@ def test_refcoco_asks_for_every_expression(refcoco: Path):
     assert items[1].question == (
         "Please provide the bounding box coordinate of the region this sentence describes: the left cup 0"
     )
-    assert {item.truth.kind for item in items} == {"box"}
-    assert items[0].truth.box == (10.5, 20.0, 40.5, 60.25)
+    assert {item.label.kind for item in items} == {"box"}
+    assert items[0].label.box == (10.5, 20.0, 40.5, 60.25)
     assert items[0].data == hub.picture(0)["bytes"]
 
 
@@ -99,7 +99,7 @@ def test_broken_rows_are_items_with_a_problem(refcoco: Path):
         assert words in problems[f"row {number}"]
         assert str(refcoco) in problems[f"row {number}"]
     assert "at most 8192" in problems["row 10"]
-    assert all(item.truth is not None for item in items if not item.problem)
+    assert all(item.label is not None for item in items if not item.problem)
     assert [item.id for item in items if not item.problem] == ["1009/1", "1011/0", "1011/1"]
     assert len({item.id for item in items}) == len(items)
 
@@ -211,8 +211,8 @@ def test_mme_asks_both_questions_of_a_picture(tmp_path: Path):
     assert [item.id for item in items[:2]] == ["code_reasoning/0000.png", "code_reasoning/0000.png#2"]
     assert {item.image for item in items[:2]} == {"code_reasoning/0000.png"}
     assert items[0].question == f"Is this Yes?\n{SHORT}"
-    assert [item.truth.answers for item in items[:2]] == [("yes",), ("no",)]
-    assert (items[0].truth.kind, items[0].group) == ("mme", "code_reasoning")
+    assert [item.label.answers for item in items[:2]] == [("yes",), ("no",)]
+    assert (items[0].label.kind, items[0].group) == ("mme", "code_reasoning")
 
 
 def test_a_limit_never_parts_what_belongs_together(tmp_path: Path):

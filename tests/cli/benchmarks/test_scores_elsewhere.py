@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from reroute_cli.benchmarks import mmbench, mme, pope
+from reroute_cli.data.items import Truth
 from reroute_cli.evaluation.score import BOX_CENTRE, BOX_HIT, BOX_IOU
-from reroute_cli.judges import Truth
 from tests.cli.benchmarks.judged import row, value
 
 pytest.importorskip("lmms_eval", reason="the extra lmms-eval")

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.benchmarks import BENCHMARKS
 from reroute_cli.benchmarks import table as tables
 from reroute_cli.benchmarks.benchmark import Wanted
 from reroute_cli.benchmarks.rows import Items, Row, choose
 from reroute_cli.benchmarks.table import open_table
+from reroute_cli.data.items import Item
 from reroute_cli.errors import Failure, UsageError
 from tests.cli.benchmarks import hub_tables as hub
 
@@ -261,9 +261,7 @@ class _Counted:
 def test_nothing_is_read_behind_the_last_question():
     """A stream ends where the choice does: what follows is not fetched."""
     table = _Counted()
-    items = Items(
-        table, (), lambda row: [BatchItem(row.where, "", "", row.text("question"))], {0: [0], 3: [0]}
-    )
+    items = Items(table, (), lambda row: [Item(row.where, (), row.text("question"))], {0: [0], 3: [0]})
     assert [item.question for item in items] == ["number 1?", "number 4?"]
     assert table.taken == 4
 

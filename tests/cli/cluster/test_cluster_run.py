@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from reroute_cli.batch_inputs import batch_items
 from reroute_cli.batching.loop import BatchRun
 from reroute_cli.batching.prepare import make_request
 from reroute_cli.cluster import run as cluster_run
@@ -14,6 +13,7 @@ from reroute_cli.cluster.crew import Node, Wishes
 from reroute_cli.cluster.identity import without_weights
 from reroute_cli.cluster.rows import Answer
 from reroute_cli.cluster.run import BrokenOff, ClusterRun, Plan
+from reroute_cli.data.items import batch_items
 from reroute_cli.errors import Failure
 from reroute_cli.models.load import LoadOptions
 from reroute_cli.records.answer import FailedAnswer
@@ -84,7 +84,7 @@ def request_():
 @pytest.fixture
 def items():
     """The first sample questions."""
-    return batch_items(None, None, SAMPLES / "manifest.jsonl", ITEMS).items
+    return batch_items(None, None, SAMPLES / "manifest.jsonl", ITEMS).chosen
 
 
 def outcomes(request, link, items, done=lambda key: False, talk=None):
@@ -161,7 +161,7 @@ def test_what_is_done_or_unreadable_needs_no_cluster(monkeypatch, request_, tmp_
     """Its outcome is the driver's own; workers is then 0."""
     shutil.copy(SAMPLES / "desk.png", tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"")
-    pictures = batch_items(tmp_path, "x", None, None).items
+    pictures = batch_items(tmp_path, "x", None, None).chosen
     link = Played(monkeypatch)
     link.nodes = lambda: pytest.fail("a cluster was asked")
     run, found = outcomes(request_, link, pictures, done=lambda key: True)

@@ -4,7 +4,7 @@ import pytest
 
 from reroute_cli.answer import Asked, answer_only
 from reroute_cli.chat import Chat, Turn
-from reroute_cli.images import open_picture
+from reroute_cli.data.images import open_picture
 from reroute_cli.measure import passes as run
 from reroute_cli.plugins.lmms_batches import Answering, Wish
 from reroute_cli.schedules import ScheduleChoice
