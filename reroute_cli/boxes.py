@@ -1,7 +1,10 @@
 """Boxes that a model writes, in pixels of the original picture.
 
 Every family writes them its own way: CONVENTIONS says in which units, `view_of` what part the model saw.
-Knows answers as text and sizes as integers; no model and no file. Text that is no box is no error.
+A model that thinks aloud writes its thoughts before `</think>`, and some wrap the answer itself: GLM-4.1V in
+<answer> tags and around what is asked for <|begin_of_box|> … <|end_of_box|>. A box or a yes among the
+thoughts is no answer. Knows answers as text and sizes as integers; no model and no file. Text that is no box
+is no error.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from reroute_cli.data.items import Box
-from reroute_cli.final_answer import final_answer
 
 _DECIMALS = 2
 
@@ -23,6 +25,9 @@ _BRACKETS = re.compile(rf"(?:\[{_FOUR}\]|\({_FOUR}\)|<{_FOUR}>)")
 _CORNERS = re.compile(rf"\({_NUMBER},{_NUMBER}\)\s*,?\s*\({_NUMBER},{_NUMBER}\)")
 _LOCATIONS = re.compile(r"<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>")
 _FORMS = (_BRACKETS, _CORNERS, _LOCATIONS)
+_THOUGHTS = ("<think>", "</think>")
+_MARKS = re.compile(r"</?answer>|<\|(?:begin|end)_of_box\|>")
+_MARKED = re.compile(r"<\|begin_of_box\|>(.*?)(?:<\|end_of_box\|>|$)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -167,3 +172,15 @@ def _resized(size: dict[str, Any], width: int, height: int) -> tuple[int, int]:
     short, long = min(width, height), max(width, height)
     stretched = int(shortest * long / short)
     return (stretched, shortest) if width > height else (shortest, stretched)
+
+
+def final_answer(text: str) -> str:
+    """The text behind the thoughts, and of it what is marked as the answer where something is.
+
+    Thoughts that never end hold no answer: "".
+    """
+    begin, end = _THOUGHTS
+    _, closed, said = text.rpartition(end)
+    if not closed and said.lstrip().startswith(begin):
+        return ""
+    return _MARKS.sub("", " ".join(_MARKED.findall(said)) or said).strip()

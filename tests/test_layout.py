@@ -22,7 +22,7 @@ TOP = {
     "samples",
     "tests",
 }
-LONGEST_FILE = 300
+LONGEST_FILE = 450
 LONGEST_FUNCTION = 60
 SOURCES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
 HOOK = re.compile(r"\.register_\w*hook$")
@@ -89,7 +89,7 @@ def test_there_are_sources_to_look_at() -> None:
 
 
 def test_no_file_outgrows_a_reader() -> None:
-    """A file has at most 300 lines."""
+    """A file has at most 450 lines."""
     lengths = {_relative(path): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
     assert {name: length for name, length in lengths.items() if length > LONGEST_FILE} == {}
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from reroute_cli.data.items import Item
-from reroute_cli.evaluation.score import PLAIN, Score
+from reroute_cli.measure.scores import PLAIN, Score
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ from reroute_cli.benchmarks.table import Table, open_table
 from reroute_cli.data.images import ImageSource
 from reroute_cli.data.items import Item, Truth
 from reroute_cli.errors import Failure
-from reroute_cli.evaluation.score import share_of
-from reroute_cli.evaluation.trial import Row as Asked
+from reroute_cli.measure.scores import JudgedItem, share_of
 from reroute_cli.output import shortened
 
 COLUMNS = ("id", "imageId", "question", "answer", "types")
@@ -72,8 +71,8 @@ def _items(row: Row, family: str, pictures: _Pictures) -> Sequence[Item]:
     ]
 
 
-def _is_exact(row: Asked) -> bool:
-    return row.truth is not None and row.truth.kind == "exact"
+def _is_exact(row: JudgedItem) -> bool:
+    return row.label is not None and row.label.kind == "exact"
 
 
 ACCURACY = share_of("gqa_accuracy", "accuracy", _is_exact)

@@ -19,8 +19,7 @@ from reroute_cli.benchmarks.table import open_table
 from reroute_cli.data.images import ImageSource
 from reroute_cli.data.items import Item, Truth
 from reroute_cli.errors import Failure, UsageError
-from reroute_cli.evaluation.score import Judged, Score, quotient, share_of
-from reroute_cli.evaluation.trial import Row as Asked
+from reroute_cli.measure.scores import Judged, JudgedItem, Score, quotient, share_of
 from reroute_cli.output import shortened
 
 LETTERS = ("A", "B", "C", "D")
@@ -90,8 +89,8 @@ def _answer(row: Row, options: tuple[tuple[str, str], ...]) -> str:
     return answer
 
 
-def _is_choice(row: Asked) -> bool:
-    return row.truth is not None and row.truth.kind == "choice"
+def _is_choice(row: JudgedItem) -> bool:
+    return row.label is not None and row.label.kind == "choice"
 
 
 def _circles(judged: Sequence[Judged]) -> tuple[float, ...]:
@@ -104,7 +103,7 @@ def _circles(judged: Sequence[Judged]) -> tuple[float, ...]:
 
 
 def _is_whole(circle: Sequence[Judged]) -> bool:
-    truth = circle[0][0].truth
+    truth = circle[0][0].label
     return truth is not None and len({row.id for row, _ in circle}) == len(truth.options)
 
 

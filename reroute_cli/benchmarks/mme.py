@@ -18,8 +18,7 @@ from reroute_cli.benchmarks.rows import Items, Row, choose, units_by
 from reroute_cli.benchmarks.table import open_table
 from reroute_cli.data.images import ImageSource
 from reroute_cli.data.items import Item, Truth
-from reroute_cli.evaluation.score import Judged, Numbers, Score, quotient, share_of
-from reroute_cli.evaluation.trial import Row as Asked
+from reroute_cli.measure.scores import Judged, JudgedItem, Numbers, Score, quotient, share_of
 
 COLUMNS = ("question_id", "image", "question", "answer", "category")
 PERCEPTION = (
@@ -61,8 +60,8 @@ def _items(row: Row, family: str) -> Sequence[Item]:
     ]
 
 
-def _is_mme(row: Asked) -> bool:
-    return row.truth is not None and row.truth.kind == "mme"
+def _is_mme(row: JudgedItem) -> bool:
+    return row.label is not None and row.label.kind == "mme"
 
 
 def _parts(judged: Sequence[Judged]) -> tuple[float, float, float, float]:
@@ -78,7 +77,7 @@ def _both(judged: Sequence[Judged]) -> tuple[float, ...]:
 def _total(name: str, title: str, categories: Sequence[str]) -> Score:
     """The sum over categories of 100 · (accuracy + accuracy+)."""
 
-    def of(row: Asked) -> bool:
+    def of(row: JudgedItem) -> bool:
         return _is_mme(row) and row.group in categories
 
     def count(judged: Sequence[Judged]) -> tuple[float, ...]:

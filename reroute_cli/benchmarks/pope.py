@@ -17,8 +17,7 @@ from reroute_cli.benchmarks.table import open_table
 from reroute_cli.data.images import ImageSource
 from reroute_cli.data.items import Item, Truth
 from reroute_cli.errors import Failure
-from reroute_cli.evaluation.score import Judged, Numbers, Score, quotient, share_of
-from reroute_cli.evaluation.trial import Row as Asked
+from reroute_cli.measure.scores import Judged, JudgedItem, Numbers, Score, quotient, share_of
 from reroute_cli.output import shortened
 
 COLUMNS = ("question_id", "question", "answer", "image_source", "image", "category")
@@ -54,13 +53,13 @@ def _items(row: Row, family: str) -> Sequence[Item]:
     ]
 
 
-def _is_yes_no(row: Asked) -> bool:
-    return row.truth is not None and row.truth.kind == "yes_no"
+def _is_yes_no(row: JudgedItem) -> bool:
+    return row.label is not None and row.label.kind == "yes_no"
 
 
 def _yes(judged: Sequence[Judged]) -> tuple[float, ...]:
     """Yes that is true, yes that was said, yes that is both."""
-    truths = [row.truth is not None and _YES in row.truth.answers for row, _ in judged]
+    truths = [row.label is not None and _YES in row.label.answers for row, _ in judged]
     said = [verdict.said == _YES for _, verdict in judged]
     return float(sum(truths)), float(sum(said)), float(sum(map(all, zip(truths, said, strict=True))))
 

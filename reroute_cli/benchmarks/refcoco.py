@@ -22,7 +22,7 @@ from reroute_cli.benchmarks.table import open_table
 from reroute_cli.data.images import ImageSource
 from reroute_cli.data.items import Box, Item, Truth
 from reroute_cli.errors import Failure
-from reroute_cli.evaluation.score import BOX_CENTRE, BOX_HIT, BOX_IOU
+from reroute_cli.measure.scores import BOX_CENTRE, BOX_HIT, BOX_IOU
 
 COLUMNS = ("question_id", "image", "answer", "bbox", "file_name")
 _LONGEST_ANSWER = 128  # tokens; a box in JSON takes about 50

@@ -88,11 +88,11 @@ def _checked(paths: list[str], question: str, choice: ScheduleChoice) -> list[Pi
 def _text(
     pictures: list[Picture], question: str, choice: ScheduleChoice, loading: LoadOptions, most: int
 ) -> str:
-    from reroute_cli.answer import Asked, answer_only
     from reroute_cli.models.load import load, quiet_libraries
+    from reroute_cli.run.answer import answer_only
 
     with quiet_libraries():
-        return answer_only(load(loading), Asked(pictures, question, most), choice)
+        return answer_only(load(loading), pictures, question, choice, most)
 
 
 def _record(
@@ -103,14 +103,14 @@ def _record(
     loading: LoadOptions,
     most: int,
 ) -> AnswerRecord:
-    from reroute_cli.answer import Asked, answer
     from reroute_cli.models.load import load, quiet_libraries
+    from reroute_cli.run.answer import answer
 
     with quiet_libraries():
         loaded = load(loading)
         for remark in loaded.remarks:
             sink.talk(remark)
-        return answer(loaded, Asked(pictures, question, most), choice)
+        return answer(loaded, pictures, question, choice, most)
 
 
 def _show(sink: Sink, record: AnswerRecord, *, as_json: bool) -> None:

@@ -20,10 +20,10 @@ from reroute_cli.schedules import ScheduleChoice, read_cuts
 from reroute_cli.sources import POCKET
 
 if TYPE_CHECKING:
-    from reroute_cli.batching.prepare import Request
-    from reroute_cli.batching.session import Run
     from reroute_cli.data.items import Items
     from reroute_cli.records.batch import BatchSummary
+    from reroute_cli.run.prepare import Request
+    from reroute_cli.run.session import ItemRun
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ def _run(
     cluster: Cluster | None,
 ) -> BatchSummary:
     """Everything that needs torch: load the model, or find workers that do, answer, sum up."""
-    from reroute_cli.batching.session import run_into_file, run_onto_stream
     from reroute_cli.models.load import quiet_libraries
+    from reroute_cli.run.session import run_into_file, run_onto_stream
 
     with ExitStack() as stack:
         stack.enter_context(quiet_libraries())
@@ -138,11 +138,11 @@ def _run(
         return run_into_file(run, request, items, file, progress)
 
 
-def _here(sink: Sink, loading: LoadOptions, asked: Asked, progress: Progress) -> tuple[Run, Request]:
+def _here(sink: Sink, loading: LoadOptions, asked: Asked, progress: Progress) -> tuple[ItemRun, Request]:
     """A run in this process."""
-    from reroute_cli.batching.loop import BatchRun
-    from reroute_cli.batching.prepare import make_request
     from reroute_cli.models.load import load
+    from reroute_cli.run.batch import BatchRun
+    from reroute_cli.run.prepare import make_request
 
     progress.tell("loading the model")
     loaded = load(loading)
@@ -156,25 +156,27 @@ def _here(sink: Sink, loading: LoadOptions, asked: Asked, progress: Progress) ->
 
 def _on_cluster(
     stack: ExitStack, sink: Sink, loading: LoadOptions, asked: Asked, cluster: Cluster
-) -> tuple[Run, Request]:
+) -> tuple[ItemRun, Request]:
     """A run in the workers of a cluster, which is left when the stack is closed."""
-    from reroute_cli.cluster.crew import Wishes
-    from reroute_cli.cluster.engine import cluster_run, plan_request
-    from reroute_cli.cluster.link import Link
+    from reroute_cli.integrations.ray.connection import ClusterConnection
+    from reroute_cli.integrations.ray.pool import WorkerOptions
+    from reroute_cli.integrations.ray.run import ClusterRun, plan_request
 
-    link = stack.enter_context(Link(cluster.address, verbose=sink.verbose))
-    wishes = Wishes(cluster.workers, cluster.gpus_per_worker)
-    request = plan_request(link, loading, wishes, [asked.choice], asked.max_new_tokens, asked.batch_size)
+    connection = stack.enter_context(ClusterConnection(cluster.address, verbose=sink.verbose))
+    workers = WorkerOptions(cluster.workers, cluster.gpus_per_worker)
+    request = plan_request(
+        connection, loading, workers, [asked.choice], asked.max_new_tokens, asked.batch_size
+    )
     for remark in request.loaded.remarks:
         sink.talk(remark)
     if caveat := asked.choice.caveat(request.loaded.family, request.loaded.layers):
         sink.talk(caveat)
-    return cluster_run(link, loading, wishes, request, sink.talk), request
+    return ClusterRun(connection, request, loading, workers, sink.talk), request
 
 
 def _apart(stack: ExitStack, sink: Sink) -> Callable[[str], None]:
     """Where results go while Ray's words go elsewhere."""
-    from reroute_cli.cluster.quiet import apart
+    from reroute_cli.integrations.ray.connection import apart
 
     stdout = stack.enter_context(apart(verbose=sink.verbose))
     return lambda text: write(stdout, clean(text).rstrip("\n") + "\n")

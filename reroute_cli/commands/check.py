@@ -67,7 +67,7 @@ def _config_of(model: str) -> Any:
     """The Hugging Face config of a model, read from its numbers, its folder or the hub."""
     from transformers import AutoConfig
 
-    from reroute_cli.dummy.model import build_config
+    from reroute_cli.models.dummy import build_config
     from reroute_cli.models.load import quiet_libraries
     from reroute_cli.sources import explained, find, known, read_config
 

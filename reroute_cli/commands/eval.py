@@ -17,8 +17,8 @@ from reroute_cli.schedules import read_cuts
 from reroute_cli.sources import POCKET
 
 if TYPE_CHECKING:
-    from reroute_cli.evaluation.subject import Subject
     from reroute_cli.records.evaluation import Evaluation
+    from reroute_cli.studies.questions import Subject
 
 
 class EvalFormat(StrEnum):
@@ -92,13 +92,13 @@ def evaluate(
 def _subject(
     bench: str | None, split: str | None, data: str | None, manifest: Path | None, limit: int | None
 ) -> Subject:
-    from reroute_cli.evaluation.subject import subject_of
+    from reroute_cli.studies.questions import subject_of
 
     return subject_of(bench, split, data, manifest, limit)
 
 
 def _check_files(output: Path | None, records: Path | None, manifest: Path | None) -> None:
-    from reroute_cli.evaluation.ready import check_files
+    from reroute_cli.studies.questions import check_files
 
     check_files({"--output": output, "--records": records}, {"--manifest": manifest})
 
@@ -112,10 +112,9 @@ def _evaluated(
     records: Path | None,
 ) -> Evaluation:
     """Everything that needs torch: load, ask, judge, report. sizes: of a batch, of the longest answer."""
-    from reroute_cli.evaluation.feasible import checked
-    from reroute_cli.evaluation.ready import made_ready
-    from reroute_cli.evaluation.report import Asked, make_evaluation
-    from reroute_cli.evaluation.trial import hold_trial
+    from reroute_cli.run.trial import checked, hold_trial
+    from reroute_cli.studies.evaluate import make_evaluation
+    from reroute_cli.studies.questions import made_ready
 
     with made_ready(sink, loading, subject, arms, records) as ready:
         questions, progress = ready.questions, ready.progress
@@ -131,7 +130,7 @@ def _evaluated(
             done=progress.done,
         )
         progress.tell("comparing")
-        return make_evaluation(trial, Asked(subject, questions, loading.seed))
+        return make_evaluation(trial, subject, questions, loading.seed)
 
 
 def _show(sink: Sink, report: Evaluation, shown: EvalFormat) -> None:

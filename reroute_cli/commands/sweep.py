@@ -18,8 +18,8 @@ from reroute_cli.sweeping.arms import DEFAULT_RATIOS, read_amounts, sweep_arms
 from reroute_cli.sweeping.choices import CostName, TableFormat, check_against, check_plot
 
 if TYPE_CHECKING:
-    from reroute_cli.evaluation.subject import Subject
     from reroute_cli.records.sweep import SweepReport
+    from reroute_cli.studies.questions import Subject
     from reroute_cli.sweeping.run import Wish
 
 _SCHEDULE, _COSTS, _OUTPUT = "Schedule", "Costs", "Output"
@@ -128,8 +128,7 @@ def sweep(
     verbose: options.Verbose = False,
 ) -> None:
     """Sweep methods, actions and amounts over questions with truths: quality against measured cost."""
-    from reroute_cli.evaluation.ready import check_files
-    from reroute_cli.evaluation.subject import subject_of
+    from reroute_cli.studies.questions import check_files, subject_of
 
     sink = Sink(quiet=quiet, verbose=verbose)
     shown = run_options.shown_format(format, json=json)
@@ -180,7 +179,7 @@ def _swept(
     wish: Wish,
     records: Path | None,
 ) -> SweepReport:
-    from reroute_cli.evaluation.ready import made_ready
+    from reroute_cli.studies.questions import made_ready
     from reroute_cli.sweeping.run import run_sweep
 
     with made_ready(sink, loading, subject, arms, records) as ready:

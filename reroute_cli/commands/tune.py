@@ -16,8 +16,8 @@ from reroute_cli.sources import POCKET
 
 if TYPE_CHECKING:
     from reroute_cli.data.items import Item
-    from reroute_cli.evaluation.subject import Subject
     from reroute_cli.records.tune import TuneReport
+    from reroute_cli.studies.questions import Subject
     from reroute_cli.tuning.session import Questions
     from reroute_cli.tuning.wish import Wish
 
@@ -167,7 +167,7 @@ def _wish(
 
 
 def _check_files(written: dict[str, Path | None], manifest: Path | None) -> None:
-    from reroute_cli.evaluation.ready import check_files
+    from reroute_cli.studies.questions import check_files
 
     check_files(written, {"--manifest": manifest})
     profile = written["--write"]
@@ -179,7 +179,7 @@ def _subject(
     bench: str | None, split: str | None, data: str | None, manifest: Path | None, asked: Asked
 ) -> Subject:
     """Which questions; those of this machine are looked at now, before a model is loaded."""
-    from reroute_cli.evaluation.subject import subject_of
+    from reroute_cli.studies.questions import subject_of
 
     subject = subject_of(bench, split, data, manifest, asked.limit)
     if not subject.is_here:
@@ -199,7 +199,7 @@ def _tuned(
     sink: Sink, loading: LoadOptions, subject: Subject, asked: Asked, records: Path | None
 ) -> TuneReport:
     """Everything that needs torch: load, search, report; the profile is written here too."""
-    from reroute_cli.evaluation.ready import made_ready
+    from reroute_cli.studies.questions import made_ready
     from reroute_cli.tuning.jury import Asking
     from reroute_cli.tuning.profile_file import profile_text
     from reroute_cli.tuning.report import Where, make_report

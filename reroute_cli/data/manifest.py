@@ -148,9 +148,9 @@ def _elements(path: Path) -> list[Line]:
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
     """Refuse a manifest that is no ordinary file, and turn what reading it raises into a Failure."""
-    if path.exists() and not path.is_file():
-        raise Failure(f"the manifest '{path}' is not an ordinary file: save it to one first")
     try:
+        if path.exists() and not path.is_file():
+            raise Failure(f"the manifest '{path}' is not an ordinary file: save it to one first")
         yield
     except OSError as error:
         reason = error.strerror or type(error).__name__

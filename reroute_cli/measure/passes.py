@@ -61,7 +61,7 @@ class TimedPass:
 
 
 @dataclass(frozen=True)
-class Row:
+class SampleAnswer:
     """One sample's answer in a batch: its new token ids, whether it was cut, and what its trace shows."""
 
     new: tuple[int, ...]
@@ -73,7 +73,7 @@ class Row:
 class TimedRows:
     """The answers of a batch, the cache that they share, and the clock of the whole batch."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[SampleAnswer, ...]
     cache: Any
     clock: TokenClock
 
@@ -147,15 +147,15 @@ def timed_rows(job: Job, max_new_tokens: int) -> TimedRows:
     return TimedRows(rows, cache_of(output), clock)
 
 
-def _row(answer: list[int], ends: set[int], most: int, trace: RouteTrace, index: int) -> Row:
+def _row(answer: list[int], ends: set[int], most: int, trace: RouteTrace, index: int) -> SampleAnswer:
     """What follows the first end token is filler of a batch that went on."""
     length = next((place + 1 for place, token in enumerate(answer) if token in ends), len(answer))
     new = tuple(answer[:length])
     stages = tuple(Stage(s.layer, len(s.kept[index]), len(s.reentered[index])) for s in trace.stages)
-    return Row(new, len(new) == most and new[-1] not in ends, stages)
+    return SampleAnswer(new, len(new) == most and new[-1] not in ends, stages)
 
 
-def traced_pass(job: Job, max_new_tokens: int) -> tuple[Row, RouteTrace]:
+def traced_pass(job: Job, max_new_tokens: int) -> tuple[SampleAnswer, RouteTrace]:
     """Answer once with nothing attached, and say which visual tokens the schedule kept at each stage."""
     output, trace = _generate(job, max_new_tokens, [])
     answer = output.sequences[0, job.inputs["input_ids"].shape[1] :].tolist()

@@ -14,16 +14,13 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from reroute_cli.adapters import Merged, adapter_digest, merge
+from reroute_cli.adapters import Merged, described, merge
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.generation import MODEL, Generation, apply, read_generation, special_tokens
 from reroute_cli.proof import Proven, setting_of_check, standing
 from reroute_cli.sources import POCKET, Source, explained, find, known, read_config
-
-if TYPE_CHECKING:
-    from profiles import ModelEntry
 
 _DEVICE = re.compile(r"cpu|mps|cuda(:[0-9]{1,4})?")
 
@@ -84,104 +81,111 @@ def load(options: LoadOptions) -> Loaded:
     setting_of_check()
     check_attention(options.attn)
     device = choose_device(options.device)
-    entry = known(options.model)
-    if entry is not None and options.load_format == "dummy":
-        return _from_numbers(entry, options, device)
-    return _from_files(entry.hub if entry else options.model, options, device)
+    settings = {"dtype": choose_dtype(options.dtype, device), "attn_implementation": options.attn}
+    known_as, source, config = _described(options)
+    with explained(options.model):
+        if known_as.random:
+            from reroute_cli.models.dummy import build_model
+
+            model = build_model(options.model, config, settings, device, options.seed)
+        else:
+            from reroute_cli.weights import load_weights
+
+            assert source is not None
+            own = special_tokens(options.model, known_as.generation)
+            model = load_weights(options.model, source, config, settings | own).to(device)
+        if source is not None:
+            apply(options.model, model, known_as.generation)
+        if known_as.adapter is not None:
+            model = merge(options.model, model, known_as.adapter)
+    stands = standing(model.config, quiet=options.quiet)
+    return replace(
+        known_as,
+        model=model,
+        device=device,
+        dtype=str(model.dtype).removeprefix("torch."),
+        attention=str(model.config._attn_implementation),
+        proven=stands.proven,
+        refusal=stands.refusal,
+    )
 
 
-def _from_files(name: str, options: LoadOptions, device: str) -> Loaded:
-    """A model whose config and processor are in a folder or on the hub."""
+def without_weights(options: LoadOptions, device: str) -> Loaded:
+    """What `load` would give on this device, with neither model nor processor kept; raises what it raises.
+
+    So keys of answers are known before anybody loads; every worker compares them with what it loaded. The
+    machine may have no GPU to ask for its dtype, and then believes in one of this decade.
+    """
+    import torch
+
+    from routing.host import is_proven
+
+    if options.dtype == "auto" and device == "cuda" and not torch.cuda.is_available():
+        dtype = "bfloat16"
+    else:
+        dtype = str(choose_dtype(options.dtype, device)).removeprefix("torch.")
+    return replace(_described(options)[0], processor=None, proven=is_proven(), device=device, dtype=dtype)
+
+
+def _described(options: LoadOptions) -> tuple[Loaded, Source | None, Any]:
+    """A model without its weights, where its files are, and its config; what can't be routed is refused.
+
+    There is no source where nothing is read.
+    """
     from transformers import AutoConfig
 
+    from reroute_cli.chat_templates import choose_template
+    from reroute_cli.models.dummy import build_config, build_processor
     from reroute_cli.processors import prepared
     from reroute_cli.weights import refuse_feature_layers
     from routing.families import describe_config
 
-    source = find(options.model)
-    raw = read_config(options.model, source)  # damage is told in our words, not in those of a parser
-    with explained(options.model):
-        config = AutoConfig.from_pretrained(source.location, **source.arguments)
-        refuse_feature_layers(options.model, config)
-        describe_config(config)  # refuses what can't be routed before anything large is fetched
-        processor, preparation = prepared(options.model, source.of_processor, config, options.chat_template)
-        generation = generation_of(options, source, raw, config)
-        model = _load_model(source, config, options, device, special_tokens(options.model, generation))
-        apply(options.model, model, generation)
-        merged = merged_of(options, source)
-        if merged is not None:
-            model = merge(options.model, model, merged.adapter)
-    loaded = _loaded(name, model, processor, options, device)
-    revision = source.revision or getattr(model.config, "_commit_hash", None)
-    return replace(
-        loaded,
-        revision=revision,
-        config_digest=config_digest(raw),
-        adapter=merged,
-        generation=generation,
-        **vars(preparation),
-    )
-
-
-def merged_of(options: LoadOptions, source: Source) -> Merged | None:
-    """The adapter that is merged into the weights; random ones get none."""
-    if source.adapter is None or options.load_format == "dummy":
-        return None
-    return Merged(source.adapter, source.revision, adapter_digest(source.adapter))
-
-
-def generation_of(options: LoadOptions, source: Source, raw: Mapping[str, Any], config: Any) -> Generation:
-    """The settings of a checkpoint (raises Failure); random weights have none.
-
-    raw, config: its config.json, and what transformers made of it.
-    """
-    if options.load_format == "dummy":
-        return Generation(options.generation)
-    vocabulary = config.get_text_config().vocab_size
-    return read_generation(options.model, source, raw, vocabulary, options.generation)
-
-
-def _from_numbers(entry: ModelEntry, options: LoadOptions, device: str) -> Loaded:
-    """A well-known model with random weights: nothing is read and nothing downloaded."""
-    from reroute_cli.chat_templates import choose_template
-    from reroute_cli.dummy.model import build_config, build_model
-    from reroute_cli.dummy.processor import build_processor
-
-    with explained(options.model):
-        config = build_config(entry.config)
-        processor = build_processor(entry.processor, config.get_text_config().vocab_size)
-        chosen = choose_template(options.model, processor, config, options.chat_template)
-        model = build_model(options.model, config, _settings(options, device), device, options.seed)
-    loaded = _loaded(entry.hub, model, processor, options, device)
-    return replace(
-        loaded,
-        config_digest=config_digest(entry.config),
-        chat_template=chosen.identity,
-        generation=Generation(options.generation),
-    )
-
-
-def _loaded(name: str, model: Any, processor: Any, options: LoadOptions, device: str) -> Loaded:
-    from routing.families import describe_config
-
-    info = describe_config(model.config)
-    stands = standing(model.config, quiet=options.quiet)
-    return Loaded(
-        name=name,
-        model=model,
+    entry = known(options.model)
+    source, made = None, dict[str, Any]()
+    if entry is not None and options.load_format == "dummy":
+        raw: Mapping[str, Any] = entry.config
+        with explained(options.model):
+            config = build_config(raw)
+            processor = build_processor(entry.processor, config.get_text_config().vocab_size)
+            chosen = choose_template(options.model, processor, config, options.chat_template)
+            made["chat_template"] = chosen.identity
+            info = describe_config(config)
+    else:
+        source = find(options.model)
+        raw = read_config(options.model, source)  # damage is told in our words, not in those of a parser
+        with explained(options.model):
+            config = AutoConfig.from_pretrained(source.location, **source.arguments)
+            refuse_feature_layers(options.model, config)
+            info = describe_config(config)
+            processor, preparation = prepared(
+                options.model, source.of_processor, config, options.chat_template
+            )
+            revision = source.revision or getattr(config, "_commit_hash", None)
+            made = vars(preparation) | {"revision": revision}
+            if options.load_format != "dummy":  # random weights have no settings and get no adapter
+                vocabulary = config.get_text_config().vocab_size
+                made["generation"] = read_generation(
+                    options.model, source, raw, vocabulary, options.generation
+                )
+                made["adapter"] = source.adapter and described(source.adapter, source.revision)
+    made.setdefault("generation", Generation(options.generation))
+    made.setdefault("revision", None)
+    loaded = Loaded(
+        name=entry.hub if entry else options.model,
+        model=None,
         processor=processor,
         family=info.family,
         layers=info.layers,
         first_layer=info.first_layer,
         image_token_ids=info.image_token_ids,
-        revision=None,
-        device=device,
-        dtype=str(model.dtype).removeprefix("torch."),
-        attention=str(model.config._attn_implementation),
+        device=options.device,
+        dtype=options.dtype,
+        attention=options.attn,
         random=options.load_format == "dummy",
-        proven=stands.proven,
-        refusal=stands.refusal,
+        config_digest=config_digest(raw),
+        **made,
     )
+    return loaded, source, config
 
 
 def config_digest(config: Mapping[str, Any]) -> str:
@@ -224,27 +228,6 @@ def check_attention(name: str) -> None:
 
     if name == "flash_attention_2" and not is_flash_attn_2_available():
         raise Failure(f"--attn {name} needs a CUDA GPU and the flash-attn package: use --attn sdpa")
-
-
-def _load_model(
-    source: Source, config: Any, options: LoadOptions, device: str, own: Mapping[str, Any]
-) -> Any:
-    """The model in eval mode on its device; random weights of the config's shapes for load_format dummy.
-
-    own: what only from_pretrained is told.
-    """
-    from reroute_cli.dummy.model import build_model
-    from reroute_cli.weights import load_weights
-
-    settings = _settings(options, device)
-    if options.load_format == "dummy":
-        return build_model(options.model, config, settings, device, options.seed)
-    return load_weights(options.model, source, config, {**settings, **own}).to(device)
-
-
-def _settings(options: LoadOptions, device: str) -> dict[str, Any]:
-    """What from_config and from_pretrained are told alike."""
-    return {"dtype": choose_dtype(options.dtype, device), "attn_implementation": options.attn}
 
 
 @contextlib.contextmanager

@@ -8,14 +8,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from reroute_cli.answer import adapter_part, generation_part, no_revision, text_of
 from reroute_cli.arms import Arm
 from reroute_cli.environment import describe_environment
 from reroute_cli.measure.kv import KvUse
 from reroute_cli.measure.memory import host_peak_rss, weights_bytes
 from reroute_cli.measure.nvml import PERIOD
 from reroute_cli.models.load import Loaded
-from reroute_cli.outcome import average_visual, stage_parts, visual_per_layer
 from reroute_cli.profiling.loop import Caches, Measured
 from reroute_cli.profiling.plan import Plan
 from reroute_cli.profiling.series import ArmValues, arm_series, ratios, series
@@ -30,6 +28,15 @@ from reroute_cli.records.report import (
     Report,
     WorkloadModel,
     WorkloadPart,
+)
+from reroute_cli.run.answer import (
+    adapter_part,
+    average_visual,
+    generation_part,
+    no_revision,
+    stage_parts,
+    text_of,
+    visual_per_layer,
 )
 from reroute_cli.sources import POCKET
 

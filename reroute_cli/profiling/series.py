@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 
 from reroute_cli.measure import passes
 from reroute_cli.measure.flops import Flops
+from reroute_cli.measure.stats import CONFIDENCE, Quotient, ratio_of_medians, ratio_of_sums, summarise
 from reroute_cli.metrics import METRICS, Kind
 from reroute_cli.profiling.loop import Caches
 from reroute_cli.records.report import Number, Ratio, Series
 from reroute_cli.records.section import Source
-from reroute_cli.stats import CONFIDENCE, Quotient, ratio_of_medians, ratio_of_sums, summarise
 
 _FLOPS = ("vision_flops", "prefill_flops", "scoring_flops", "decode_flops")
 _TIMES = ("ttft", "tpot", "e2e", "vision", "prefill", "decode", "output_rate")

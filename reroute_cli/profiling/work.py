@@ -11,7 +11,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reroute_cli.answer import count_visual, target_of
 from reroute_cli.arms import Arm
 from reroute_cli.chat import Turn, prompt_of
 from reroute_cli.data.images import Picture
@@ -19,6 +18,7 @@ from reroute_cli.data.items import Item, told
 from reroute_cli.measure import passes
 from reroute_cli.models.load import Loaded
 from reroute_cli.prompts import Prompt
+from reroute_cli.run.answer import count_visual, target_of
 from routing import Schedule
 
 

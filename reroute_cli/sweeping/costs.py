@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from reroute_cli.arms import Arm
-from reroute_cli.batching.keys import settings_of
 from reroute_cli.data.items import Item
 from reroute_cli.environment import describe_environment
 from reroute_cli.models.load import Loaded
@@ -26,6 +25,7 @@ from reroute_cli.profiling.work import prepare
 from reroute_cli.record_file import RecordFile
 from reroute_cli.records.report import Ratio, Report, Series
 from reroute_cli.records.sweep import CostBlock
+from reroute_cli.run.answer import settings_of
 
 _MACHINE = ("cpu", "gpus", "driver", "cuda", "python", "packages", "settings")  # not the commit: see `_key`
 

@@ -6,11 +6,11 @@ metrics.
 
 from __future__ import annotations
 
-from reroute_cli.batching.summary import Tally
-from reroute_cli.evaluation.trial import Trial
 from reroute_cli.metrics import METRICS, Level
 from reroute_cli.profiling.series import ratios, series
 from reroute_cli.records.report import Series
+from reroute_cli.run.summary import Tally
+from reroute_cli.run.trial import Trial
 from reroute_cli.sweeping.costs import ArmCosts
 
 NOT_MEASURED = "nothing was measured: --cost-items 0"

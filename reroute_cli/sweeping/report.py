@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from reroute_cli.answer import generation_part, model_part
 from reroute_cli.arms import Arm, place_of
 from reroute_cli.environment import describe_environment
-from reroute_cli.evaluation.parts import NO_ANSWER, difference, differences, made_part, scores_part, whole
-from reroute_cli.evaluation.score import Pictures, Score
-from reroute_cli.evaluation.trial import Trial
+from reroute_cli.measure.scores import JudgedImages, Score
 from reroute_cli.metrics import METRICS, Kind
 from reroute_cli.records.report import Report
 from reroute_cli.records.sweep import (
@@ -33,6 +30,9 @@ from reroute_cli.records.sweep import (
     SweepCourse,
     SweepReport,
 )
+from reroute_cli.run.answer import generation_part, model_part
+from reroute_cli.run.trial import Trial
+from reroute_cli.studies.evaluate import NO_ANSWER, difference, differences, made_part, scores_part, whole
 from reroute_cli.sweeping.arms import Reach
 from reroute_cli.sweeping.costs import ArmCosts, CostJob, combined
 from reroute_cli.sweeping.estimates import estimated
@@ -75,7 +75,7 @@ def make_sweep(swept: Swept) -> SweepReport:
         generation=generation_part(trial.request.loaded, trial.request.max_new_tokens),
         counts=_counts(trial, pictures),
         course=SweepCourse(
-            answered=trial.course.answered, resumed=trial.course.resumed, wall_s=trial.course.wall_s
+            answered=trial.counts.answered, resumed=trial.counts.resumed, wall_s=trial.counts.wall_s
         ),
         costs=_cost_part(swept),
         scores=_score_names(pictures, scores),
@@ -89,7 +89,7 @@ def make_sweep(swept: Swept) -> SweepReport:
     )
 
 
-def _score_names(pictures: Pictures, scores: Sequence[Score]) -> list[ScoreName]:
+def _score_names(pictures: JudgedImages, scores: Sequence[Score]) -> list[ScoreName]:
     """The scores; shown: the first share of each set of questions, or the first score without one."""
     seen: list[list[bool]] = []
     found = []
@@ -103,7 +103,7 @@ def _score_names(pictures: Pictures, scores: Sequence[Score]) -> list[ScoreName]
     return found
 
 
-def _counts(trial: Trial, pictures: Pictures) -> SweepCounts:
+def _counts(trial: Trial, pictures: JudgedImages) -> SweepCounts:
     return SweepCounts(
         items=len(trial.rows),
         compared=len(pictures.rows),
@@ -123,7 +123,7 @@ def _cost_part(swept: Swept) -> SweepCostPart:
     )
 
 
-def _arms(swept: Swept, pictures: Pictures, scores: Sequence[Score]) -> list[SweepArm]:
+def _arms(swept: Swept, pictures: JudgedImages, scores: Sequence[Score]) -> list[SweepArm]:
     """Every listed arm, those that were not asked among them."""
     asked = {arm.name: place for place, arm in enumerate(swept.trial.arms)}
     costs = combined(swept.blocks) if swept.blocks else estimated(swept.trial)
@@ -136,7 +136,7 @@ def _arms(swept: Swept, pictures: Pictures, scores: Sequence[Score]) -> list[Swe
 
 
 def _asked(
-    trial: Trial, pictures: Pictures, scores: Sequence[Score], place: int, costs: ArmCosts
+    trial: Trial, pictures: JudgedImages, scores: Sequence[Score], place: int, costs: ArmCosts
 ) -> SweepArm:
     tally, made = trial.costs[place], scores_part(pictures, scores, trial.arms, place)
     average = tally.means().average_visual if tally.answered else None
@@ -199,7 +199,7 @@ def _metric(costs: ArmCosts, name: str) -> MetricPart:
     )
 
 
-def _pairs(swept: Swept, pictures: Pictures, scores: Sequence[Score]) -> list[PairPart]:
+def _pairs(swept: Swept, pictures: JudgedImages, scores: Sequence[Score]) -> list[PairPart]:
     """Rerouting minus pruning, where the model reached both."""
     arms = swept.trial.arms
     place = {arm.name: number for number, arm in enumerate(arms)}
@@ -217,7 +217,7 @@ def _pairs(swept: Swept, pictures: Pictures, scores: Sequence[Score]) -> list[Pa
     ]
 
 
-def _front(swept: Swept, pictures: Pictures, score: Score, arms: Sequence[SweepArm]) -> FrontPart:
+def _front(swept: Swept, pictures: JudgedImages, score: Score, arms: Sequence[SweepArm]) -> FrontPart:
     """The front of one score, and which arm of it beats each of the others."""
     place = {arm.name: number for number, arm in enumerate(swept.trial.arms)}
     points = _points(arms, score.name, swept.against)

@@ -13,15 +13,14 @@ from reroute_cli.arms import Arm
 from reroute_cli.benchmarks.benchmark import Questions
 from reroute_cli.data.items import Item, spread
 from reroute_cli.errors import Failure
-from reroute_cli.evaluation.feasible import target_for
-from reroute_cli.evaluation.ready import Ready
-from reroute_cli.evaluation.score import Score
-from reroute_cli.evaluation.trial import hold_trial
+from reroute_cli.measure.scores import Score
 from reroute_cli.models.load import Loaded
 from reroute_cli.output import Progress
 from reroute_cli.profiling.plan import Plan
 from reroute_cli.records.sweep import SweepReport
+from reroute_cli.run.trial import hold_trial, target_for
 from reroute_cli.schedules import Target
+from reroute_cli.studies.questions import TrialSetup
 from reroute_cli.sweeping.arms import Reach, reach
 from reroute_cli.sweeping.costs import CostJob, measure_costs
 from reroute_cli.sweeping.report import Swept, make_sweep
@@ -45,7 +44,7 @@ class Wish:
     seed: int
 
 
-def run_sweep(ready: Ready, arms: Sequence[Arm], wish: Wish, say: Callable[[str], None]) -> SweepReport:
+def run_sweep(ready: TrialSetup, arms: Sequence[Arm], wish: Wish, say: Callable[[str], None]) -> SweepReport:
     """Ask, measure, report. say: gets one sentence on what is going to be done."""
     questions = ready.questions
     if not isinstance(questions.items, Sequence):  # a stream: measured items are needed a second time

@@ -8,17 +8,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from reroute_cli.answer import boxes_in, count_visual, generation_part, model_part, target_of, text_of
 from reroute_cli.arms import Arm
 from reroute_cli.data.images import Picture, as_text
 from reroute_cli.data.items import Box
 from reroute_cli.errors import UsageError
 from reroute_cli.measure import passes
+from reroute_cli.measure.judges import iou
 from reroute_cli.models.load import Loaded
-from reroute_cli.outcome import average_visual
 from reroute_cli.prompts import Prompt, build_prompt
 from reroute_cli.records.trace import GridPart, PicturePart, TargetPart, TraceArm, TraceRecord
-from reroute_cli.scores import iou
+from reroute_cli.run.answer import (
+    average_visual,
+    boxes_in,
+    count_visual,
+    generation_part,
+    model_part,
+    target_of,
+    text_of,
+)
 from reroute_cli.tracing.geometry import Sight, grids_of
 from reroute_cli.tracing.grids import Grid, placed, tokens_within
 from reroute_cli.tracing.stages import Places, never_used, stage_parts
@@ -89,7 +96,7 @@ def _check_work(schedules: Sequence[Schedule], visual: int, layers: int) -> None
 class _Answer:
     """What one arm said: text, boxes (or why they can't be read), and whether it was cut off."""
 
-    def __init__(self, loaded: Loaded, picture: Picture, prompt: Prompt, row: passes.Row) -> None:
+    def __init__(self, loaded: Loaded, picture: Picture, prompt: Prompt, row: passes.SampleAnswer) -> None:
         self.row = row
         self.text = text_of(loaded, row)
         self.boxes, self.reasons = boxes_in(self.text, loaded, [picture.size], prompt)

@@ -13,7 +13,7 @@ from random import Random
 
 from reroute_cli.data.items import Item
 from reroute_cli.errors import Failure
-from reroute_cli.evaluation.score import FEWEST_PICTURES, connected
+from reroute_cli.measure.scores import FEWEST_PICTURES, connected
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from itertools import count
 
 from reroute_cli.arms import Arm
 from reroute_cli.data.items import Item
-from reroute_cli.evaluation.score import BOX_HIT, BOX_IOU, Pictures, Score
-from reroute_cli.evaluation.trial import Row, Trial, hold_trial
+from reroute_cli.measure.scores import BOX_HIT, BOX_IOU, JudgedImages, JudgedItem, Score
 from reroute_cli.metrics import DENSE_ARM
 from reroute_cli.models.load import Loaded
 from reroute_cli.record_file import RecordFile
+from reroute_cli.run.trial import Trial, hold_trial
 from reroute_cli.schedules import ScheduleChoice
 from reroute_cli.tuning.plans import Candidate
 from reroute_cli.tuning.search import Mark
@@ -55,9 +55,9 @@ class Asking:
             batch_size=self.batch_size,
             done=done,
         )
-        self.answered += trial.course.answered
-        self.resumed += max(0, trial.course.resumed - known)
-        self.seconds += trial.course.wall_s
+        self.answered += trial.counts.answered
+        self.resumed += max(0, trial.counts.resumed - known)
+        self.seconds += trial.counts.wall_s
         return trial
 
 
@@ -83,7 +83,7 @@ class ModelJury:
         return [_mark(trial.rows, place, self._score) for place in range(len(arms))]
 
 
-def _mark(rows: Sequence[Row], place: int, score: Score) -> Mark:
+def _mark(rows: Sequence[JudgedItem], place: int, score: Score) -> Mark:
     """One arm's mark over the items that any arm has answered; one that fails at one of those is broken."""
     asked = [row for row in rows if any(said.error is None for said in row.said)]
     mine = [replace(row, said=(row.said[place],)) for row in asked]
@@ -91,7 +91,7 @@ def _mark(rows: Sequence[Row], place: int, score: Score) -> Mark:
     if failed or not mine:
         reasons = failed or [said.error for row in rows for said in row.said if said.error is not None]
         return Mark(0.0, broken=reasons[0] if reasons else "there was nothing to answer")
-    pictures = Pictures(mine)
+    pictures = JudgedImages(mine)
     found, finer = pictures.estimate(score, 0), _FINER.get(score.name)
     if found is None:
         return Mark(0.0, broken=f"none of the questions has a {score.title}")

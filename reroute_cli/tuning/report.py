@@ -11,15 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from reroute_cli.answer import generation_part
 from reroute_cli.data.images import as_text
-from reroute_cli.data.items import Item
 from reroute_cli.environment import describe_environment
 from reroute_cli.errors import Failure
-from reroute_cli.evaluation.fingerprint import Fingerprint
-from reroute_cli.evaluation.parts import cost_part, difference, differences, made_part, scores_part, whole
-from reroute_cli.evaluation.score import PLAIN, Pictures, Score
-from reroute_cli.evaluation.subject import Subject
+from reroute_cli.measure.scores import PLAIN, JudgedImages, Score
 from reroute_cli.profiling.report import workload_model
 from reroute_cli.records.tune import (
     ArmPart,
@@ -36,6 +31,10 @@ from reroute_cli.records.tune import (
     TriedPart,
     TuneReport,
 )
+from reroute_cli.run.answer import generation_part
+from reroute_cli.run.trial import items_digest
+from reroute_cli.studies.evaluate import cost_part, difference, differences, made_part, scores_part, whole
+from reroute_cli.studies.questions import Subject
 from reroute_cli.tuning.halves import Half
 from reroute_cli.tuning.jury import Asking
 from reroute_cli.tuning.plans import Candidate, Room
@@ -107,10 +106,11 @@ def _asked(wish: Wish, score: Score) -> AskedPart:
 
 def _questions(where: Where, questions: Questions, asking: Asking, found: Found) -> QuestionsPart:
     subject, halves = where.subject, questions.halves
+    searched = items_digest((item, item.contents()) for item in halves.searched.items)
     return QuestionsPart(
         name=subject.benchmark.name + (f" {subject.split}" if subject.split else ""),
         source=where.source,
-        searched=_half(halves.searched, _digest(halves.searched.items)),
+        searched=_half(halves.searched, searched),
         reported=_half(halves.reported, found.trial.items_digest),
         other=questions.other,
         max_new_tokens=asking.max_new_tokens,
@@ -120,13 +120,6 @@ def _questions(where: Where, questions: Questions, asking: Asking, found: Found)
 
 def _half(half: Half, digest: str) -> HalfPart:
     return HalfPart(pictures=half.pictures, questions=len(half.items), digest=digest)
-
-
-def _digest(items: Sequence[Item]) -> str:
-    mark = Fingerprint()
-    for item in items:
-        mark.add(item, item.contents())
-    return mark.digest()
 
 
 def _budget(room: Room) -> BudgetPart:
@@ -180,7 +173,7 @@ def _stages(one: Candidate, room: Room) -> list[EntryPart]:
     ]
 
 
-def _arms(found: Found, pictures: Pictures, scores: Sequence[Score]) -> list[ArmPart]:
+def _arms(found: Found, pictures: JudgedImages, scores: Sequence[Score]) -> list[ArmPart]:
     arms, trial = found.trial.arms, found.trial
     return [
         ArmPart(
@@ -197,7 +190,7 @@ def _arms(found: Found, pictures: Pictures, scores: Sequence[Score]) -> list[Arm
     ]
 
 
-def _to_found(found: Found, pictures: Pictures, scores: Sequence[Score], place: int) -> dict[str, Any]:
+def _to_found(found: Found, pictures: JudgedImages, scores: Sequence[Score], place: int) -> dict[str, Any]:
     """What was found minus the arm at `place`."""
     if place == found.place:
         return {}

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from reroute_cli.data.items import Item
 from reroute_cli.errors import Failure, UsageError
-from reroute_cli.evaluation.score import Score, share_of
-from reroute_cli.evaluation.trial import Row
+from reroute_cli.measure.scores import JudgedItem, Score, share_of
 
 METHODS = ("fastv", "pdrop", "nuwa")
 ACTIONS = ("prune", "reroute")
@@ -127,5 +126,5 @@ def asks_for(score: Score, items: Iterable[Item]) -> list[Item]:
     return [item for item in items if not item.problem and score.of(_unasked(item))]
 
 
-def _unasked(item: Item) -> Row:
-    return Row(item.id, item.image, item.question, item.group, item.label, (), ())
+def _unasked(item: Item) -> JudgedItem:
+    return JudgedItem(item.id, item.image, item.question, item.group, item.label, (), ())

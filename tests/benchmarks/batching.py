@@ -21,11 +21,11 @@ from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
 from typing import Any
 
-from reroute_cli.batching.loop import BatchRun
-from reroute_cli.batching.prepare import Request, make_request
 from reroute_cli.data.items import Item, batch_items
 from reroute_cli.environment import describe_environment
 from reroute_cli.models.load import Loaded, LoadOptions, load, quiet_libraries
+from reroute_cli.run.batch import BatchRun
+from reroute_cli.run.prepare import Request, make_request
 from reroute_cli.schedules import ScheduleChoice
 from tests.benchmarks.batch_results import SCHEMA, Course, arm_results, table
 from tests.benchmarks.rounds import Timed, interleave

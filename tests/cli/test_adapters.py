@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from reroute_cli.answer import Asked, answer
 from reroute_cli.data.images import open_picture
 from reroute_cli.models.load import LoadOptions, load, quiet_libraries
 from reroute_cli.pocket import WEIGHTS
+from reroute_cli.run.answer import answer
 from reroute_cli.schedules import ScheduleChoice
 from tests.cli import older
 
@@ -47,7 +47,7 @@ def asked(model, method="pdrop"):
     choice = ScheduleChoice(method, "reroute", 0.6, None, None, 0, None)
     with quiet_libraries():
         loaded = load(LoadOptions(str(model)))
-        return answer(loaded, Asked([open_picture(str(DESK))], QUESTION, 16), choice)
+        return answer(loaded, [open_picture(str(DESK))], QUESTION, choice, 16)
 
 
 @pytest.fixture(scope="module")

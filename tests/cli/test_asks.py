@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from reroute_cli.batching import loop, prepare
-from reroute_cli.batching.loop import BatchRun
-from reroute_cli.batching.prepare import Keyed, Keys, make_request
-from reroute_cli.batching.session import keep
 from reroute_cli.data import images as image_names
 from reroute_cli.data.items import Truth, batch_items
 from reroute_cli.measure import passes
 from reroute_cli.models.load import LoadOptions, load
 from reroute_cli.record_file import RecordFile
+from reroute_cli.run import batch, prepare
+from reroute_cli.run.batch import BatchRun
+from reroute_cli.run.prepare import KeyedItem, Keys, PreparedItem, make_request
+from reroute_cli.run.session import keep
 from reroute_cli.schedules import ScheduleChoice
 
 MANIFEST = Path(__file__).resolve().parents[2] / "samples" / "manifest.jsonl"
@@ -224,9 +224,9 @@ def test_what_is_done_waits_for_nobody(pocket, items, monkeypatch):
     def one_by_one(request, items, is_done, waiting):
         for number, item in enumerate(items):
             assert len(told) == number
-            yield Keyed(item, (Keys("answer", "failure", True),))
+            yield PreparedItem(KeyedItem(item, (Keys("answer", "failure", True),)), (None,))
 
-    monkeypatch.setattr(loop, "entries", one_by_one)
+    monkeypatch.setattr(batch, "prepared_items", one_by_one)
     for outcome in BatchRun(make_request(pocket, [DENSE], NEW, 3)).outcomes(items, lambda key: True):
         told.append(outcome.item.id)  # noqa: PERF401  each before the next
     assert told == [item.id for item in items]
@@ -363,3 +363,18 @@ def test_another_run_goes_on_where_a_file_ends(pocket, items, tmp_path):
     records = [json.loads(line) for line in path.read_text().splitlines()]
     assert [record["id"] for record in records[:3]] == ids(under(again, 0))
     assert (len(records), [record["error"] for record in records]) == (6, [None] * 6)
+
+
+def test_an_answer_that_cannot_be_read_fails_alone(ask, items, monkeypatch):
+    """Where the boxes of one answer can't be worked out its record says so; its neighbours are answered."""
+    boxes_in, calls = batch.boxes_in, []
+
+    def third_broken(*given):
+        calls.append(given)
+        if len(calls) == 3:
+            raise ValueError("no such box")
+        return boxes_in(*given)
+
+    monkeypatch.setattr(batch, "boxes_in", third_broken)
+    errors = [one.record.error or "" for one in ask(items[:4], [DENSE])]
+    assert ["no such box" in error for error in errors] == [False, False, True, False]

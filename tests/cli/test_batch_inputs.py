@@ -163,9 +163,13 @@ def test_a_manifest_says_what_is_true(manifest):
     )
     one, two, three = of_manifest(path)
     assert (one.group, two.group) == ("where", "")
-    assert (one.id, one.truth) == ("one", Truth("box", box=(1.0, 2.5, 30.0, 40.0)))
-    assert (one.image, one.path, one.question) == ("a.png", str(path.parent / "a.png"), GOOD["question"])
-    assert (two.id, two.truth) == ("2", None)
+    assert (one.id, one.label) == ("one", Truth("box", box=(1.0, 2.5, 30.0, 40.0)))
+    assert (one.image, one.images[0].path, one.question) == (
+        "a.png",
+        str(path.parent / "a.png"),
+        GOOD["question"],
+    )
+    assert (two.id, two.label) == ("2", None)
     assert (three.id, three.where) == ("line 3", f"line 3 of '{path}'")
     assert {one.problem, two.problem, three.problem} == {""}
 

@@ -83,9 +83,9 @@ TWO_ASKS = """
 import sys
 from pathlib import Path
 from reroute_cli.data.items import batch_items
-from reroute_cli.batching.loop import BatchRun
-from reroute_cli.batching.prepare import make_request
-from reroute_cli.batching.session import keep
+from reroute_cli.run.batch import BatchRun
+from reroute_cli.run.prepare import make_request
+from reroute_cli.run.session import keep
 from reroute_cli.models.load import LoadOptions, load
 from reroute_cli.record_file import RecordFile
 from reroute_cli.schedules import ScheduleChoice

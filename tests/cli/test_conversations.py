@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from reroute_cli.batching.prepare import keyed_items, make_request
 from reroute_cli.chat import Turn
 from reroute_cli.data.items import Truth, batch_items, choose_items
 from reroute_cli.errors import Failure
+from reroute_cli.run.prepare import ByteRoom, keyed_items, make_request
 from reroute_cli.schedules import ScheduleChoice
 
 ASK = "where is the cup?"
@@ -263,12 +263,12 @@ def test_a_chat_has_a_key_of_its_turns_and_a_plain_item_the_one_it_had(read, poc
         *({"messages": chat, "image": "a.png"} for chat in chats),
     )
     request = make_request(pocket, [ScheduleChoice()], 8, 1)
-    keys = [keyed.keys[0].answer for keyed in keyed_items(request, items, lambda _: False, 4)]
+    keys = [keyed.keys[0].answer for keyed in keyed_items(request, items, lambda _: False, 4, ByteRoom(0))]
     assert len(set(keys)) == 5
-    bare = [replace(items[0], turns=(), others=())]
-    assert keys[0] == next(iter(keyed_items(request, bare, lambda _: False, 4))).keys[0].answer
+    bare = [replace(items[0], turns=(), images=items[0].images[:1])]
+    assert keys[0] == next(iter(keyed_items(request, bare, lambda _: False, 4, ByteRoom(0)))).keys[0].answer
     parts = {
-        "pictures": [hashlib.sha256(Path(items[0].path).read_bytes()).hexdigest()],
+        "pictures": [hashlib.sha256(Path(items[0].images[0].path).read_bytes()).hexdigest()],
         "question": ASK,
         **request.asks[0].settings,
     }

@@ -8,7 +8,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
 
 import profiles
-from reroute_cli.dummy import model as dummy
+from reroute_cli.models import dummy
 from routing.checks.configs import SUPPORTED, VARIANTS
 from tests.cli.shrunk import shrunk
 

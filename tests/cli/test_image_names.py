@@ -106,7 +106,7 @@ def test_a_line_may_be_as_long_as_its_images(folder):
     entry = {"question": "where?", "image": "data:image/png;base64," + "A" * (3 << 20)}
     (folder / "m.jsonl").write_text(f"{json.dumps(entry)}\n{json.dumps(entry)}")
     one, two = batch_items(None, None, folder / "m.jsonl", None).chosen
-    assert (one.problem, two.problem, len(one.data)) == ("", "", 3 * (3 << 20) // 4)
+    assert (one.problem, two.problem, len(one.images[0].data)) == ("", "", 3 * (3 << 20) // 4)
 
 
 def test_a_line_of_images_without_an_end_is_not_held(folder, monkeypatch):

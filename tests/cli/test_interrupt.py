@@ -62,7 +62,7 @@ def assert_interrupted(process):
         "PIL.Image",
         "torch",
         "transformers",
-        "reroute_cli.answer",
+        "reroute_cli.run.answer",
     ],
 )
 def test_ctrl_c_during_an_import_exits_130(started, module):

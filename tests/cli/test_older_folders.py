@@ -11,7 +11,6 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import WordLevel
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrainedTokenizerFast
 
-from reroute_cli.batching.keys import settings_of
 from reroute_cli.chat_templates import choose_template
 from reroute_cli.data.images import Picture, open_picture
 from reroute_cli.errors import Failure
@@ -21,6 +20,7 @@ from reroute_cli.pocket import WEIGHTS
 from reroute_cli.processors import agree, image_only
 from reroute_cli.profiling.report import workload_model
 from reroute_cli.prompts import build_prompt
+from reroute_cli.run.answer import settings_of
 from reroute_cli.schedules import ScheduleChoice
 from routing.checks.configs import IMAGE, TEMPLATES
 from routing.families import FAMILIES

@@ -12,10 +12,8 @@ from reroute_cli.arms import ArmOptions, arms_of
 from reroute_cli.data.images import ImageSource
 from reroute_cli.data.items import Item, Truth, batch_items
 from reroute_cli.errors import Failure
-from reroute_cli.evaluation.feasible import checked
-from reroute_cli.evaluation.fingerprint import Fingerprint
-from reroute_cli.evaluation.trial import hold_trial, records_at
 from reroute_cli.record_file import RecordFile
+from reroute_cli.run.trial import checked, hold_trial, items_digest, records_at
 from routing.errors import BudgetError
 from tests.cli.counted import counted_bytes
 
@@ -63,10 +61,10 @@ def test_every_item_has_an_answer_of_every_arm(pocket, items, tmp_path):
     steps = []
     trial = _held(pocket, items, ARMS, tmp_path / "new.jsonl", done=lambda: steps.append(1))
     assert [row.id for row in trial.rows] == [item.id for item in items]
-    assert [row.truth for row in trial.rows] == [item.label for item in items]
+    assert [row.label for row in trial.rows] == [item.label for item in items]
     assert all(row.whole and len(row.said) == 2 for row in trial.rows)
     assert len(steps) == 12
-    assert (trial.course.answered, trial.course.resumed, trial.failed) == (12, 0, 0)
+    assert (trial.counts.answered, trial.counts.resumed, trial.failed) == (12, 0, 0)
 
 
 def test_nothing_is_asked_twice(hold, items):
@@ -122,10 +120,7 @@ def test_the_schedule_is_told_as_it_was_made(hold, items):
 
 def _fingerprint(items):
     """The digest of these items, each image digested on its own."""
-    mark = Fingerprint()
-    for item in items:
-        mark.add(item, item.contents())
-    return mark.digest()
+    return items_digest((item, item.contents()) for item in items)
 
 
 def test_the_digest_of_the_items_is_about_what_is_asked(items, tmp_path):

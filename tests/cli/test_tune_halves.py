@@ -11,7 +11,7 @@ from reroute_cli.benchmarks.benchmark import Wanted
 from reroute_cli.data.images import ImageSource
 from reroute_cli.data.items import Item, Truth
 from reroute_cli.errors import Failure, UsageError
-from reroute_cli.evaluation.score import PLAIN
+from reroute_cli.measure.scores import PLAIN
 from reroute_cli.tuning.halves import split
 from reroute_cli.tuning.session import choose_questions
 from reroute_cli.tuning.wish import asks_for, chosen_score, wish_of

@@ -10,9 +10,9 @@ from reroute_cli.arms import ArmOptions, arms_of
 from reroute_cli.benchmarks import BENCHMARKS
 from reroute_cli.benchmarks.benchmark import Wanted
 from reroute_cli.data.items import Item, batch_items, samples_manifest
-from reroute_cli.evaluation.score import BOX_HIT, BOX_IOU, Pictures
-from reroute_cli.evaluation.trial import Trial, hold_trial, records_at
+from reroute_cli.measure.scores import BOX_HIT, BOX_IOU, JudgedImages
 from reroute_cli.models.load import Loaded
+from reroute_cli.run.trial import Trial, hold_trial, records_at
 from tests.cli.benchmarks import hub_tables as hub
 
 pytest.importorskip("datasets", reason="the extra eval")
@@ -82,8 +82,10 @@ def test_a_dataset_gives_what_a_manifest_gives(
     assert [row.said for row in whole] == [row.said for row in expected.rows]
     for score in (BOX_HIT, BOX_IOU):
         for arm in (0, 1):
-            assert Pictures(whole).estimate(score, arm) == Pictures(expected.rows).estimate(score, arm)
-    assert Pictures(whole).estimate(BOX_IOU, 0).value > 0.5
+            assert JudgedImages(whole).estimate(score, arm) == JudgedImages(expected.rows).estimate(
+                score, arm
+            )
+    assert JudgedImages(whole).estimate(BOX_IOU, 0).value > 0.5
 
 
 def test_an_answered_dataset_is_not_asked_again(pocket: Loaded, refcoco: Path, tmp_path: Path):

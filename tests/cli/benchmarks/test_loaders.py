@@ -74,7 +74,7 @@ def test_refcoco_asks_for_every_expression(refcoco: Path):
     )
     assert {item.label.kind for item in items} == {"box"}
     assert items[0].label.box == (10.5, 20.0, 40.5, 60.25)
-    assert items[0].data == hub.picture(0)["bytes"]
+    assert items[0].images[0].data == hub.picture(0)["bytes"]
 
 
 def test_refcoco_names_the_picture_and_not_the_annotation(refcoco: Path):
@@ -162,7 +162,7 @@ def test_pope_asks_in_its_own_words(tmp_path: Path):
         "COCO_val2014_000000310196",
         "adversarial",
     )
-    assert (first.truth.kind, first.truth.answers, second.truth.answers) == ("yes_no", ("yes",), ("no",))
+    assert (first.label.kind, first.label.answers, second.label.answers) == ("yes_no", ("yes",), ("no",))
     assert "'maybe' under 'answer', which is neither yes nor no" in bad[0].problem
     assert "holds no picture" in bad[1].problem
 
@@ -182,10 +182,15 @@ def test_gqa_joins_questions_with_pictures(tmp_path: Path):
     pictures = [{"id": "n0", "image": hub.picture(0)}, {"id": "n1", "image": PNG}, {"id": None, "image": PNG}]
     hub.write_dataset(tmp_path, hub.GQA_PICTURES, {"testdev": pictures}, "testdev_balanced_images")
     first, second, *bad = _items("gqa", tmp_path, "testdev")
-    assert (first.id, first.image, first.group, first.data) == ("201307251", "n1", "attr", PNG["bytes"])
-    assert (first.truth.kind, first.truth.answers) == ("exact", ("wood",))
+    assert (first.id, first.image, first.group, first.images[0].data) == (
+        "201307251",
+        "n1",
+        "attr",
+        PNG["bytes"],
+    )
+    assert (first.label.kind, first.label.answers) == ("exact", ("wood",))
     assert first.question == f"What is it made of?\n{SHORT}"
-    assert (second.group, second.data) == ("", PNG["bytes"])
+    assert (second.group, second.images[0].data) == ("", PNG["bytes"])
     assert "picture 'n9', which is not in testdev_balanced_images" in bad[0].problem
     assert "no text under 'answer', but null" in bad[1].problem
 
@@ -253,8 +258,8 @@ def test_mmbench_lists_the_options_there_are(tmp_path: Path):
     assert second.question == (
         f"Look closely.\nWhich animal is it?\nA. a dog\nB. a cat\nC. two\nD. none\n{LETTER}"
     )
-    assert first.truth.options == (("A", "a dog"), ("B", "a cat"))
-    assert (first.truth.kind, first.truth.answers, second.truth.answers) == ("choice", ("B",), ("D",))
+    assert first.label.options == (("A", "a dog"), ("B", "a cat"))
+    assert (first.label.kind, first.label.answers, second.label.answers) == ("choice", ("B",), ("D",))
     assert (first.id, second.id, first.group) == ("7", "1000007", "identity_reasoning")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from reroute_cli.benchmarks import mmbench, mme, pope
 from reroute_cli.data.items import Truth
-from reroute_cli.evaluation.score import BOX_CENTRE, BOX_HIT, BOX_IOU
+from reroute_cli.measure.scores import BOX_CENTRE, BOX_HIT, BOX_IOU
 from tests.cli.benchmarks.judged import row, value
 
 pytest.importorskip("lmms_eval", reason="the extra lmms-eval")

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from reroute_cli.batching.loop import BatchRun
-from reroute_cli.batching.prepare import keyed_items, make_request
-from reroute_cli.cluster.identity import without_weights
-from reroute_cli.cluster.order import make_order
 from reroute_cli.data.items import batch_items
+from reroute_cli.integrations.ray.config import make_config
 from reroute_cli.models import load as models
-from reroute_cli.models.load import LoadOptions
+from reroute_cli.models.load import LoadOptions, without_weights
+from reroute_cli.run import batch
+from reroute_cli.run.batch import BatchRun
+from reroute_cli.run.prepare import ByteRoom, keyed_items, make_request
 from reroute_cli.schedules import ScheduleChoice
 
 pa = pytest.importorskip("pyarrow")
-from reroute_cli.cluster.rows import Job, answers_of, parcels_of, with_pictures  # noqa: E402
-from reroute_cli.cluster.worker import Worker  # noqa: E402
+from reroute_cli.integrations.ray.rows import answers_of, parcels_of, with_pictures  # noqa: E402
+from reroute_cli.integrations.ray.worker import Worker  # noqa: E402
 
 SAMPLES = Path(__file__).resolve().parents[3] / "samples"
 ROUTED = ScheduleChoice("pdrop", "reroute", 0.7)
@@ -33,7 +33,7 @@ def request_of(pocket, monkeypatch):
     def made(choice=ROUTED, batch_size=2):
         loading = LoadOptions()
         request = make_request(without_weights(loading, "cpu"), [choice], 4, batch_size)
-        return request, make_order(loading, request, 1)
+        return request, make_config(loading, request, 1)
 
     return made
 
@@ -43,10 +43,14 @@ def nothing_is_done(_key):
     return False
 
 
+def keyed(request, items, held=0):
+    """Items by their places, keyed; of their files so many bytes are held."""
+    return list(enumerate(keyed_items(request, items, nothing_is_done, 8, ByteRoom(held))))
+
+
 def sent(request, items, size=3):
     """Items as the tables that reach a worker, by way of JSON."""
-    keyed = list(keyed_items(request, items, nothing_is_done, 8))
-    jobs = [Job(index, one.item, one.digests) for index, one in enumerate(keyed)]
+    jobs = keyed(request, items)
     return [with_pictures(pa.Table.from_pylist([parcel])) for parcel in parcels_of(jobs, size)]
 
 
@@ -91,7 +95,7 @@ def test_a_picture_that_changed_since_its_key_was_made_is_an_error(request_of, t
     request, order = request_of()
     shutil.copy(SAMPLES / "desk.png", tmp_path / "a.png")
     items = batch_items(tmp_path, "x", None, None).chosen
-    jobs = [Job(0, one.item, one.digests) for one in keyed_items(request, items, nothing_is_done, 8)]
+    jobs = keyed(request, items)
     shutil.copy(SAMPLES / "sky.png", tmp_path / "a.png")
     (parcel,) = parcels_of(jobs, 1)
     (found,) = answered(order, [with_pictures(pa.Table.from_pylist([parcel]))]).values()
@@ -99,6 +103,22 @@ def test_a_picture_that_changed_since_its_key_was_made_is_an_error(request_of, t
     (tmp_path / "a.png").unlink()
     (found,) = answered(order, [with_pictures(pa.Table.from_pylist([parcel]))]).values()
     assert "does not exist" in found.record["error"]
+
+
+def test_files_that_were_read_for_their_keys_are_not_read_again(request_of, tmp_path):
+    """Their bytes go along as far as the driver may hold them: one of two files may be gone by then."""
+    request, config = request_of()
+    for name in ("a.png", "b.png"):
+        shutil.copy(SAMPLES / "desk.png", tmp_path / name)
+    items = batch_items(tmp_path, "x", None, None).chosen
+    tables = [
+        pa.Table.from_pylist([parcel])
+        for parcel in parcels_of(keyed(request, items, (tmp_path / "a.png").stat().st_size), 1)
+    ]
+    (tmp_path / "a.png").unlink()
+    (tmp_path / "b.png").unlink()
+    found = answered(config, [with_pictures(table) for table in tables])
+    assert sorted(answer.record["error"] is None for answer in found.values()) == [False, True]
 
 
 def test_a_true_box_outside_of_the_picture_is_an_error_as_on_one_machine(request_of, tmp_path):
@@ -170,17 +190,15 @@ def test_a_model_that_can_not_be_loaded_is_one_sentence(request_of, monkeypatch)
 
 def test_a_batch_that_does_not_fit_is_cut_in_two_in_the_worker(request_of, monkeypatch):
     """As on one machine, and the next tables begin as small as what fitted."""
-    import reroute_cli.batching.loop as loop
+    whole, sizes = batch.answer_pass, []
 
-    whole, sizes = loop.answer_batch, []
-
-    def tight(request, ask, costs, items, halvings):
-        sizes.append(len(items))
-        if len(items) > 1:
+    def tight(loaded, prompts, halvings, measured):
+        sizes.append(len(prompts))
+        if len(prompts) > 1:
             raise MemoryError
-        return whole(request, ask, costs, items, halvings)
+        return whole(loaded, prompts, halvings, measured=measured)
 
-    monkeypatch.setattr(loop, "answer_batch", tight)
+    monkeypatch.setattr(batch, "answer_pass", tight)
     request, order = request_of()
     items = batch_items(None, None, SAMPLES / "manifest.jsonl", 4).chosen
     found = answered(order, sent(request, items, size=2))
@@ -223,7 +241,7 @@ def test_an_image_that_changes_on_its_way_fails_its_item(request_of, tmp_path):
     (tmp_path / "m.jsonl").write_text(json.dumps({"images": ["a.png", "b.png"], "question": "a cup?"}))
     request, order = request_of()
     items = batch_items(None, None, tmp_path / "m.jsonl", None).chosen
-    jobs = [Job(0, one.item, one.digests) for one in keyed_items(request, items, nothing_is_done, 8)]
+    jobs = keyed(request, items)
     (parcel,) = parcels_of(jobs, 1)
     shutil.copy(SAMPLES / "garden.png", tmp_path / "b.png")
     (found,) = answered(order, [with_pictures(pa.Table.from_pylist([parcel]))]).values()

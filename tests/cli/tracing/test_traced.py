@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 import routing
-from reroute_cli.answer import target_of
 from reroute_cli.data.images import Picture, open_picture
 from reroute_cli.errors import UsageError
 from reroute_cli.measure import passes as run
 from reroute_cli.prompts import build_prompt
 from reroute_cli.records.trace import DEFERRED, KEPT, PRUNED, REENTERED, TraceRecord
+from reroute_cli.run.answer import target_of
 from reroute_cli.schedules import ScheduleChoice
 from reroute_cli.tracing.arms import traced_arms
 from reroute_cli.tracing.stages import Places, stage_parts
