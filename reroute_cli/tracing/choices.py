@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from reroute_cli.data.items import Box
 from reroute_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from reroute_cli.data.items import Box
 
 PNG, JSON, HTML = ".png", ".json", ".html"
 _NUMBER = re.compile(r"-?[0-9]{1,7}(\.[0-9]{1,6})?")

@@ -230,9 +230,9 @@ def test_the_model_is_given_back(warm, unpatched):
     from reroute_cli.errors import Failure
 
     model = get_model("reroute").create_from_arg_string("method=fastv,ratio=0.5")
-    assert any(value is warm for value in vars(vars(model)["_answering"]).values())
+    assert any(value is warm for value in vars(vars(model)["_engine"]).values())
     model.clean()
-    assert vars(model)["_answering"] is None
+    assert vars(model)["_engine"] is None
     with pytest.raises(Failure, match="was given back"):
         model.generate_until([])
 
