@@ -70,11 +70,11 @@ def test_every_item_has_an_answer_of_every_arm(pocket, items, tmp_path):
 def test_nothing_is_asked_twice(hold, items):
     """A second trial on the file answers nothing; a new arm asks only for itself, and changes nothing."""
     again = hold(items)
-    assert (again.course.answered, again.course.resumed) == (0, 12)
+    assert (again.counts.answered, again.counts.resumed) == (0, 12)
     more = arms_of(ArmOptions(arms="pdrop", ratio=0.8))
     first, second = hold(items, more), hold(items, more)
-    assert (first.course.answered, first.course.resumed) == (6, 12)
-    assert (second.course.answered, second.course.resumed) == (0, 18)
+    assert (first.counts.answered, first.counts.resumed) == (6, 12)
+    assert (second.counts.answered, second.counts.resumed) == (0, 18)
     assert first.rows == second.rows
     assert [(row.said[0], row.said[2]) for row in first.rows] == [row.said for row in again.rows]
 
