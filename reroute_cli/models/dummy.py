@@ -83,9 +83,12 @@ def build_model(name: str, config: Any, settings: dict[str, Any], device: str, s
         model.initialize_weights()
     if not torch.equal(before, first.view(-1)[:_SEEN]):  # then the seed does not say what the weights are
         raise Failure(lacks("transformers", "_is_hf_initialized", "initialize_weights"))
-    for name, buffer in model.named_buffers():
-        forgotten = buffer.isnan() if buffer.is_floating_point() else buffer == _UNSET
-        assert not forgotten.any(), f"{name} of {type(model).__name__} was not initialised"
+    forgotten = [
+        name
+        for name, buffer in model.named_buffers()
+        if (buffer.isnan() if buffer.is_floating_point() else buffer == _UNSET).any()
+    ]
+    assert not forgotten, f"these buffers of {type(model).__name__} were not initialised: {forgotten}"
     return model.eval()
 
 
