@@ -15,11 +15,11 @@ from reroute_cli.benchmarks.benchmark import Benchmark, Questions, Wanted
 from reroute_cli.benchmarks.prompts import short_answer
 from reroute_cli.benchmarks.rows import Items, Row, choose, units_by
 from reroute_cli.benchmarks.table import Table, open_table
+from reroute_cli.console.errors import Failure
+from reroute_cli.console.output import shortened
 from reroute_cli.data.images import ImageSource
 from reroute_cli.data.items import Item, Truth
-from reroute_cli.errors import Failure
 from reroute_cli.measure.scores import JudgedItem, share_of
-from reroute_cli.output import shortened
 
 COLUMNS = ("id", "imageId", "question", "answer", "types")
 PICTURE_COLUMNS = ("id", "image")

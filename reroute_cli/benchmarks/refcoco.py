@@ -19,9 +19,9 @@ from reroute_cli.benchmarks.benchmark import Benchmark, Questions, Wanted
 from reroute_cli.benchmarks.prompts import check_grounding, where_is
 from reroute_cli.benchmarks.rows import Items, Row, choose, units_of
 from reroute_cli.benchmarks.table import open_table
+from reroute_cli.console.errors import Failure
 from reroute_cli.data.images import ImageSource
 from reroute_cli.data.items import Box, Item, Truth
-from reroute_cli.errors import Failure
 from reroute_cli.measure.scores import BOX_CENTRE, BOX_HIT, BOX_IOU
 
 COLUMNS = ("question_id", "image", "answer", "bbox", "file_name")

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reroute_cli.benchmarks.table import Plain, Table
+from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.output import shortened
 from reroute_cli.data.images import ImageSource, as_text
 from reroute_cli.data.items import Item, spread
-from reroute_cli.errors import Failure, UsageError
-from reroute_cli.output import shortened
 from reroute_cli.prompts import check_question
 
 _SHOWN = 60

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from reroute_cli import options
-from reroute_cli.output import Sink
+from reroute_cli.console.output import Sink
 
 
 def env(json: options.Json = False) -> None:

@@ -30,8 +30,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
 
-from reroute_cli.errors import Failure, UsageError
-from reroute_cli.output import shortened
+from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.output import shortened
 
 MAX_DATA_URI = 64 << 20  # characters
 _LONGEST_NAME = 4096  # characters; no system that we know opens a longer path

@@ -7,8 +7,8 @@ in base units: exact metrics as means, others as medians between their smallest 
 
 from __future__ import annotations
 
+from reroute_cli.console.output import clean, to_json
 from reroute_cli.metrics import METRICS, Kind
-from reroute_cli.output import clean, to_json
 from reroute_cli.records.report import ArmPart, Measured, Ratio, Report
 
 Number = int | float

@@ -9,8 +9,8 @@ import csv
 import io
 from collections.abc import Iterator
 
+from reroute_cli.console.output import clean
 from reroute_cli.metrics import METRICS
-from reroute_cli.output import clean
 from reroute_cli.records.report import ArmPart, Measured, Report
 
 _STATISTICS = ("n", "mean", "std", "min", "p50", "p90", "p95", "p99", "max")

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from reroute_cli.console.output import clean, to_json
 from reroute_cli.metrics import METRICS, Better, Kind
-from reroute_cli.output import clean, to_json
 from reroute_cli.records.report import Measured, Ratio, Report, Series
 
 

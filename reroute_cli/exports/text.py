@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from reroute_cli.output import clean
+from reroute_cli.console.output import clean
 
 # CommonMark lets any ASCII punctuation be escaped with a backslash (https://spec.commonmark.org/0.31.2/#backslash-escapes);
 # these are the ones that mean something inside a line or a table cell.

@@ -20,7 +20,7 @@ from string import ascii_lowercase
 from typing import Any
 
 from profiles import ProcessorEntry
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.missing import lacks
 from reroute_cli.processors import image_only
 from reroute_cli.room import check_room

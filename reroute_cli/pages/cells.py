@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reroute_cli import units
+from reroute_cli.console import units
 from reroute_cli.metrics import METRICS, Kind
 from reroute_cli.pages.pieces import Cell, Column, Table
 from reroute_cli.records.report import Ratio

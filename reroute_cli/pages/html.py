@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reroute_cli.errors import Failure
-from reroute_cli.output import clean
+from reroute_cli.console.errors import Failure
+from reroute_cli.console.output import clean
 from reroute_cli.pages.gallery import Gallery, gallery_of
 from reroute_cli.pages.islands import island
 from reroute_cli.pages.palette import DARK, LIGHT

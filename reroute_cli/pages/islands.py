@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from reroute_cli.output import clean
+from reroute_cli.console.output import clean
 
 _ESCAPED = {"&": "\\u0026", "<": "\\u003c", ">": "\\u003e", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _TABLE = str.maketrans(_ESCAPED)

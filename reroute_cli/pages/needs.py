@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 
 PACKAGES = ("jinja2", "plotly")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reroute_cli import units
+from reroute_cli.console import units
 from reroute_cli.records.comparison import ChangedAnswer, Comparison, Difference, ItemChanges, Row, Verdict
 from reroute_cli.regression.verdicts import PRESENCE, relative_change
 

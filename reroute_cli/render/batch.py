@@ -5,7 +5,7 @@ Knows summaries and units; writes nowhere (output.py does).
 
 from __future__ import annotations
 
-from reroute_cli import units
+from reroute_cli.console import units
 from reroute_cli.records.batch import BatchSummary, SharePart, SpreadPart
 from reroute_cli.render.draw import DIM, STRONG, Page, plain, table
 from reroute_cli.reporting.generation import not_neutral

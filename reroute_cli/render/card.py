@@ -10,7 +10,7 @@ from collections.abc import Callable
 from rich.table import Table
 from rich.text import Text
 
-from reroute_cli import units
+from reroute_cli.console import units
 from reroute_cli.records.answer import AnswerRecord, SchedulePart
 from reroute_cli.render.draw import DIM, STRONG, Page, plain, table
 from reroute_cli.reporting.generation import not_neutral

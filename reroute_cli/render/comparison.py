@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from io import StringIO
 from itertools import groupby
 
-from reroute_cli.output import clean, draw
+from reroute_cli.console.output import clean, draw
 from reroute_cli.records.comparison import ChangedAnswer, Comparison, Row, Verdict
 from reroute_cli.regression import words
 from reroute_cli.render.draw import DIM, STRONG, Page, Part, plain, table

@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from reroute_cli.output import clean
+from reroute_cli.console.output import clean
 
 Part = RenderableType
 Page = list[Part]

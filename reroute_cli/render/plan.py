@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reroute_cli import units
+from reroute_cli.console import units
 from reroute_cli.render.draw import DIM, STRONG, Page, Part, plain, table
 
 

@@ -5,7 +5,7 @@ Knows records; writes nowhere (output.py does).
 
 from __future__ import annotations
 
-from reroute_cli import units
+from reroute_cli.console import units
 from reroute_cli.records.trace import TraceArm, TraceRecord
 from reroute_cli.render.draw import STRONG, Page, plain, table
 from reroute_cli.reporting.generation import not_neutral

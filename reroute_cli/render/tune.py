@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reroute_cli import units
+from reroute_cli.console import units
 from reroute_cli.records.tune import ArmPart, TuneReport
 from reroute_cli.render.draw import Page
 from reroute_cli.render.report import drawn_page

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reroute_cli import units
+from reroute_cli.console import units
 from reroute_cli.records.evaluation import Evaluation, EvaluationArm
 from reroute_cli.records.score import ScorePart, ScoresPart
 from reroute_cli.reporting.blocks import Table

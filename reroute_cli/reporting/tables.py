@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from reroute_cli import units
+from reroute_cli.console import units
 from reroute_cli.metrics import METRICS, Level
 from reroute_cli.records.report import ArmItem, ArmPart, Report
 from reroute_cli.reporting.blocks import Table

@@ -5,9 +5,9 @@ Knows metrics and units; not which of them are shown.
 
 from __future__ import annotations
 
-from reroute_cli import units
+from reroute_cli.console import units
+from reroute_cli.console.output import clean
 from reroute_cli.metrics import METRICS, Kind
-from reroute_cli.output import clean
 from reroute_cli.records.report import ArmPart, Number, Ratio, Series
 
 LONGEST_NAME = 28

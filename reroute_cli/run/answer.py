@@ -15,10 +15,10 @@ from typing import Any
 
 from reroute_cli.boxes import CONVENTIONS, decode_boxes, view_of
 from reroute_cli.chat import Turn
+from reroute_cli.console.errors import Failure
 from reroute_cli.data.images import Picture
 from reroute_cli.data.items import Box
 from reroute_cli.environment import installed_version
-from reroute_cli.errors import Failure
 from reroute_cli.measure import passes
 from reroute_cli.measure.clock import TokenClock
 from reroute_cli.measure.kv import KvUse

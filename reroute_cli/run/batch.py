@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
+from reroute_cli.console.errors import is_out_of_memory, sentence_of
 from reroute_cli.data.items import Item
-from reroute_cli.errors import is_out_of_memory, sentence_of
 from reroute_cli.measure.estimate import CostModel
 from reroute_cli.models.load import Loaded
 from reroute_cli.records.answer import AnswerRecord, FailedAnswer, TokensPart, TurnPart

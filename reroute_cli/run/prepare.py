@@ -20,11 +20,11 @@ from typing import TypeVar
 
 from profiles.errors import ProfileError
 from reroute_cli.chat import Turn, prompt_of
+from reroute_cli.console.errors import CliError, Failure, sentence_of
+from reroute_cli.console.output import shortened
 from reroute_cli.data.items import Item, misplaced
-from reroute_cli.errors import CliError, Failure, sentence_of
 from reroute_cli.measure import passes
 from reroute_cli.models.load import Loaded
-from reroute_cli.output import shortened
 from reroute_cli.run.answer import (
     Settings,
     answer_key,

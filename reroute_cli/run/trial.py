@@ -22,8 +22,8 @@ from pydantic import ValidationError
 
 from reroute_cli.arms import Arm
 from reroute_cli.chat import prompt_of
+from reroute_cli.console.errors import Failure, sentence_of
 from reroute_cli.data.items import Box, Item
-from reroute_cli.errors import Failure, sentence_of
 from reroute_cli.measure.judges import judge
 from reroute_cli.measure.scores import JudgedAnswer, JudgedItem
 from reroute_cli.models.load import Loaded

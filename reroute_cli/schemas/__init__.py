@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from reroute_cli.output import write_file
+from reroute_cli.console.output import write_file
 from reroute_cli.records.answer import AnyAnswer
 from reroute_cli.records.batch import BatchSummary
 from reroute_cli.records.comparison import Comparison

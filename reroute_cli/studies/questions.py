@@ -18,11 +18,11 @@ from reroute_cli.arms import Arm
 from reroute_cli.benchmarks import BENCHMARKS
 from reroute_cli.benchmarks.benchmark import Benchmark, Questions, Wanted
 from reroute_cli.benchmarks.scenes import of_manifest
+from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.output import Progress, Sink, check_writable
 from reroute_cli.data.images import as_text
 from reroute_cli.data.items import Item
-from reroute_cli.errors import Failure, UsageError
 from reroute_cli.models.load import Loaded, LoadOptions, quiet_libraries
-from reroute_cli.output import Progress, Sink, check_writable
 from reroute_cli.record_file import RecordFile
 from reroute_cli.run.trial import records_at
 from reroute_cli.sources import read_config

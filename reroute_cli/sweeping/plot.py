@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reroute_cli.errors import Failure
-from reroute_cli.output import write_file
+from reroute_cli.console.errors import Failure
+from reroute_cli.console.output import write_file
 from reroute_cli.records.sweep import SweepReport
 from reroute_cli.reporting.score_words import count
 from reroute_cli.reporting.words import short

@@ -11,11 +11,11 @@ from itertools import islice
 
 from reroute_cli.arms import Arm
 from reroute_cli.benchmarks.benchmark import Questions
+from reroute_cli.console.errors import Failure
+from reroute_cli.console.output import Progress
 from reroute_cli.data.items import Item, spread
-from reroute_cli.errors import Failure
 from reroute_cli.measure.scores import Score
 from reroute_cli.models.load import Loaded
-from reroute_cli.output import Progress
 from reroute_cli.profiling.plan import Plan
 from reroute_cli.records.sweep import SweepReport
 from reroute_cli.run.trial import hold_trial, target_for

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 
 if TYPE_CHECKING:
     from reroute_cli.data.items import Box

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from reroute_cli.arms import Arm
+from reroute_cli.console.errors import UsageError
 from reroute_cli.data.images import Picture, as_text
 from reroute_cli.data.items import Box
-from reroute_cli.errors import UsageError
 from reroute_cli.measure import passes
 from reroute_cli.measure.judges import iou
 from reroute_cli.models.load import Loaded

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from random import Random
 
+from reroute_cli.console.errors import Failure
 from reroute_cli.data.items import Item
-from reroute_cli.errors import Failure
 from reroute_cli.measure.scores import FEWEST_PICTURES, connected
 
 

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from reroute_cli.console.errors import Failure
 from reroute_cli.data.images import as_text
 from reroute_cli.environment import describe_environment
-from reroute_cli.errors import Failure
 from reroute_cli.measure.scores import PLAIN, JudgedImages, Score
 from reroute_cli.profiling.report import workload_model
 from reroute_cli.records.tune import (

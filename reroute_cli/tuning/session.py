@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from statistics import median_low
 
 from reroute_cli.arms import Arm
+from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.output import Progress
 from reroute_cli.data.items import Item, spread
-from reroute_cli.errors import Failure, UsageError
 from reroute_cli.measure.scores import Score
 from reroute_cli.metrics import DENSE_ARM
 from reroute_cli.models.load import Loaded
-from reroute_cli.output import Progress
 from reroute_cli.run.trial import Trial, target_for
 from reroute_cli.schedules import ScheduleChoice, Target
 from reroute_cli.tuning.floor import FINEST, Descent, descend, even

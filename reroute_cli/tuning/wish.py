@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.data.items import Item
-from reroute_cli.errors import Failure, UsageError
 from reroute_cli.measure.scores import JudgedItem, Score, share_of
 
 METHODS = ("fastv", "pdrop", "nuwa")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.data.images import open_picture
 from reroute_cli.data.items import Truth, batch_items, misplaced
-from reroute_cli.errors import Failure, UsageError
 
 GOOD = {"image": "a.png", "question": "where is the cup?"}
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from reroute_cli.chat import Turn
+from reroute_cli.console.errors import Failure
 from reroute_cli.data.items import Truth, batch_items, choose_items
-from reroute_cli.errors import Failure
 from reroute_cli.run.prepare import ByteRoom, keyed_items, make_request
 from reroute_cli.schedules import ScheduleChoice
 

@@ -8,8 +8,8 @@ import torch
 from huggingface_hub import errors
 from transformers import AutoModelForImageTextToText, GenerationConfig, LogitsProcessorList
 
+from reroute_cli.console.errors import Failure
 from reroute_cli.data.images import open_picture
-from reroute_cli.errors import Failure
 from reroute_cli.generation import MODEL, NEUTRAL, Generation, read_generation
 from reroute_cli.generation_fields import CHECKS, COSTS, METADATA, OVERRIDDEN, SPECIAL, UNABLE
 from reroute_cli.measure import passes as running

@@ -8,12 +8,12 @@ import time
 
 import pytest
 
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.data import images
 from reroute_cli.data import images as image_names
 from reroute_cli.data import items as inputs
 from reroute_cli.data.images import ImageSource, source_of
 from reroute_cli.data.items import batch_items
-from reroute_cli.errors import Failure, UsageError
 
 
 @pytest.fixture

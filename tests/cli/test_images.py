@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from reroute_cli.console.errors import Failure
 from reroute_cli.data.images import as_text, digest_of, open_picture
-from reroute_cli.errors import Failure
 
 
 def pixels(path):

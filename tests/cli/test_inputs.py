@@ -5,9 +5,9 @@ import os
 
 import pytest
 
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.data import items as inputs
 from reroute_cli.data.items import check_images, choose_items, samples_manifest, spread
-from reroute_cli.errors import Failure, UsageError
 
 GOOD = {"image": "a.png", "question": "where is the cup?"}
 

@@ -12,8 +12,8 @@ from tokenizers.models import WordLevel
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrainedTokenizerFast
 
 from reroute_cli.chat_templates import choose_template
+from reroute_cli.console.errors import Failure
 from reroute_cli.data.images import Picture, open_picture
-from reroute_cli.errors import Failure
 from reroute_cli.models import load as models
 from reroute_cli.models.load import LoadOptions
 from reroute_cli.pocket import WEIGHTS

@@ -7,10 +7,10 @@ from copy import deepcopy
 
 import pytest
 
+from reroute_cli.console.output import draw, to_json
 from reroute_cli.exports.csv import COLUMNS, report_csv
 from reroute_cli.exports.markdown import report_markdown
 from reroute_cli.metrics import METRICS, Kind, Level
-from reroute_cli.output import draw, to_json
 from reroute_cli.render.report import report_page
 from reroute_cli.reporting.sentences import headline, warnings
 from tests.cli import reports

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from reroute_cli.console.errors import Failure
 from reroute_cli.data.images import open_picture
-from reroute_cli.errors import Failure
 from reroute_cli.measure import passes as run
 from reroute_cli.prompts import build_prompt
 from reroute_cli.run.answer import _memory_part, answer

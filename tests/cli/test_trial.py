@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from reroute_cli.arms import ArmOptions, arms_of
+from reroute_cli.console.errors import Failure
 from reroute_cli.data.images import ImageSource
 from reroute_cli.data.items import Item, Truth, batch_items
-from reroute_cli.errors import Failure
 from reroute_cli.record_file import RecordFile
 from reroute_cli.run.trial import checked, hold_trial, items_digest, records_at
 from routing.errors import BudgetError

@@ -8,9 +8,9 @@ from hypothesis import strategies as some
 
 from reroute_cli.benchmarks import BENCHMARKS
 from reroute_cli.benchmarks.benchmark import Wanted
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.data.images import ImageSource
 from reroute_cli.data.items import Item, Truth
-from reroute_cli.errors import Failure, UsageError
 from reroute_cli.measure.scores import PLAIN
 from reroute_cli.tuning.halves import split
 from reroute_cli.tuning.session import choose_questions

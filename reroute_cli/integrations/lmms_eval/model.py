@@ -23,10 +23,10 @@ from loguru import logger
 from tqdm import tqdm
 
 from profiles.errors import ProfileError
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.output import check_writable, to_json, write_file
 from reroute_cli.integrations.lmms_eval.requests import ChatAnswer, ChatEngine, TaskRequest, read_request
 from reroute_cli.models.load import load, quiet_libraries
-from reroute_cli.output import check_writable, to_json, write_file
 from reroute_cli.plugins.lmms_arguments import Arguments, read_arguments
 from reroute_cli.plugins.lmms_words import cost_lines, warnings
 from reroute_cli.records.answer import GenerationPart, ModelPart

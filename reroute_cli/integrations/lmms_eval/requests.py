@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from reroute_cli.chat import Chat, build_chat, picture, read_chat
-from reroute_cli.errors import CliError, Failure, UsageError, sentence_of
+from reroute_cli.console.errors import CliError, Failure, UsageError, sentence_of
+from reroute_cli.console.output import clean
 from reroute_cli.measure import passes
 from reroute_cli.models.load import Loaded
-from reroute_cli.output import clean
 from reroute_cli.run.answer import average_visual, target_of, text_of
 from reroute_cli.run.batch import BatchEngine, gathered
 from reroute_cli.run.batch_pass import PassAnswer, PreparedPrompt

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from reroute_cli.console.errors import Failure
 from reroute_cli.environment import installed_version
-from reroute_cli.errors import Failure
 from reroute_cli.models.load import LoadOptions
 from reroute_cli.run.answer import Settings
 from reroute_cli.run.prepare import Request

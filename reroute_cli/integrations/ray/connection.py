@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from reroute_cli.errors import CliError, Failure
+from reroute_cli.console.errors import CliError, Failure
 from reroute_cli.integrations.ray.pool import Node
 
 _STDERR = 2

@@ -16,8 +16,8 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
+from reroute_cli.console.errors import CliError, Failure
 from reroute_cli.data.items import Item
-from reroute_cli.errors import CliError, Failure
 from reroute_cli.integrations.ray.config import make_config
 from reroute_cli.integrations.ray.connection import ClusterConnection
 from reroute_cli.integrations.ray.pool import WorkerOptions, WorkerPool, device_of, make_pool

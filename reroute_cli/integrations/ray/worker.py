@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from reroute_cli.errors import sentence_of
+from reroute_cli.console.errors import sentence_of
 from reroute_cli.integrations.ray.config import (
     LocalSchedule,
     WorkerConfig,

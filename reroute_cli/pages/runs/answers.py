@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean, quantiles
 
-from reroute_cli import units
+from reroute_cli.console import units
 from reroute_cli.pages import cells, charts
 from reroute_cli.pages.inputs import Answers
 from reroute_cli.pages.pieces import Cell, Chart, Column, Item, Part, Run, Said, Table, role_of

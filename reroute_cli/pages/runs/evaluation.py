@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reroute_cli import units
+from reroute_cli.console import units
 from reroute_cli.pages import cells
 from reroute_cli.pages.pieces import Cell, Column, Item, Part, Run, Said, Table, Tile, role_of
 from reroute_cli.records.evaluation import Evaluation, EvaluationArm, EvaluationItem, SaidPart, TruthPart

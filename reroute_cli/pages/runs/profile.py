@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reroute_cli import units
+from reroute_cli.console import units
 from reroute_cli.metrics import METRICS, Level
 from reroute_cli.pages import cells, charts
 from reroute_cli.pages.pieces import Cell, Chart, Column, Item, Part, Run, Said, Table, Tile, role_of

@@ -10,8 +10,8 @@ import pytest
 from reroute_cli.benchmarks import BENCHMARKS
 from reroute_cli.benchmarks.benchmark import Questions, Wanted
 from reroute_cli.benchmarks.prompts import LETTER, SHORT
+from reroute_cli.console.errors import UsageError
 from reroute_cli.data.items import Item
-from reroute_cli.errors import UsageError
 from tests.cli.benchmarks import hub_tables as hub
 
 pytest.importorskip("datasets", reason="the extra eval")

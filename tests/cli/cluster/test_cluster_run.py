@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from reroute_cli.console.errors import Failure
 from reroute_cli.data.items import batch_items
-from reroute_cli.errors import Failure
 from reroute_cli.integrations.ray import run as cluster_run
 from reroute_cli.integrations.ray.pool import Node, WorkerOptions
 from reroute_cli.integrations.ray.rows import WorkerAnswer

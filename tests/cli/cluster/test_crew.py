@@ -2,7 +2,7 @@
 
 import pytest
 
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.integrations.ray.pool import Node, WorkerOptions, WorkerPool, device_of, make_pool, room_for
 
 ONE, BIG = Node("a", 4, 0), Node("b", 16, 0)

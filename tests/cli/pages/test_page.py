@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reroute_cli import units
+from reroute_cli.console import units
 from reroute_cli.pages.build import parts_of
 from reroute_cli.pages.gallery import gallery_of
 from reroute_cli.pages.inputs import read_inputs

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 import profiles
+from reroute_cli.console.errors import Failure
 from reroute_cli.data.images import Picture
-from reroute_cli.errors import Failure
 from reroute_cli.models.dummy import build_config, build_processor
 from reroute_cli.prompts import build_prompt
 from reroute_cli.tracing.geometry import Sight, grids_of

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 import routing
+from reroute_cli.console.errors import UsageError
 from reroute_cli.data.images import Picture, open_picture
-from reroute_cli.errors import UsageError
 from reroute_cli.measure import passes as run
 from reroute_cli.prompts import build_prompt
 from reroute_cli.records.trace import DEFERRED, KEPT, PRUNED, REENTERED, TraceRecord
