@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,18 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Merged:
-    """An adapter that was merged. revision: the hub commit of its base. digest: SHA-256 of its files."""
+    """An adapter that was merged. revision: the hub commit of its base. digest: SHA-256 of its files.
+
+    tensors: names of all that its file holds. numbers, magnitude: how many numbers, and the sum of their
+    absolute values.
+    """
 
     adapter: Adapter
     revision: str | None
     digest: str
+    tensors: tuple[str, ...] = field(default=(), compare=False)
+    numbers: int = field(default=0, compare=False)
+    magnitude: float = field(default=0.0, compare=False)
 
 
 def is_adapter(folder: Path) -> bool:
@@ -58,17 +65,20 @@ def read_adapter(name: str, folder: Path) -> Adapter:
     return Adapter(folder, str(beside) if not Path(base).is_dir() and beside.is_dir() else base)
 
 
-def adapter_digest(adapter: Adapter) -> str:
-    """SHA-256 (hex) of an adapter's config and weights."""
+def described(adapter: Adapter, revision: str | None) -> Merged:
+    """What is known of an adapter from its config and its weights, which are read once."""
+    from safetensors.torch import load
+
     digest = hashlib.sha256()
     for name in (CONFIG, WEIGHTS):
-        with (adapter.folder / name).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+        data = (adapter.folder / name).read_bytes()
+        digest.update(hashlib.sha256(data).digest())
+    tensors = load(data)
+    return Merged(adapter, revision, digest.hexdigest(), tuple(sorted(tensors)), *_measure(tensors))
 
 
-def merge(name: str, model: Any, adapter: Adapter) -> Any:
-    """`model` with the adapter merged into its weights, in its dtype.
+def merge(name: str, model: Any, merged: Merged) -> Any:
+    """`model` with an adapter merged into its weights, in its dtype. merged: as `described`.
 
     Raises Failure without peft, for adapters that are no change of weights, and where not all of what the
     adapter holds found its place.
@@ -77,6 +87,7 @@ def merge(name: str, model: Any, adapter: Adapter) -> Any:
         import peft
     except ImportError as error:
         raise Failure(f"'{name}' is an adapter: pip install 'reroute[peft]'") from error
+    adapter = merged.adapter
     folder = str(adapter.folder)
     config = peft.PeftConfig.from_pretrained(folder)
     if config.is_prompt_learning:
@@ -87,8 +98,10 @@ def merge(name: str, model: Any, adapter: Adapter) -> Any:
     except ValueError as error:
         if "not found in the base model" not in str(error):
             raise
+        named = config.target_modules
+        shown = f"'{named}'" if isinstance(named, str) else ", ".join(map(repr, sorted(named)[:3]))
         raise Failure(
-            f"the adapter '{name}' changes {_shown(config.target_modules)}, of which the base model "
+            f"the adapter '{name}' changes {shown}, of which the base model "
             f"'{adapter.base}' has none: name its modules in {CONFIG}, such as ['q_proj', 'v_proj']"
         ) from error
     except RuntimeError as error:
@@ -96,24 +109,15 @@ def merge(name: str, model: Any, adapter: Adapter) -> Any:
         if not reasons:
             raise
         raise Failure(f"the adapter '{name}' does not fit '{adapter.base}': {reasons[0]}") from error
-    _check_all_there(name, adapter, adapted)
-    return adapted.merge_and_unload(safe_merge=True)
-
-
-def _check_all_there(name: str, adapter: Adapter, adapted: Any) -> None:
-    """Compare what is in the file with what is in the model: releases rename weights, and some fuse them."""
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import load_file
-
-    held = load_file(adapter.folder / WEIGHTS)
     for embeddings in (False, True):  # those of the base are saved, too, where an adapter changes them
-        loaded = get_peft_model_state_dict(adapted, save_embedding_layers=embeddings)
-        (count, total), (others, other) = _measure(held), _measure(loaded)
-        if count == others and math.isclose(total, other, rel_tol=1e-6):
-            return
-    raise Failure(
-        f"the adapter '{name}' holds {len(held)} tensors ('{min(held, default='none')}' first), and not "
-        f"all of them have a place in '{adapter.base}': merge it with the release that saved it"
+        loaded = peft.get_peft_model_state_dict(adapted, save_embedding_layers=embeddings)
+        numbers, magnitude = _measure(loaded)
+        if numbers == merged.numbers and math.isclose(magnitude, merged.magnitude, rel_tol=1e-6):
+            return adapted.merge_and_unload(safe_merge=True)
+    raise Failure(  # releases rename weights, and some fuse them
+        f"the adapter '{name}' holds {len(merged.tensors)} tensors ('{min(merged.tensors, default='none')}' "
+        f"first), and not all of them have a place in '{adapter.base}': "
+        "merge it with the release that saved it"
     )
 
 
@@ -121,7 +125,3 @@ def _measure(tensors: Mapping[str, Any]) -> tuple[int, float]:
     """How many numbers there are, and the sum of their magnitudes."""
     values = tensors.values()
     return sum(one.numel() for one in values), sum(float(one.double().abs().sum()) for one in values)
-
-
-def _shown(modules: Any) -> str:
-    return f"'{modules}'" if isinstance(modules, str) else ", ".join(map(repr, sorted(modules)[:3]))

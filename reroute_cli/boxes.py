@@ -1,7 +1,10 @@
 """Boxes that a model writes, in pixels of the original picture.
 
 Every family writes them its own way: its file in routing/families says in which units and what it sees.
-Knows answers as text and sizes as integers; no model and no file. Text that is no box is no error.
+A model that thinks aloud writes its thoughts before `</think>`, and some wrap the answer itself: GLM-4.1V in
+<answer> tags and around what is asked for <|begin_of_box|> … <|end_of_box|>. A box or a yes among the
+thoughts is no answer. Knows answers as text and sizes as integers; no model and no file. Text that is no box
+is no error.
 """
 
 from __future__ import annotations
@@ -11,12 +14,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from reroute_cli.final_answer import final_answer
 from routing.families import FAMILIES
 from routing.families.family import Convention, Grounding, whole_view
 from routing.grids import Box, View
-
-__all__ = ["Box", "View", "convention_of", "decode_boxes", "view_of"]
 
 _DECIMALS = 2
 
@@ -26,6 +26,9 @@ _BRACKETS = re.compile(rf"(?:\[{_FOUR}\]|\({_FOUR}\)|<{_FOUR}>)")
 _CORNERS = re.compile(rf"\({_NUMBER},{_NUMBER}\)\s*,?\s*\({_NUMBER},{_NUMBER}\)")
 _LOCATIONS = re.compile(r"<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>")
 _FORMS = (_BRACKETS, _CORNERS, _LOCATIONS)
+_THOUGHTS = ("<think>", "</think>")
+_MARKS = re.compile(r"</?answer>|<\|(?:begin|end)_of_box\|>")
+_MARKED = re.compile(r"<\|begin_of_box\|>(.*?)(?:<\|end_of_box\|>|$)", re.DOTALL)
 
 
 def convention_of(family: str) -> Convention | None:
@@ -89,3 +92,15 @@ def view_of(family: str, image_processor: Any, inputs: Mapping[str, Any], size: 
     if "image_sizes" in inputs or family not in FAMILIES:
         return whole_view(image_processor, size)
     return FAMILIES[family].view(image_processor, size)
+
+
+def final_answer(text: str) -> str:
+    """The text behind the thoughts, and of it what is marked as the answer where something is.
+
+    Thoughts that never end hold no answer: "".
+    """
+    begin, end = _THOUGHTS
+    _, closed, said = text.rpartition(end)
+    if not closed and said.lstrip().startswith(begin):
+        return ""
+    return _MARKS.sub("", " ".join(_MARKED.findall(said)) or said).strip()

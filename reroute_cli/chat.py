@@ -8,7 +8,7 @@ manifests, models or schedules.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,11 @@ from PIL import Image
 
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.output import clean, shortened
-from reroute_cli.images import Picture, as_seen, open_picture
+from reroute_cli.data.images import (
+    Picture,
+    as_seen,
+    open_picture,
+)
 from reroute_cli.prompts import (
     Message,
     Prompt,
@@ -104,13 +108,13 @@ def _turn(message: Any, where: str) -> tuple[Turn, list[Any]]:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _ImagePlace:
     """An image part. image: a Pillow image, a name, or None."""
 
     image: Image.Image | str | None
 
 
-def _part(part: Any, where: str) -> str | _Place:
+def _part(part: Any, where: str) -> str | _ImagePlace:
     kind = part.get("type") if isinstance(part, Mapping) else None
     if kind == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
@@ -118,30 +122,28 @@ def _part(part: Any, where: str) -> str | _Place:
         given = next((part[key] for key in _IMAGE_KEYS if part.get(key) is not None), None)
         given = given.get("url", given) if isinstance(given, Mapping) else given
         if isinstance(given, Image.Image | str) or (given is None and kind == "image"):
-            return _Place(given)
+            return _ImagePlace(given)
     shown = shortened(clean(str(kind), one_line=True))
     if kind in ("video", "audio"):
         raise UsageError(f"{where} asks about {shown}; reroute takes pictures and text: drop it")
     raise UsageError(f"{where} has a message part of type '{shown}' that is no text and no picture")
 
 
-@dataclass(frozen=True)
-class Built:
-    """A prompt; escaped: its text held words that are control tokens of the model."""
-
-    prompt: Prompt
-    escaped: bool
-
-
-def build_chat(processor: Any, chat: Chat, pixels: Sequence[Image.Image]) -> Built:
-    """Run chat template, tokenizer and image processor; control tokens in a text are spaced.
+def build_chat(processor: Any, chat: Chat, pixels: Sequence[Image.Image]) -> tuple[Prompt, bool]:
+    """The prompt, and whether a text held control tokens of the model, which are spaced in it.
 
     pixels: of the pictures, upright and RGB. Raises Failure.
     """
     tokens = sorted((token for token in control_tokens(processor) if token), key=len, reverse=True)
-    turns = tuple(_with(turn, lambda text: _spaced(text, tokens)) for turn in chat.turns)
+
+    def spaced(text: str) -> str:
+        for token in tokens:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+        return text
+
+    turns = tuple(_with(turn, spaced) for turn in chat.turns)
     prompt = run_processor(processor, pixels, _rendered(processor, turns, tokens))
-    return Built(prompt, escaped=turns != chat.turns)
+    return prompt, turns != chat.turns
 
 
 def prompt_of(
@@ -153,7 +155,7 @@ def prompt_of(
     """
     if not turns:
         return build_prompt(processor, pictures, question)
-    for text in _texts(turns):
+    for text in (part for turn in turns for part in turn.parts if part is not None):
         refuse_control_tokens(processor, text)
     rendered = _rendered(processor, turns, sorted(control_tokens(processor)))
     for turn in turns:
@@ -177,20 +179,9 @@ def picture(given: Image.Image | str, name: str) -> Image.Image:
         raise Failure(f"{name} is damaged: {str(error) or type(error).__name__}") from error
 
 
-def _texts(turns: Sequence[Turn]) -> Iterator[str]:
-    return (part for turn in turns for part in turn.parts if part is not None)
-
-
 def _with(turn: Turn, change: Callable[[str], str]) -> Turn:
     """The turn with each of its texts changed."""
     return replace(turn, parts=tuple(None if part is None else change(part) for part in turn.parts))
-
-
-def _spaced(text: str, tokens: Sequence[str]) -> str:
-    """The text with a space in every word that is a control token."""
-    for token in tokens:
-        text = text.replace(token, f"{token[0]} {token[1:]}")
-    return text
 
 
 def _rendered(processor: Any, turns: Sequence[Turn], tokens: Sequence[str]) -> str:

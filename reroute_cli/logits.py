@@ -17,7 +17,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from reroute_cli.console.errors import Failure
 from reroute_cli.missing import lacks
-from reroute_cli.models import Loaded
+from reroute_cli.models.load import Loaded
 
 _MAKER = "_get_logits_processor"
 

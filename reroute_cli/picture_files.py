@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reroute_cli.images import begins_like_a_picture
+from reroute_cli.data.images import begins_like_a_picture
 
 SUFFIXES = frozenset(
     (
@@ -43,7 +43,7 @@ Name = tuple[str, ...]  # a path below the folder, part by part: in this order a
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundImages:
     """What a folder holds. skipped: files and hidden folders that were passed over.
 
     unreadable: folders below that can't be listed, with the system's reason.
@@ -54,7 +54,7 @@ class Found:
     unreadable: tuple[tuple[Name, str], ...]
 
 
-def find_pictures(folder: Path) -> Found:
+def find_pictures(folder: Path) -> FoundImages:
     """Every picture file below a folder, sorted; raises OSError where the folder itself can't be listed."""
     os.scandir(folder).close()
     walk = _Walk(os.path.realpath(folder))
@@ -68,7 +68,7 @@ def find_pictures(folder: Path) -> Found:
         walk.add_linked(name, target)
     for name, target in [*sorted(walk.unnamed), *sorted(walk.unnamed_links)]:
         walk.add_unnamed(name, target)
-    return Found(tuple(sorted(walk.pictures)), walk.skipped, tuple(sorted(walk.unreadable)))
+    return FoundImages(tuple(sorted(walk.pictures)), walk.skipped, tuple(sorted(walk.unreadable)))
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.output import clean, shortened
-from reroute_cli.images import Picture
+from reroute_cli.data.images import Picture
 from reroute_cli.missing import missing_name
 
 if TYPE_CHECKING:

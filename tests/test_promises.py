@@ -123,8 +123,8 @@ def test_a_new_method_answers_and_can_be_an_arm(copied: Path) -> None:
     assert answer["schedule"]["achieved_ratio"] == pytest.approx(0.5, abs=0.01)
     (copied / "toy.yaml").write_text("title: x\nsource: y\nmethod: toy\nratio: 0.5\n", encoding="utf-8")
     code = (
-        "from reroute_cli.arms import ArmOptions, arms_of\n"
-        "print([arm.name for arm in arms_of(ArmOptions(arms='toy', ratio=0.5))])\n"
+        "from reroute_cli.arms import ArmsOptions, arms_of\n"
+        "print([arm.name for arm in arms_of(ArmsOptions(arms='toy', ratio=0.5))])\n"
         "import profiles; print(profiles.load('toy.yaml').recipe.method)"
     )
     assert run(copied, "-c", code).stdout.splitlines() == ["['dense', 'toy-prune', 'toy-reroute']", "toy"]

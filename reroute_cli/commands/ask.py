@@ -19,7 +19,7 @@ def ask(
     output: OutputOptions,
 ) -> None:
     """Ask a question about images: the answer on stdout, what it cost on stderr."""
-    from reroute_cli.images import open_picture
+    from reroute_cli.data.images import open_picture
     from reroute_cli.prompts import check_question
     from reroute_cli.schedules import ScheduleChoice
 
@@ -27,16 +27,16 @@ def ask(
     choice = ScheduleChoice.of(schedule)
     images = [open_picture(path) for path in asked.images]
 
-    from reroute_cli.answer import Asked, answer, answer_only
-    from reroute_cli.models import load_aloud, quiet_libraries
+    from reroute_cli.models.load import load_aloud, quiet_libraries
+    from reroute_cli.run.answer import answer, answer_only
 
-    prompt = Asked(images, asked.question, answers.max_new_tokens)
+    longest = answers.max_new_tokens
     with quiet_libraries():
         loaded = load_aloud(model, output.sink, [choice])
         if output.quiet and not output.json and output.output is None:  # nobody will see a cost
-            output.sink.result(answer_only(loaded, prompt, choice))
+            output.sink.result(answer_only(loaded, images, asked.question, choice, longest))
             return
-        record = answer(loaded, prompt, choice)
+        record = answer(loaded, images, asked.question, choice, longest)
 
     from reroute_cli.views.emit import emit
 

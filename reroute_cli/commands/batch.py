@@ -18,9 +18,9 @@ from reroute_cli.record_file import RecordFile
 from reroute_cli.schedules import ScheduleChoice
 
 if TYPE_CHECKING:
-    from reroute_cli.batch_inputs import BatchItems
-    from reroute_cli.batching.session import Run
+    from reroute_cli.data.items import Items
     from reroute_cli.records.batch import BatchSummary
+    from reroute_cli.run.session import ItemRun
     from reroute_cli.schedules import ScheduleChoice
 
 
@@ -33,7 +33,7 @@ def batch(
     output: BatchOutput,
 ) -> None:
     """Ask about every image of a folder or a manifest: JSON lines, resumable, and a summary on stderr."""
-    from reroute_cli.batch_inputs import batch_items
+    from reroute_cli.data.items import batch_items
     from reroute_cli.schedules import ScheduleChoice
 
     choice = ScheduleChoice.of(schedule)
@@ -48,7 +48,7 @@ def batch(
 
 
 def _answered(
-    items: BatchItems,
+    items: Items,
     model: ModelOptions,
     choice: ScheduleChoice,
     run: BatchRun,
@@ -56,15 +56,15 @@ def _answered(
     output: BatchOutput,
 ) -> BatchSummary:
     """Everything that needs torch: load the model, or find workers that do, answer, sum up."""
-    from reroute_cli.batching.session import run_into_file, run_onto_stream
-    from reroute_cli.models import quiet_libraries
+    from reroute_cli.models.load import quiet_libraries
+    from reroute_cli.run.session import run_into_file, run_onto_stream
 
-    answering: Run
+    answering: ItemRun
     with ExitStack() as stack:
         stack.enter_context(quiet_libraries())
         result = output.sink.result
         if cluster.engine == "ray":
-            from reroute_cli.cluster.quiet import apart
+            from reroute_cli.integrations.ray.connection import apart
 
             stdout = stack.enter_context(apart(verbose=output.verbose))
             result = partial(write_result, stdout)
@@ -72,13 +72,13 @@ def _answered(
         file = None if output.output is None else stack.enter_context(RecordFile(output.output))
         # another writer was refused before a model is loaded or a cluster asked
         if cluster.engine == "ray":
-            from reroute_cli.cluster.engine import run_on_cluster
+            from reroute_cli.integrations.ray.run import run_on_cluster
 
             answering, request = stack.enter_context(run_on_cluster(model, choice, run, cluster, output.sink))
         else:
-            from reroute_cli.batching.loop import BatchRun as LocalRun
-            from reroute_cli.batching.prepare import make_request
-            from reroute_cli.models import load_aloud
+            from reroute_cli.models.load import load_aloud
+            from reroute_cli.run.batch import BatchRun as LocalRun
+            from reroute_cli.run.prepare import make_request
 
             progress.tell("loading the model")
             loaded = load_aloud(model, output.sink, [choice])

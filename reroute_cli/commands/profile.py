@@ -15,7 +15,10 @@ def profile(
     output: ProfileOutput,
 ) -> None:
     """Measure schedules against the dense model, interleaved in one run, over images and questions."""
-    from reroute_cli.inputs import check_pictures, choose_items
+    from reroute_cli.data.items import (
+        check_images,
+        choose_items,
+    )
     from reroute_cli.schedules import arms_of
     from reroute_cli.studies.compare.check import judged, prepare
 
@@ -24,11 +27,14 @@ def profile(
     if check is not None:
         check.expect(measure.max_new_tokens, model.seed)
     found = choose_items(items.images or [], items.question, items.manifest, items.limit)
-    check_pictures(found.chosen)
+    check_images(found.chosen)
     if len(found.chosen) < found.available:
         sink.talk(f"measuring {len(found.chosen)} of {found.available} items, spread evenly; see --limit")
 
-    from reroute_cli.models import load_aloud, quiet_libraries
+    from reroute_cli.models.load import (
+        load_aloud,
+        quiet_libraries,
+    )
     from reroute_cli.studies.profile import MeasurePlan
     from reroute_cli.studies.profile import profile as measured
     from reroute_cli.views.emit import emit

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from reroute_cli.console.command_options import ProfileFiles, ShownProfileOptions
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.options import ListOutput
+from reroute_cli.console.output import Sink
+from reroute_cli.sources import POCKET
 
 if TYPE_CHECKING:
     from profiles import Profile
@@ -50,7 +52,6 @@ def show(profile: ShownProfileOptions, output: ListOutput) -> None:
 def validate(profile: ProfileFiles) -> None:
     """Check profile files: one line each; exit code 4 when one is not valid."""
     import profiles
-    from reroute_cli.console.output import Sink
 
     sink, wrong = Sink(), 0
     for file in profile.files:
@@ -73,7 +74,6 @@ def _checked(profile: Profile) -> str:
 def _fitted(profile: Profile, model: str | None) -> tuple[int, int, int]:
     """Layers, visual tokens and first layer: of `model`, else of what it was made for, else of pocket."""
     from reroute_cli.planning.shapes import read_shape
-    from reroute_cli.sources import POCKET
 
     if model is None and profile.layers is not None and profile.visual is not None:
         return profile.layers, profile.visual, 0

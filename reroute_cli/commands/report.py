@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 def report(options: PageOptions) -> None:
     """Write one self-contained HTML page: charts, tables that sort, and a gallery of answers."""
-    from reroute_cli.inputs import samples_manifest
+    from reroute_cli.data.items import (
+        samples_manifest,
+    )
     from reroute_cli.pages.build import parts_of
     from reroute_cli.pages.html import page_of
     from reroute_cli.pages.inputs import read_inputs

@@ -18,10 +18,13 @@ def sweep(
     output: SweepOutput,
 ) -> None:
     """Sweep methods, actions and amounts over questions with ground truth: quality against measured cost."""
-    from reroute_cli.evaluation.ready import check_files, made_ready
-    from reroute_cli.evaluation.subject import subject_of
     from reroute_cli.schedules import arms_of
     from reroute_cli.studies.profile import MeasurePlan
+    from reroute_cli.studies.questions import (
+        check_files,
+        made_ready,
+        subject_of,
+    )
     from reroute_cli.studies.sweep.run import SweepRequest
     from reroute_cli.studies.sweep.run import sweep as swept
     from reroute_cli.views.emit import emit

@@ -15,7 +15,9 @@ def trace(
     output: TraceOutput,
 ) -> None:
     """Trace every visual token: what each stage kept, deferred, took back or pruned, over the image."""
-    from reroute_cli.images import open_picture
+    from reroute_cli.data.images import (
+        open_picture,
+    )
     from reroute_cli.prompts import check_question
     from reroute_cli.schedules import arms_of
     from reroute_cli.tracing.terminal import shows_pictures
@@ -27,7 +29,10 @@ def trace(
     image = open_picture(asked.images[0])
     output.check_box(image.size)
 
-    from reroute_cli.models import load_aloud, quiet_libraries
+    from reroute_cli.models.load import (
+        load_aloud,
+        quiet_libraries,
+    )
     from reroute_cli.studies.trace import trace as traced
     from reroute_cli.views.trace_output import emit_trace
 

@@ -20,8 +20,11 @@ def tune(
     output: TuneOutput,
 ) -> None:
     """Search decision layers, keep ratios and method on half of the images; report on the other half."""
-    from reroute_cli.evaluation.ready import check_files, made_ready
-    from reroute_cli.evaluation.subject import subject_of
+    from reroute_cli.studies.questions import (
+        check_files,
+        made_ready,
+        subject_of,
+    )
     from reroute_cli.studies.tune.report import Where, profile_text
     from reroute_cli.studies.tune.request import choose_questions, tune_request
     from reroute_cli.studies.tune.session import tune as searched

@@ -19,7 +19,7 @@ from reroute_cli.console.errors import CliError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from reroute_cli.images import Picture
+    from reroute_cli.data.images import Picture
     from reroute_cli.pages.pieces import Item
 
 _LADDER = ((640, 82), (480, 78), (360, 74), (256, 68), (160, 60))  # longest side, WebP quality
@@ -113,7 +113,7 @@ class Shelf:
 
 def _open(item: Item, folders: Sequence[Path]) -> Picture | None:
     """The picture that a record names, where it may be looked for; None where it is not to be had."""
-    from reroute_cli.images import open_picture
+    from reroute_cli.data.images import open_picture
 
     for place in _places(item.image, folders):
         try:
@@ -129,7 +129,7 @@ def _open(item: Item, folders: Sequence[Path]) -> Picture | None:
 
 def _by_digest(name: str, digest: str) -> Picture | None:
     """A picture anywhere, whose content the record already knows."""
-    from reroute_cli.images import open_picture
+    from reroute_cli.data.images import open_picture
 
     try:
         picture = open_picture(name)

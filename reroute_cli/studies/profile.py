@@ -15,15 +15,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from reroute_cli import run
-from reroute_cli.answer import count_visual, target_of
 from reroute_cli.chat import prompt_of
-from reroute_cli.inputs import Item, told
+from reroute_cli.data.items import (
+    Item,
+    told,
+)
+from reroute_cli.measure import passes
 from reroute_cli.measure.flops import Flops
 from reroute_cli.measure.kv import KvUse
-from reroute_cli.models import Loaded
+from reroute_cli.models.load import (
+    Loaded,
+)
 from reroute_cli.prompts import Prompt
 from reroute_cli.records.report import Report
+from reroute_cli.run.answer import (
+    count_visual,
+    target_of,
+)
 from reroute_cli.schedules import (
     Arm,
 )
@@ -95,12 +103,12 @@ class Measurements:
     flops: None where the counter can't see the attention.
     """
 
-    answers: PerItemArm[run.TimedPass]
+    answers: PerItemArm[passes.TimedPass]
     preprocess: list[list[float]]
-    rounds: list[PerItemArm[run.Times]]
+    rounds: list[PerItemArm[passes.Times]]
     flops: PerItemArm[Flops | None]
     caches: PerItemArm[Caches]
-    memory: PerItemArm[run.MemoryPass]
+    memory: PerItemArm[passes.MemoryPass]
 
 
 def profile(
@@ -137,7 +145,7 @@ def prepare(loaded: Loaded, items: Sequence[Item], arms: tuple[Arm, ...], new_to
         with told(item):
             images = [image.open() for image in item.images]
             prompt = prompt_of(loaded.processor, images, item.question, item.turns)
-            run.check_context(loaded, prompt, new_tokens)
+            passes.check_context(loaded, prompt, new_tokens)
             visual = count_visual(loaded, prompt)
         target = target_of(loaded, visual)
         turns = [[turn.message() for turn in item.turns]] if item.turns else []
@@ -160,16 +168,16 @@ def measure(
     """
     length = plan.new_tokens
 
-    def forced(job: run.Job) -> run.Times:
+    def forced(job: passes.Job) -> passes.Times:
         gc.collect()  # right before, so that the garbage of the answer before is gone
-        return run.forced_pass(job, length)
+        return passes.forced_pass(job, length)
 
-    def memory(job: run.Job) -> tuple[run.MemoryPass, Caches]:
-        peaks = run.memory_pass(job, length)
-        return peaks, Caches(run.cache_pass(job, 1), run.cache_pass(job, length))
+    def memory(job: passes.Job) -> tuple[passes.MemoryPass, Caches]:
+        peaks = passes.memory_pass(job, length)
+        return peaks, Caches(passes.cache_pass(job, 1), passes.cache_pass(job, length))
 
     tell("answers")
-    answers = _each(work, lambda job: run.timed_pass(job, length), done)
+    answers = _each(work, lambda job: passes.timed_pass(job, length), done)
     preprocess, rounds = [], []
     with calm_collector():
         for number in range(plan.warmup + plan.rounds):
@@ -182,8 +190,8 @@ def measure(
                 preprocess.append(seconds)
                 rounds.append(times)
     tell("FLOPs")
-    counted = work.loaded.attention in run.COUNTED
-    flops = _each(work, lambda job: run.count_flops(job, length) if counted else None, done)
+    counted = work.loaded.attention in passes.COUNTED
+    flops = _each(work, lambda job: passes.count_flops(job, length) if counted else None, done)
     tell("memory")
     held = _each(work, memory, done)
     return Measurements(
@@ -196,7 +204,9 @@ def measure(
     )
 
 
-def _each(work: Work, measure_one: Callable[[run.Job], Found], done: Callable[[], None]) -> PerItemArm[Found]:
+def _each(
+    work: Work, measure_one: Callable[[passes.Job], Found], done: Callable[[], None]
+) -> PerItemArm[Found]:
     """One pass, item by item, arm by arm.
 
     An item's inputs go to the device when its turn comes, outside of any clock, once for all its arms: the
@@ -204,10 +214,10 @@ def _each(work: Work, measure_one: Callable[[run.Job], Found], done: Callable[[]
     """
     found: PerItemArm[Found] = []
     for task in work.tasks:
-        inputs = run.on_device(task.prompt.inputs, work.loaded.model)
+        inputs = passes.on_device(task.prompt.inputs, work.loaded.model)
         row: list[Found] = []
         for schedule in task.schedules:
-            row.append(measure_one(run.Job(work.loaded, inputs, schedule)))
+            row.append(measure_one(passes.Job(work.loaded, inputs, schedule)))
             done()
         found.append(row)
     return found

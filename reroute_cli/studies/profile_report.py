@@ -10,15 +10,19 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from reroute_cli import run
-from reroute_cli.answer import generation_part, model_part, text_of
 from reroute_cli.environment import describe_environment
+from reroute_cli.measure import passes
 from reroute_cli.measure.flops import Flops
 from reroute_cli.measure.kv import KvUse
 from reroute_cli.measure.memory import host_peak_rss, weights_bytes
 from reroute_cli.measure.nvml import PERIOD
+from reroute_cli.measure.stats import (
+    CONFIDENCE,
+    ratio_of_medians,
+    ratio_of_sums,
+    summarise,
+)
 from reroute_cli.metrics import METRICS, OF_ARMS, Kind
-from reroute_cli.outcome import average_visual, stage_parts, visual_per_layer
 from reroute_cli.records.base import Source
 from reroute_cli.records.report import (
     ArmItem,
@@ -33,7 +37,14 @@ from reroute_cli.records.report import (
     Series,
     WorkloadPart,
 )
-from reroute_cli.stats import CONFIDENCE, ratio_of_medians, ratio_of_sums, summarise
+from reroute_cli.run.answer import (
+    average_visual,
+    generation_part,
+    model_part,
+    stage_parts,
+    text_of,
+    visual_per_layer,
+)
 
 if TYPE_CHECKING:
     from reroute_cli.studies.profile import Caches, Measurements, MeasurePlan, Work
@@ -150,8 +161,8 @@ class ArmValues:
     agrees: Sequence[bool]
     flops: Sequence[Flops | None]
     caches: Sequence[Caches]
-    memory: Sequence[run.MemoryPass]
-    times: Sequence[Sequence[run.Times]]
+    memory: Sequence[passes.MemoryPass]
+    times: Sequence[Sequence[passes.Times]]
     preprocess: Sequence[Sequence[float]]
 
 
@@ -213,9 +224,9 @@ def _flops(part: Callable[[Flops], int]) -> Measure:
     def measure(values: ArmValues) -> list[list[Number]] | str:
         counted = [flops for flops in values.flops if flops is not None]
         if len(counted) < len(values.flops):
-            return run.uncounted(values.attention)
+            return passes.uncounted(values.attention)
         unseen = sorted({name for flops in counted for name in flops.unknown})
-        return run.uncounted(", ".join(unseen)) if unseen else _once([part(flops) for flops in counted])
+        return passes.uncounted(", ".join(unseen)) if unseen else _once([part(flops) for flops in counted])
 
     return measure
 

@@ -10,21 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from reroute_cli import run
-from reroute_cli.answer import (
-    boxes_in,
-    count_visual,
-    environment_part,
-    generation_part,
-    model_part,
-    target_of,
-    text_of,
-)
-from reroute_cli.boxes import Box
 from reroute_cli.console.errors import UsageError
-from reroute_cli.images import Picture, as_text
-from reroute_cli.models import Loaded
-from reroute_cli.outcome import average_visual
+from reroute_cli.data.images import (
+    Picture,
+    as_text,
+)
+from reroute_cli.data.items import Box
+from reroute_cli.measure import passes
+from reroute_cli.measure.judges import (
+    iou,
+)
+from reroute_cli.models.load import (
+    Loaded,
+)
 from reroute_cli.prompts import Prompt, build_prompt
 from reroute_cli.records.trace import (
     DEFERRED,
@@ -38,10 +36,19 @@ from reroute_cli.records.trace import (
     TraceRecord,
     TraceStage,
 )
+from reroute_cli.run.answer import (
+    average_visual,
+    boxes_in,
+    count_visual,
+    environment_part,
+    generation_part,
+    model_part,
+    target_of,
+    text_of,
+)
 from reroute_cli.schedules import (
     Arm,
 )
-from reroute_cli.scores import iou
 from reroute_cli.tracing.geometry import Sight, grids_of
 from routing import RouteTrace, Schedule
 from routing.grids import Grid, placed, tokens_within
@@ -86,11 +93,11 @@ def trace(
                 f"this schedule keeps all {visual} visual tokens in every layer: there is nothing to trace; "
                 "give a higher --ratio or a smaller --budget"
             )
-    passes = [
-        run.traced_pass(run.make_job(loaded, prompt, schedule, max_new_tokens), max_new_tokens)
+    made = [
+        passes.traced_pass(passes.make_job(loaded, prompt, schedule, max_new_tokens), max_new_tokens)
         for schedule in schedules
     ]
-    answers = [_Answer(loaded, picture, prompt, row) for row, _ in passes]
+    answers = [_Answer(loaded, picture, prompt, row) for row, _ in made]
     target = _target(given, answers[0], grids, picture.size)
     places = Places.of(grids, visual, target.tokens, target.reasons.get("tokens"))
     width, height = picture.size
@@ -117,7 +124,7 @@ def trace(
         target=target,
         arms=[
             _arm(arm, schedule, answer, traced, places, loaded.layers, target)
-            for arm, schedule, answer, (_, traced) in zip(arms, schedules, answers, passes, strict=True)
+            for arm, schedule, answer, (_, traced) in zip(arms, schedules, answers, made, strict=True)
         ],
     )
 
@@ -125,7 +132,7 @@ def trace(
 class _Answer:
     """What one arm said: text, boxes (or why they can't be read), and whether it was cut off."""
 
-    def __init__(self, loaded: Loaded, picture: Picture, prompt: Prompt, row: run.Row) -> None:
+    def __init__(self, loaded: Loaded, picture: Picture, prompt: Prompt, row: passes.SampleAnswer) -> None:
         self.row = row
         self.text = text_of(loaded, row)
         self.boxes, self.reasons = boxes_in(self.text, loaded, [picture.size], prompt)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from reroute_cli.console.command_options import TraceOutput
 from reroute_cli.console.output import to_json, write_file
-from reroute_cli.images import Picture
+from reroute_cli.data.images import (
+    Picture,
+)
 from reroute_cli.records.trace import TraceRecord
 from reroute_cli.render.trace import trace_card
 from reroute_cli.tracing import terminal

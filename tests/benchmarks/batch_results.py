@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from reroute_cli.stats import Quotient, ratio_of_medians
+from reroute_cli.measure.stats import Quotient, ratio_of_medians
 
 SCHEMA = "reroute.batch-speed/1"
 

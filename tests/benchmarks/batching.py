@@ -21,12 +21,22 @@ from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
 from typing import Any
 
-from reroute_cli.batch_inputs import BatchItem, batch_items
-from reroute_cli.batching.loop import BatchRun
-from reroute_cli.batching.prepare import Request, make_request
 from reroute_cli.console.options import ModelOptions
+from reroute_cli.data.items import (
+    Item,
+    batch_items,
+)
 from reroute_cli.environment import describe_environment
-from reroute_cli.models import Loaded, load, quiet_libraries
+from reroute_cli.models.load import (
+    Loaded,
+    load,
+    quiet_libraries,
+)
+from reroute_cli.run.batch import BatchRun
+from reroute_cli.run.prepare import (
+    Request,
+    make_request,
+)
 from reroute_cli.schedules import ScheduleChoice
 from tests.benchmarks.batch_results import SCHEMA, Course, arm_results, table
 from tests.benchmarks.rounds import Timed, interleave
@@ -37,7 +47,7 @@ SIZES = (1, 2, 4, 8)
 ARMS = {"dense": ScheduleChoice(), "pdrop-reroute-0.889": ScheduleChoice("pdrop", "reroute", 0.889)}
 
 
-def once(request: Request, items: Sequence[BatchItem], size: int) -> Course:
+def once(request: Request, items: Sequence[Item], size: int) -> Course:
     """All items in batches of a size; fails where one of them has no answer."""
     run = BatchRun(replace(request, batch_size=size))
     start, worked = perf_counter(), process_time()
@@ -50,7 +60,7 @@ def once(request: Request, items: Sequence[BatchItem], size: int) -> Course:
 
 def measure(loaded: Loaded, options: argparse.Namespace) -> dict[str, dict[int, list[Course]]]:
     """Every schedule at every size, in every round after the first, which warms up."""
-    items = batch_items(None, None, SAMPLES / "manifest.jsonl", options.items).items
+    items = batch_items(None, None, SAMPLES / "manifest.jsonl", options.items).chosen
     raw: dict[str, dict[int, list[Course]]] = {name: defaultdict(list) for name in ARMS}
     last: dict[tuple[str, int], Course] = {}
 

@@ -117,7 +117,7 @@ def test_the_benchmark_shape_has_the_prompt_of_the_prefill_benchmark(tmp_path):
     """576 visual tokens, about 64 of text, 16 layers of width 1024: what subject.py times by itself."""
     from transformers import AutoConfig, AutoProcessor
 
-    from reroute_cli.images import open_picture
+    from reroute_cli.data.images import open_picture
     from reroute_cli.prompts import build_prompt
     from tests.benchmarks.batching import SAMPLES
     from tests.benchmarks.shape import write_shape

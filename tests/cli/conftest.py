@@ -18,10 +18,12 @@ for _name in ("REROUTE_MODEL", "REROUTE_DEVICE", "REROUTE_DEBUG", "REROUTE_CHECK
 from PIL import Image, ImageDraw
 from typer.testing import CliRunner, Result
 
-from reroute_cli import models
 from reroute_cli.app import app
 from reroute_cli.console.options import ModelOptions
-from reroute_cli.models import Loaded
+from reroute_cli.models import load as models
+from reroute_cli.models.load import (
+    Loaded,
+)
 from tests.forks import Forks
 
 Run = Callable[..., Result]

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reroute_cli.evaluation.trial import Row, Said
-from reroute_cli.judges import Truth, Verdict
+from reroute_cli.data.items import (
+    Truth,
+)
+from reroute_cli.measure.judges import Verdict
+from reroute_cli.measure.scores import JudgedAnswer, JudgedItem
 from reroute_cli.schedules import Arm, ScheduleChoice
 
 WORDS, BOX = Truth("words", ("yes",)), Truth("box", box=(0.0, 0.0, 10.0, 10.0))
 
 
-def said(mark: bool | float | None) -> Said:
+def said(mark: bool | float | None) -> JudgedAnswer:
     """An answer in words that is right or not, a box with this IoU, or a failure."""
     if mark is None:
-        return Said("", None, "it broke")
+        return JudgedAnswer("", None, "it broke")
     if isinstance(mark, bool):
-        return Said("yes" if mark else "no", Verdict(mark), None)
-    return Said("[...]", Verdict(mark >= 0.5, mark, mark > 0.2), None)
+        return JudgedAnswer("yes" if mark else "no", Verdict(mark), None)
+    return JudgedAnswer("[...]", Verdict(mark >= 0.5, mark, mark > 0.2), None)
 
 
-def row(image: str, *marks: bool | float | None, group: str = "") -> Row:
+def row(image: str, *marks: bool | float | None, group: str = "") -> JudgedItem:
     """A question about a picture, and what became of it under each arm."""
     boxed = any(isinstance(mark, float) for mark in marks)
     name = f"{image}/{marks}"
     truth, answers = BOX if boxed else WORDS, tuple(said(mark) for mark in marks)
-    return Row(name, image, "?", group, truth, answers, (image,))
+    return JudgedItem(name, image, "?", group, truth, answers, (image,))
 
 
-def rows(table: Sequence[Sequence[Sequence[bool | float | None]]]) -> list[Row]:
+def rows(table: Sequence[Sequence[Sequence[bool | float | None]]]) -> list[JudgedItem]:
     """A list of pictures, each a list of questions, each with a mark for every arm."""
     return [row(f"p{place}", *marks) for place, picture in enumerate(table) for marks in picture]
 

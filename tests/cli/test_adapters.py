@@ -7,11 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from reroute_cli.answer import Asked, answer
 from reroute_cli.console.options import ModelOptions
-from reroute_cli.images import open_picture
-from reroute_cli.models import load, quiet_libraries
+from reroute_cli.data.images import (
+    open_picture,
+)
+from reroute_cli.models.load import (
+    load,
+    quiet_libraries,
+)
 from reroute_cli.pocket import WEIGHTS
+from reroute_cli.run.answer import answer
 from reroute_cli.schedules import ScheduleChoice
 from tests.cli import older
 
@@ -48,7 +53,7 @@ def asked(model, method="pdrop"):
     choice = ScheduleChoice(method, "reroute", 0.6)
     with quiet_libraries():
         loaded = load(ModelOptions(str(model)))
-        return answer(loaded, Asked([open_picture(str(DESK))], QUESTION, 16), choice)
+        return answer(loaded, [open_picture(str(DESK))], QUESTION, choice, 16)
 
 
 @pytest.fixture(scope="module")

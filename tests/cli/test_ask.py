@@ -34,7 +34,7 @@ def test_quiet_leaves_only_the_answer(run, picture):
 
 def test_quiet_measures_nothing_that_nobody_sees(run, picture, monkeypatch, tmp_path):
     """-q alone gives the same answer in one pass; with --json or -o everything is counted as always."""
-    from reroute_cli import run as passes
+    from reroute_cli.measure import passes
 
     counted = []
     count = passes.count_flops
@@ -128,7 +128,7 @@ def test_output_holds_the_record_and_stdout_the_answer(run, picture, tmp_path):
 @pytest.mark.parametrize("place", ["missing/x.json", "."])
 def test_an_output_that_cannot_be_written_is_said_first(run, fails, picture, tmp_path, monkeypatch, place):
     """No model is loaded for a result that has nowhere to go."""
-    monkeypatch.setattr("reroute_cli.models.load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("reroute_cli.models.load.load", lambda *_: pytest.fail("loaded"))
     fails(run("ask", picture, QUESTION, "-o", str(tmp_path / place)), 4, "--output")
 
 

@@ -150,7 +150,7 @@ def test_impossible_options_end_in_one_sentence(run, fails, picture, monkeypatch
 )
 def test_a_bad_profile_exits_2_before_anything_is_loaded(run, fails, picture, tmp_path, monkeypatch, text):
     """Unknown keys, wrong types and tags: the file is named, no model is loaded."""
-    monkeypatch.setattr("reroute_cli.models.load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("reroute_cli.models.load.load", lambda *_: pytest.fail("loaded"))
     path = tmp_path / "bad.yaml"
     path.write_text(text)
     fails(run("ask", picture, QUESTION, "-p", str(path)), 2, "bad.yaml")

@@ -9,17 +9,28 @@ from pathlib import Path
 import pytest
 import torch
 
-from reroute_cli import image_names
-from reroute_cli import run as passes
-from reroute_cli.batch_inputs import batch_items
-from reroute_cli.batching import loop, prepare
-from reroute_cli.batching.loop import BatchRun
-from reroute_cli.batching.prepare import Keyed, Keys, make_request
-from reroute_cli.batching.session import keep
 from reroute_cli.console.options import ModelOptions
-from reroute_cli.judges import Truth
-from reroute_cli.models import load
+from reroute_cli.data import images as image_names
+from reroute_cli.data.items import (
+    Truth,
+    batch_items,
+)
+from reroute_cli.measure import passes
+from reroute_cli.models.load import (
+    load,
+)
 from reroute_cli.record_file import RecordFile
+from reroute_cli.run import batch, prepare
+from reroute_cli.run.batch import BatchRun
+from reroute_cli.run.prepare import (
+    KeyedItem,
+    Keys,
+    PreparedItem,
+    make_request,
+)
+from reroute_cli.run.session import (
+    keep,
+)
 from reroute_cli.schedules import ScheduleChoice
 
 MANIFEST = Path(__file__).resolve().parents[2] / "samples" / "manifest.jsonl"
@@ -34,7 +45,7 @@ NEW = 4
 @pytest.fixture(scope="module")
 def items():
     """Seven of the sample questions."""
-    return batch_items(None, None, MANIFEST, 7).items
+    return batch_items(None, None, MANIFEST, 7).chosen
 
 
 @pytest.fixture
@@ -63,6 +74,11 @@ def watched(monkeypatch):
         return seen
 
     return watch
+
+
+def elsewhere(item, path):
+    """The item with its image at another path."""
+    return replace(item, images=(replace(item.images[0], path=str(path)),))
 
 
 def alike(record):
@@ -193,7 +209,7 @@ def test_only_what_is_not_done_is_asked(ask, items, watched):
 
 def test_a_group_of_every_kind_comes_out_in_order(ask, items):
     """Done, broken and open items side by side: one outcome each, in place, under every ask."""
-    broken = replace(items[1], path=str(MANIFEST.parent / "gone.png"))
+    broken = elsewhere(items[1], MANIFEST.parent / "gone.png")
     hopeless = replace(items[4], problem="line 9 is no item")
     mixed = [items[0], broken, *items[2:4], hopeless, *items[5:]]
     first = ask(items, [DENSE, REROUTE])
@@ -221,9 +237,9 @@ def test_what_is_done_waits_for_nobody(pocket, items, monkeypatch):
     def one_by_one(request, items, is_done, waiting):
         for number, item in enumerate(items):
             assert len(told) == number
-            yield Keyed(item, (Keys("answer", "failure", True),))
+            yield PreparedItem(KeyedItem(item, (Keys("answer", "failure", True),)), (None,))
 
-    monkeypatch.setattr(loop, "entries", one_by_one)
+    monkeypatch.setattr(batch, "prepared_items", one_by_one)
     for outcome in BatchRun(make_request(pocket, [DENSE], NEW, 3)).outcomes(items, lambda key: True):
         told.append(outcome.item.id)  # noqa: PERF401  each before the next
     assert told == [item.id for item in items]
@@ -252,7 +268,7 @@ def test_items_of_equal_schedules_share_passes_though_others_stand_between(
     """Two sizes of picture in turn under a budget: passes of three of a size, answers in the items' order."""
     for index in range(12):
         drawn(((112, 112), (224, 112))[index % 2]).save(tmp_path / f"{index:02}.png")
-    given = batch_items(tmp_path, "where is the cup?", None, None).items
+    given = batch_items(tmp_path, "where is the cup?", None, None).chosen
     loaded = load(ModelOptions(tiny_qwen, load_format="dummy"))
     choices = [DENSE, ScheduleChoice("fastv", "reroute", budget=8)]
     seen = watched()
@@ -274,7 +290,7 @@ def test_no_more_than_four_batches_are_gathered(drawn, tmp_path, tiny_qwen, watc
     """Where schedules differ, the first answers come after eight items at batch 2, not at the end."""
     for index in range(12):
         drawn((56 * (1 + index % 4), 56 * (1 + index // 4))).save(tmp_path / f"{index:02}.png")
-    given = batch_items(tmp_path, "where is the cup?", None, None).items
+    given = batch_items(tmp_path, "where is the cup?", None, None).chosen
     loaded = load(ModelOptions(tiny_qwen, load_format="dummy"))
     choices = [ScheduleChoice("fastv", "reroute", budget=2), ScheduleChoice("fastv", "prune", budget=2)]
     watched()
@@ -284,14 +300,14 @@ def test_no_more_than_four_batches_are_gathered(drawn, tmp_path, tiny_qwen, watc
 
 def test_pictures_that_come_as_bytes_are_let_go(ask, items):
     """Bytes and file give the same key and answer; what is handed out no longer holds the bytes."""
-    data = [replace(item, data=Path(item.path).read_bytes()) for item in items[:2]]
-    data.append(replace(items[2], data=b"no picture"))
+    data = [item.read() for item in items[:2]]
+    data.append(items[2].with_data([b"no picture"]))
     outcomes, files = ask(data, [DENSE]), ask(items[:2], [DENSE])
     assert [one.keys for one in outcomes[:2]] == [one.keys for one in files]
     assert [one.record.answer for one in outcomes[:2]] == [one.record.answer for one in files]
     assert "not a picture" in outcomes[2].record.error
     done = ask(data[:1], [DENSE], lambda key: True)
-    assert [one.item.data for one in (*outcomes, *done)] == [None] * 4
+    assert [one.item.images[0].data for one in (*outcomes, *done)] == [None] * 4
 
 
 @pytest.mark.parametrize("held", [0, 1 << 20])
@@ -301,14 +317,14 @@ def test_a_picture_that_changes_under_the_run_is_an_error_unless_its_bytes_were_
     """A key must not stand for a picture that the model did not see, whatever becomes of the file."""
     monkeypatch.setattr(prepare, "MOST_HELD", held)
     path = tmp_path / "a.png"
-    shutil.copy(items[0].path, path)
+    shutil.copy(items[0].images[0].path, path)
     (before,) = ask(items[:1], [DENSE])
 
     def changes(_key):
         drawn((64, 64)).save(path)
         return False
 
-    (outcome,) = ask([replace(items[0], path=str(path))], [DENSE], changes)
+    (outcome,) = ask([elsewhere(items[0], path)], [DENSE], changes)
     assert outcome.keys == before.keys
     if held:
         assert outcome.record.answer == before.record.answer
@@ -321,7 +337,7 @@ def test_a_picture_that_changes_under_the_run_is_an_error_unless_its_bytes_were_
 
 def test_a_true_box_outside_its_picture_is_an_error_under_every_ask(ask, items):
     """It says the line, the box and the size; scoring against it would be scoring against nothing."""
-    wrong = replace(items[0], truth=Truth("box", box=(1.0, 2.0, 300.0, 40.0)))
+    wrong = replace(items[0], label=Truth("box", box=(1.0, 2.0, 300.0, 40.0)))
     outcomes = ask([wrong, replace(wrong, where="")], [DENSE, REROUTE])
     expected = "the true box [1.0, 2.0, 300.0, 40.0] reaches out of the picture, which is 224 × 224"
     assert [one.record.error.split(": ")[1] for one in outcomes] == [expected] * 4
@@ -342,7 +358,7 @@ def test_more_tokens_than_the_model_reads_are_an_error_before_it_runs(pocket, it
 
 def test_another_run_goes_on_where_a_file_ends(pocket, items, tmp_path):
     """A second run with one more ask answers that one alone; errors of every ask are tried again."""
-    path, broken = tmp_path / "o.jsonl", replace(items[1], path="gone.png")
+    path, broken = tmp_path / "o.jsonl", elsewhere(items[1], "gone.png")
 
     def kept(given, choices):
         request = make_request(pocket, choices, NEW, 3)
@@ -360,3 +376,18 @@ def test_another_run_goes_on_where_a_file_ends(pocket, items, tmp_path):
     records = [json.loads(line) for line in path.read_text().splitlines()]
     assert [record["id"] for record in records[:3]] == ids(under(again, 0))
     assert (len(records), [record["error"] for record in records]) == (6, [None] * 6)
+
+
+def test_an_answer_that_cannot_be_read_fails_alone(ask, items, monkeypatch):
+    """Where the boxes of one answer can't be worked out its record says so; its neighbours are answered."""
+    boxes_in, calls = batch.boxes_in, []
+
+    def third_broken(*given):
+        calls.append(given)
+        if len(calls) == 3:
+            raise ValueError("no such box")
+        return boxes_in(*given)
+
+    monkeypatch.setattr(batch, "boxes_in", third_broken)
+    errors = [one.record.error or "" for one in ask(items[:4], [DENSE])]
+    assert ["no such box" in error for error in errors] == [False, False, True, False]

@@ -106,7 +106,7 @@ def test_what_is_done_is_not_asked_again(run, folder, tmp_path, monkeypatch):
     arguments = ("batch", str(folder), "-Q", QUESTION, "-o", str(tmp_path / "o"), *SHORT)
     run(*arguments)
     before = (tmp_path / "o").read_bytes()
-    monkeypatch.setattr("reroute_cli.run.timed_rows", lambda *_: pytest.fail("the model ran"))
+    monkeypatch.setattr("reroute_cli.measure.passes.timed_rows", lambda *_: pytest.fail("the model ran"))
     result = run(*arguments)
     assert (result.exit_code, (tmp_path / "o").read_bytes()) == (0, before)
     assert "4 answered, 4 of them before" in result.stderr
@@ -261,7 +261,7 @@ def test_what_makes_no_sense_is_said_before_a_model_is_loaded(
     run, fails, monkeypatch, arguments, code, words
 ):
     """One sentence, and nothing was run."""
-    monkeypatch.setattr("reroute_cli.models.load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("reroute_cli.models.load.load", lambda *_: pytest.fail("loaded"))
     fails(run("batch", *arguments), code, words)
 
 
@@ -269,7 +269,7 @@ def test_a_second_run_on_the_same_file_is_refused(run, fails, folder, tmp_path, 
     """While one process writes a file, another one gets a sentence before it loads a model."""
     from reroute_cli.record_file import RecordFile
 
-    monkeypatch.setattr("reroute_cli.models.load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("reroute_cli.models.load.load", lambda *_: pytest.fail("loaded"))
     with RecordFile(tmp_path / "o"):
         result = run("batch", str(folder), "-Q", QUESTION, "-o", str(tmp_path / "o"))
     fails(result, 4, "another process is writing")

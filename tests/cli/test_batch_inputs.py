@@ -8,10 +8,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from reroute_cli.batch_inputs import batch_items, misplaced
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.images import open_picture
-from reroute_cli.judges import Truth
+from reroute_cli.data.images import (
+    open_picture,
+)
+from reroute_cli.data.items import (
+    Truth,
+    batch_items,
+    misplaced,
+)
 
 GOOD = {"image": "a.png", "question": "where is the cup?"}
 
@@ -44,12 +49,12 @@ def folder(tmp_path):
 
 def of_manifest(path, limit=None):
     """The items of a manifest."""
-    return batch_items(None, None, path, limit).items
+    return batch_items(None, None, path, limit).chosen
 
 
 def of_folder(path, limit=None):
     """The items of a folder."""
-    return batch_items(path, "what is it?", None, limit).items
+    return batch_items(path, "what is it?", None, limit).chosen
 
 
 @pytest.mark.parametrize(
@@ -78,14 +83,14 @@ def test_an_item_is_called_after_its_path_in_the_folder(folder):
     assert [item.id for item in items] == ["a.png", "s/a.png"]
     assert [item.image for item in items] == [f"{path}/a.png", f"{path}/s/a.png"]
     assert {item.question for item in items} == {"what is it?"}
-    assert all(open_picture(item.path).size == (4, 4) for item in items)
-    assert {(item.problem, item.where, item.truth) for item in items} == {("", "", None)}
+    assert all(open_picture(item.images[0].path).size == (4, 4) for item in items)
+    assert {(item.problem, item.where, item.label) for item in items} == {("", "", None)}
 
 
 def test_the_same_content_twice_is_two_items(folder):
     """Copies have one digest and two ids."""
     items = of_folder(folder("one.png", "two.png"))
-    assert len({open_picture(item.path).digest for item in items}) == 1
+    assert len({open_picture(item.images[0].path).digest for item in items}) == 1
     assert [item.id for item in items] == ["one.png", "two.png"]
 
 
@@ -110,8 +115,8 @@ def test_names_that_are_no_text_get_ids_that_are(folder):
     items = of_folder(path)
     assert [item.id for item in items] == ["\\udcff.png", "x.png", "\\udcff.png#2"]
     assert all(item.image.encode("utf-8") for item in items)
-    assert len({Path(item.path).read_bytes() for item in items}) == 1
-    assert len({os.fsencode(item.path) for item in items}) == 3
+    assert len({Path(item.images[0].path).read_bytes() for item in items}) == 1
+    assert len({os.fsencode(item.images[0].path) for item in items}) == 3
 
 
 def test_a_folder_below_that_cannot_be_listed_is_an_item_with_a_problem(folder, monkeypatch):
@@ -164,9 +169,13 @@ def test_a_manifest_says_what_is_true(manifest):
     )
     one, two, three = of_manifest(path)
     assert (one.group, two.group) == ("where", "")
-    assert (one.id, one.truth) == ("one", Truth("box", box=(1.0, 2.5, 30.0, 40.0)))
-    assert (one.image, one.path, one.question) == ("a.png", str(path.parent / "a.png"), GOOD["question"])
-    assert (two.id, two.truth) == ("2", None)
+    assert (one.id, one.label) == ("one", Truth("box", box=(1.0, 2.5, 30.0, 40.0)))
+    assert (one.image, one.images[0].path, one.question) == (
+        "a.png",
+        str(path.parent / "a.png"),
+        GOOD["question"],
+    )
+    assert (two.id, two.label) == ("2", None)
     assert (three.id, three.where) == ("line 3", f"line 3 of '{path}'")
     assert {one.problem, two.problem, three.problem} == {""}
 
@@ -223,14 +232,14 @@ def test_a_line_that_is_no_item_stops_nothing(manifest, line, words):
 def test_a_line_with_a_problem_tells_what_could_be_read(manifest):
     """Its record can still say which picture and question it was about."""
     (item,) = of_manifest(manifest(GOOD | {"id": "x", "answer": "yes", "box": [9, 9, 9, 9]}))
-    assert (item.id, item.image, item.question, item.truth) == (
+    assert (item.id, item.image, item.question, item.label) == (
         "x",
         "a.png",
         GOOD["question"],
         Truth("words", ("yes",)),
     )
     (item,) = of_manifest(manifest({"id": "y", "question": 5}))
-    assert (item.id, item.image, item.path, item.question) == ("y", "", "", "")
+    assert (item.id, item.image, item.images[0].path, item.question) == ("y", "", "", "")
     assert "'image'" in item.problem  # the first that is wrong
 
 
@@ -277,7 +286,7 @@ def test_pictures_are_not_looked_for_while_reading(manifest):
     (item,) = of_manifest(manifest(GOOD | {"image": "missing.png"}))
     assert item.problem == ""
     with pytest.raises(Failure, match=r"missing.png' does not exist"):
-        open_picture(item.path)
+        open_picture(item.images[0].path)
 
 
 def test_a_manifest_whose_name_is_no_text_is_told_as_text(manifest):
@@ -332,9 +341,9 @@ def test_the_sample_scenes_are_a_manifest_without_problems():
     items = of_manifest(Path(__file__).resolve().parents[2] / "samples" / "manifest.jsonl")
     assert len(items) == 42
     assert {item.problem for item in items} == {""}
-    boxed = [item for item in items if item.truth and item.truth.box]
+    boxed = [item for item in items if item.label and item.label.box]
     assert len(boxed) == 18
-    assert {misplaced(item.truth.box, open_picture(item.path).size) for item in boxed} == {""}
+    assert {misplaced(item.label.box, open_picture(item.images[0].path).size) for item in boxed} == {""}
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from reroute_cli import run as passes
-from reroute_cli.batch_inputs import batch_items
-from reroute_cli.batching import loop
-from reroute_cli.batching.loop import BatchSize
-from reroute_cli.batching.prepare import make_request
-from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.measure import passes
+from reroute_cli.run import batch
+from reroute_cli.run.batch import BatchEngine, BatchSize
 
 MANIFEST = str(Path(__file__).resolve().parents[2] / "samples" / "manifest.jsonl")
 EIGHT = ("batch", "--manifest", MANIFEST, "--limit", "8", "--batch-size", "8", "--max-new-tokens", "4")
@@ -89,20 +87,21 @@ def test_the_size_grows_again_after_eight_that_fitted():
     assert sizes == [4] * 7 + [8] * 9
 
 
-def test_a_run_tries_larger_batches_again(pocket, monkeypatch):
+def test_an_engine_tries_larger_batches_again(pocket, monkeypatch):
     """Where four fit: eight passes of four, then one of eight again, which is halved like the first."""
     tried = []
 
-    def fitting(request, ask, costs, items, halvings):
-        tried.append(len(items))
-        if len(items) > 4:
+    def fitting(loaded, prompts, halvings, measured):
+        tried.append(len(prompts))
+        if len(prompts) > 4:
             raise MemoryError
-        return [None] * len(items)
+        return prompts
 
-    monkeypatch.setattr(loop, "answer_batch", fitting)
-    items = batch_items(None, None, Path(MANIFEST), 40).items
-    request = make_request(pocket, [ScheduleChoice()], 2, 8)
-    assert len(list(loop.BatchRun(request).outcomes(items, lambda key: False))) == 40
+    monkeypatch.setattr(batch, "answer_pass", fitting)
+    engine = BatchEngine(pocket, 8)
+    for start in range(0, 40, 8):
+        prompts = [SimpleNamespace(kind="any", name=start + number) for number in range(8)]
+        assert list(engine.answers(prompts)) == prompts
     assert tried == [8, *[4] * 8, 8, 4, 4]
 
 
@@ -154,11 +153,15 @@ from reroute_cli.batching.loop import BatchRun
 from reroute_cli.batching.prepare import make_request
 from reroute_cli.console.options import ModelOptions
 from reroute_cli.models import load, quiet_libraries
+from reroute_cli.data.items import batch_items
+from reroute_cli.run.batch import BatchRun
+from reroute_cli.run.prepare import make_request
+from reroute_cli.models.load import ModelOptions, load, quiet_libraries
 from reroute_cli.schedules import ScheduleChoice
 
 torch.set_num_threads(1)
 threading.stack_size(1 << 19)  # the system counts a thread's whole stack
-items = batch_items(None, None, Path(sys.argv[1]), 32).items
+items = batch_items(None, None, Path(sys.argv[1]), 32).chosen
 with quiet_libraries():
     loaded = load(ModelOptions(device="cpu"))
 

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from reroute_cli.batching.prefetch import Waiting, ahead
+from reroute_cli.run.prepare import Waiting, ahead
 
 
 def test_results_come_in_order_whatever_finishes_first():
@@ -39,7 +39,7 @@ def test_no_more_is_begun_than_was_allowed():
 def test_the_work_is_done_while_somebody_else_is_busy():
     """Four things of 50 ms are there after the 200 ms that their taker was busy with something else."""
     waiting = Waiting()
-    made = ahead(lambda _: time.sleep(0.05), range(4), workers=1, depth=4, waiting=waiting)
+    made = waiting.over(ahead(lambda _: time.sleep(0.05), range(4), workers=1, depth=4))
     with closing(made):
         next(made)
         before = waiting.seconds
@@ -58,7 +58,7 @@ def test_waiting_for_the_things_themselves_counts():
             yield number
 
     waiting = Waiting()
-    for _ in ahead(str, things(), workers=2, depth=2, waiting=waiting):
+    for _ in waiting.over(ahead(str, things(), workers=2, depth=2)):
         time.sleep(0.1)
     assert 0.14 <= waiting.seconds < 0.25
 
@@ -72,7 +72,8 @@ def test_a_closed_iterator_leaves_no_work_behind(waiting):
         time.sleep(0.02)
         done.append(number)
 
-    made = ahead(work, range(50), workers=1, depth=50, waiting=waiting)
+    made = ahead(work, range(50), workers=1, depth=50)
+    made = made if waiting is None else waiting.over(made)
     next(made)
     made.close()
     time.sleep(0.2)

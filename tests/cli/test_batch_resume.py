@@ -92,13 +92,18 @@ from reroute_cli.batching.prepare import make_request
 from reroute_cli.batching.session import keep
 from reroute_cli.console.options import ModelOptions
 from reroute_cli.models import load
+from reroute_cli.data.items import batch_items
+from reroute_cli.run.batch import BatchRun
+from reroute_cli.run.prepare import make_request
+from reroute_cli.run.session import keep
+from reroute_cli.models.load import ModelOptions, load
 from reroute_cli.record_file import RecordFile
 from reroute_cli.schedules import ScheduleChoice
 
 choices = [ScheduleChoice(), ScheduleChoice("pdrop", "reroute", 0.8)]
 
 def answer(manifest, path, loaded):
-    items = batch_items(None, None, Path(manifest), 20).items
+    items = batch_items(None, None, Path(manifest), 20).chosen
     with RecordFile(Path(path)) as file:
         for outcome in BatchRun(make_request(loaded, choices, 2, 4)).outcomes(items, file.is_done):
             keep(outcome, file)

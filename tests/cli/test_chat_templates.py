@@ -8,18 +8,22 @@ import pytest
 
 import profiles
 from profiles.models import model_names
-from reroute_cli import models
-from reroute_cli.batching.keys import settings_of
-from reroute_cli.batching.prepare import make_request
 from reroute_cli.chat_templates import choose_template
-from reroute_cli.cluster.identity import without_weights
-from reroute_cli.cluster.order import make_order
 from reroute_cli.console.options import ModelOptions
-from reroute_cli.dummy.model import build_config
-from reroute_cli.dummy.processor import build_processor
+from reroute_cli.integrations.ray.config import make_config
+from reroute_cli.models import load as models
+from reroute_cli.models.dummy import (
+    build_config,
+    build_processor,
+)
+from reroute_cli.models.load import (
+    without_weights,
+)
 from reroute_cli.plugins.lmms_arguments import read_arguments
 from reroute_cli.pocket import WEIGHTS
 from reroute_cli.prompts import render_template
+from reroute_cli.run.answer import settings_of
+from reroute_cli.run.prepare import make_request
 from reroute_cli.schedules import ScheduleChoice
 from routing.checks.configs import TEMPLATES
 from routing.families import FAMILIES
@@ -258,7 +262,7 @@ def test_a_driver_makes_the_keys_of_its_workers(folder, given):
 def test_a_worker_gets_the_template_and_not_its_file():
     """The order holds the text, so that no node needs the driver's file."""
     options = ModelOptions(device="cpu", chat_template=ODD)
-    order = make_order(options, make_request(without_weights(options, "cpu"), [ScheduleChoice()], 4, 1), 1)
+    order = make_config(options, make_request(without_weights(options, "cpu"), [ScheduleChoice()], 4, 1), 1)
     assert ModelOptions(**order["loading"]) == options
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 import routing
-from reroute_cli import models, proof
+from reroute_cli import proof
 from reroute_cli.console.options import ModelOptions
 from reroute_cli.environment import describe_environment
+from reroute_cli.models import load as models
 from reroute_cli.proof import cache_folder
 from routing import host
 from routing.checks import check as checking

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from reroute_cli import models
 from reroute_cli.console.errors import Regression
 from reroute_cli.console.output import Sink
 from reroute_cli.console.study_options import ProfileOutput
 from reroute_cli.exports import bencher, github_action_benchmark
+from reroute_cli.models import load as models
 from reroute_cli.studies.compare.check import RegressionCheck, accept_command, judged
 from reroute_cli.studies.compare.gates import all_gates
 from reroute_cli.views.emit import emit

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from reroute_cli.batch_inputs import batch_items
-from reroute_cli.batching.prepare import keyed_items, make_request
 from reroute_cli.chat import Turn
 from reroute_cli.console.errors import Failure
-from reroute_cli.inputs import read_manifest
-from reroute_cli.judges import Truth
+from reroute_cli.data.items import (
+    Truth,
+    batch_items,
+    choose_items,
+)
+from reroute_cli.run.prepare import ByteRoom, keyed_items, make_request
 from reroute_cli.schedules import ScheduleChoice
 
 ASK = "where is the cup?"
@@ -59,9 +61,9 @@ def read(manifest):
 
     def items(*entries, name="items.jsonl"):
         path = manifest(*entries, name=name)
-        found = batch_items(None, None, path, None).items
+        found = batch_items(None, None, path, None).chosen
         if not any(item.problem for item in found):
-            measured = read_manifest(path, len(entries)).chosen
+            measured = choose_items([], None, path, len(entries)).chosen
             assert [(item.id, item.images, item.question, item.turns) for item in measured] == [
                 (item.id, item.images, item.question, item.turns) for item in found
             ]
@@ -135,7 +137,7 @@ def test_llava_s_data_is_read_as_lines_and_as_an_array(read, name):
         Turn("assistant", ("yes",)),
         Turn("user", ("where is it?", None)),
     )
-    assert (item.id, item.truth) == ("5", Truth("words", ("on the desk",)))
+    assert (item.id, item.label) == ("5", Truth("words", ("on the desk",)))
     assert [image.name for image in item.images] == ["a.png", "b.png"]
 
 
@@ -148,7 +150,7 @@ def test_the_last_turn_of_an_assistant_is_the_truth_and_is_not_shown(read):
         entry | {"answer": "here"},
         {"messages": [*PLAIN, chat[-1] | {"content": ""}], "image": "a.png"},
     )
-    assert [item.truth for item in (one, two, three)] == [
+    assert [item.label for item in (one, two, three)] == [
         Truth("words", ("there",)),
         Truth("words", ("here",)),
         None,
@@ -167,7 +169,7 @@ def test_a_file_called_json_may_hold_lines(manifest):
     """Only what begins as an array is one."""
     path = manifest(GOOD, GOOD | {"id": "x"})
     path = path.rename(path.with_suffix(".json"))
-    assert [item.id for item in batch_items(None, None, path, None).items] == ["line 1", "x"]
+    assert [item.id for item in batch_items(None, None, path, None).chosen] == ["line 1", "x"]
 
 
 @pytest.mark.parametrize(
@@ -183,7 +185,7 @@ def test_an_array_that_is_none_is_one_sentence(manifest, text, sentence):
 
 def test_an_array_too_large_to_be_read_at_once_is_refused(manifest, monkeypatch):
     """Lines have no such bound, and the sentence says so."""
-    from reroute_cli import manifest as lines
+    from reroute_cli.data import manifest as lines
 
     monkeypatch.setattr(lines, "LARGEST_ARRAY", 10)
     with pytest.raises(Failure, match="write its items as JSON lines"):
@@ -265,12 +267,12 @@ def test_a_chat_has_a_key_of_its_turns_and_a_plain_item_the_one_it_had(read, poc
         *({"messages": chat, "image": "a.png"} for chat in chats),
     )
     request = make_request(pocket, [ScheduleChoice()], 8, 1)
-    keys = [keyed.keys[0].answer for keyed in keyed_items(request, items, lambda _: False, 4)]
+    keys = [keyed.keys[0].answer for keyed in keyed_items(request, items, lambda _: False, 4, ByteRoom(0))]
     assert len(set(keys)) == 5
-    bare = [replace(items[0], turns=(), others=())]
-    assert keys[0] == next(iter(keyed_items(request, bare, lambda _: False, 4))).keys[0].answer
+    bare = [replace(items[0], turns=(), images=items[0].images[:1])]
+    assert keys[0] == next(iter(keyed_items(request, bare, lambda _: False, 4, ByteRoom(0)))).keys[0].answer
     parts = {
-        "pictures": [hashlib.sha256(Path(items[0].path).read_bytes()).hexdigest()],
+        "pictures": [hashlib.sha256(Path(items[0].images[0].path).read_bytes()).hexdigest()],
         "question": ASK,
         **request.asks[0].settings,
     }

@@ -8,7 +8,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
 
 import profiles
-from reroute_cli.dummy import model as dummy
+from reroute_cli.models import dummy
 from routing.checks.configs import SUPPORTED, VARIANTS
 from tests.cli.shrunk import shrunk
 
@@ -101,7 +101,7 @@ def test_a_buffer_that_nothing_fills_is_found(monkeypatch):
 @pytest.fixture
 def offline(monkeypatch):
     """Well-known models come small, and any use of the network fails the test."""
-    monkeypatch.setattr("reroute_cli.models.known", shrunk)
+    monkeypatch.setattr("reroute_cli.models.load.known", shrunk)
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was used"))
 
 

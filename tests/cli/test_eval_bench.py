@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reroute_cli import models
+from reroute_cli.models import load as models
 from tests.cli.benchmarks import hub_tables as hub
 from tests.cli.test_eval import checked
 

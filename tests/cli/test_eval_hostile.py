@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reroute_cli import models
+from reroute_cli.models import load as models
 from tests.cli.test_eval import checked
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"

@@ -4,14 +4,13 @@ import re
 
 import pytest
 
-from reroute_cli.evaluation.parts import scores_part, whole
-from reroute_cli.evaluation.report import headlines
-from reroute_cli.evaluation.score import PLAIN, Pictures
 from reroute_cli.exports.evaluation import evaluation_csv, evaluation_markdown
+from reroute_cli.measure.scores import PLAIN, JudgedImages
 from reroute_cli.records.evaluation import Evaluation
 from reroute_cli.render.evaluation import evaluation_drawn
 from reroute_cli.reporting.evaluation import evaluation_page, headline, warnings
 from reroute_cli.reporting.score_words import plain_number, signed_number
+from reroute_cli.studies.evaluate import headlines, scores_part, whole
 from tests.cli.judged import DENSE, arm, rows
 
 MODEL = {
@@ -26,7 +25,7 @@ def report(table, arms, *, groups=None, errors=0):
     made = rows(table)
     kinds = groups or {}
     overall = whole(made)
-    named = {name: Pictures(overall.rows[part]) for name, part in kinds.items()}
+    named = {name: JudgedImages(overall.rows[part]) for name, part in kinds.items()}
     left_out = len(made) - len(overall.rows)
     return Evaluation.model_validate(
         {

@@ -8,17 +8,25 @@ import torch
 from huggingface_hub import errors
 from transformers import AutoModelForImageTextToText, GenerationConfig, LogitsProcessorList
 
-from reroute_cli import run as running
-from reroute_cli.answer import generation_part
-from reroute_cli.batching.collate import collate
-from reroute_cli.batching.keys import settings_of
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.options import ModelOptions
+from reroute_cli.data.images import (
+    open_picture,
+)
 from reroute_cli.generation import MODEL, NEUTRAL, Generation, read_generation
 from reroute_cli.generation_fields import CHECKS, COSTS, METADATA, OVERRIDDEN, SPECIAL, UNABLE
-from reroute_cli.images import open_picture
-from reroute_cli.models import load
+from reroute_cli.measure import passes as running
+from reroute_cli.models.load import (
+    load,
+)
 from reroute_cli.prompts import build_prompt
+from reroute_cli.run.answer import (
+    generation_part,
+    settings_of,
+)
+from reroute_cli.run.batch_pass import (
+    collate,
+)
 from reroute_cli.schedules import ScheduleChoice
 from reroute_cli.sources import Source
 from routing import Schedule

@@ -6,12 +6,14 @@ from io import StringIO
 
 import pytest
 
-from reroute_cli.cluster.identity import without_weights
-from reroute_cli.cluster.order import check_settings
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.options import ModelOptions
 from reroute_cli.console.output import draw
-from reroute_cli.models import load
+from reroute_cli.integrations.ray.config import check_settings
+from reroute_cli.models.load import (
+    load,
+    without_weights,
+)
 from reroute_cli.pages.build import parts_of
 from reroute_cli.pages.inputs import read_inputs
 from reroute_cli.records.files import read_report

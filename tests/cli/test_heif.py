@@ -11,9 +11,9 @@ pillow_heif = pytest.importorskip(
     "pillow_heif", reason="HEIC IS NOT TESTED: pip install -e '.[heif]' to run these"
 )
 
-from reroute_cli import images  # noqa: E402
 from reroute_cli.console.errors import Failure  # noqa: E402
-from reroute_cli.images import begins_like_a_picture, open_picture  # noqa: E402
+from reroute_cli.data import images  # noqa: E402
+from reroute_cli.data.images import begins_like_a_picture, open_picture  # noqa: E402
 from reroute_cli.picture_files import SUFFIXES  # noqa: E402
 
 

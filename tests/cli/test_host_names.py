@@ -18,18 +18,19 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicSlidingWindowLayer
 from transformers.models.auto import processing_auto
 
-from reroute_cli import __main__, models, processors
-from reroute_cli.batching.costs import kv_layers
+from reroute_cli import __main__, processors
 from reroute_cli.boxes import view_of
 from reroute_cli.console.errors import Failure, sentence_of
 from reroute_cli.console.options import ModelOptions
-from reroute_cli.dummy import model as dummy
 from reroute_cli.generation import Generation
 from reroute_cli.logits import row_by_row
 from reroute_cli.measure import flops
+from reroute_cli.measure.estimate import kv_layers
 from reroute_cli.measure.kv import measure_kv
 from reroute_cli.measure.nvml import NvmlSampler, driver_version
 from reroute_cli.missing import PACKAGES, lacks, missing_name
+from reroute_cli.models import dummy
+from reroute_cli.models import load as models
 from routing.checks.subjects import ONE, tiny
 from tests.cli.measure.fake_nvml import Driver
 

@@ -8,10 +8,21 @@ import time
 
 import pytest
 
-from reroute_cli import image_names, images, inputs
-from reroute_cli.batch_inputs import batch_items
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.image_names import ImageSource, source_of
+from reroute_cli.data import (
+    images,
+)
+from reroute_cli.data import images as image_names
+from reroute_cli.data.images import (
+    ImageSource,
+    source_of,
+)
+from reroute_cli.data.items import (
+    batch_items,
+)
+from reroute_cli.pages import (
+    inputs,
+)
 
 
 @pytest.fixture
@@ -103,15 +114,15 @@ def test_a_line_may_be_as_long_as_its_images(folder):
     """A line with images as data is read beyond the bound of other lines, and the lines behind it too."""
     entry = {"question": "where?", "image": "data:image/png;base64," + "A" * (3 << 20)}
     (folder / "m.jsonl").write_text(f"{json.dumps(entry)}\n{json.dumps(entry)}")
-    one, two = batch_items(None, None, folder / "m.jsonl", None).items
-    assert (one.problem, two.problem, len(one.data)) == ("", "", 3 * (3 << 20) // 4)
+    one, two = batch_items(None, None, folder / "m.jsonl", None).chosen
+    assert (one.problem, two.problem, len(one.images[0].data)) == ("", "", 3 * (3 << 20) // 4)
 
 
 def test_a_line_of_images_without_an_end_is_not_held(folder, monkeypatch):
     """Of a line that is longer than all images may be, as much is read as shows it."""
-    monkeypatch.setattr("reroute_cli.manifest.LONGEST_DATA_LINE", 2 << 20)
+    monkeypatch.setattr("reroute_cli.data.manifest.LONGEST_DATA_LINE", 2 << 20)
     (folder / "m.jsonl").write_bytes(b'{"image": "data:image/png;base64,' + b"A" * (9 << 20) + b'\n{"a": 1}')
-    one, two = batch_items(None, None, folder / "m.jsonl", None).items
+    one, two = batch_items(None, None, folder / "m.jsonl", None).chosen
     assert f"longer than {2 << 20} bytes" in one.problem
     assert "line 2" in two.problem
 
@@ -124,8 +135,8 @@ def test_images_in_a_manifest_are_held_up_to_a_bound(folder, monkeypatch):
     with pytest.raises(Failure, match="save them to files"):
         batch_items(None, None, folder / "m.jsonl", None)
     with pytest.raises(Failure, match="save them to files"):
-        inputs.read_manifest(folder / "m.jsonl", 2)
-    assert len(batch_items(None, None, folder / "m.jsonl", 1).items) == 1
+        inputs.choose_items([], None, folder / "m.jsonl", 2)
+    assert len(batch_items(None, None, folder / "m.jsonl", 1).chosen) == 1
 
 
 def test_a_record_names_a_data_uri_shortly(run, warm, folder):

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from reroute_cli import images
-from reroute_cli.batch_inputs import batch_items
-from reroute_cli.batching import prepare
-from reroute_cli.batching.prefetch import Waiting
-from reroute_cli.batching.prepare import make_request
+from reroute_cli.data import images
+from reroute_cli.data.items import batch_items
+from reroute_cli.run import prepare
+from reroute_cli.run.prepare import Waiting, make_request
 from reroute_cli.schedules import ScheduleChoice
 from reroute_cli.studies.tune import session
 from tests.cli.counted import counted_bytes
@@ -126,9 +125,9 @@ def test_the_bytes_that_wait_for_the_decoder_are_bounded(pocket, tmp_path, drawn
     monkeypatch.setattr(prepare, "MOST_HELD", 5 * (tmp_path / "00.png").stat().st_size)
     read = images.read_bytes
     monkeypatch.setattr(images, "read_bytes", lambda path: counted(read(path)))
-    items = batch_items(tmp_path, "what is it?", None, None).items
+    items = batch_items(tmp_path, "what is it?", None, None).chosen
     request = make_request(pocket, [ScheduleChoice()], 1, 8)
-    made = list(prepare.entries(request, items, lambda key: False, Waiting()))
+    made = list(prepare.prepared_items(request, items, lambda key: False, Waiting()))
     assert [entry.keyed.item for entry in made] == list(items)
     assert {entry.keyed.held for entry in made} == {0}
     gc.collect()
@@ -143,7 +142,7 @@ def test_a_search_reads_an_image_once_each_time_it_is_asked_about(run, monkeypat
     hold = session.hold_trial
 
     def counting(loaded, arms, items, *rest, **options):
-        asked.update(os.path.realpath(item.path) for item in items)
+        asked.update(os.path.realpath(item.images[0].path) for item in items)
         return hold(loaded, arms, items, *rest, **options)
 
     monkeypatch.setattr(session, "hold_trial", counting)

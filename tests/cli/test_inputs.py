@@ -5,9 +5,16 @@ import os
 
 import pytest
 
-from reroute_cli import inputs
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.inputs import check_pictures, choose_items, read_manifest, samples_manifest, spread
+from reroute_cli.data.items import (
+    check_images,
+    choose_items,
+    samples_manifest,
+    spread,
+)
+from reroute_cli.pages import (
+    inputs,
+)
 
 GOOD = {"image": "a.png", "question": "where is the cup?"}
 
@@ -61,7 +68,7 @@ def test_an_installed_package_brings_its_own_samples(tmp_path, monkeypatch):
     for folder in (package / "samples", tmp_path / "samples"):
         folder.mkdir(parents=True)
         (folder / "manifest.jsonl").write_text("")
-    monkeypatch.setattr(inputs, "__file__", str(package / "inputs.py"))
+    monkeypatch.setattr(inputs, "__file__", str(package / "data" / "items.py"))
     assert samples_manifest() == package / "samples" / "manifest.jsonl"
     (package / "samples" / "manifest.jsonl").unlink()
     assert samples_manifest() == tmp_path / "samples" / "manifest.jsonl"
@@ -82,17 +89,17 @@ def test_a_named_picture_is_called_after_its_file():
     names = ["a/x.png", "b/x.png", "y.png", "c/x.png", "/"]
     items = choose_items(names, "where?", None, None).chosen
     assert [item.id for item in items] == ["x.png", "x.png#2", "y.png", "x.png#3", "/"]
-    assert [item.path for item in items] == names
+    assert [item.images[0].path for item in items] == names
 
 
 def test_a_picture_that_is_none_is_named_once(manifest):
     """By its path where it was typed, by its line where a manifest names it."""
     (typed,) = choose_items(["gone.png"], "where?", None, None).chosen
     with pytest.raises(Failure, match=r"^'gone.png' does not exist: check the path$"):
-        check_pictures([typed])
+        check_images([typed])
     path = manifest(GOOD)
     with pytest.raises(Failure, match=f"^line 1 of '{path}': '.*a.png' is not a picture"):
-        check_pictures(read_manifest(path, 1).chosen)
+        check_images(choose_items([], None, path, 1).chosen)
 
 
 @pytest.mark.parametrize(
@@ -117,9 +124,9 @@ def test_a_manifest_is_read_with_its_own_ids_or_line_numbers(manifest):
     path = manifest(
         b"\xef\xbb\xbf" + json.dumps(GOOD).encode(), "", GOOD | {"id": 7, "box": [1]}, GOOD | {"id": "x"}
     )
-    items = read_manifest(path, 14).chosen
+    items = choose_items([], None, path, 14).chosen
     assert [item.id for item in items] == ["line 1", "7", "x"]
-    assert {item.path for item in items} == {str(path.parent / "a.png")}
+    assert {item.images[0].path for item in items} == {str(path.parent / "a.png")}
     assert items[2].where == f"line 4 of '{path}'"
 
 
@@ -154,26 +161,26 @@ def test_a_bad_line_is_named_by_its_number(manifest, line, words):
     """Whatever is wrong with line 2, the sentence says line 2."""
     path = manifest(GOOD, line, GOOD)
     with pytest.raises(Failure, match=words) as caught:
-        read_manifest(path, 14)
+        choose_items([], None, path, 14)
     assert f"line 2 of '{path}'" in str(caught.value)
 
 
 def test_a_bad_line_is_found_beyond_the_limit_too(manifest):
     """Every line is checked, not only those that are chosen."""
     with pytest.raises(Failure, match="line 3 "):
-        read_manifest(manifest(GOOD, GOOD, "{"), 1)
+        choose_items([], None, manifest(GOOD, GOOD, "{"), 1)
 
 
 def test_ids_must_differ(manifest):
     """Reports are compared item by item, by id."""
     with pytest.raises(Failure, match=r"line 2 .* has the id 'x' of line 1:"):
-        read_manifest(manifest(GOOD | {"id": "x"}, GOOD | {"id": "x"}), 14)
+        choose_items([], None, manifest(GOOD | {"id": "x"}, GOOD | {"id": "x"}), 14)
 
 
 def test_an_empty_manifest_is_said_to_be_empty(manifest):
     """No line, or nothing but blank ones."""
     with pytest.raises(Failure, match="no line"):
-        read_manifest(manifest("", "  ", ""), 14)
+        choose_items([], None, manifest("", "  ", ""), 14)
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe"])
@@ -185,7 +192,7 @@ def test_what_is_no_file_is_no_manifest(tmp_path, kind):
     if kind == "pipe":
         os.mkfifo(path)
     with pytest.raises(Failure, match=r"can't be read|ordinary file"):
-        read_manifest(path, 14)
+        choose_items([], None, path, 14)
 
 
 def test_a_huge_manifest_is_streamed(manifest):
@@ -194,7 +201,7 @@ def test_a_huge_manifest_is_streamed(manifest):
 
     path = manifest(*[GOOD | {"id": index} for index in range(20_000)])
     tracemalloc.start()
-    items = read_manifest(path, 4)
+    items = choose_items([], None, path, 4)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert [item.id for item in items.chosen] == ["0", "5000", "10000", "15000"]

@@ -58,11 +58,11 @@ def assert_interrupted(process):
         "typer",
         "reroute_cli.console.errors",
         "reroute_cli.commands.plan",
-        "reroute_cli.images",
+        "reroute_cli.data.images",
         "PIL.Image",
         "torch",
         "transformers",
-        "reroute_cli.answer",
+        "reroute_cli.run.answer",
     ],
 )
 def test_ctrl_c_during_an_import_exits_130(started, module):

@@ -2,8 +2,9 @@
 
 import pytest
 
-from reroute_cli.final_answer import final_answer
-from reroute_cli.judges import JUDGES, Truth, chosen_letter, judge
+from reroute_cli.boxes import final_answer
+from reroute_cli.data.items import Truth
+from reroute_cli.measure.judges import JUDGES, chosen_letter, judge
 
 OPTIONS = (("A", "a dog"), ("B", "A cat."), ("C", "two dogs"), ("D", "none of these"))
 

@@ -11,16 +11,21 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import WordLevel
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrainedTokenizerFast
 
-from reroute_cli import models
-from reroute_cli.answer import model_part
-from reroute_cli.batching.keys import settings_of
 from reroute_cli.chat_templates import choose_template
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.options import ModelOptions
-from reroute_cli.images import Picture, open_picture
+from reroute_cli.data.images import (
+    Picture,
+    open_picture,
+)
+from reroute_cli.models import load as models
 from reroute_cli.pocket import WEIGHTS
 from reroute_cli.processors import agree, image_only
 from reroute_cli.prompts import build_prompt
+from reroute_cli.run.answer import (
+    model_part,
+    settings_of,
+)
 from reroute_cli.schedules import ScheduleChoice
 from routing.checks.configs import IMAGE, TEMPLATES
 from routing.families import FAMILIES

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from reroute_cli.images import FORMATS
+from reroute_cli.data.images import FORMATS
 from reroute_cli.picture_files import SUFFIXES, find_pictures, is_picture_name
 
 

@@ -8,8 +8,8 @@ from itertools import chain
 
 import pytest
 
-from reroute_cli import models
 from reroute_cli.console.options import ModelOptions
+from reroute_cli.models import load as models
 from reroute_cli.planning.shapes import read_shape
 from routing import solve
 from routing.cost import Prompt, cost
@@ -112,7 +112,7 @@ def test_answers_are_those_of_ask(report, record, column):
     """The same picture, question, schedule and length through `ask` give the same answer and stages."""
     from pathlib import Path
 
-    from reroute_cli.inputs import samples_manifest
+    from reroute_cli.data.items import samples_manifest
 
     arm, asked = report.arms[column], report.workload.items[1]
     words = ["--method", arm.method, "--action", arm.action, "--ratio", "0.9"] if arm.method else []

@@ -6,13 +6,22 @@ from types import SimpleNamespace
 
 import pytest
 
-from reroute_cli import run
 from reroute_cli.console.options import ArmsOptions
-from reroute_cli.inputs import Item
+from reroute_cli.data.images import ImageSource
+from reroute_cli.data.items import Item
+from reroute_cli.measure import passes as run
 from reroute_cli.reporting.sentences import warnings
-from reroute_cli.schedules import arms_of
+from reroute_cli.schedules import (
+    arms_of,
+)
 from reroute_cli.studies import profile as loop
-from reroute_cli.studies.profile import MeasurePlan, Task, Work, measure, prepare
+from reroute_cli.studies.profile import (
+    MeasurePlan,
+    Task,
+    Work,
+    measure,
+    prepare,
+)
 from reroute_cli.studies.profile_report import make_report
 from tests.cli.published import checked
 
@@ -53,8 +62,7 @@ class Recorder:
 def _work(items=("a", "b"), arms=("dense", "routed")):
     loaded = SimpleNamespace(model=None, attention="sdpa")
     tasks = tuple(
-        Task(Item(name, "", "", QUESTION), "", SimpleNamespace(inputs={"item": name}), 4, arms)
-        for name in items
+        Task(Item(name, (), QUESTION), "", SimpleNamespace(inputs={"item": name}), 4, arms) for name in items
     )
     return Work(loaded, arms, tasks)
 
@@ -178,7 +186,7 @@ def test_attention_that_can_t_be_counted_is_not_run_for_counting(monkeypatch):
 
 
 def _prepared(pocket, picture, new_tokens):
-    items = [Item("one", picture, picture, QUESTION)]
+    items = [Item("one", (ImageSource(picture, picture),), QUESTION)]
     arms = arms_of(ArmsOptions(method="pdrop", action="prune", ratio=0.9))
     return prepare(pocket, items, arms, new_tokens)
 
@@ -214,7 +222,7 @@ def test_a_known_slow_down_shows_in_the_ratio(pocket, picture, monkeypatch):
 def test_nothing_is_written_while_measuring(pocket, picture, capfd):
     """The loop itself says nothing on either stream."""
     work = _prepared(pocket, picture, 2)
-    from reroute_cli.models import quiet_libraries
+    from reroute_cli.models.load import quiet_libraries
 
     with quiet_libraries():
         _measure(work, MeasurePlan(2, warmup=1, rounds=1))

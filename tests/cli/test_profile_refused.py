@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from reroute_cli import models
+from reroute_cli.models import load as models
 
 ROUTED = ("--method", "nuwa", "--ratio", "0.9")
 SHORT = ("--limit", "1", "--warmup", "0", "--repeat", "1", "--max-new-tokens", "2")
@@ -78,7 +78,7 @@ def test_a_report_with_nowhere_to_go_is_refused_first(run, fails, tmp_path):
 @pytest.fixture
 def unmeasured(warm, monkeypatch):
     """The embedded model may be loaded, but nothing measured with it."""
-    from reroute_cli import run as passes
+    from reroute_cli.measure import passes
 
     monkeypatch.setattr(passes, "_generate", lambda *_, **__: pytest.fail("something was measured"))
     return warm
@@ -106,7 +106,7 @@ def test_control_tokens_are_usage_when_typed_and_a_failure_in_a_file(run, fails,
 
 
 def _raising(monkeypatch, error):
-    from reroute_cli import run as passes
+    from reroute_cli.measure import passes
 
     def fail(*_, **__):
         raise error

@@ -5,11 +5,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from reroute_cli import run
-from reroute_cli.answer import Asked, _memory_part, answer
 from reroute_cli.console.errors import Failure
-from reroute_cli.images import open_picture
+from reroute_cli.data.images import (
+    open_picture,
+)
+from reroute_cli.measure import passes as run
 from reroute_cli.prompts import build_prompt
+from reroute_cli.run.answer import (
+    _memory_part,
+    answer,
+)
 from reroute_cli.schedules import ScheduleChoice
 from routing import Schedule, Stage
 
@@ -172,7 +177,7 @@ def test_energy_is_that_of_one_answer(job, monkeypatch):
 
 def test_an_attention_nobody_can_count_gives_unknown_flops(job, pocket):
     """External kernels are invisible to the counter: null and why, not a number that is too low."""
-    from reroute_cli.answer import _flops_part
+    from reroute_cli.run.answer import _flops_part
 
     flash = SimpleNamespace(**{**vars(pocket), "attention": "flash_attention_2"})
     part = _flops_part(run.Job(flash, job.inputs, job.schedule), 4)
@@ -184,4 +189,4 @@ def test_a_prompt_without_visual_tokens_is_refused(pocket, picture):
     """A config whose image token is not the processor's would be measured as if it were routed."""
     other = replace(pocket, image_token_ids=(10**9,))
     with pytest.raises(Failure, match="no visual tokens"):
-        answer(other, Asked([open_picture(picture)], "where is the cup?", 2), ScheduleChoice())
+        answer(other, [open_picture(picture)], "where is the cup?", ScheduleChoice(), 2)

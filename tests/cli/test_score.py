@@ -9,18 +9,18 @@ import pytest
 from scipy import stats
 from scipy.sparse.csgraph import connected_components
 
-from reroute_cli.evaluation import score as scoring
-from reroute_cli.evaluation.parts import difference, scores_part, twin, whole
-from reroute_cli.evaluation.score import (
+from reroute_cli.measure import scores as scoring
+from reroute_cli.measure.scores import (
     BOX_CENTRE,
     BOX_HIT,
     BOX_IOU,
     PLAIN,
     WORDS_RIGHT,
-    Pictures,
+    JudgedImages,
     design_effect,
 )
 from reroute_cli.records.score import DifferencePart
+from reroute_cli.studies.evaluate import difference, scores_part, twin, whole
 from tests.cli.judged import DENSE, arm, row, rows
 
 ARMS = (DENSE, arm("pdrop", "prune"), arm("pdrop", "reroute"))
@@ -35,7 +35,7 @@ def ious(number, seed=3):
 def test_a_difference_has_scipys_interval():
     """With one question a picture it is the paired percentile bootstrap of scipy, but for noise."""
     table = ious(40)
-    found = Pictures(rows(table)).difference(BOX_IOU, 1, 0)
+    found = JudgedImages(rows(table)).difference(BOX_IOU, 1, 0)
     one, other = (np.array([picture[0][place] for picture in table]) for place in (1, 0))
     expected = stats.bootstrap(
         (one, other),
@@ -60,7 +60,7 @@ def test_resampling_goes_by_picture():
         [(True, False), (True, False)],
         [(False, False), (True, False), (True, True)],
     ]
-    found = Pictures(rows(table)).difference(WORDS_RIGHT, 1, 0)
+    found = JudgedImages(rows(table)).difference(WORDS_RIGHT, 1, 0)
     sums = [(sum(b - a for a, b in picture), len(picture)) for picture in table]
     every = [
         sum(sums[i][0] for i in chosen) / sum(sums[i][1] for i in chosen)
@@ -72,7 +72,7 @@ def test_resampling_goes_by_picture():
 
 def test_the_same_rows_give_the_same_interval():
     """Nothing of it is left to chance between two runs."""
-    first, second = (Pictures(rows(ious(30))).difference(BOX_IOU, 1, 0) for _ in range(2))
+    first, second = (JudgedImages(rows(ious(30))).difference(BOX_IOU, 1, 0) for _ in range(2))
     assert first == second
 
 
@@ -80,7 +80,7 @@ def test_one_question_a_picture_has_wilsons_interval():
     """Independent questions: scipy's own score interval, for any share."""
     for right in (0, 3, 17, 30):
         made = rows([[(place < right,)] for place in range(30)])
-        found = Pictures(made).estimate(WORDS_RIGHT, 0)
+        found = JudgedImages(made).estimate(WORDS_RIGHT, 0)
         expected = stats.binomtest(right, 30).proportion_ci(method="wilson")
         assert (found.value, found.low, found.high) == pytest.approx(
             (right / 30, expected.low, expected.high)
@@ -91,7 +91,7 @@ def test_one_question_a_picture_has_wilsons_interval():
 def test_questions_that_say_the_same_count_once():
     """Five questions about each picture, all right or all wrong: the interval is that of the pictures."""
     table = [[(place % 3 > 0,)] * 5 for place in range(30)]
-    found = Pictures(rows(table)).estimate(WORDS_RIGHT, 0)
+    found = JudgedImages(rows(table)).estimate(WORDS_RIGHT, 0)
     expected = stats.binomtest(20, 30).proportion_ci(method="wilson")
     assert found.effect == pytest.approx(5, rel=0.03)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.005)
@@ -119,7 +119,7 @@ def test_an_interval_holds_the_truth_as_often_as_it_says(kind):
             [(bool(luck.random() < p), bool(luck.random() < p * 0.7)) for _ in range(luck.integers(2, 7))]
             for p in ease
         ]
-        pictures = Pictures(rows(table), resamples=400)
+        pictures = JudgedImages(rows(table), resamples=400)
         found = (
             pictures.estimate(WORDS_RIGHT, 0) if kind == "share" else pictures.difference(WORDS_RIGHT, 1, 0)
         )
@@ -131,7 +131,7 @@ def test_an_interval_holds_the_truth_as_often_as_it_says(kind):
 def test_mcnemar_is_the_exact_test_on_what_only_one_has_right():
     """The counts by hand, the p-value by scipy's binomial test."""
     table = [[(True, False)]] * 9 + [[(False, True)]] * 2 + [[(True, True)]] * 5 + [[(False, False)]] * 3
-    found = difference(Pictures(rows(table)), WORDS_RIGHT, ARMS, 1, 0)
+    found = difference(JudgedImages(rows(table)), WORDS_RIGHT, ARMS, 1, 0)
     assert (found.only_this, found.only_base) == (2, 9)
     assert found.mcnemar_p == pytest.approx(stats.binomtest(2, 11).pvalue)
     assert found.value == pytest.approx(-7 / 19)
@@ -139,7 +139,7 @@ def test_mcnemar_is_the_exact_test_on_what_only_one_has_right():
 
 def test_mcnemar_counts_what_the_share_counts():
     """A box whose centre is inside but whose IoU is small is a hit of the one share and not of the other."""
-    pictures = Pictures(rows([[(0.9, 0.3)]] * 8))
+    pictures = JudgedImages(rows([[(0.9, 0.3)]] * 8))
     assert pictures.only(BOX_HIT, 1, 0) == (0, 8)
     assert pictures.only(BOX_CENTRE, 1, 0) == (0, 0)
 
@@ -167,14 +167,14 @@ def test_a_row_that_one_arm_failed_counts_for_none():
 
 def test_nothing_is_claimed_of_a_few_pictures():
     """Below six pictures a difference has a value, no interval, and the reason."""
-    found = difference(Pictures(rows([[(True, False)]] * 5)), WORDS_RIGHT, ARMS, 1, 0)
+    found = difference(JudgedImages(rows([[(True, False)]] * 5)), WORDS_RIGHT, ARMS, 1, 0)
     assert (found.value, found.low, found.high, found.is_real) == (-1.0, None, None, False)
     assert "6 pictures" in found.reasons["low"]
 
 
 def test_equal_answers_are_no_proof_of_no_difference():
     """Where all pairs agree every resample is 0: an interval of no width would claim certainty."""
-    found = difference(Pictures(rows([[(True, True)]] * 50)), WORDS_RIGHT, ARMS, 1, 0)
+    found = difference(JudgedImages(rows([[(True, True)]] * 50)), WORDS_RIGHT, ARMS, 1, 0)
     assert (found.value, found.low, found.high) == (0.0, None, None)
     assert "same value" in found.reasons["low"]
     assert found.mcnemar_p == 1.0
@@ -238,9 +238,9 @@ def test_a_difference_is_real_when_its_interval_leaves_zero_out(low, high, real)
 def test_large_runs_are_resampled_in_parts(monkeypatch):
     """Drawing a few resamples at a time gives what drawing all at once gives."""
     table = ious(50)
-    whole_at_once = Pictures(rows(table)).difference(BOX_IOU, 1, 0)
+    whole_at_once = JudgedImages(rows(table)).difference(BOX_IOU, 1, 0)
     monkeypatch.setattr(scoring, "_AT_ONCE", 700)
-    assert Pictures(rows(table)).difference(BOX_IOU, 1, 0) == whole_at_once
+    assert JudgedImages(rows(table)).difference(BOX_IOU, 1, 0) == whole_at_once
 
 
 def test_questions_that_share_a_later_image_are_not_independent():
@@ -250,9 +250,9 @@ def test_questions_that_share_a_later_image_are_not_independent():
     shared = [replace(one, images=(one.image, f"s{place // 10}")) for place, one in enumerate(made)]
     alone = [replace(one, images=(f"s{place // 10}",)) for place, one in enumerate(made)]
     for score in (BOX_IOU, BOX_HIT):
-        assert Pictures(shared).estimate(score, 0) == Pictures(alone).estimate(score, 0)
-        assert Pictures(shared).difference(score, 1, 0) == Pictures(alone).difference(score, 1, 0)
-        assert Pictures(shared).pictures(score) == 6
+        assert JudgedImages(shared).estimate(score, 0) == JudgedImages(alone).estimate(score, 0)
+        assert JudgedImages(shared).difference(score, 1, 0) == JudgedImages(alone).difference(score, 1, 0)
+        assert JudgedImages(shared).pictures(score) == 6
 
 
 def test_images_connect_questions_through_others():

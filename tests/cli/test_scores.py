@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from reroute_cli.scores import iou, mcnemar, same_words, score_box, wilson
+from reroute_cli.measure.judges import iou, same_words, score_box
+from reroute_cli.measure.stats import mcnemar, wilson
 
 TRUTH = (10.0, 10.0, 30.0, 20.0)
 

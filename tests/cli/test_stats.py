@@ -5,7 +5,7 @@ import statistics
 import numpy as np
 import pytest
 
-from reroute_cli.stats import FEWEST_PAIRS, ratio_of_medians, ratio_of_sums, summarise
+from reroute_cli.measure.stats import FEWEST_PAIRS, ratio_of_medians, ratio_of_sums, summarise
 
 
 def test_a_summary_is_the_textbook_one():

@@ -12,9 +12,11 @@ from scipy.stats import binomtest
 from typer.testing import CliRunner
 
 import routing
-from reroute_cli import models
 from reroute_cli.app import app
-from reroute_cli.inputs import samples_manifest
+from reroute_cli.data.items import (
+    samples_manifest,
+)
+from reroute_cli.models import load as models
 from reroute_cli.records.schema import schema_of
 
 ARMS = "fastv,fastv@3:prune,fastv@3+5+8:reroute"
@@ -328,7 +330,7 @@ def test_what_makes_no_sense_is_said_before_a_model_is_loaded(run, fails, monkey
 
 def test_a_plot_without_its_library_is_one_sentence(run, fails, monkeypatch):
     """It names what to install."""
-    from reroute_cli.sweeping import choices
+    from reroute_cli.console import study_options as choices
 
     monkeypatch.setattr(models, "load", lambda _: pytest.fail("a model was loaded"))
     monkeypatch.setattr(choices, "find_spec", lambda name: None)

@@ -7,9 +7,9 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from reroute_cli import models
 from reroute_cli.app import app
 from reroute_cli.metrics import METRICS, Kind
+from reroute_cli.models import load as models
 
 ASKED = (
     "--limit",

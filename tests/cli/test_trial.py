@@ -8,15 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from reroute_cli.batch_inputs import BatchItem, batch_items
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.options import ArmsOptions
-from reroute_cli.evaluation.feasible import checked
-from reroute_cli.evaluation.fingerprint import Fingerprint
-from reroute_cli.evaluation.trial import hold_trial, records_at
-from reroute_cli.image_names import contents_of
-from reroute_cli.judges import Truth
+from reroute_cli.data.images import ImageSource
+from reroute_cli.data.items import (
+    Item,
+    Truth,
+    batch_items,
+)
 from reroute_cli.record_file import RecordFile
+from reroute_cli.run.trial import (
+    checked,
+    hold_trial,
+    items_digest,
+    records_at,
+)
 from reroute_cli.schedules import arms_of
 from routing.errors import BudgetError
 from tests.cli.counted import counted_bytes
@@ -28,7 +34,7 @@ ARMS = arms_of(ArmsOptions(method="pdrop", action="reroute", ratio=0.8))
 @pytest.fixture(scope="module")
 def items():
     """Six sample questions with their truths."""
-    return batch_items(None, None, SAMPLES / "manifest.jsonl", 6).items
+    return batch_items(None, None, SAMPLES / "manifest.jsonl", 6).chosen
 
 
 @pytest.fixture(scope="module")
@@ -55,25 +61,30 @@ def hold(pocket, tmp_path, answered):
     return held
 
 
+def elsewhere(item, path):
+    """The item with its image at another path."""
+    return replace(item, images=(replace(item.images[0], path=str(path)),))
+
+
 def test_every_item_has_an_answer_of_every_arm(pocket, items, tmp_path):
     """In the items' order, with their questions and truths; `done` is called after each answer."""
     steps = []
     trial = _held(pocket, items, ARMS, tmp_path / "new.jsonl", done=lambda: steps.append(1))
     assert [row.id for row in trial.rows] == [item.id for item in items]
-    assert [row.truth for row in trial.rows] == [item.truth for item in items]
+    assert [row.label for row in trial.rows] == [item.label for item in items]
     assert all(row.whole and len(row.said) == 2 for row in trial.rows)
     assert len(steps) == 12
-    assert (trial.course.answered, trial.course.resumed, trial.failed) == (12, 0, 0)
+    assert (trial.counts.answered, trial.counts.resumed, trial.failed) == (12, 0, 0)
 
 
 def test_nothing_is_asked_twice(hold, items):
     """A second trial on the file answers nothing; a new arm asks only for itself, and changes nothing."""
     again = hold(items)
-    assert (again.course.answered, again.course.resumed) == (0, 12)
+    assert (again.counts.answered, again.counts.resumed) == (0, 12)
     more = arms_of(ArmsOptions(arms="pdrop", ratio=0.8))
     first, second = hold(items, more), hold(items, more)
-    assert (first.course.answered, first.course.resumed) == (6, 12)
-    assert (second.course.answered, second.course.resumed) == (0, 18)
+    assert (first.counts.answered, first.counts.resumed) == (6, 12)
+    assert (second.counts.answered, second.counts.resumed) == (0, 18)
     assert first.rows == second.rows
     assert [(row.said[0], row.said[2]) for row in first.rows] == [row.said for row in again.rows]
 
@@ -81,7 +92,7 @@ def test_nothing_is_asked_twice(hold, items):
 def test_a_failure_is_one_items_alone(hold, items, tmp_path):
     """A picture that is none leaves its row without verdicts, and every other row whole."""
     (tmp_path / "bad.png").write_bytes(b"no picture")
-    bad = replace(items[2], path=str(tmp_path / "bad.png"))
+    bad = elsewhere(items[2], tmp_path / "bad.png")
     trial = hold([*items[:2], bad, *items[3:]])
     assert [row.whole for row in trial.rows] == [True, True, False, True, True, True]
     assert all(said.verdict is None and said.error for said in trial.rows[2].said)
@@ -92,7 +103,7 @@ def test_a_failure_is_one_items_alone(hold, items, tmp_path):
 def test_an_item_without_truth_ends_the_trial(hold, items):
     """There is nothing to judge it by, and the sentence names it."""
     with pytest.raises(Failure, match=r"no 'answer' and no 'box'"):
-        hold([*items[:3], replace(items[3], truth=None)])
+        hold([*items[:3], replace(items[3], label=None)])
 
 
 def test_a_record_that_was_tampered_with_is_refused(hold, items, tmp_path):
@@ -119,31 +130,28 @@ def test_the_schedule_is_told_as_it_was_made(hold, items):
 
 def _fingerprint(items):
     """The digest of these items, each image digested on its own."""
-    mark = Fingerprint()
-    for item in items:
-        mark.add(item, contents_of(item.images))
-    return mark.digest()
+    return items_digest((item, item.contents()) for item in items)
 
 
 def test_the_digest_of_the_items_is_about_what_is_asked(items, tmp_path):
     """Another place of a picture is the same; its bytes, a question, a truth, a kind or the order are not."""
     copy = tmp_path / "copy.png"
-    shutil.copy(items[0].path, copy)
+    shutil.copy(items[0].images[0].path, copy)
 
     def digest(first, rest=items[1:]):
         return _fingerprint([first, *rest])
 
-    same = {digest(items[0]), digest(replace(items[0], path=str(copy)))}
+    same = {digest(items[0]), digest(elsewhere(items[0], copy))}
     copy.write_bytes(copy.read_bytes() + b" ")
     changes = [
-        {"path": str(copy)},
-        {"question": "what is that?"},
-        {"truth": Truth("words", ("moon",))},
-        {"group": "other"},
-        {"id": "another"},
-        {"path": "/nowhere.png"},
+        elsewhere(items[0], copy),
+        replace(items[0], question="what is that?"),
+        replace(items[0], label=Truth("words", ("moon",))),
+        replace(items[0], group="other"),
+        replace(items[0], id="another"),
+        elsewhere(items[0], "/nowhere.png"),
     ]
-    others = {digest(replace(items[0], **change)) for change in changes} | {digest(items[1], items[:1])}
+    others = {digest(change) for change in changes} | {digest(items[1], items[:1])}
     assert (len(same), len(others), len(same | others)) == (1, 7, 8)
 
 
@@ -160,13 +168,11 @@ def test_a_stream_of_pictures_is_not_held(hold):
     def stream():
         for number in range(60):
             truth, whole = Truth("words", ("1",)), number % 4 == 0
-            yield BatchItem(
+            yield Item(
                 f"i{number}",
-                f"p{number}",
-                "",
+                (ImageSource(f"p{number}", "", counted(picture if whole else b"torn")),),
                 "how many?",
                 truth,
-                data=counted(picture if whole else b"torn"),
             )
 
     trial = hold(stream(), ARMS[:1], new=1)
@@ -181,7 +187,7 @@ def test_a_schedule_that_cannot_be_had_is_known_before_anything_is_asked(pocket,
     impossible = arms_of(ArmsOptions(method="nuwa", ratio=0.1))
     with pytest.raises(BudgetError):
         checked(pocket, impossible, items)
-    broken = [replace(item, path="/nowhere.png") for item in items]
+    broken = [elsewhere(item, "/nowhere.png") for item in items]
     assert list(checked(pocket, impossible, broken)) == broken
     first, *others = checked(pocket, ARMS, iter(items))
     assert [first.without_data(), *others] == list(items)

@@ -10,10 +10,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import profiles
-from reroute_cli import models
 from reroute_cli.app import app
 from reroute_cli.console.options import ModelOptions
-from reroute_cli.models import Loaded
+from reroute_cli.models import load as models
+from reroute_cli.models.load import (
+    Loaded,
+)
 from reroute_cli.records.schema import schema_of
 from routing import METHODS
 

@@ -6,12 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.study_options import SearchOptions
-from reroute_cli.evaluation.score import PLAIN
-from reroute_cli.image_names import ImageSource
-from reroute_cli.judges import Truth
+from reroute_cli.data.images import (
+    ImageSource,
+)
+from reroute_cli.data.items import (
+    Item,
+    Truth,
+)
+from reroute_cli.measure.scores import (
+    PLAIN,
+)
 from reroute_cli.studies.benchmarks import (
     load_benchmark,
 )
@@ -23,10 +29,12 @@ from reroute_cli.studies.tune.request import asks_for, choose_questions, chosen_
 BOX = Truth("box", box=(0.0, 0.0, 5.0, 5.0))
 
 
-def _items(pictures: list[int], truth: Truth = BOX) -> list[BatchItem]:
+def _items(pictures: list[int], truth: Truth = BOX) -> list[Item]:
     """A question about each of these pictures, by number; the bytes are the picture's number."""
     return [
-        BatchItem(f"q{place}", f"{number}.png", "", f"where {place}?", truth, data=b"picture %d" % number)
+        Item(
+            f"q{place}", (ImageSource(f"{number}.png", "", b"picture %d" % number),), f"where {place}?", truth
+        )
         for place, number in enumerate(pictures)
     ]
 
@@ -50,7 +58,7 @@ def test_a_picture_under_two_names_stays_in_one_half(tmp_path: Path) -> None:
     for number in range(12):
         for name in (f"{number}.bin", f"copy of {number}.bin"):
             (tmp_path / name).write_bytes(b"picture %d" % number)
-            items.append(BatchItem(name, name, str(tmp_path / name), "where?", BOX))
+            items.append(Item(name, (ImageSource(name, str(tmp_path / name)),), "where?", BOX))
     for seed in range(20):
         halves = split(items, seed)
         sides = {item.image.removeprefix("copy of ") for item in halves.searched.items}
@@ -68,10 +76,7 @@ def test_questions_that_share_any_image_stay_in_one_half(sets: list[list[int]], 
         [ImageSource(f"{number}", "", b"picture %d" % number) for number in numbers]
         for numbers in [*sets, *([number] for number in range(100, 130))]
     ]
-    items = [
-        BatchItem(f"q{place}", first.name, "", "where?", BOX, data=first.data, others=tuple(others))
-        for place, (first, *others) in enumerate(images)
-    ]
+    items = [Item(f"q{place}", tuple(shown), "where?", BOX) for place, shown in enumerate(images)]
     halves = split(items, seed)
     sides = [
         {image.name for item in half.items for image in item.images}
@@ -111,7 +116,7 @@ def test_only_questions_of_the_score_are_asked() -> None:
     """Of the held-out scenes the boxes are asked for the first score, and the words for the other: as many
     as the lines of the manifest with and without a box."""
     items = tuple(load_benchmark("scenes").load(Wanted("heldout", "llava")).items)
-    boxes = sum(item.truth is not None and item.truth.box is not None for item in items)
+    boxes = sum(item.label is not None and item.label.box is not None for item in items)
     assert chosen_score(None, PLAIN, items).name == "box_acc_at_05"
     assert len(asks_for(chosen_score(None, PLAIN, items), items)) == boxes > 100
     assert len(asks_for(chosen_score("words_right", PLAIN, items), items)) == len(items) - boxes
@@ -123,7 +128,7 @@ def test_a_limit_is_of_questions_that_count() -> None:
     items = tuple(load_benchmark("scenes").load(Wanted("heldout", "llava")).items)
     found = choose_questions(items, PLAIN, None, 40, 0)
     assert len(found.halves.searched.items) + len(found.halves.reported.items) == 40
-    assert found.other == sum(item.truth is not None and item.truth.box is None for item in items)
+    assert found.other == sum(item.label is not None and item.label.box is None for item in items)
 
 
 def test_words_alone_are_tuned_for_words() -> None:

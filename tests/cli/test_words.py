@@ -7,8 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from reroute_cli.app import app
-from reroute_cli.plugins.lmms_batches import Answer
-from reroute_cli.plugins.lmms_costs import TaskSums, costs_of
+from reroute_cli.integrations.lmms_eval.model import (
+    TaskSums,
+    costs_of,
+)
+from reroute_cli.integrations.lmms_eval.requests import ChatAnswer
 from reroute_cli.records.answer import AnswerRecord
 from reroute_cli.schedules import ScheduleChoice
 
@@ -88,7 +91,7 @@ def _lmms(plain):
     tokens, kv = record.tokens, record.kv_cache
     sums = TaskSums()
     sums.add(
-        Answer(
+        ChatAnswer(
             text=record.answer,
             prompt=tokens.prompt_tokens,
             visual=tokens.visual_tokens,

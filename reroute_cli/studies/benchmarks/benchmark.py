@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.evaluation.score import PLAIN, Score
-from reroute_cli.evaluation.trial import Row
+from reroute_cli.data.items import Item
+from reroute_cli.measure.scores import (
+    PLAIN,
+    JudgedItem,
+    Score,
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Questions:
     source: where they come from, in a few words for reports: a hub id with its revision and split, a file.
     """
 
-    items: Iterable[BatchItem]
+    items: Iterable[Item]
     count: int | None
     source: dict[str, str]
     available: int | None = None
@@ -56,6 +59,6 @@ class Benchmark:
     notes: str = field(default="")
 
 
-def judged_as(kind: str) -> Callable[[Row], bool]:
+def judged_as(kind: str) -> Callable[[JudgedItem], bool]:
     """What a score is of: the questions whose truth is of this kind, a key of JUDGES."""
-    return lambda row: row.truth is not None and row.truth.kind == kind
+    return lambda row: row.label is not None and row.label.kind == kind

@@ -11,11 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.output import shortened
-from reroute_cli.evaluation.score import share_of
-from reroute_cli.judges import Truth
+from reroute_cli.data.images import ImageSource
+from reroute_cli.data.items import (
+    Item,
+    Truth,
+)
+from reroute_cli.measure.scores import (
+    share_of,
+)
 from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted, judged_as
 from reroute_cli.studies.benchmarks.prompts import short_answer
 from reroute_cli.studies.benchmarks.rows import TableRow, questions_of, units_by
@@ -53,18 +58,16 @@ def _load(wanted: Wanted) -> Questions:
     table = open_table(place, QUESTIONS, wanted.split, COLUMNS)
     pictures = _Pictures(open_table(place, PICTURES, wanted.split, PICTURE_COLUMNS))
 
-    def items(row: TableRow) -> Sequence[BatchItem]:
+    def items(row: TableRow) -> Sequence[Item]:
         name, types = row.name("imageId"), row.values.get("types")
         kind = types.get("semantic") if isinstance(types, dict) else None
         return [
-            BatchItem(
+            Item(
                 id=row.name("id"),
-                image=name,
-                path=name,
+                images=(ImageSource(name, name, pictures.of(name, row)),),
                 question=short_answer(row.text("question"), wanted.family),
-                truth=Truth("exact", (row.text("answer"),)),
+                label=Truth("exact", (row.text("answer"),)),
                 group=kind if isinstance(kind, str) else "",
-                data=pictures.of(name, row),
             )
         ]
 

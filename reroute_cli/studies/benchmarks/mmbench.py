@@ -11,11 +11,19 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.output import shortened
-from reroute_cli.evaluation.score import Judged, Score, quotient, share_of
-from reroute_cli.judges import Truth
+from reroute_cli.data.images import ImageSource
+from reroute_cli.data.items import (
+    Item,
+    Truth,
+)
+from reroute_cli.measure.scores import (
+    Judged,
+    Score,
+    quotient,
+    share_of,
+)
 from reroute_cli.studies.benchmarks.benchmark import (
     Benchmark,
     Questions,
@@ -56,21 +64,19 @@ def _load(wanted: Wanted) -> Questions:
         raise UsageError("MMBench's test split has no answers, so nothing can be judged: take --split dev")
     names: dict[int, str] = {}  # of images, by question: the dataset has none, so their content names them
 
-    def items(row: TableRow) -> Sequence[BatchItem]:
+    def items(row: TableRow) -> Sequence[Item]:
         question = question_of(row.values.get("index"))
         if question is None:
             raise Failure(f"{row.where} has no whole number under 'index': its question can't be known")
         options, data = _options(row), row.picture()
         name = names.setdefault(question, hashlib.sha256(data).hexdigest()[:16])
         return [
-            BatchItem(
+            Item(
                 id=row.name("index"),
-                image=name,
-                path=name,
+                images=(ImageSource(name, name, data),),
                 question=letter_answer(row.text("question"), options, row.text_or_none("hint")),
-                truth=Truth("choice", (_answer(row, options),), options=options),
+                label=Truth("choice", (_answer(row, options),), options=options),
                 group=row.text_or_none("category") or "",
-                data=data,
             )
         ]
 
@@ -102,7 +108,7 @@ def _circles(judged: Sequence[Judged]) -> tuple[float, ...]:
         questions.setdefault(question_of(one[0].id), []).append(one)
     whole = []
     for circle in questions.values():
-        truth = circle[0][0].truth
+        truth = circle[0][0].label
         if truth is not None and len({row.id for row, _ in circle}) == len(truth.options):
             whole.append(circle)
     return float(sum(all(verdict.right for _, verdict in circle) for circle in whole)), float(len(whole))

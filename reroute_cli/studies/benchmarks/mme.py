@@ -11,14 +11,27 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.evaluation.score import Judged, Numbers, Score, quotient, share_of
-from reroute_cli.evaluation.trial import Row
-from reroute_cli.judges import Truth
+from reroute_cli.data.images import ImageSource
+from reroute_cli.data.items import (
+    Item,
+    Truth,
+)
+from reroute_cli.measure.scores import (
+    Judged,
+    JudgedItem,
+    Numbers,
+    Score,
+    quotient,
+    share_of,
+)
 from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted, judged_as
 from reroute_cli.studies.benchmarks.pope import yes_or_no
 from reroute_cli.studies.benchmarks.prompts import short_answer
-from reroute_cli.studies.benchmarks.rows import TableRow, questions_of, units_by
+from reroute_cli.studies.benchmarks.rows import (
+    TableRow,
+    questions_of,
+    units_by,
+)
 from reroute_cli.studies.benchmarks.table import open_table
 
 COLUMNS = ("question_id", "image", "question", "answer", "category")
@@ -41,18 +54,16 @@ _PAIR = 2
 
 
 def _load(wanted: Wanted) -> Questions:
-    def items(row: TableRow) -> Sequence[BatchItem]:
+    def items(row: TableRow) -> Sequence[Item]:
         name = row.name("question_id")
         question = row.text("question").removesuffix(_ASKS).rstrip()
         return [
-            BatchItem(
+            Item(
                 id=name,
-                image=name,
-                path=name,
+                images=(ImageSource(name, name, row.picture()),),
                 question=short_answer(question, wanted.family),
-                truth=Truth("mme", (yes_or_no(row),)),
+                label=Truth("mme", (yes_or_no(row),)),
                 group=row.text("category"),
-                data=row.picture(),
             )
         ]
 
@@ -73,7 +84,7 @@ def _parts(judged: Sequence[Judged]) -> tuple[float, float, float, float]:
 def _total(name: str, title: str, categories: Sequence[str]) -> Score:
     """The sum over categories of 100 · (accuracy + accuracy+)."""
 
-    def of(row: Row) -> bool:
+    def of(row: JudgedItem) -> bool:
         return _is_mme(row) and row.group in categories
 
     def count(judged: Sequence[Judged]) -> tuple[float, ...]:

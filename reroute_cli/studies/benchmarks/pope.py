@@ -10,11 +10,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.output import shortened
-from reroute_cli.evaluation.score import Judged, Numbers, Score, quotient, share_of
-from reroute_cli.judges import Truth
+from reroute_cli.data.images import ImageSource
+from reroute_cli.data.items import (
+    Item,
+    Truth,
+)
+from reroute_cli.measure.scores import (
+    Judged,
+    Numbers,
+    Score,
+    quotient,
+    share_of,
+)
 from reroute_cli.studies.benchmarks.benchmark import (
     Benchmark,
     Questions,
@@ -47,17 +56,15 @@ def yes_or_no(row: TableRow, column: str = "answer") -> str:
 
 
 def _load(wanted: Wanted) -> Questions:
-    def items(row: TableRow) -> Sequence[BatchItem]:
+    def items(row: TableRow) -> Sequence[Item]:
         category, name = row.text_or_none("category") or "", row.name("image_source")
         return [
-            BatchItem(
+            Item(
                 id=f"{category}/{row.name('question_id')}",
-                image=name,
-                path=name,
+                images=(ImageSource(name, name, row.picture()),),
                 question=short_answer(row.text("question"), wanted.family),
-                truth=Truth("yes_no", (yes_or_no(row),)),
+                label=Truth("yes_no", (yes_or_no(row),)),
                 group=category,
-                data=row.picture(),
             )
         ]
 
@@ -67,7 +74,7 @@ def _load(wanted: Wanted) -> Questions:
 
 def _yes(judged: Sequence[Judged]) -> tuple[float, ...]:
     """Yes that is true, yes that was said, yes that is both."""
-    truths = [row.truth is not None and _YES in row.truth.answers for row, _ in judged]
+    truths = [row.label is not None and _YES in row.label.answers for row, _ in judged]
     said = [verdict.said == _YES for _, verdict in judged]
     return float(sum(truths)), float(sum(said)), float(sum(map(all, zip(truths, said, strict=True))))
 

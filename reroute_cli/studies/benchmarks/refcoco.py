@@ -15,14 +15,25 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.boxes import Box
 from reroute_cli.console.errors import Failure
-from reroute_cli.evaluation.score import BOX_CENTRE, BOX_HIT, BOX_IOU
-from reroute_cli.judges import Truth
+from reroute_cli.data.images import ImageSource
+from reroute_cli.data.items import (
+    Box,
+    Item,
+    Truth,
+)
+from reroute_cli.measure.scores import (
+    BOX_CENTRE,
+    BOX_HIT,
+    BOX_IOU,
+)
 from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted
 from reroute_cli.studies.benchmarks.prompts import check_grounding, where_is
-from reroute_cli.studies.benchmarks.rows import TableRow, questions_of, units_of
+from reroute_cli.studies.benchmarks.rows import (
+    TableRow,
+    questions_of,
+    units_of,
+)
 from reroute_cli.studies.benchmarks.table import open_table
 
 COLUMNS = ("question_id", "image", "answer", "bbox", "file_name")
@@ -46,19 +57,17 @@ def _load(wanted: Wanted, source: str) -> Questions:
         """How many questions a row has; one that has none is one problem."""
         return max(1, len(answer)) if isinstance(answer, list) else 1
 
-    def items(row: TableRow) -> Sequence[BatchItem]:
+    def items(row: TableRow) -> Sequence[Item]:
         answers, name = row.values.get("answer"), picture_name(row.name("file_name"))
         truth, data, key = Truth("box", box=_box(row)), row.picture(), row.name("question_id")
         if not isinstance(answers, list) or not answers:
             raise Failure(f"{row.where} has no expression under 'answer': there is nothing to look for")
         return [
-            BatchItem(
+            Item(
                 id=f"{key}/{index}",
-                image=name,
-                path=name,
+                images=(ImageSource(name, name, data),),
                 question=where_is(" ".join(str(answer).split()), wanted.family) if answer else "",
-                truth=truth,
-                data=data,
+                label=truth,
             )
             for index, answer in enumerate(answers)
         ]

@@ -12,11 +12,13 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.output import shortened
-from reroute_cli.images import as_text
-from reroute_cli.inputs import spread
+from reroute_cli.data.images import (
+    ImageSource,
+    as_text,
+)
+from reroute_cli.data.items import Item, spread
 from reroute_cli.prompts import check_question
 from reroute_cli.studies.benchmarks.benchmark import Questions
 from reroute_cli.studies.benchmarks.table import DatasetSplit, Plain
@@ -70,7 +72,7 @@ class TableRow:
 Question = tuple[int, int]  # a row by its number, and which of its questions, from 0
 Unit = Sequence[Question]  # questions that belong together: all of them are asked or none
 Chosen = dict[int, list[int]]  # which questions of which rows
-Make = Callable[[TableRow], Sequence[BatchItem]]
+Make = Callable[[TableRow], Sequence[Item]]
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class TableItems:
     make: Make
     chosen: Chosen
 
-    def __iter__(self) -> Iterator[BatchItem]:
+    def __iter__(self) -> Iterator[Item]:
         seen: Counter[str] = Counter()
         last = max(self.chosen, default=-1)
         if last < 0:
@@ -100,7 +102,7 @@ class TableItems:
             if number == last:  # nothing behind it is read
                 return
 
-    def _made(self, row: TableRow) -> Iterator[BatchItem]:
+    def _made(self, row: TableRow) -> Iterator[Item]:
         """The chosen items of one row, each with what is wrong with it."""
         try:
             made = self.make(row)
@@ -156,8 +158,8 @@ def choose(units: Sequence[Unit], limit: int | None) -> Chosen:
     )
 
 
-def _problem(row: TableRow, sentence: str) -> BatchItem:
-    return BatchItem(f"row {row.number}", "", "", "", where=row.where, problem=sentence)
+def _problem(row: TableRow, sentence: str) -> Item:
+    return Item(f"row {row.number}", (ImageSource("", ""),), "", where=row.where, problem=sentence)
 
 
 def _shown(value: Any) -> str:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from reroute_cli.batch_inputs import batch_items
-from reroute_cli.images import as_text
-from reroute_cli.inputs import samples_manifest, spread
+from reroute_cli.data.images import (
+    as_text,
+)
+from reroute_cli.data.items import (
+    batch_items,
+    samples_manifest,
+    spread,
+)
 from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted
 
 HELD_OUT = "heldout"
@@ -16,7 +21,7 @@ LONGEST_ANSWER = 32  # tokens; a box takes 11
 
 def of_manifest(path: Path, limit: int | None) -> Questions:
     """The questions of a manifest, each with its truth."""
-    items = batch_items(None, None, path, None).items
+    items = batch_items(None, None, path, None).chosen
     chosen = tuple(items[index] for index in spread(len(items), limit or len(items)))
     return Questions(chosen, len(chosen), {"manifest": as_text(str(path))}, len(items))
 

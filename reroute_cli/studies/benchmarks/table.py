@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.images import as_text
+from reroute_cli.data.images import (
+    as_text,
+)
 
 Plain = dict[str, Any]  # one row by column; images as {"bytes": ..., "path": ...}
 

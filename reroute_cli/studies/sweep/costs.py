@@ -13,16 +13,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.batching.keys import settings_of
+from reroute_cli.data.items import Item
 from reroute_cli.environment import describe_environment
-from reroute_cli.evaluation.trial import Trial
-from reroute_cli.inputs import Item
 from reroute_cli.metrics import OF_ARMS
-from reroute_cli.models import Loaded
+from reroute_cli.models.load import (
+    Loaded,
+)
 from reroute_cli.record_file import RecordFile
 from reroute_cli.records.report import Ratio, Report, Series
 from reroute_cli.records.sweep import CostBlock
+from reroute_cli.run.answer import settings_of
+from reroute_cli.run.trial import (
+    Trial,
+)
 from reroute_cli.schedules import Arm
 from reroute_cli.studies.profile import MeasurePlan, measure, prepare
 from reroute_cli.studies.profile_report import make_report, ratios, series
@@ -37,7 +40,7 @@ class CostJob:
 
     loaded: Loaded
     arms: tuple[Arm, ...]
-    items: tuple[BatchItem, ...]
+    items: tuple[Item, ...]
     plan: MeasurePlan
     seed: int
 
@@ -73,17 +76,14 @@ def measure_costs(
                 done()
         else:
             tell(f"costs, item {number} of {len(job.items)}")
-            one = Item(
-                item.id, item.image, item.path, item.question, item.where, item.data, item.others, item.turns
-            )
-            work = prepare(job.loaded, [one], job.arms, job.plan.new_tokens)
+            work = prepare(job.loaded, [item], job.arms, job.plan.new_tokens)
             report = make_report(work, job.plan, measure(work, job.plan, lambda _: None, done), job.seed)
             file.append(CostBlock(id=item.id, key=key, report=report).as_dict())
         found.append(CostBlock.model_validate(file.get(key)).report)
     return found
 
 
-def _key(job: CostJob, item: BatchItem, machine: Mapping[str, Any]) -> str:
+def _key(job: CostJob, item: Item, machine: Mapping[str, Any]) -> str:
     """The commit is no part of it: a change of the code that leaves the work alone leaves its cost alone."""
     first, *others = (image.digest() for image in item.images)
     parts: dict[str, Any] = {

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from reroute_cli.answer import generation_part, model_part
 from reroute_cli.environment import describe_environment
-from reroute_cli.evaluation.parts import NO_ANSWER, difference, differences, made_part, scores_part, whole
-from reroute_cli.evaluation.score import Pictures, Score
-from reroute_cli.evaluation.trial import Trial
+from reroute_cli.measure.scores import (
+    JudgedImages,
+    Score,
+)
 from reroute_cli.metrics import METRICS, Kind
 from reroute_cli.records.report import Report
 from reroute_cli.records.sweep import (
@@ -32,9 +32,24 @@ from reroute_cli.records.sweep import (
     SweepReport,
     SweepRun,
 )
+from reroute_cli.run.answer import (
+    generation_part,
+    model_part,
+)
+from reroute_cli.run.trial import (
+    Trial,
+)
 from reroute_cli.schedules import (
     Arm,
     place_of,
+)
+from reroute_cli.studies.evaluate import (
+    NO_ANSWER,
+    difference,
+    differences,
+    made_part,
+    scores_part,
+    whole,
 )
 from reroute_cli.studies.profile import MeasurePlan
 from reroute_cli.studies.sweep.arms import pairs_of
@@ -80,7 +95,7 @@ def make_sweep(swept: Swept, plan: MeasurePlan, against: str, seed: int) -> Swee
             errors=trial.failed,
         ),
         this_run=SweepRun(
-            answered=trial.course.answered, resumed=trial.course.resumed, wall_s=trial.course.wall_s
+            answered=trial.counts.answered, resumed=trial.counts.resumed, wall_s=trial.counts.wall_s
         ),
         costs=SweepCostPart(
             items=[block.workload.items[0].id for block in swept.blocks],
@@ -99,7 +114,7 @@ def make_sweep(swept: Swept, plan: MeasurePlan, against: str, seed: int) -> Swee
     )
 
 
-def _score_names(pictures: Pictures, scores: Sequence[Score]) -> list[ScoreName]:
+def _score_names(pictures: JudgedImages, scores: Sequence[Score]) -> list[ScoreName]:
     """The scores; shown: the first share of each set of questions, or the first score without one."""
     seen: list[list[bool]] = []
     found = []
@@ -113,7 +128,7 @@ def _score_names(pictures: Pictures, scores: Sequence[Score]) -> list[ScoreName]
     return found
 
 
-def _arms(swept: Swept, pictures: Pictures, scores: Sequence[Score]) -> list[SweepArm]:
+def _arms(swept: Swept, pictures: JudgedImages, scores: Sequence[Score]) -> list[SweepArm]:
     """Every listed arm, those that were not asked among them."""
     asked = {arm.name: place for place, arm in enumerate(swept.trial.arms)}
     costs = combined(swept.blocks) if swept.blocks else estimated(swept.trial)
@@ -140,7 +155,7 @@ def _arms(swept: Swept, pictures: Pictures, scores: Sequence[Score]) -> list[Swe
 
 
 def _asked(
-    trial: Trial, pictures: Pictures, scores: Sequence[Score], place: int, costs: ArmCosts
+    trial: Trial, pictures: JudgedImages, scores: Sequence[Score], place: int, costs: ArmCosts
 ) -> dict[str, Any]:
     """What came of an arm: its schedules, its scores, its costs."""
     tally, judged = trial.costs[place], scores_part(pictures, scores, trial.arms, place)
@@ -171,7 +186,7 @@ def _asked(
     }
 
 
-def _pairs(arms: Sequence[Arm], pictures: Pictures, scores: Sequence[Score]) -> list[PairPart]:
+def _pairs(arms: Sequence[Arm], pictures: JudgedImages, scores: Sequence[Score]) -> list[PairPart]:
     """Rerouting minus pruning, where the model reached both."""
     place = {arm.name: number for number, arm in enumerate(arms)}
     return [
@@ -189,7 +204,7 @@ def _pairs(arms: Sequence[Arm], pictures: Pictures, scores: Sequence[Score]) -> 
 
 
 def _front(
-    asked: Sequence[Arm], pictures: Pictures, score: Score, arms: Sequence[SweepArm], cost: str
+    asked: Sequence[Arm], pictures: JudgedImages, score: Score, arms: Sequence[SweepArm], cost: str
 ) -> FrontPart:
     """The front of one score, and which arm of it beats each of the others."""
     place = {arm.name: number for number, arm in enumerate(asked)}

@@ -6,15 +6,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.console.errors import Failure
-from reroute_cli.evaluation.feasible import target_for
-from reroute_cli.evaluation.score import Score
-from reroute_cli.evaluation.trial import hold_trial
-from reroute_cli.inputs import spread
-from reroute_cli.models import Loaded
+from reroute_cli.data.items import (
+    Item,
+    spread,
+)
+from reroute_cli.measure.scores import (
+    Score,
+)
+from reroute_cli.models.load import (
+    Loaded,
+)
 from reroute_cli.record_file import RecordFile
 from reroute_cli.records.sweep import SweepReport
+from reroute_cli.run.trial import (
+    hold_trial,
+    target_for,
+)
 from reroute_cli.schedules import (
     Arm,
     Target,
@@ -100,12 +108,12 @@ def sweep(
     return make_sweep(swept, request.plan, request.against, request.seed)
 
 
-def _probes(loaded: Loaded, items: Sequence[BatchItem], wanted: int) -> list[tuple[BatchItem, Target]]:
+def _probes(loaded: Loaded, items: Sequence[Item], wanted: int) -> list[tuple[Item, Target]]:
     """The items that costs are measured on, spread evenly, with what a schedule for each must fit.
 
     An item that can't be read gives its place to the next one that can; one item at least is looked at.
     """
-    found: list[tuple[BatchItem, Target]] = []
+    found: list[tuple[Item, Target]] = []
     for start in spread(len(items), max(1, wanted)):
         near = islice(items, start, start + _LOOKED_AT)
         fresh = (item for item in near if item not in [taken for taken, _ in found])

@@ -11,15 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reroute_cli.answer import generation_part, model_part
 from reroute_cli.console.errors import Failure
+from reroute_cli.data.images import (
+    as_text,
+)
 from reroute_cli.environment import describe_environment, installed_version
-from reroute_cli.evaluation.fingerprint import Fingerprint
-from reroute_cli.evaluation.parts import cost_part, difference, differences, made_part, scores_part, whole
-from reroute_cli.evaluation.score import PLAIN, Pictures, Score
-from reroute_cli.evaluation.subject import Subject
-from reroute_cli.image_names import contents_of
-from reroute_cli.images import as_text
+from reroute_cli.measure.scores import (
+    PLAIN,
+    JudgedImages,
+    Score,
+)
 from reroute_cli.records.tune import (
     ArmPart,
     AskedPart,
@@ -34,6 +35,22 @@ from reroute_cli.records.tune import (
     ThisRunPart,
     TriedPart,
     TuneReport,
+)
+from reroute_cli.run.answer import (
+    generation_part,
+    model_part,
+)
+from reroute_cli.run.trial import items_digest
+from reroute_cli.studies.evaluate import (
+    cost_part,
+    difference,
+    differences,
+    made_part,
+    scores_part,
+    whole,
+)
+from reroute_cli.studies.questions import (
+    Subject,
 )
 from reroute_cli.studies.tune.request import SplitQuestions, TuneRequest
 from routing import Schedule
@@ -109,12 +126,10 @@ def make_report(
 def _questions(where: Where, questions: SplitQuestions, asking: Asking, reported: str) -> QuestionsPart:
     """Which questions, in their halves. reported: the digest of the reported half."""
     subject, halves = where.subject, questions.halves
-    searched = Fingerprint()
-    for item in halves.searched.items:
-        searched.add(item, contents_of(item.images))
+    searched = items_digest((item, item.contents()) for item in halves.searched.items)
     parts = [
         HalfPart(pictures=half.pictures, questions=len(half.items), digest=digest)
-        for half, digest in ((halves.searched, searched.digest()), (halves.reported, reported))
+        for half, digest in ((halves.searched, searched), (halves.reported, reported))
     ]
     return QuestionsPart(
         name=subject.benchmark.name + (f" {subject.split}" if subject.split else ""),
@@ -158,7 +173,7 @@ def _found(found: TuneResult, profile: Path | None) -> FoundPart:
     )
 
 
-def _arms(found: TuneResult, pictures: Pictures, scores: Sequence[Score]) -> list[ArmPart]:
+def _arms(found: TuneResult, pictures: JudgedImages, scores: Sequence[Score]) -> list[ArmPart]:
     """Every arm's scores on the reported half, and what was found minus it."""
     arms, trial, parts = found.trial.arms, found.trial, []
     for place, arm in enumerate(arms):

@@ -14,14 +14,20 @@ from itertools import zip_longest
 from random import Random
 from typing import Self, TypeVar
 
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.options import ACTIONS, ActionName
 from reroute_cli.console.study_options import SearchOptions
-from reroute_cli.evaluation.score import FEWEST_PICTURES, Score, connected, share_of
-from reroute_cli.evaluation.trial import Row
-from reroute_cli.image_names import contents_of
-from reroute_cli.inputs import spread
+from reroute_cli.data.items import (
+    Item,
+    spread,
+)
+from reroute_cli.measure.scores import (
+    FEWEST_PICTURES,
+    JudgedItem,
+    Score,
+    connected,
+    share_of,
+)
 from routing.methods import METHODS, SEARCHED
 
 ANSWERS, ANSWERS_FLOOR = 1500, 6000  # by default; a floor is several searches
@@ -114,7 +120,7 @@ def _some(option: str, text: str, known: Sequence[Word]) -> tuple[Word, ...]:
     return tuple(name for name in known if name in words)
 
 
-def chosen_score(name: str | None, scores: Iterable[Score], items: Sequence[BatchItem]) -> Score:
+def chosen_score(name: str | None, scores: Iterable[Score], items: Sequence[Item]) -> Score:
     """The score by name, or the first one that is of any question here; raises UsageError or Failure."""
     offered = {score.name: score for score in (*scores, RIGHT) if not score.neutral}
     if name is not None and name not in offered:
@@ -128,9 +134,12 @@ def chosen_score(name: str | None, scores: Iterable[Score], items: Sequence[Batc
     )
 
 
-def asks_for(score: Score, items: Iterable[BatchItem]) -> list[BatchItem]:
+def asks_for(score: Score, items: Iterable[Item]) -> list[Item]:
     """The questions that a score is of."""
-    rows = ((item, Row(item.id, item.image, item.question, item.group, item.truth, (), ())) for item in items)
+    rows = (
+        (item, JudgedItem(item.id, item.image, item.question, item.group, item.label, (), ()))
+        for item in items
+    )
     return [item for item, row in rows if not item.problem and score.of(row)]
 
 
@@ -138,7 +147,7 @@ def asks_for(score: Score, items: Iterable[BatchItem]) -> list[BatchItem]:
 class Half:
     """Questions about some of the images. pictures: how many images there are."""
 
-    items: tuple[BatchItem, ...]
+    items: tuple[Item, ...]
     pictures: int
 
 
@@ -160,7 +169,7 @@ class SplitQuestions:
 
 
 def choose_questions(
-    items: Sequence[BatchItem], scores: Iterable[Score], name: str | None, limit: int | None, seed: int
+    items: Sequence[Item], scores: Iterable[Score], name: str | None, limit: int | None, seed: int
 ) -> SplitQuestions:
     """The questions that the score is of, or `limit` of them, spread evenly, in two halves."""
     score = chosen_score(name, scores, items)
@@ -169,7 +178,7 @@ def choose_questions(
     return SplitQuestions(split(chosen, seed), score, len(items) - len(asked))
 
 
-def split(items: Iterable[BatchItem], seed: int) -> Halves:
+def split(items: Iterable[Item], seed: int) -> Halves:
     """Every other image of a shuffled list in either half; raises Failure where there are too few."""
     groups = connected(items, _contents)
     if len(groups) < 2 * FEWEST_PICTURES:
@@ -190,11 +199,11 @@ def split(items: Iterable[BatchItem], seed: int) -> Halves:
     return Halves(Half(first, len(searched)), Half(kept, len(reported)))
 
 
-def _contents(item: BatchItem) -> list[str]:
+def _contents(item: Item) -> list[str]:
     """What the images of an item that can be asked are known by; those of one that can't, by their names."""
     if item.problem:
         return [f"name {image.name or item.id}" for image in item.images]
-    return list(contents_of(item.images))
+    return list(item.contents())
 
 
 def _count(number: int, word: str) -> str:

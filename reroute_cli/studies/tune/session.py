@@ -7,16 +7,28 @@ from dataclasses import dataclass, replace
 from itertools import count
 from statistics import median_low
 
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.evaluation.feasible import target_for
-from reroute_cli.evaluation.score import BOX_HIT, BOX_IOU, Pictures, Score
-from reroute_cli.evaluation.trial import Trial, hold_trial
-from reroute_cli.inputs import spread
+from reroute_cli.data.items import (
+    Item,
+    spread,
+)
+from reroute_cli.measure.scores import (
+    BOX_HIT,
+    BOX_IOU,
+    JudgedImages,
+    Score,
+)
 from reroute_cli.metrics import DENSE_ARM
-from reroute_cli.models import Loaded
+from reroute_cli.models.load import (
+    Loaded,
+)
 from reroute_cli.record_file import RecordFile
 from reroute_cli.records.tune import TuneReport
+from reroute_cli.run.trial import (
+    Trial,
+    hold_trial,
+    target_for,
+)
 from reroute_cli.schedules import (
     Arm,
     ScheduleChoice,
@@ -65,7 +77,7 @@ class Asking:
     resumed: int = 0
     seconds: float = 0.0
 
-    def hold(self, arms: Sequence[Arm], items: Sequence[BatchItem], known: int = 0) -> Trial:
+    def hold(self, arms: Sequence[Arm], items: Sequence[Item], known: int = 0) -> Trial:
         """A trial of these arms over these items. known: how many of its answers were counted before."""
         passed = count()
 
@@ -82,9 +94,9 @@ class Asking:
             batch_size=self.batch_size,
             done=done,
         )
-        self.answered += trial.course.answered
-        self.resumed += max(0, trial.course.resumed - known)
-        self.seconds += trial.course.wall_s
+        self.answered += trial.counts.answered
+        self.resumed += max(0, trial.counts.resumed - known)
+        self.seconds += trial.counts.wall_s
         return trial
 
 
@@ -95,7 +107,7 @@ class ModelJudge:
     same.
     """
 
-    def __init__(self, asking: Asking, items: Sequence[BatchItem], score: Score) -> None:
+    def __init__(self, asking: Asking, items: Sequence[Item], score: Score) -> None:
         self._asking, self._items, self._score = asking, items, score
         self._asked: dict[str, int] = {}
 
@@ -119,7 +131,7 @@ def _mark(trial: Trial, place: int, score: Score) -> Mark:
     if failed or not mine:
         reasons = failed or [said.error for row in trial.rows for said in row.said if said.error is not None]
         return Mark(0.0, broken=reasons[0] if reasons else "there was nothing to answer")
-    pictures = Pictures(mine)
+    pictures = JudgedImages(mine)
     found, finer = pictures.estimate(score, 0), _FINER.get(score.name)
     if found is None:
         return Mark(0.0, broken=f"none of the questions has a {score.title}")
@@ -233,7 +245,7 @@ def _above_floor(
     return probe.log.best, tuple((one.space, one.log) for one in ordered), dense.value
 
 
-def common_target(loaded: Loaded, items: Sequence[BatchItem]) -> Target:
+def common_target(loaded: Loaded, items: Sequence[Item]) -> Target:
     """The model, with the middle one of the counts of visual tokens that these questions have."""
     found = [target_for(loaded, items[index]) for index in spread(len(items), _LOOKED_AT)]
     targets = {target.visual: target for target in found if target is not None and target.visual}

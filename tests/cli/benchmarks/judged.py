@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from reroute_cli.boxes import Box
-from reroute_cli.evaluation.score import Estimate, Pictures, Score
-from reroute_cli.evaluation.trial import Row, Said
-from reroute_cli.judges import Truth, judge
+from reroute_cli.data.items import Box, Truth
+from reroute_cli.measure.judges import judge
+from reroute_cli.measure.scores import Estimate, JudgedAnswer, JudgedImages, JudgedItem, Score
 
 
 def row(
     image: str, truth: Truth, answer: str, *, name: str = "", group: str = "", boxes: Sequence[Box] = ()
-) -> Row:
+) -> JudgedItem:
     """One question about a picture, and the verdict on what was said to it."""
-    said = Said(answer, judge(answer, boxes, truth), None)
-    return Row(name or image, image, "?", group, truth, (said,), (image,))
+    said = JudgedAnswer(answer, judge(answer, boxes, truth), None)
+    return JudgedItem(name or image, image, "?", group, truth, (said,), (image,))
 
 
-def value(score: Score, rows: Iterable[Row]) -> float | None:
+def value(score: Score, rows: Iterable[JudgedItem]) -> float | None:
     """The score of the only arm."""
     found = estimate(score, rows)
     return None if found is None else found.value
 
 
-def estimate(score: Score, rows: Iterable[Row]) -> Estimate | None:
+def estimate(score: Score, rows: Iterable[JudgedItem]) -> Estimate | None:
     """The score of the only arm with its interval."""
-    return Pictures(list(rows)).estimate(score, 0)
+    return JudgedImages(list(rows)).estimate(score, 0)

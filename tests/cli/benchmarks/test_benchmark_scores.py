@@ -4,14 +4,16 @@ import random
 
 import pytest
 
-from reroute_cli.evaluation.score import Pictures, Row
-from reroute_cli.judges import Truth
+from reroute_cli.data.items import (
+    Truth,
+)
+from reroute_cli.measure.scores import JudgedImages, JudgedItem
 from reroute_cli.studies.benchmarks import mmbench, mme, pope
 from reroute_cli.studies.benchmarks.gqa import ACCURACY as GQA_ACCURACY
 from tests.cli.benchmarks.judged import estimate, row, value
 
 
-def _polled(truth: str, answer: str, image: str = "a") -> Row:
+def _polled(truth: str, answer: str, image: str = "a") -> JudgedItem:
     return row(image, Truth("yes_no", (truth,)), answer)
 
 
@@ -56,7 +58,7 @@ def test_pope_scores_are_worked_out_from_sums_over_all_pictures():
     assert value(pope.F1, spread) == pytest.approx(2 * 8 / (12 + 8))
 
 
-def _pair(category: str, image: str, yes: str, no: str) -> list[Row]:
+def _pair(category: str, image: str, yes: str, no: str) -> list[JudgedItem]:
     return [
         row(f"{category}/{image}", Truth("mme", (truth,)), answer, group=category)
         for truth, answer in (("yes", yes), ("no", no))
@@ -92,7 +94,7 @@ def test_mme_counts_only_whole_pairs_for_accuracy_plus():
         assert mme.ACCURACY_PLUS.count([(one, one.said[0].verdict) for one in odd]) == (0.0, 0.0)
 
 
-def _rotations(question: int, answers: str, *, options: int = 4, image: str = "") -> list[Row]:
+def _rotations(question: int, answers: str, *, options: int = 4, image: str = "") -> list[JudgedItem]:
     """A question whose right answer is A, B, C, D in turn, with these letters said."""
     texts = tuple((letter, f"text {letter}") for letter in "ABCD"[:options])
     return [
@@ -145,5 +147,5 @@ def test_intervals_hold_their_values():
     for score in pope.BENCHMARK.scores[:-1]:
         found = estimate(score, rows)
         assert found.low < found.value < found.high
-    twice = [Row(one.id, one.image, "?", "", one.truth, one.said * 2, one.images) for one in rows]
-    assert Pictures(twice).difference(pope.F1, 1, 0).value == 0.0
+    twice = [JudgedItem(one.id, one.image, "?", "", one.label, one.said * 2, one.images) for one in rows]
+    assert JudgedImages(twice).difference(pope.F1, 1, 0).value == 0.0

@@ -6,12 +6,25 @@ from typing import Any
 
 import pytest
 
-from reroute_cli.batch_inputs import BatchItem, batch_items
 from reroute_cli.console.options import ArmsOptions
-from reroute_cli.evaluation.score import BOX_HIT, BOX_IOU, Pictures
-from reroute_cli.evaluation.trial import Trial, hold_trial, records_at
-from reroute_cli.inputs import samples_manifest
-from reroute_cli.models import Loaded
+from reroute_cli.data.items import (
+    Item,
+    batch_items,
+    samples_manifest,
+)
+from reroute_cli.measure.scores import (
+    BOX_HIT,
+    BOX_IOU,
+    JudgedImages,
+)
+from reroute_cli.models.load import (
+    Loaded,
+)
+from reroute_cli.run.trial import (
+    Trial,
+    hold_trial,
+    records_at,
+)
 from reroute_cli.schedules import arms_of
 from reroute_cli.studies.benchmarks import (
     load_benchmark,
@@ -90,8 +103,10 @@ def test_a_dataset_gives_what_a_manifest_gives(
     assert [row.said for row in whole] == [row.said for row in expected.rows]
     for score in (BOX_HIT, BOX_IOU):
         for arm in (0, 1):
-            assert Pictures(whole).estimate(score, arm) == Pictures(expected.rows).estimate(score, arm)
-    assert Pictures(whole).estimate(BOX_IOU, 0).value > 0.5
+            assert JudgedImages(whole).estimate(score, arm) == JudgedImages(expected.rows).estimate(
+                score, arm
+            )
+    assert JudgedImages(whole).estimate(BOX_IOU, 0).value > 0.5
 
 
 def test_an_answered_dataset_is_not_asked_again(pocket: Loaded, refcoco: Path, tmp_path: Path):
@@ -99,12 +114,12 @@ def test_an_answered_dataset_is_not_asked_again(pocket: Loaded, refcoco: Path, t
     questions = load_benchmark("refcoco").load(Wanted("val", pocket.family, 4, str(refcoco)))
     first = _trial(pocket, questions.items, tmp_path / "kept.jsonl")
     again = _trial(pocket, questions.items, tmp_path / "kept.jsonl")
-    assert first.course.answered == again.course.resumed > 0
-    assert again.course.answered == 0
+    assert first.counts.answered == again.counts.resumed > 0
+    assert again.counts.answered == 0
     assert [row.said for row in again.rows] == [row.said for row in first.rows]
 
 
-def _asked_by_manifest(lines: list[dict[str, Any]]) -> list[BatchItem]:
+def _asked_by_manifest(lines: list[dict[str, Any]]) -> list[Item]:
     wanted = {line["id"] for line in lines}
-    every = batch_items(None, None, HELD_OUT / "manifest.jsonl", None).items
+    every = batch_items(None, None, HELD_OUT / "manifest.jsonl", None).chosen
     return [item for item in every if item.id in wanted]

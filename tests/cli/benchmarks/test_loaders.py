@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.console.errors import UsageError
+from reroute_cli.data.items import Item
 from reroute_cli.studies.benchmarks import (
     load_benchmark,
 )
@@ -26,7 +26,7 @@ def _load(name: str, data: Path, split: str, family: str = "llava", limit: int |
     return load_benchmark(name).load(Wanted(split, family, limit, str(data)))
 
 
-def _items(*arguments: Any, **named: Any) -> list[BatchItem]:
+def _items(*arguments: Any, **named: Any) -> list[Item]:
     return list(_load(*arguments, **named).items)
 
 
@@ -74,9 +74,9 @@ def test_refcoco_asks_for_every_expression(refcoco: Path):
     assert items[1].question == (
         "Please provide the bounding box coordinate of the region this sentence describes: the left cup 0"
     )
-    assert {item.truth.kind for item in items} == {"box"}
-    assert items[0].truth.box == (10.5, 20.0, 40.5, 60.25)
-    assert items[0].data == hub.picture(0)["bytes"]
+    assert {item.label.kind for item in items} == {"box"}
+    assert items[0].label.box == (10.5, 20.0, 40.5, 60.25)
+    assert items[0].images[0].data == hub.picture(0)["bytes"]
 
 
 def test_refcoco_names_the_picture_and_not_the_annotation(refcoco: Path):
@@ -101,7 +101,7 @@ def test_broken_rows_are_items_with_a_problem(refcoco: Path):
         assert words in problems[f"row {number}"]
         assert str(refcoco) in problems[f"row {number}"]
     assert "at most 8192" in problems["row 10"]
-    assert all(item.truth is not None for item in items if not item.problem)
+    assert all(item.label is not None for item in items if not item.problem)
     assert [item.id for item in items if not item.problem] == ["1009/1", "1011/0", "1011/1"]
     assert len({item.id for item in items}) == len(items)
 
@@ -164,7 +164,7 @@ def test_pope_asks_in_its_own_words(tmp_path: Path):
         "COCO_val2014_000000310196",
         "adversarial",
     )
-    assert (first.truth.kind, first.truth.answers, second.truth.answers) == ("yes_no", ("yes",), ("no",))
+    assert (first.label.kind, first.label.answers, second.label.answers) == ("yes_no", ("yes",), ("no",))
     assert "'maybe' under 'answer', which is neither yes nor no" in bad[0].problem
     assert "holds no image" in bad[1].problem
 
@@ -184,10 +184,15 @@ def test_gqa_joins_questions_with_pictures(tmp_path: Path):
     pictures = [{"id": "n0", "image": hub.picture(0)}, {"id": "n1", "image": PNG}, {"id": None, "image": PNG}]
     hub.write_dataset(tmp_path, hub.GQA_PICTURES, {"testdev": pictures}, "testdev_balanced_images")
     first, second, *bad = _items("gqa", tmp_path, "testdev")
-    assert (first.id, first.image, first.group, first.data) == ("201307251", "n1", "attr", PNG["bytes"])
-    assert (first.truth.kind, first.truth.answers) == ("exact", ("wood",))
+    assert (first.id, first.image, first.group, first.images[0].data) == (
+        "201307251",
+        "n1",
+        "attr",
+        PNG["bytes"],
+    )
+    assert (first.label.kind, first.label.answers) == ("exact", ("wood",))
     assert first.question == f"What is it made of?\n{SHORT}"
-    assert (second.group, second.data) == ("", PNG["bytes"])
+    assert (second.group, second.images[0].data) == ("", PNG["bytes"])
     assert "image 'n9', which is not in testdev_balanced_images" in bad[0].problem
     assert "no text under 'answer', but null" in bad[1].problem
 
@@ -213,8 +218,8 @@ def test_mme_asks_both_questions_of_a_picture(tmp_path: Path):
     assert [item.id for item in items[:2]] == ["code_reasoning/0000.png", "code_reasoning/0000.png#2"]
     assert {item.image for item in items[:2]} == {"code_reasoning/0000.png"}
     assert items[0].question == f"Is this Yes?\n{SHORT}"
-    assert [item.truth.answers for item in items[:2]] == [("yes",), ("no",)]
-    assert (items[0].truth.kind, items[0].group) == ("mme", "code_reasoning")
+    assert [item.label.answers for item in items[:2]] == [("yes",), ("no",)]
+    assert (items[0].label.kind, items[0].group) == ("mme", "code_reasoning")
 
 
 def test_a_limit_never_parts_what_belongs_together(tmp_path: Path):
@@ -255,8 +260,8 @@ def test_mmbench_lists_the_options_there_are(tmp_path: Path):
     assert second.question == (
         f"Look closely.\nWhich animal is it?\nA. a dog\nB. a cat\nC. two\nD. none\n{LETTER}"
     )
-    assert first.truth.options == (("A", "a dog"), ("B", "a cat"))
-    assert (first.truth.kind, first.truth.answers, second.truth.answers) == ("choice", ("B",), ("D",))
+    assert first.label.options == (("A", "a dog"), ("B", "a cat"))
+    assert (first.label.kind, first.label.answers, second.label.answers) == ("choice", ("B",), ("D",))
     assert (first.id, second.id, first.group) == ("7", "1000007", "identity_reasoning")
 
 

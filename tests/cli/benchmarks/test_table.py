@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.data.items import (
+    Item,
+)
 from reroute_cli.studies.benchmarks import BENCHMARKS, load_benchmark
 from reroute_cli.studies.benchmarks import table as tables
 from reroute_cli.studies.benchmarks.benchmark import Wanted
@@ -262,9 +264,7 @@ class _Counted:
 def test_nothing_is_read_behind_the_last_question():
     """A stream ends where the choice does: what follows is not fetched."""
     table = _Counted()
-    items = TableItems(
-        table, (), lambda row: [BatchItem(row.where, "", "", row.text("question"))], {0: [0], 3: [0]}
-    )
+    items = TableItems(table, (), lambda row: [Item(row.where, (), row.text("question"))], {0: [0], 3: [0]})
     assert [item.question for item in items] == ["number 1?", "number 4?"]
     assert table.taken == 4
 

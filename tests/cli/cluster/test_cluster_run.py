@@ -6,17 +6,29 @@ from pathlib import Path
 
 import pytest
 
-from reroute_cli.batch_inputs import batch_items
-from reroute_cli.batching.loop import BatchRun
-from reroute_cli.batching.prepare import make_request
-from reroute_cli.cluster import run as cluster_run
-from reroute_cli.cluster.crew import Node, Wishes
-from reroute_cli.cluster.identity import without_weights
-from reroute_cli.cluster.rows import Answer
-from reroute_cli.cluster.run import BrokenOff, ClusterRun, Plan
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.options import ModelOptions
+from reroute_cli.data.items import (
+    batch_items,
+)
+from reroute_cli.integrations.ray import run as cluster_run
+from reroute_cli.integrations.ray.pool import (
+    Node,
+    WorkerOptions,
+)
+from reroute_cli.integrations.ray.rows import WorkerAnswer
+from reroute_cli.integrations.ray.run import (
+    BrokenOff,
+    ClusterRun,
+)
+from reroute_cli.models.load import (
+    without_weights,
+)
 from reroute_cli.records.answer import FailedAnswer
+from reroute_cli.run.batch import BatchRun
+from reroute_cli.run.prepare import (
+    make_request,
+)
 from reroute_cli.schedules import ScheduleChoice
 
 SAMPLES = Path(__file__).resolve().parents[3] / "samples"
@@ -34,8 +46,8 @@ class Played:
         return [Node("a", 1, 0), Node("b", 1, 0)][: self.alive]
 
     def _answers(self, _link, made, jobs, _look):
-        self.asked.append([job.index for job in jobs])
-        self.sizes.append((made.size, made.crew.workers))
+        self.asked.append([index for index, _ in jobs])
+        self.sizes.append((made.size, made.pool.workers))
         yield from self.rounds.pop(0)(jobs)
 
 
@@ -54,8 +66,8 @@ def record_of(item, error=None):
 
 def all_of(jobs):
     """Every answer, in order."""
-    for job in jobs:
-        yield Answer(job.index, record_of(job.item), "", 0.5)
+    for index, keyed in jobs:
+        yield WorkerAnswer(index, record_of(keyed.item), "", 0.5)
 
 
 def all_but(*lost):
@@ -89,12 +101,12 @@ def request_():
 @pytest.fixture
 def items():
     """The first sample questions."""
-    return batch_items(None, None, SAMPLES / "manifest.jsonl", ITEMS).items
+    return batch_items(None, None, SAMPLES / "manifest.jsonl", ITEMS).chosen
 
 
 def outcomes(request, link, items, done=lambda key: False, talk=None):
     """A run on this cluster and its outcomes."""
-    run = ClusterRun(link, request, Plan(ModelOptions(), Wishes()), talk or (lambda sentence: None))
+    run = ClusterRun(link, request, ModelOptions(), WorkerOptions(), talk or (lambda sentence: None))
     return run, list(run.outcomes(items, done))
 
 
@@ -133,13 +145,13 @@ def test_a_lost_node_leaves_room_for_fewer_workers(monkeypatch, request_, items)
     """The second round takes as many as fit; where none does, the run ends in a sentence."""
     link = Played(monkeypatch, all_but(3), all_of)
     run = ClusterRun(
-        link, request_, Plan(ModelOptions(), Wishes()), lambda sentence: setattr(link, "alive", 1)
+        link, request_, ModelOptions(), WorkerOptions(), lambda sentence: setattr(link, "alive", 1)
     )
     assert len(list(run.outcomes(items, lambda key: False))) == ITEMS
     assert link.sizes == [(6, 2), (1, 1)]
     link = Played(monkeypatch, all_but(3))
     run = ClusterRun(
-        link, request_, Plan(ModelOptions(), Wishes()), lambda sentence: setattr(link, "alive", 0)
+        link, request_, ModelOptions(), WorkerOptions(), lambda sentence: setattr(link, "alive", 0)
     )
     with pytest.raises(Failure, match="no node that is left has room"):
         list(run.outcomes(items, lambda key: False))
@@ -157,7 +169,9 @@ def test_a_round_that_breaks_off_is_followed_by_another(monkeypatch, request_, i
 
 def test_a_worker_that_can_not_work_ends_the_run(monkeypatch, request_, items):
     """With its sentence; nothing else is asked."""
-    link = Played(monkeypatch, lambda jobs: iter([Answer(0, {}, "a worker on 'x' can't work: why", 0.0)]))
+    link = Played(
+        monkeypatch, lambda jobs: iter([WorkerAnswer(0, {}, "a worker on 'x' can't work: why", 0.0)])
+    )
     with pytest.raises(Failure, match="a worker on 'x' can't work: why"):
         outcomes(request_, link, items)
 
@@ -166,7 +180,7 @@ def test_what_is_done_or_unreadable_needs_no_cluster(monkeypatch, request_, tmp_
     """Its outcome is the driver's own; workers is then 0."""
     shutil.copy(SAMPLES / "desk.png", tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"")
-    pictures = batch_items(tmp_path, "x", None, None).items
+    pictures = batch_items(tmp_path, "x", None, None).chosen
     link = Played(monkeypatch)
     link.nodes = lambda: pytest.fail("a cluster was asked")
     run, found = outcomes(request_, link, pictures, done=lambda key: True)

@@ -2,11 +2,15 @@
 
 import pytest
 
-from reroute_cli.answer import model_part
-from reroute_cli.batching.keys import settings_of
-from reroute_cli.cluster.identity import without_weights
 from reroute_cli.console.options import ModelOptions
-from reroute_cli.models import load
+from reroute_cli.models.load import (
+    load,
+    without_weights,
+)
+from reroute_cli.run.answer import (
+    model_part,
+    settings_of,
+)
 from reroute_cli.schedules import ScheduleChoice
 
 

@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("ray.data")
 
-from reroute_cli.cluster.link import Link
 from reroute_cli.console.errors import Failure
+from reroute_cli.integrations.ray.connection import ClusterConnection
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def listener():
 
 def refused(address):
     """The sentence that an address ends in."""
-    with Link(address) as link, pytest.raises(Failure) as caught:
+    with ClusterConnection(address) as link, pytest.raises(Failure) as caught:
         link.nodes()
     return str(caught.value)
 

@@ -188,8 +188,8 @@ def test_an_empty_cache_holds_nothing():
 
 def test_a_routed_answer_holds_text_and_kept_tokens_only(pocket, picture):
     """Stored tokens are text + kept + decoded in every layer; dense bytes are those of all positions."""
-    from reroute_cli import run
-    from reroute_cli.images import open_picture
+    from reroute_cli.data.images import open_picture
+    from reroute_cli.measure import passes as run
     from reroute_cli.prompts import build_prompt
     from routing import Schedule, Stage
 

@@ -196,8 +196,8 @@ def test_what_can_not_be_done_is_refused_before_anything_is_answered(
     evaluate, monkeypatch, task, options, words
 ):
     """The run ends with one sentence, and the model was not run once."""
-    from reroute_cli import run
     from reroute_cli.console.errors import CliError
+    from reroute_cli.measure import passes as run
     from routing.errors import RoutingError
 
     monkeypatch.setattr(run, "timed_rows", None)
@@ -234,9 +234,9 @@ def test_the_model_is_given_back(warm, unpatched):
     from reroute_cli.console.errors import Failure
 
     model = get_model("reroute").create_from_arg_string("method=fastv,ratio=0.5")
-    assert any(value is warm for value in vars(vars(model)["_answering"]).values())
+    assert any(value is warm for value in vars(vars(model)["_engine"]).values())
     model.clean()
-    assert vars(model)["_answering"] is None
+    assert vars(model)["_engine"] is None
     with pytest.raises(Failure, match="was given back"):
         model.generate_until([])
 

@@ -3,14 +3,14 @@
 import pytest
 
 from reroute_cli.console.errors import UsageError
-from reroute_cli.plugins.lmms_generation import Generation, cut, read_generation
+from reroute_cli.integrations.lmms_eval.requests import TaskGeneration, cut, read_generation
 
 USUAL = {"max_new_tokens": 16, "temperature": 0.0, "top_p": 1.0, "num_beams": 1, "do_sample": False}
 
 
 def test_the_usual_settings_are_a_length_and_nothing_else():
     """What most tasks write asks for a greedy answer of a length; top_p means nothing without sampling."""
-    assert read_generation(USUAL | {"until": ["\n\n"]}, "task") == Generation(16, (), ())
+    assert read_generation(USUAL | {"until": ["\n\n"]}, "task") == TaskGeneration(16, (), ())
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_stop_strings_of_a_task_count(until, stops):
 def test_the_default_of_lmms_eval_is_what_is_left_out():
     """The constant is what a task without `until` has, by the installed package."""
     task = pytest.importorskip("lmms_eval.api.task")
-    from reroute_cli.plugins.lmms_generation import FILLED_IN
+    from reroute_cli.integrations.lmms_eval.requests import FILLED_IN
 
     made = task.TaskConfig(task="x", output_type="generate_until", generation_kwargs={"max_new_tokens": 3})
     assert made.generation_kwargs["until"] == FILLED_IN

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from reroute_cli import models
+from reroute_cli.models import load as models
 from reroute_cli.tracing import terminal
 
 DESK, CUP = "samples/desk.png", "where is the cup?"

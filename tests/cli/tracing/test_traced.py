@@ -7,13 +7,18 @@ import pytest
 from PIL import Image
 
 import routing
-from reroute_cli import run
-from reroute_cli.answer import target_of
 from reroute_cli.console.command_options import TracedSchedules
 from reroute_cli.console.errors import UsageError
-from reroute_cli.images import Picture, open_picture
+from reroute_cli.data.images import (
+    Picture,
+    open_picture,
+)
+from reroute_cli.measure import passes as run
 from reroute_cli.prompts import build_prompt
 from reroute_cli.records.trace import DEFERRED, KEPT, PRUNED, REENTERED, TraceRecord
+from reroute_cli.run.answer import (
+    target_of,
+)
 from reroute_cli.schedules import arms_of
 from reroute_cli.studies.trace import Places, stage_parts, trace
 from routing import Schedule, Stage

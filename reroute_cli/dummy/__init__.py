@@ -1,1 +1,0 @@
-"""A model and its processor made without a file, for --load-format dummy: right shapes, random weights."""

@@ -1,1 +1,0 @@
-"""What schedules do to answers: the same items under every schedule, judged and compared pair by pair."""

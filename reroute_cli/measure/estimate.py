@@ -1,0 +1,114 @@
+"""What one sample of a batch cost, by arithmetic: a batch can't be taken apart by measuring it.
+
+FLOPs are those of the sample alone, without the padding of its batch; KV bytes are those of the tokens that
+it stores itself. Knows shapes and caches; runs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reroute_cli.console.errors import CliError
+from reroute_cli.measure.kv import filled_layers, window_of
+from reroute_cli.models.load import Loaded
+from reroute_cli.planning.pictures import Size, count_pictures
+from reroute_cli.records.answer import FlopsPart, KvPart
+from routing import Schedule
+from routing.cost import Prompt, plan
+from routing.errors import RoutingError
+from routing.grids import PatchGrid
+from routing.model_shape import ModelShape
+
+_NAMES = tuple(name for name in FlopsPart.model_fields if name.endswith("flops"))
+_NO_GRIDS = "the picture's patch grid can't be told from its size"
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """The arithmetic of one model. shape: None where `reason` says why there is none."""
+
+    shape: ModelShape | None
+    reason: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    image: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, loaded: Loaded) -> CostModel:
+        """The arithmetic for a loaded model."""
+        config = loaded.model.config.to_dict()
+        try:
+            shape = ModelShape.from_config(config)
+        except RoutingError as error:
+            return cls(None, str(error))
+        return cls(shape, config=config, image=dict(loaded.processor.image_processor.to_dict()))
+
+    def flops(self, schedule: Schedule, text: int, visual: int, new: int, sizes: Sequence[Size]) -> FlopsPart:
+        """FLOPs of one sample and of the same sample dense; null with a reason where not modelled."""
+        if self.shape is None:
+            nothing: dict[str, Any] = dict.fromkeys(_NAMES)
+            reasons = dict.fromkeys(_NAMES, self.reason)
+            return FlopsPart(**nothing, **_ESTIMATED, reasons=reasons)
+        grids = self._grids(visual, sizes)
+        costs = plan(self.shape, schedule, [Prompt(text, visual)], new_tokens=new, grids=grids)
+        routed, dense = costs.routed, costs.dense
+        scoring = None if routed.anchor_flops is None else routed.scoring_flops + routed.anchor_flops
+        values: dict[str, Any] = {
+            "vision_flops": routed.vision_flops,
+            "prefill_flops": None if scoring is None else routed.prefill_flops + scoring,
+            "scoring_flops": scoring,
+            "decode_flops": routed.decode_flops,
+            "dense_vision_flops": dense.vision_flops,
+            "dense_prefill_flops": dense.prefill_flops,
+        }
+        why = self.shape.tower_reason or _NO_GRIDS
+        unknown = {name: why for name, value in values.items() if value is None}
+        return FlopsPart(**values, **_ESTIMATED, reasons=unknown)
+
+    def _grids(self, visual: int, sizes: Sequence[Size]) -> tuple[PatchGrid, ...] | None:
+        """The patch grids of the images; None where their sizes do not tell, or tell another count."""
+        assert self.shape is not None
+        try:
+            made = count_pictures(self.shape.family, self.config, self.image, self.shape.tower, sizes)
+        except CliError:
+            return None
+        return made.grids if made.visual == visual else None
+
+
+_ESTIMATED: dict[str, Any] = {"source": "estimated", "dense_source": "estimated"}
+
+
+@dataclass(frozen=True)
+class KvLayer:
+    """One layer of a cache: bytes of one stored token, and most tokens that it keeps (None: all)."""
+
+    token_bytes: int
+    most: int | None
+
+
+def kv_layers(cache: Any) -> tuple[KvLayer, ...]:
+    """The layers of a transformers cache that hold something."""
+    found = []
+    for layer in filled_layers(cache):
+        window = window_of(layer)
+        sizes = (t.shape[1] * t.shape[3] * t.element_size() for t in (layer.keys, layer.values))
+        found.append(KvLayer(sum(sizes), None if window is None else window - 1))
+    return tuple(found)
+
+
+def kv_share(layers: Sequence[KvLayer], tokens: Sequence[int], logical: int) -> KvPart:
+    """What a sample's own tokens take. tokens: it stores in each layer; logical: they stand for."""
+    stored = [_held(layer, count) for layer, count in zip(layers, tokens, strict=True)]
+    return KvPart(
+        kv_end_bytes=sum(layer.token_bytes * count for layer, count in zip(layers, stored, strict=True)),
+        source="estimated",
+        dense_kv_end_bytes=sum(layer.token_bytes * _held(layer, logical) for layer in layers),
+        dense_source="estimated",
+        logical_tokens=logical,
+        per_layer_tokens=stored,
+    )
+
+
+def _held(layer: KvLayer, count: int) -> int:
+    return count if layer.most is None else min(count, layer.most)

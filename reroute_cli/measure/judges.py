@@ -1,0 +1,171 @@
+"""What is true of an item, and whether a record's answer says so: one judge for each kind of truth.
+
+A truth has a kind; JUDGES says how that kind is judged. What a judge reads in an answer is the verdict's
+`said`: scores that need more than right and wrong (precision, the share of yes) are made of it. Boxes are
+judged as stated in the README: the first box of the answer only, in pixels of the original image. Knows
+answers as text and boxes as numbers; not models, benchmarks, pictures or files.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from reroute_cli.boxes import final_answer
+from reroute_cli.data.items import Box, Truth
+
+HIT = 0.5  # the IoU from which a box counts as found, as in RefCOCO (Acc@0.5)
+_AROUND = " \t\r\n.,;:!?\"'`“”‘’()[]*"
+_YES_NO = ("yes", "no")
+_MME_PREFIX = 4  # characters in which MME looks for yes and no
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_OPEN, _CLOSE = r"[\s\"'*(\[]*", r"[\s\"'*.:)\]]*"
+_LETTER_ALONE = re.compile(rf"{_OPEN}([A-Za-z]){_CLOSE}")
+_LETTER_FIRST = re.compile(rf"{_OPEN}([A-Z])[\"'*]*[.:)\]]+[\"'*]*\s")
+_LETTER_NAMED = re.compile(
+    rf"(?i:\b(?:answer|option|choice)\b(?:\s+is)?\s*:?\s*(?:option\b)?){_OPEN}([A-Z])"
+    r"(?=[\"'*.,;:)\]]|\s*(?:\n|$))"
+)
+
+
+@dataclass(frozen=True)
+class BoxScore:
+    """How well a box fits the true one. iou: 0 without a box. centre: its middle lies in the true one."""
+
+    iou: float
+    centre: bool
+
+    @property
+    def hit(self) -> bool:
+        """IoU of at least 0.5."""
+        return self.iou >= HIT
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One judged answer. iou, centre: of boxes only.
+
+    said: what the judge read in the answer, in the truth's own terms; None where it says nothing of the kind.
+    """
+
+    right: bool
+    iou: float | None = None
+    centre: bool | None = None
+    said: str | None = None
+
+
+Judge = Callable[[str, Sequence[Box], Truth], Verdict]
+
+
+def score_box(boxes: Sequence[Box], truth: Box) -> BoxScore:
+    """The first of `boxes` against the true one; none at all is a miss."""
+    if not boxes:
+        return BoxScore(0.0, centre=False)
+    x1, y1, x2, y2 = boxes[0]
+    x, y = (x1 + x2) / 2, (y1 + y2) / 2
+    return BoxScore(iou(boxes[0], truth), truth[0] <= x <= truth[2] and truth[1] <= y <= truth[3])
+
+
+def iou(one: Box, other: Box) -> float:
+    """Intersection over union of two boxes, 0 to 1; 0 where both are empty."""
+    wide = min(one[2], other[2]) - max(one[0], other[0])
+    high = min(one[3], other[3]) - max(one[1], other[1])
+    both = max(wide, 0.0) * max(high, 0.0)
+    union = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)) - both
+    return both / union if union > 0 else 0.0
+
+
+def words(answer: str) -> str:
+    """An answer as it is compared: lower case, single spaces, no punctuation or quotes around it."""
+    return re.sub(r"\s+", " ", answer).strip(_AROUND).casefold()
+
+
+def same_words(answer: str, truths: Sequence[str]) -> bool:
+    """Whether an answer is one of the true ones, but for case, spaces and punctuation around it."""
+    return words(answer) in {words(truth) for truth in truths}
+
+
+def judge(answer: str, boxes: Sequence[Box], truth: Truth) -> Verdict:
+    """Whether an answer, with the boxes that were decoded from it, is right."""
+    return JUDGES[truth.kind](final_answer(answer), boxes, truth)
+
+
+def bare_words(text: str) -> str:
+    """Lower case, single spaces, no punctuation anywhere: how GQA's exact match compares."""
+    return " ".join(text.casefold().translate(_NO_PUNCTUATION).split())
+
+
+def _box(_answer: str, boxes: Sequence[Box], truth: Truth) -> Verdict:
+    """The first box only: IoU of at least 0.5 is right."""
+    assert truth.box is not None
+    found = score_box(boxes, truth.box)
+    return Verdict(found.hit, found.iou, found.centre)
+
+
+def _words(answer: str, _boxes: Sequence[Box], truth: Truth) -> Verdict:
+    """Equal to one of the true wordings but for case, spaces and punctuation around it."""
+    said = words(answer)
+    return Verdict(said in {words(true) for true in truth.answers}, said=said or None)
+
+
+def _exact(answer: str, _boxes: Sequence[Box], truth: Truth) -> Verdict:
+    """Equal to one of the true wordings but for case, spaces and all punctuation."""
+    said = bare_words(answer)
+    return Verdict(said in {bare_words(true) for true in truth.answers}, said=said or None)
+
+
+def _yes_no(answer: str, _boxes: Sequence[Box], truth: Truth) -> Verdict:
+    """Exactly yes or no but for case, spaces and punctuation around it; anything else says neither."""
+    said = words(answer)
+    return _one_of(said if said in _YES_NO else None, truth)
+
+
+def _mme(answer: str, _boxes: Sequence[Box], truth: Truth) -> Verdict:
+    """MME's own rule: yes, else no, anywhere in the first four characters; anything else says neither.
+
+    eval_tool/calculation.py of github.com/BradyFU/Awesome-Multimodal-Large-Language-Models, release of MME.
+    """
+    start = answer.strip().casefold()[:_MME_PREFIX]
+    return _one_of(next((word for word in _YES_NO if word in start), None), truth)
+
+
+def _choice(answer: str, _boxes: Sequence[Box], truth: Truth) -> Verdict:
+    """The letter of an option; see chosen_letter."""
+    return _one_of(chosen_letter(answer, truth.options), truth)
+
+
+def chosen_letter(answer: str, options: Sequence[tuple[str, str]]) -> str | None:
+    """The option that an answer names, by the first rule that applies; None where it names none of them.
+
+    1. A letter alone, bare or in brackets, quotes or stars: "B", "b.", "(B)", "**B**".
+    2. A capital letter with a point, colon or bracket in front of other words: "B. a dog", "(B) a dog".
+    3. A capital letter named as the answer: "The answer is B.", "Answer: (B)", "Option B", where all that are
+       so named are the same.
+    4. Exactly the text of one option, but for case, spaces and punctuation around it.
+    """
+    letters = {letter for letter, _ in options}
+    for rule in (_LETTER_ALONE.fullmatch(answer), _LETTER_FIRST.match(answer)):
+        if rule:
+            letter = rule.group(1).upper()
+            return letter if letter in letters else None
+    named = {match.group(1) for match in _LETTER_NAMED.finditer(answer)}
+    if named:
+        return named.pop() if len(named) == 1 and named <= letters else None
+    same = [letter for letter, text in options if words(text) == words(answer)]
+    return same[0] if len(same) == 1 else None
+
+
+def _one_of(said: str | None, truth: Truth) -> Verdict:
+    return Verdict(said is not None and said in truth.answers, said=said)
+
+
+JUDGES: dict[str, Judge] = {
+    "box": _box,
+    "words": _words,
+    "exact": _exact,
+    "yes_no": _yes_no,
+    "mme": _mme,
+    "choice": _choice,
+}

@@ -1,0 +1,1 @@
+"""Models: where their files are, how they are loaded, and models made of random numbers."""

@@ -1,0 +1,341 @@
+"""One question about images, answered under one schedule, as a complete record; and the parts of records.
+
+The order of things: prompt, schedule, passes, record. An answer's key is a digest of everything that
+determines it, known before the model runs: two items with the same key get the same answer. An item that
+fails has a key of its name instead, since its content may not be readable, or be mended before the next try.
+Knows every part by its interface and none of their insides; prints nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from reroute_cli.boxes import convention_of, decode_boxes, view_of
+from reroute_cli.chat import Turn
+from reroute_cli.console.errors import Failure
+from reroute_cli.data.images import Picture
+from reroute_cli.data.items import Box
+from reroute_cli.environment import installed_version
+from reroute_cli.measure import passes
+from reroute_cli.measure.clock import TokenClock
+from reroute_cli.measure.kv import KvUse
+from reroute_cli.measure.memory import weights_bytes
+from reroute_cli.models.load import Loaded
+from reroute_cli.prompts import Prompt, build_prompt
+from reroute_cli.records.answer import (
+    AnswerRecord,
+    FlopsPart,
+    KvPart,
+    LatencyPart,
+    MemoryPart,
+    SchedulePart,
+    StagePart,
+    TokensPart,
+)
+from reroute_cli.records.base import AdapterPart, EnvironmentPart, GenerationPart, ModelPart
+from reroute_cli.schedules import ScheduleChoice, Target
+from reroute_cli.sources import POCKET
+from routing import Schedule
+from routing.methods import DENSE
+
+Settings = dict[str, Any]
+
+
+def answer(
+    loaded: Loaded, pictures: Sequence[Picture], question: str, choice: ScheduleChoice, max_new_tokens: int
+) -> AnswerRecord:
+    """Answer a question about pictures, measure, and say what it cost; raises what the parts raise."""
+    prompt, job, timed = _timed(loaded, pictures, question, choice, max_new_tokens)
+    schedule, visual = job.schedule, prompt.count(loaded.image_token_ids)
+    memory = passes.memory_pass(job, len(timed.new))
+    text = text_of(loaded, timed)
+    boxes, reasons = boxes_in(text, loaded, [picture.size for picture in pictures], prompt)
+    settings = settings_of(loaded, choice, max_new_tokens)
+    key = answer_key(settings, [picture.digest for picture in pictures], question)
+    return AnswerRecord(
+        id=key,
+        key=key,
+        image=pictures[0].path,
+        images=[picture.path for picture in pictures],
+        question=question,
+        answer=text,
+        boxes=boxes,
+        model=model_part(loaded),
+        environment=environment_part(loaded),
+        generation=generation_part(loaded, max_new_tokens),
+        schedule=schedule_part(choice, schedule, timed.stages, visual, loaded.layers),
+        tokens=TokensPart(
+            visual_tokens=visual,
+            visual_tokens_per_layer=average_visual(timed.stages, visual, loaded.layers),
+            prompt_tokens=prompt.tokens,
+            new_tokens=len(timed.new),
+            finish="length" if timed.cut else "stop",
+        ),
+        flops=_flops_part(job, len(timed.new)),
+        kv_cache=measured_kv(timed.kv),
+        latency=latency_part(prompt, timed.clock),
+        memory=_memory_part(loaded, memory),
+        reasons=reasons,
+    )
+
+
+def answer_only(
+    loaded: Loaded, pictures: Sequence[Picture], question: str, choice: ScheduleChoice, max_new_tokens: int
+) -> str:
+    """The same answer with nothing counted: one pass, and no record."""
+    return text_of(loaded, _timed(loaded, pictures, question, choice, max_new_tokens)[2])
+
+
+def _timed(
+    loaded: Loaded, pictures: Sequence[Picture], question: str, choice: ScheduleChoice, max_new_tokens: int
+) -> tuple[Prompt, passes.Job, passes.TimedPass]:
+    """The prompt, what the passes share, and the first of them, with the clock attached."""
+    prompt = build_prompt(loaded.processor, pictures, question)
+    schedule = choice.build(target_of(loaded, count_visual(loaded, prompt)))
+    job = passes.make_job(loaded, prompt, schedule, max_new_tokens)
+    return prompt, job, passes.timed_pass(job, max_new_tokens)
+
+
+def text_of(loaded: Loaded, timed: passes.TimedPass | passes.SampleAnswer) -> str:
+    """The new tokens as text."""
+    return str(loaded.processor.tokenizer.decode(timed.new, skip_special_tokens=True)).strip()
+
+
+def count_visual(loaded: Loaded, prompt: Prompt) -> int:
+    """Visual tokens of a prompt; raises Failure where there are none to reduce."""
+    if visual := prompt.count(loaded.image_token_ids):
+        return visual
+    raise Failure(f"the processor of '{loaded.name}' made no visual tokens that its config knows of")
+
+
+def target_of(loaded: Loaded, visual: int) -> Target:
+    """What a schedule must fit: this model and this many visual tokens."""
+    tower = getattr(loaded.model.config, "vision_config", None)
+    kind = str(getattr(tower, "model_type", ""))
+    return Target(loaded.layers, loaded.first_layer, visual, kind)
+
+
+def boxes_in(
+    text: str, loaded: Loaded, sizes: Sequence[tuple[int, int]], prompt: Prompt
+) -> tuple[list[Box] | None, dict[str, str]]:
+    """The boxes in an answer about pictures of these sizes, or None and why they can't be read."""
+    if convention_of(loaded.family) is None:
+        return None, {"boxes": f"{loaded.family} models have no published way to write a box"}
+    if len(sizes) > 1:
+        return None, {"boxes": "with several pictures an answer does not say which one a box is in"}
+    view = view_of(loaded.family, loaded.processor.image_processor, prompt.inputs, sizes[0])
+    return decode_boxes(text, loaded.family, view, sizes[0]), {}
+
+
+def no_revision(loaded: Loaded) -> dict[str, str]:
+    """Why a model has no revision, as the reason of a record; empty where it has one."""
+    if loaded.revision:
+        return {}
+    which = "random weights have" if loaded.random else "a local folder records"
+    return {"revision": f"{which} no revision"}
+
+
+def environment_part(loaded: Loaded) -> EnvironmentPart:
+    """What the engine ran on."""
+    packages = {name: installed_version(name) for name in ("torch", "transformers")}
+    return EnvironmentPart(proven=loaded.proven, packages=packages)
+
+
+def generation_part(loaded: Loaded, max_new_tokens: int) -> GenerationPart:
+    """How tokens are chosen."""
+    return GenerationPart(**loaded.generation.recorded(max_new_tokens))
+
+
+def adapter_part(loaded: Loaded) -> AdapterPart | None:
+    """What was merged into the model."""
+    merged = loaded.adapter
+    if merged is None:
+        return None
+    return AdapterPart(base=merged.adapter.base, revision=merged.revision, digest=merged.digest)
+
+
+def model_part(loaded: Loaded) -> ModelPart:
+    """Which model it is; a folder is known by its name."""
+    folder = Path(loaded.name).expanduser()
+    in_folder = loaded.name != POCKET and folder.is_dir()
+    return ModelPart(
+        id=folder.resolve().name if in_folder else loaded.name,
+        revision=loaded.revision,
+        family=loaded.family,
+        config_digest=loaded.config_digest,
+        layers=loaded.layers,
+        dtype=loaded.dtype,
+        attention=loaded.attention,
+        device=loaded.device,
+        weights="random" if loaded.random else "loaded",
+        processor_filled=dict(loaded.processor_filled),
+        chat_template=loaded.chat_template,
+        adapter=adapter_part(loaded),
+        reasons=no_revision(loaded),
+    )
+
+
+def schedule_part(
+    choice: ScheduleChoice, schedule: Schedule, stages: Sequence[passes.Stage], visual: int, layers: int
+) -> SchedulePart:
+    """What was asked for, and what these stages made of it."""
+    asked = choice.asked_ratio(visual)
+    reasons = {}
+    if choice.profile is not None:
+        reasons = {
+            "method": "the schedule comes from a profile",
+            "ratio": "a profile gives keep ratios, not a ratio",
+        }
+    average = average_visual(stages, visual, layers)
+    return SchedulePart(
+        method=None if choice.profile else choice.method or DENSE,
+        action=str(schedule.action),
+        profile=choice.profile,
+        ratio=asked,
+        achieved_ratio=1 - average / visual if visual else 0.0,
+        digest=schedule.digest(),
+        stages=stage_parts(schedule, stages),
+        reasons=reasons,
+    )
+
+
+def _flops_part(job: passes.Job, new_tokens: int) -> FlopsPart:
+    """Counted FLOPs of this run and of the dense prefill; None where the counter can't see the kernels."""
+    names = tuple(name for name in FlopsPart.model_fields if name.endswith("flops"))
+    attention = job.loaded.attention
+    unseen = "" if attention in passes.COUNTED else attention
+    values: dict[str, Any] = dict.fromkeys(names)
+    if not unseen:
+        flops = passes.count_flops(job, new_tokens)
+        dense = passes.count_dense_prefill(job) if job.schedule.entries else flops
+        unseen = ", ".join(sorted(flops.unknown | dense.unknown))
+        if not unseen:
+            values = {
+                "vision_flops": flops.vision,
+                "prefill_flops": flops.prefill + flops.scoring,
+                "scoring_flops": flops.scoring,
+                "decode_flops": flops.decode,
+                "dense_vision_flops": dense.vision,
+                "dense_prefill_flops": dense.prefill,
+            }
+    reasons = dict.fromkeys(names, passes.uncounted(unseen)) if unseen else {}
+    return FlopsPart(**values, source="measured", dense_source="measured", reasons=reasons)
+
+
+def measured_kv(kv: KvUse) -> KvPart:
+    """A cache as it was found."""
+    return KvPart(
+        kv_end_bytes=kv.total_bytes,
+        source="measured",
+        dense_kv_end_bytes=kv.dense_bytes,
+        dense_source="estimated",
+        logical_tokens=kv.logical,
+        per_layer_tokens=list(kv.tokens),
+    )
+
+
+def latency_part(prompt: Prompt, clock: TokenClock, batch_size: int = 1, halvings: int = 0) -> LatencyPart:
+    """The times of one pass. batch_size: prompts in it; halvings: how often a batch was cut in two before."""
+    return LatencyPart(
+        preprocess_s=prompt.seconds,
+        ttft_s=clock.ttft,
+        tpot_s=clock.tpot,
+        e2e_s=clock.end_to_end,
+        warmup=0,
+        runs=1,
+        batch_size=batch_size,
+        halvings=halvings,
+        reasons={} if clock.tpot is not None else {"tpot_s": "there is only one new token"},
+    )
+
+
+def _memory_part(loaded: Loaded, memory: passes.MemoryPass) -> MemoryPart:
+    fields = {
+        "allocated": "torch_peak_allocated_bytes",
+        "reserved": "torch_peak_reserved_bytes",
+        "process": "nvml_process_peak_bytes",
+        "device": "nvml_device_peak_bytes",
+    }
+    reasons = {fields[name]: reason for name, reason in memory.reasons.items() if name in fields}
+    if memory.host is None:
+        reasons["host_peak_rss_bytes"] = "this system does not report a process's peak"
+    return MemoryPart(
+        weights_bytes=weights_bytes(loaded.model),
+        host_peak_rss_bytes=memory.host,
+        reasons=reasons,
+        **{field: memory.peaks[name] for name, field in fields.items()},
+    )
+
+
+def visual_per_layer(stages: Sequence[passes.Stage], visual: int, layers: int) -> list[int]:
+    """Visual tokens that each decoder layer processed: those of the last stage at or before it."""
+    counts = [visual] * layers
+    for stage in stages:
+        counts[stage.layer :] = [stage.kept] * (layers - stage.layer)
+    return counts
+
+
+def average_visual(stages: Sequence[passes.Stage], visual: int, layers: int) -> float:
+    """Mean visual tokens per decoder layer."""
+    return sum(visual_per_layer(stages, visual, layers)) / layers
+
+
+def stage_parts(schedule: Schedule, stages: Sequence[passes.Stage]) -> list[StagePart]:
+    """The stages as records hold them; one at the vision tower comes first."""
+    keep_ratios = dict(schedule.entries)
+    return [
+        StagePart(
+            where="vision" if schedule.vision is not None and index == 0 else "decoder",
+            layer=stage.layer,
+            keep_ratio=keep_ratios[stage.layer],
+            kept=stage.kept,
+            reentered=stage.reentered,
+        )
+        for index, stage in enumerate(stages)
+    ]
+
+
+def settings_of(loaded: Loaded, choice: ScheduleChoice, max_new_tokens: int) -> Settings:
+    """What all items of a run share: model, schedule and generation, as plain JSON values."""
+    beside: Settings = {}  # what answers depend on beside the model's own files; nothing for most models
+    if loaded.processor_filled:
+        beside["processor_filled"] = dict(loaded.processor_filled)
+    if loaded.adapter is not None:
+        beside["adapter"] = loaded.adapter.digest
+    if loaded.chat_template != "model":
+        beside["chat_template"] = loaded.chat_template
+    return {
+        "model": {
+            "id": loaded.name,
+            "revision": loaded.revision,
+            "config": loaded.config_digest,
+            "dtype": loaded.dtype,
+            "attention": loaded.attention,
+            "weights": f"random {choice.seed}" if loaded.random else "loaded",
+            **beside,
+        },
+        "schedule": choice.identity(),
+        "generation": loaded.generation.identity(max_new_tokens),
+    }
+
+
+def answer_key(
+    settings: Settings, digests: Sequence[str], question: str, copy: int = 0, turns: Sequence[Turn] = ()
+) -> str:
+    """SHA-256 (hex) of pictures, question or turns, and settings. copy: how many equal items came before."""
+    parts: dict[str, Any] = {"pictures": list(digests), "question": question, **settings}
+    parts |= {"turns": [turn.message() for turn in turns]} if turns else {}
+    return _digest(parts | ({"copy": copy} if copy else {}))
+
+
+def failure_key(settings: Settings, identity: str, image: str, question: str) -> str:
+    """The key of an item's error: of its names, whatever its picture holds."""
+    return _digest({"failed": identity, "image": image, "question": question, **settings})
+
+
+def _digest(parts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,241 @@
+"""The batch engine: prompts gathered into passes and answered, whatever fails; and a run of items through it.
+
+Items are taken in order and handed out one record after the other. Where several schedules are asked, each
+batch goes through all of them before the next one (A B A B). Knows items and passes; not files, nor what
+becomes of a record.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+from reroute_cli.console.errors import is_out_of_memory, sentence_of
+from reroute_cli.data.items import Item
+from reroute_cli.measure.estimate import CostModel
+from reroute_cli.models.load import Loaded
+from reroute_cli.records.answer import AnswerRecord, FailedAnswer, TokensPart, TurnPart
+from reroute_cli.run.answer import (
+    average_visual,
+    boxes_in,
+    environment_part,
+    generation_part,
+    latency_part,
+    model_part,
+    schedule_part,
+    text_of,
+)
+from reroute_cli.run.batch_pass import PassAnswer, PreparedPrompt, answer_pass
+from reroute_cli.run.prepare import KeyedItem, Keys, PreparedItem, Request, Waiting, prepared_items
+
+_FITTING = 8  # batches that fit in a row, before larger ones are tried again
+_GATHERED = 4  # batches, at most, of prompts of several kinds that are sorted into passes together
+_NO_MEMORY = "one pass over many items measures no item's memory; ask does"
+Entry = TypeVar("Entry")
+
+
+class BatchSize:
+    """How many prompts go together now: as many as asked, or fewer for a while after one did not fit."""
+
+    def __init__(self, asked: int) -> None:
+        self.now = self._asked = asked
+        self._fitted = 0
+
+    def fits(self) -> None:
+        """A batch of this size went well."""
+        self._fitted += 1
+        if self._fitted >= _FITTING and self.now < self._asked:
+            self.now, self._fitted = min(self._asked, 2 * self.now), 0
+
+    def too_large(self, prompts: int) -> None:
+        """A batch of so many prompts did not fit."""
+        self.now, self._fitted = min(self.now, (prompts + 1) // 2), 0
+
+
+class BatchEngine:
+    """Answers prompts in passes of one model, each prompt as if it were alone.
+
+    A batch that does not fit the device is cut in two and tried again, and the next ones stay that small
+    until eight of them have fitted; whatever else fails is cut down in the same way to the one prompt that is
+    to blame.
+    """
+
+    def __init__(self, loaded: Loaded, batch_size: int) -> None:
+        self._loaded, self._batch_size = loaded, batch_size
+        self._size = BatchSize(batch_size)
+
+    def answers(self, prompts: Sequence[PreparedPrompt]) -> Iterator[PassAnswer | str]:
+        """What each prompt got, in order, or why nothing, in one sentence. Those of one kind share passes."""
+        sharing: dict[Hashable, list[PreparedPrompt]] = {}
+        for prompt in prompts:
+            sharing.setdefault(prompt.kind, []).append(prompt)
+        made = {kind: self._alike(alike) for kind, alike in sharing.items()}
+        for prompt in prompts:
+            yield next(made[prompt.kind])
+
+    def _alike(self, prompts: Iterable[PreparedPrompt]) -> Iterator[PassAnswer | str]:
+        """What each prompt of one kind got, as many in a pass as fit now."""
+        waiting = iter(prompts)
+        while batch := list(islice(waiting, self._size.now)):
+            yield from self._halved(batch, 0)
+
+    def _halved(self, prompts: list[PreparedPrompt], halvings: int) -> Iterator[PassAnswer | str]:
+        """What each prompt of a batch got; each half is handed out before the next one is tried."""
+        try:
+            made = answer_pass(self._loaded, prompts, halvings, measured=self._batch_size == 1)
+        except Exception as error:  # noqa: BLE001  one prompt's failure is its own, not the end of the run
+            problem, too_large = sentence_of(error), is_out_of_memory(error)
+        else:
+            self._size.fits()
+            yield from made
+            return
+        if too_large:  # nothing of the failed pass is alive any more: give what it left back to the device
+            self._size.too_large(len(prompts))
+            gc.collect()
+            if self._loaded.device.startswith("cuda"):
+                import torch
+
+                torch.cuda.empty_cache()
+        if len(prompts) == 1:
+            yield problem
+            return
+        middle = (len(prompts) + 1) // 2
+        for half in (prompts[:middle], prompts[middle:]):
+            yield from self._halved(half, halvings + too_large)
+
+
+def gathered(
+    entries: Iterable[Entry], size: int, kind: Callable[[Entry], Hashable | None]
+) -> Iterator[list[Entry]]:
+    """Entries in order, gathered until a pass of `size` is full, or several where their kinds differ.
+
+    kind: what entries of one pass share; None for an entry that needs no pass.
+    """
+    group: list[Entry] = []
+    kinds: list[Hashable] = []
+    for entry in entries:
+        group.append(entry)
+        if (found := kind(entry)) is not None:
+            kinds.append(found)
+        full = len(kinds) % size == 0 and (len(kinds) == _GATHERED * size or len(set(kinds)) == 1)
+        if not kinds or full:
+            yield group
+            group, kinds = [], []
+    yield group
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an item under one ask, given by its place.
+
+    record: None where there was an answer before this run. digests: of the item's images, see `KeyedItem`.
+    """
+
+    item: Item
+    ask: int
+    keys: Keys
+    record: AnswerRecord | FailedAnswer | None
+    digests: tuple[str, ...] = ()
+
+
+class BatchRun:
+    """One run over items: iterate `outcomes`; `waiting` says how long the device had nothing to do."""
+
+    workers = 1  # processes with a model
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._costs = CostModel.of(request.loaded)
+        self._engines = [BatchEngine(request.loaded, request.batch_size) for _ in request.asks]
+        self.waiting = Waiting()
+
+    def outcomes(self, items: Iterable[Item], is_done: Callable[[str], bool]) -> Generator[Outcome]:
+        """What becomes of every item, batch by batch, ask by ask, each time in the items' order."""
+        with closing(prepared_items(self._request, items, is_done, self.waiting)) as made:
+            for group in gathered(made, self._request.batch_size, lambda entry: entry.kind):
+                for ask in range(len(self._request.asks)):
+                    yield from self._under(ask, group)
+
+    def _under(self, ask: int, group: Sequence[PreparedItem]) -> Iterator[Outcome]:
+        """The outcome of each item of a group under one ask."""
+        prompts = [None if entry.keyed.keys[ask].done else entry.prompts[ask] for entry in group]
+        open_ones = [prompt for prompt in prompts if isinstance(prompt, PreparedPrompt)]
+        answers = self._engines[ask].answers(open_ones)
+        for entry, prompt in zip(group, prompts, strict=True):
+            keyed = entry.keyed
+            found = next(answers) if isinstance(prompt, PreparedPrompt) else prompt
+            record: AnswerRecord | FailedAnswer | None = None
+            if isinstance(found, str):
+                record = failed(self._request, ask, keyed, found)
+            elif found is not None:
+                assert isinstance(prompt, PreparedPrompt)
+                try:
+                    record = self._record(ask, entry, prompt, found)
+                except Exception as error:  # noqa: BLE001  one answer that can't be read fails alone
+                    record = failed(self._request, ask, keyed, sentence_of(error))
+            yield Outcome(keyed.item, ask, keyed.keys[ask], record, keyed.digests)
+
+    def _record(
+        self, ask: int, entry: PreparedItem, prepared: PreparedPrompt, found: PassAnswer
+    ) -> AnswerRecord:
+        """The record of an answered item."""
+        request, loaded, item = self._request, self._request.loaded, entry.keyed.item
+        row, prompt, visual = found.row, prepared.prompt, prepared.visual
+        text = text_of(loaded, row)
+        boxes, reasons = boxes_in(text, loaded, entry.sizes, prompt)
+        return AnswerRecord(
+            id=item.id,
+            key=entry.keyed.keys[ask].answer,
+            image=item.image,
+            images=[image.name for image in item.images],
+            question=item.question,
+            turns=turn_parts(item),
+            answer=text,
+            boxes=boxes,
+            model=model_part(loaded),
+            environment=environment_part(loaded),
+            generation=generation_part(loaded, request.max_new_tokens),
+            schedule=schedule_part(
+                request.asks[ask].choice, prepared.schedule, row.stages, visual, loaded.layers
+            ),
+            tokens=TokensPart(
+                visual_tokens=visual,
+                visual_tokens_per_layer=average_visual(row.stages, visual, loaded.layers),
+                prompt_tokens=prompt.tokens,
+                new_tokens=len(row.new),
+                finish="length" if row.cut else "stop",
+            ),
+            flops=self._costs.flops(
+                prepared.schedule, prompt.tokens - visual, visual, len(row.new), entry.sizes
+            ),
+            kv_cache=found.kv,
+            latency=latency_part(prompt, found.clock, found.batch_size, found.halvings),
+            memory=None,
+            reasons=reasons | {"memory": _NO_MEMORY},
+        )
+
+
+def failed(request: Request, ask: int, keyed: KeyedItem, reason: str) -> FailedAnswer:
+    """The record of an item that has no answer under one ask, and why."""
+    item = keyed.item
+    return FailedAnswer(
+        id=item.id,
+        key=keyed.keys[ask].failure,
+        image=item.image,
+        images=[image.name for image in item.images],
+        question=item.question,
+        turns=turn_parts(item),
+        model=model_part(request.loaded),
+        environment=environment_part(request.loaded),
+        generation=generation_part(request.loaded, request.max_new_tokens),
+        error=reason,
+    )
+
+
+def turn_parts(item: Item) -> list[TurnPart]:
+    """The turns of a chat, as records have them; [] where there is but a question."""
+    return [TurnPart.model_validate(turn.message()) for turn in item.turns]

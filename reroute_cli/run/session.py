@@ -1,0 +1,114 @@
+"""A whole run: every item's record goes to a file, or to a stream, and all of them into one summary.
+
+Knows record files, runs and summaries; not the terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
+from time import perf_counter
+from typing import Any, Protocol
+
+from reroute_cli.console.output import Progress, to_line
+from reroute_cli.data.items import Item, Items
+from reroute_cli.record_file import RecordFile
+from reroute_cli.records.batch import BatchSummary
+from reroute_cli.run.answer import (
+    model_part,
+)
+from reroute_cli.run.batch import (
+    Outcome,
+)
+from reroute_cli.run.prepare import (
+    Request,
+    Waiting,
+)
+from reroute_cli.run.summary import (
+    RunFacts,
+    Tally,
+)
+
+
+class ItemRun(Protocol):
+    """What answers items: `run.batch.BatchRun` here, `integrations.ray.run.ClusterRun` on many machines.
+
+    workers: processes with a model. waiting: seconds that a model had nothing to do, the mean of all.
+    """
+
+    workers: int
+    waiting: Waiting
+
+    def outcomes(self, items: Iterable[Item], is_done: Callable[[str], bool]) -> Generator[Outcome]:
+        """What becomes of every item, each once, in any order."""
+
+
+class _Counts:
+    """What a run has done so far, by its own clock."""
+
+    def __init__(self) -> None:
+        self.start = perf_counter()
+        self.answered = self.resumed = 0
+
+    def note(self, outcome: Outcome) -> None:
+        """One more item is through."""
+        self.resumed += outcome.record is None
+        self.answered += outcome.record is not None and outcome.record.error is None
+
+    def summary(self, tally: Tally, run: ItemRun, request: Request, items: Items) -> BatchSummary:
+        """The summary of the records that were added to the tally, and of this run."""
+        seconds = perf_counter() - self.start
+        facts = RunFacts(
+            self.answered, self.resumed, items.skipped, seconds, run.waiting.seconds, run.workers
+        )
+        return tally.summary(request, model_part(request.loaded), facts)
+
+
+def run_into_file(
+    run: ItemRun, request: Request, items: Items, file: RecordFile, progress: Progress
+) -> BatchSummary:
+    """Answer what the file has no answer of; the summary is of all records of these items in it."""
+    counts, tally = _Counts(), Tally()
+    mine: dict[str, Item] = {}
+    for outcome in _outcomes(run, items, file.is_done, progress):
+        mine[keep(outcome, file)] = outcome.item
+        counts.note(outcome)
+    for plain in file.records():
+        if item := mine.get(plain["key"]):
+            tally.add(plain, item)
+    return counts.summary(tally, run, request, items)
+
+
+def keep(outcome: Outcome, file: RecordFile) -> str:
+    """Write the record of an outcome, where it has a new one; returns the key that the file knows it by."""
+    record = outcome.record
+    if record is not None:
+        file.append(record.as_dict())
+    key = outcome.keys.answer if record is None else record.key
+    file.supersede(outcome.keys.failure, key)
+    return key
+
+
+def run_onto_stream(
+    run: ItemRun, request: Request, items: Items, write: Callable[[str], None], progress: Progress
+) -> BatchSummary:
+    """Answer every item and write its record as one line at once."""
+    counts, tally = _Counts(), Tally()
+    for outcome in _outcomes(run, items, lambda _: False, progress):
+        assert outcome.record is not None, "nothing is done before a run onto a stream"
+        plain: dict[str, Any] = outcome.record.as_dict()
+        write(to_line(plain))
+        tally.add(plain, outcome.item)
+        counts.note(outcome)
+    return counts.summary(tally, run, request, items)
+
+
+def _outcomes(
+    run: ItemRun, items: Items, is_done: Callable[[str], bool], progress: Progress
+) -> Generator[Outcome]:
+    """Every item's outcome; progress advances once it was taken care of."""
+    progress.expect(len(items.chosen))
+    with closing(run.outcomes(items.chosen, is_done)) as outcomes:
+        for outcome in outcomes:
+            yield outcome
+            progress.done()

@@ -1,0 +1,171 @@
+"""What a trial asks about, a benchmark or a manifest as the options name it, and what it needs to begin.
+
+Files are checked, records locked, the model loaded and the questions read in an order in which whatever is
+wrong with what was typed is said before a model is loaded. Knows what can be typed; not schedules or answers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import combinations
+from pathlib import Path
+
+from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.options import ModelOptions
+from reroute_cli.console.output import Progress, Sink, check_writable
+from reroute_cli.data.images import as_text
+from reroute_cli.data.items import Item
+from reroute_cli.models.load import Loaded, quiet_libraries
+from reroute_cli.record_file import RecordFile
+from reroute_cli.run.trial import records_at
+from reroute_cli.schedules import (
+    Arm,
+)
+from reroute_cli.sources import read_config
+from reroute_cli.studies.benchmarks import load_benchmark
+from reroute_cli.studies.benchmarks.benchmark import (
+    Benchmark,
+    Questions,
+    Wanted,
+)
+from reroute_cli.studies.benchmarks.scenes import (
+    of_manifest,
+)
+
+DEFAULT = "scenes"
+MANIFEST = "manifest"  # what a manifest is called where benchmarks have a name
+NOT_KEPT = "the answers are not kept, so that a run that is cut off starts anew: add --records FILE.jsonl"
+_LONGEST_ANSWER = 64  # tokens; of a manifest, whose answers may be of any kind
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A benchmark, and which of its questions are wanted."""
+
+    benchmark: Benchmark
+    split: str
+    limit: int | None = None
+    data: str | None = None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the questions come from files of this machine, whatever the model."""
+        return not self.benchmark.source
+
+    def check(self) -> None:
+        """Find what is wrong before a model is loaded: raises Failure."""
+        if self.is_here:
+            self.questions("")
+        elif find_spec("datasets") is None:
+            raise Failure(
+                f"--bench {self.benchmark.name} reads a dataset of the hub: pip install 'reroute[eval]' first"
+            )
+
+    def questions(self, family: str) -> Questions:
+        """The questions for a model of this family; raises Failure where one has no truth."""
+        found = self.benchmark.load(Wanted(self.split, family, self.limit, self.data))
+        if isinstance(found.items, Sequence):
+            if not found.items:
+                raise Failure(f"{self.benchmark.title} has no question: name another split or manifest")
+            _check_truths(found.items)
+        return found
+
+
+def subject_of(
+    bench: str | None, split: str | None, data: str | None, manifest: Path | None, limit: int | None
+) -> Subject:
+    """What --bench, --split, --data, --manifest and --limit ask for; raises UsageError."""
+    if manifest is not None:
+        given = {"--bench": bench, "--split": split, "--data": data}
+        if names := [name for name, value in given.items() if value is not None]:
+            raise UsageError(f"a manifest has its own questions: drop {names[0]} or drop --manifest")
+        return Subject(_manifest(manifest), "", limit)
+    name = bench or DEFAULT
+    found = load_benchmark(name)
+    if split is not None and split not in found.splits:
+        raise UsageError(f"--bench {name} has no split '{split}': choose one of {', '.join(found.splits)}")
+    if data is not None and not found.source:
+        raise UsageError(f"--bench {name} comes with the package: drop --data, or give --manifest FILE")
+    return Subject(found, split or found.splits[0], limit, data)
+
+
+def _manifest(path: Path) -> Benchmark:
+    """A manifest as if it were a benchmark, with the scores that any truths have."""
+    return Benchmark(
+        name=MANIFEST,
+        title=f"'{as_text(str(path))}'",
+        source="",
+        splits=("",),
+        max_new_tokens=_LONGEST_ANSWER,
+        load=lambda wanted: of_manifest(path, wanted.limit),
+    )
+
+
+def _check_truths(items: Sequence[Item]) -> None:
+    """Raise Failure where an item that can be read has nothing to be judged by."""
+    bare = [item for item in items if item.label is None and not item.problem]
+    if bare:
+        more = f", and {len(bare) - 1} more like it" if len(bare) > 1 else ""
+        raise Failure(
+            f"{bare[0].where or repr(bare[0].id)} has no 'answer' and no 'box'{more}, so nothing can be "
+            "judged: add what is true, or ask with `reroute batch`"
+        )
+
+
+@dataclass(frozen=True)
+class TrialSetup:
+    """Everything that a trial needs."""
+
+    loaded: Loaded
+    questions: Questions
+    file: RecordFile
+    progress: Progress
+
+
+def check_files(written: Mapping[str, Path | None], read: Mapping[str, Path | None]) -> None:
+    """Raise Failure where an option's file can't be written, UsageError where two options name one file.
+
+    written, read: paths by the option that names them.
+    """
+    for option, path in written.items():
+        if problem := check_writable(path):
+            raise Failure(f"{option}: {problem}")
+    named = {option: path for option, path in {**written, **read}.items() if path is not None}
+    for one, other in combinations(named, 2):
+        is_file = named[one].is_file() or not named[one].exists()  # a device may be named twice
+        if is_file and os.path.realpath(named[one]) == os.path.realpath(named[other]):
+            raise UsageError(f"{one} and {other} both name '{named[one]}': give two files")
+
+
+@contextmanager
+def made_ready(
+    sink: Sink, loading: ModelOptions, subject: Subject, arms: Sequence[Arm], records: Path | None
+) -> Iterator[TrialSetup]:
+    """The model, the questions and the open file of records, while the block runs.
+
+    Raises Failure or UsageError, as early as each can be known; another writer of the file is refused before
+    a model is loaded.
+    """
+    from reroute_cli.models.load import load_aloud
+
+    subject.check()
+    if records is None:
+        sink.talk(NOT_KEPT)
+    with ExitStack() as stack:
+        stack.enter_context(quiet_libraries())
+        file = stack.enter_context(records_at(records))
+        progress = stack.enter_context(sink.progress())
+        progress.tell("reading the questions")
+        family = None  # known from the config alone, so that a dataset that can't be read is known early
+        if not subject.is_here and loading.load_format != "dummy":
+            family = str(read_config(loading.model).get("model_type"))
+        early = subject.questions(family) if family else None
+        progress.tell("loading the model")
+        loaded = load_aloud(loading, sink, [arm.choice for arm in arms])
+        progress.tell("answering")
+        questions = early if early and family == loaded.family else subject.questions(loaded.family)
+        yield TrialSetup(loaded, questions, file, progress)
