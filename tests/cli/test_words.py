@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from reroute_cli.app import app
-from reroute_cli.integrations.lmms_eval.model import (
+from reroute_cli.integrations.lmms_eval.costs import (
     TaskSums,
     costs_of,
 )

@@ -9,9 +9,9 @@ Knows lmms-eval's ways (0.7) and hands everything else on; only lmms-eval import
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,22 +25,16 @@ from tqdm import tqdm
 from profiles.errors import ProfileError
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.output import check_writable, to_json, write_file
+from reroute_cli.integrations.lmms_eval.costs import TaskSums, costs_of, merged
 from reroute_cli.integrations.lmms_eval.requests import ChatAnswer, ChatEngine, TaskRequest, read_request
 from reroute_cli.models.load import load, quiet_libraries
 from reroute_cli.plugins.lmms_arguments import Arguments, read_arguments
 from reroute_cli.plugins.lmms_words import cost_lines, warnings
-from reroute_cli.records.base import EnvironmentPart, GenerationPart, ModelPart
-from reroute_cli.records.lmms_costs import AnswersPart, AskedPart, LmmsCosts, TaskPart, VisualPart
+from reroute_cli.records.lmms_costs import LmmsCosts
 from reroute_cli.run.answer import environment_part, generation_part, model_part
-from reroute_cli.schedules import ScheduleChoice
 from routing.errors import RoutingError
-from routing.methods import DENSE
 
 _OF_ALL = (UsageError, RoutingError, ProfileError)  # what is wrong with one request like this is so with all
-
-
-NOTHING = "nothing was answered"
-NO_PICTURES = "no answered request has a picture"
 
 
 @dataclass
@@ -243,115 +237,3 @@ def _gathered(sums: dict[str, TaskSums]) -> list[dict[str, TaskSums]]:
     ranks: list[dict[str, TaskSums]] = [{} for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather_object(ranks, sums)
     return ranks
-
-
-@dataclass
-class TaskSums:
-    """Sums over the answers of one task: `add` each. visual, average: over those with pictures."""
-
-    requests: int = 0
-    failed: int = 0
-    first_error: str = ""
-    pictured: int = 0
-    escaped: int = 0
-    shortened: int = 0
-    prompt: int = 0
-    visual: int = 0
-    average: float = 0.0
-    new: int = 0
-    kv: int = 0
-    dense_kv: int = 0
-    seconds: float = 0.0
-
-    @property
-    def answered(self) -> int:
-        """Requests that have an answer."""
-        return self.requests - self.failed
-
-    def add(self, answer: ChatAnswer) -> None:
-        """One more request and what it got."""
-        self.requests += 1
-        self.failed += bool(answer.error)
-        self.first_error = self.first_error or answer.error
-        self.pictured += answer.visual > 0
-        for name in _SUMMED:
-            setattr(self, name, getattr(self, name) + getattr(answer, name))
-
-    def __add__(self, other: TaskSums) -> TaskSums:
-        values = {name: getattr(self, name) + getattr(other, name) for name in _NAMES - {"first_error"}}
-        return TaskSums(first_error=self.first_error or other.first_error, **values)
-
-
-_NAMES = {field.name for field in fields(TaskSums)}
-_SUMMED = _NAMES - {"requests", "failed", "first_error", "pictured"}
-
-
-def merged(ranks: Iterable[Mapping[str, TaskSums]]) -> dict[str, TaskSums]:
-    """The sums of every process as one."""
-    found: dict[str, TaskSums] = {}
-    for sums in ranks:
-        for task, part in sums.items():
-            found[task] = found.get(task, TaskSums()) + part
-    return found
-
-
-def costs_of(
-    sums: Mapping[str, TaskSums],
-    model: ModelPart,
-    choice: ScheduleChoice,
-    batch_size: int,
-    generation: GenerationPart | None = None,
-    environment: EnvironmentPart | None = None,
-) -> LmmsCosts:
-    """The record of a run: what an evaluation under lmms-eval cost, task by task."""
-    routed = choice.profile is None and choice.method not in (None, DENSE)
-    asked = AskedPart(
-        method=None if choice.profile else choice.method or DENSE,
-        action=str(choice.action or "prune") if routed else None,
-        ratio=choice.ratio,
-        budget=choice.budget,
-        profile=choice.profile,
-        decision_layers=None if choice.layers is None else list(choice.layers),
-        seed=choice.seed,
-    )
-    return LmmsCosts(
-        model=model,
-        schedule=asked,
-        batch_size=batch_size,
-        generation=generation,
-        environment=environment,
-        tasks={task: _task(part) for task, part in sums.items()},
-        total=_task(sum(sums.values(), TaskSums())),
-    )
-
-
-def _task(sums: TaskSums) -> TaskPart:
-    visual, means = None, None
-    if sums.pictured:
-        visual = VisualPart(
-            answers=sums.pictured,
-            visual_tokens=sums.visual / sums.pictured,
-            visual_tokens_per_layer=sums.average / sums.pictured,
-            achieved_ratio=1 - sums.average / sums.visual,
-        )
-    if sums.answered:
-        means = AnswersPart(
-            prompt_tokens=sums.prompt / sums.answered,
-            new_tokens=sums.new / sums.answered,
-            visual=visual,
-            kv_end_bytes=sums.kv / sums.answered,
-            dense_kv_end_bytes=sums.dense_kv / sums.answered,
-            kv_end_ratio=sums.kv / sums.dense_kv,
-            seconds=sums.seconds / sums.answered,
-            reasons={} if visual else {"visual": NO_PICTURES},
-        )
-    return TaskPart(
-        requests=sums.requests,
-        answered=sums.answered,
-        failed=sums.failed,
-        escaped=sums.escaped,
-        shortened=sums.shortened,
-        first_error=sums.first_error or None,
-        means=means,
-        reasons={} if means else {"means": NOTHING},
-    )
