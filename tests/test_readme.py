@@ -65,7 +65,7 @@ def test_the_figure_is_what_its_command_draws(tmp_path: Path) -> None:
 def test_the_plot_is_of_the_committed_sweep(tmp_path: Path) -> None:
     """Every point of the README's plot says what the committed report says of its arm."""
     from reroute_cli.records.sweep import SweepReport
-    from reroute_cli.sweeping.plot import draw_plot
+    from reroute_cli.views.write.plot import draw_plot
 
     reports = readme.ROOT / "profiles" / "reports"
     report = SweepReport.model_validate_json((reports / "scenes-sweep.json").read_text("utf-8"))

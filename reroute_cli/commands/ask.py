@@ -114,10 +114,11 @@ def _record(
 
 
 def _show(sink: Sink, record: AnswerRecord, *, as_json: bool) -> None:
-    from reroute_cli.render.card import cost_card
+    from reroute_cli.views.registry import document
+    from reroute_cli.views.write import terminal
 
     if as_json:
         sink.json(record.as_dict())
     else:
         sink.result(record.answer)
-    sink.card(*cost_card(record, verbose=sink.verbose))
+    sink.card("", *terminal.page(document(record, verbose=sink.verbose)))

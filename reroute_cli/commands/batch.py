@@ -181,6 +181,7 @@ def _apart(stack: ExitStack, sink: Sink) -> Callable[[str], None]:
 
 
 def _show(sink: Sink, found: BatchSummary) -> None:
-    from reroute_cli.render.batch import batch_page
+    from reroute_cli.views.registry import document
+    from reroute_cli.views.write import terminal
 
-    sink.card(*batch_page(found, verbose=sink.verbose))
+    sink.card("", *terminal.page(document(found, verbose=sink.verbose)))

@@ -49,13 +49,14 @@ def check(
         raise UsageError("--model and --family both say what to check: give one of them")
     sink = Sink(quiet=quiet)
     results = _checked(family, None if model is None else _config_of(model), sink)
-    found = _record(results).as_dict()
+    found = _record(results)
     if json:
-        sink.json(found)
+        sink.json(found.as_dict())
     else:
-        from reroute_cli.render.check import check_page
+        from reroute_cli.views.registry import document
+        from reroute_cli.views.write import terminal
 
-        sink.table(*check_page(found))
+        sink.table(*terminal.page(document(found)))
     if failed := [result.family for result in results if not result.passed]:
         raise Failure(
             f"the engine is not right on what is installed: {', '.join(failed)} failed; "

@@ -93,27 +93,25 @@ def _compared(
 
 def _show(found: Comparison, current: Report, form: Format, output: Path | None, verbose: bool) -> None:
     """What was asked for, to the file where there is one and the table to stdout, else to stdout."""
-    from reroute_cli.render.comparison import comparison_lines, comparison_page
+    from reroute_cli.views.registry import document
+    from reroute_cli.views.write import terminal
 
     if output is not None:
         write_file(output, _exported(found, current, form, verbose))
     if output is None and form is not Format.TEXT:
         Sink().result(_exported(found, current, form, verbose))
         return
-    Sink().table(*comparison_page(found, verbose=verbose))
-    if lines := comparison_lines(found):
-        Sink().result("\n".join(lines))
+    Sink().table(*terminal.page(document(found, verbose=verbose)))
 
 
 def _exported(found: Comparison, current: Report, form: Format, verbose: bool) -> str:
-    from reroute_cli.exports import comparison_markdown, junit
-    from reroute_cli.exports.numbers import NUMBERS
-    from reroute_cli.render.comparison import comparison_text
+    from reroute_cli.views.registry import document
+    from reroute_cli.views.write import ci, markdown, terminal
 
     about_both: dict[Format, Callable[[Comparison], str]] = {
-        Format.TEXT: lambda comparison: comparison_text(comparison, verbose=verbose),
+        Format.TEXT: lambda comparison: terminal.text(document(comparison, verbose=verbose)),
         Format.JSON: lambda comparison: to_json(comparison.as_dict()) + "\n",
-        Format.MARKDOWN: comparison_markdown.export,
-        Format.JUNIT: junit.export,
+        Format.MARKDOWN: lambda comparison: markdown.markdown(document(comparison, verbose=verbose)),
+        Format.JUNIT: ci.junit,
     }
-    return about_both[form](found) if form in about_both else NUMBERS[form](current)
+    return about_both[form](found) if form in about_both else ci.NUMBERS[form](current)

@@ -136,40 +136,41 @@ def _evaluated(
 
 def _show(sink: Sink, report: Evaluation, shown: EvalFormat) -> None:
     """The report on stdout in this format."""
+    from reroute_cli.views.registry import document
+    from reroute_cli.views.write import csv, markdown, terminal
+
     if shown is EvalFormat.JSON:
         sink.json(report.as_dict())
-    elif shown is EvalFormat.TEXT:
-        from reroute_cli.render.evaluation import evaluation_drawn
-
-        sink.table(*evaluation_drawn(report, verbose=sink.verbose))
+    elif shown is EvalFormat.CSV:
+        sink.result(csv.document_csv(document(report)))
+    elif shown is EvalFormat.MARKDOWN:
+        sink.result(markdown.markdown(document(report, verbose=sink.verbose)))
     else:
-        from reroute_cli.exports.evaluation import evaluation_csv, evaluation_markdown
-
-        csv = shown is EvalFormat.CSV
-        sink.result(evaluation_csv(report) if csv else evaluation_markdown(report, verbose=sink.verbose))
+        sink.table(*terminal.page(document(report, verbose=sink.verbose)))
 
 
 def _list(sink: Sink, *, json: bool) -> None:
     """Every benchmark with its splits and where it comes from."""
     from reroute_cli.benchmarks import BENCHMARKS
+    from reroute_cli.records.lists import BenchmarkList, BenchmarkPart
 
+    rows = [
+        BenchmarkPart(
+            name=found.name,
+            title=found.title,
+            source=found.source or "in the package",
+            splits=list(found.splits),
+            scores=[score.name for score in found.scores],
+            max_new_tokens=found.max_new_tokens,
+            notes=found.notes,
+        )
+        for found in BENCHMARKS.values()
+    ]
+    benchmarks = BenchmarkList(benchmarks=rows)
     if json:
-        from reroute_cli.records.lists import BenchmarkList, BenchmarkPart
-
-        rows = [
-            BenchmarkPart(
-                name=found.name,
-                title=found.title,
-                source=found.source or "in the package",
-                splits=list(found.splits),
-                scores=[score.name for score in found.scores],
-                max_new_tokens=found.max_new_tokens,
-                notes=found.notes,
-            )
-            for found in BENCHMARKS.values()
-        ]
-        sink.json(BenchmarkList(benchmarks=rows).as_dict())
+        sink.json(benchmarks.as_dict())
         return
-    from reroute_cli.render.evaluation import benchmark_list
+    from reroute_cli.views.registry import document
+    from reroute_cli.views.write import terminal
 
-    sink.table(*benchmark_list(list(BENCHMARKS.values())))
+    sink.table(*terminal.page(document(benchmarks)))

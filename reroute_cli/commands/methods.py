@@ -14,22 +14,17 @@ if TYPE_CHECKING:
 
 def methods(json: options.Json = False) -> None:
     """List the reduction methods: what they can do and where they were published."""
+    from reroute_cli.records.lists import MethodList
     from routing.methods import METHODS
 
-    rows = [_row(method) for method in METHODS.values()]
+    found = MethodList(methods=[_row(method) for method in METHODS.values()])
     if json:
-        from reroute_cli.records.lists import MethodList
-
-        Sink().json(MethodList(methods=rows).as_dict())
+        Sink().json(found.as_dict())
         return
-    from reroute_cli.render.draw import lines, table
+    from reroute_cli.views.registry import document
+    from reroute_cli.views.write import terminal
 
-    shown = [(row.name, ", ".join(row.actions), lines(row.summary, *_source(row))) for row in rows]
-    Sink().table(table(("method", "actions", "what it does"), shown))
-
-
-def _source(row: MethodPart) -> list[str]:
-    return [f"{row.title} {row.year}, {row.paper}"] if row.paper else []
+    Sink().table(*terminal.page(document(found)))
 
 
 def _row(method: Method) -> MethodPart:

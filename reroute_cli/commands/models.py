@@ -17,21 +17,10 @@ def models(json: options.Json = False) -> None:
     if json:
         Sink().json(found.as_dict())
         return
-    from reroute_cli.render.draw import STRONG, plain, table
+    from reroute_cli.views.registry import document
+    from reroute_cli.views.write import terminal
 
-    families = [(row.model_type, row.title, row.boxes or "–") for row in found.families]
-    refused = [(row.model_type, row.reason) for row in found.refused]
-    known = [(row.name, row.hub, row.layers, row.visual_tokens) for row in found.known]
-    Sink().table(
-        plain("Families that can be routed: any checkpoint of theirs, by hub id or folder", STRONG),
-        table(("model_type", "models", "boxes"), families),
-        plain(""),
-        plain("Models known by name: 'plan' and '--load-format dummy' need no download", STRONG),
-        table(("name", "hub id", "layers", "visual"), known, right=(2, 3)),
-        plain(""),
-        plain("Families that are refused", STRONG),
-        table(("model_type", "because"), refused),
-    )
+    Sink().table(*terminal.page(document(found)))
 
 
 def _found() -> ModelList:

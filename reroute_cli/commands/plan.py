@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,7 @@ from reroute_cli.sources import POCKET
 
 if TYPE_CHECKING:
     from reroute_cli.planning.shapes import Shaped
+    from reroute_cli.records.plan import Plan
 
 TEXT_TOKENS = 64
 
@@ -78,13 +79,14 @@ def plan(
     choice.check_profile()
     planned = _planned(choice, _prompt(model, image or [], visual_tokens), text_tokens, dtype.value)
     if output is not None:
-        write_file(output, to_json(planned) + "\n")
+        write_file(output, to_json(planned.as_dict()) + "\n")
     if json:
-        Sink().json(planned)
+        Sink().json(planned.as_dict())
         return
-    from reroute_cli.render.plan import plan_page
+    from reroute_cli.views.registry import document
+    from reroute_cli.views.write import terminal
 
-    Sink().table(*plan_page(planned))
+    Sink().table(*terminal.page(document(planned)))
 
 
 def _prompt(model: str, images: list[str], visual_tokens: int | None) -> Shaped:
@@ -99,7 +101,7 @@ def _prompt(model: str, images: list[str], visual_tokens: int | None) -> Shaped:
     return shaped.with_pictures([open_picture(path).size for path in images])
 
 
-def _planned(choice: ScheduleChoice, shaped: Shaped, text_tokens: int, dtype: str) -> dict[str, Any]:
+def _planned(choice: ScheduleChoice, shaped: Shaped, text_tokens: int, dtype: str) -> Plan:
     from reroute_cli.planning.plan import make_plan
 
-    return make_plan(shaped, choice, text_tokens, shaped.dtype if dtype == "auto" else dtype).as_dict()
+    return make_plan(shaped, choice, text_tokens, shaped.dtype if dtype == "auto" else dtype)

@@ -81,24 +81,19 @@ def profile(
 
 def show_report(sink: Sink, report: Report, shown: FormatName) -> None:
     """The report on stdout in this format."""
+    from reroute_cli.views.registry import document
+    from reroute_cli.views.write import ci, csv, markdown, terminal
+
     if shown is FormatName.JSON:
         sink.json(report.as_dict())
     elif shown is FormatName.CSV:
-        from reroute_cli.exports.csv import report_csv
-
-        sink.result(report_csv(report))
+        sink.result(csv.document_csv(document(report)))
     elif shown is FormatName.MARKDOWN:
-        from reroute_cli.exports.markdown import report_markdown
-
-        sink.result(report_markdown(report, verbose=sink.verbose))
-    elif shown is not FormatName.TEXT:
-        from reroute_cli.exports.numbers import NUMBERS
-
-        sink.result(NUMBERS[shown](report))
+        sink.result(markdown.markdown(document(report, verbose=sink.verbose)))
+    elif shown is FormatName.TEXT:
+        sink.table(*terminal.page(document(report, verbose=sink.verbose)))
     else:
-        from reroute_cli.render.report import report_page
-
-        sink.table(*report_page(report, verbose=sink.verbose))
+        sink.result(ci.NUMBERS[shown](report))
 
 
 def _items(

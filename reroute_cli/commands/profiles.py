@@ -33,17 +33,16 @@ ShowModel = Annotated[
 def list_profiles(json: options.Json = False) -> None:
     """List the profiles that come with reroute, each with its true average."""
     import profiles
+    from reroute_cli.records.lists import ProfileList
 
-    rows = [_row(profile) for profile in profiles.published()]
+    found = ProfileList(profiles=[_row(profile) for profile in profiles.published()])
     if json:
-        from reroute_cli.records.lists import ProfileList
-
-        Sink().json(ProfileList(profiles=rows).as_dict())
+        Sink().json(found.as_dict())
         return
-    from reroute_cli.render.draw import table
+    from reroute_cli.views.registry import document
+    from reroute_cli.views.write import terminal
 
-    shown = [(row.name, row.origin, _average(row)) for row in rows]
-    Sink().table(table(("profile", "origin", "visual tokens/layer"), shown, right=(2,)))
+    Sink().table(*terminal.page(document(found)))
 
 
 @app.command("show")
@@ -126,9 +125,3 @@ def _row(profile: Profile) -> ProfilePart:
         visual=profile.visual,
         average_visual=profile.average,
     )
-
-
-def _average(row: ProfilePart) -> str:
-    if row.average_visual is None:
-        return "–"
-    return f"{row.average_visual:.1f} of {row.visual}"

@@ -10,10 +10,10 @@ import typer
 from reroute_cli import options
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.output import Sink, check_writable, write_file
-from reroute_cli.pages.needs import check_packages
+from reroute_cli.views.write.html import check_packages
 
 if TYPE_CHECKING:
-    from reroute_cli.pages.html import Page
+    from reroute_cli.views.write.html import Page
 
 Files = Annotated[
     list[Path],
@@ -67,12 +67,10 @@ def report(
 ) -> None:
     """Write one self-contained HTML page: charts, tables that sort, and a gallery of answers."""
     _check(files, output, pictures or [])
-    from reroute_cli.pages.build import parts_of
-    from reroute_cli.pages.html import page_of
-    from reroute_cli.pages.inputs import read_inputs
+    from reroute_cli.views.write.html import page_of
+    from reroute_cli.views.write.inputs import read_inputs, sections_of
 
-    parts = parts_of(read_inputs(files))
-    page = page_of(parts, items, _folders(files, pictures))
+    page = page_of(sections_of(read_inputs(files)), items, _folders(files, pictures))
     write_file(output, page.html)
     sink = Sink(quiet=quiet)
     for remark in _remarks(page, items):

@@ -149,7 +149,7 @@ def sweep(
         write_file(output, to_json(report.as_dict()) + "\n")
     _show(sink, report, shown)
     if plot is not None:
-        from reroute_cli.sweeping.plot import draw_plot
+        from reroute_cli.views.write.plot import draw_plot
 
         draw_plot(report, plot)
     if report.counts.errors:
@@ -189,19 +189,14 @@ def _swept(
 
 def _show(sink: Sink, report: SweepReport, shown: TableFormat) -> None:
     """The report on stdout in this format."""
-    from reroute_cli.sweeping.page import page
+    from reroute_cli.views.registry import document
+    from reroute_cli.views.write import csv, markdown, terminal
 
     if shown is TableFormat.JSON:
         sink.json(report.as_dict())
     elif shown is TableFormat.CSV:
-        from reroute_cli.sweeping.csv import sweep_csv
-
-        sink.result(sweep_csv(report))
+        sink.result(csv.document_csv(document(report)))
     elif shown is TableFormat.MARKDOWN:
-        from reroute_cli.exports.markdown import blocks_markdown
-
-        sink.result(blocks_markdown(page(report, verbose=sink.verbose)))
+        sink.result(markdown.markdown(document(report, verbose=sink.verbose)))
     else:
-        from reroute_cli.render.report import drawn_page
-
-        sink.table(*drawn_page(page(report, verbose=sink.verbose)))
+        sink.table(*terminal.page(document(report, verbose=sink.verbose)))

@@ -12,7 +12,6 @@ from reroute_cli.arms import Arm
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.models import LoadOptions
 from reroute_cli.output import Sink, check_writable, to_json, write_file
-from reroute_cli.pages.needs import check_packages
 from reroute_cli.schedules import ScheduleChoice, read_cuts
 from reroute_cli.sources import POCKET
 from reroute_cli.tracing.choices import HTML, JSON, PNG, check_box, check_output, read_box
@@ -84,6 +83,8 @@ def trace(
     if problem := check_writable(output):
         raise Failure(f"--output: {problem}")
     if kind == HTML:
+        from reroute_cli.views.write.html import check_packages
+
         check_packages()
     given = read_box(box)
     picture = _checked(images, question, choice)
@@ -101,9 +102,9 @@ def trace(
 
 def _shows(output: Path | None, *, json: bool) -> bool:
     """Whether the terminal is to show the picture; raises UsageError where nobody would get anything."""
-    from reroute_cli.tracing.terminal import shows_pictures
+    from reroute_cli.views.write.terminal import shows_images
 
-    shows = not json and shows_pictures()
+    shows = not json and shows_images()
     if output is None and not json and not shows:
         raise UsageError("a trace has nowhere to go: add -o FILE.png, FILE.html or FILE.json, or --json")
     return shows
@@ -142,7 +143,7 @@ def _record(
 
 def _drawn(sink: Sink, record: TraceRecord, picture: Picture) -> bytes:
     """The figure as a PNG file's bytes."""
-    from reroute_cli.tracing.figure import draw_trace
+    from reroute_cli.views.write.figure import draw_trace
 
     figure = draw_trace(record, picture.pixels)
     if figure.replaced:
@@ -165,23 +166,23 @@ def _write(record: TraceRecord, output: Path | None, kind: str | None, data: byt
 
 def _page(record: TraceRecord, output: Path) -> str:
     """The record as the page that `reroute report` makes of it."""
-    from reroute_cli.pages.html import page_of
-    from reroute_cli.pages.runs.trace import part_of
-    from reroute_cli.reporting.words import short
+    from reroute_cli.views.registry import document
+    from reroute_cli.views.wording import short
+    from reroute_cli.views.write.html import Section, page_of
 
-    return page_of([part_of(record, short(output.name, _NAME))], 1, [Path(record.picture.path).parent]).html
+    section = Section(short(output.name, _NAME), document(record))
+    return page_of([section], 1, [Path(record.picture.path).parent]).html
 
 
 def _show(sink: Sink, record: TraceRecord, output: Path | None, data: bytes, *, as_json: bool) -> None:
     """The record, or the picture where the terminal shows it, or where it was written; numbers on stderr."""
-    from reroute_cli.render.trace import trace_card
+    from reroute_cli.views.registry import document
+    from reroute_cli.views.write import terminal
 
     if as_json:
         sink.json(record.as_dict())
     elif data:
-        from reroute_cli.tracing.terminal import show
-
-        show(data)
+        terminal.show_image(data)
     if output is not None and not as_json:
         sink.result(str(output))
-    sink.card(*trace_card(record))
+    sink.card("", *terminal.page(document(record)))

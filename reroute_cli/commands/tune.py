@@ -222,6 +222,7 @@ def _show(sink: Sink, report: TuneReport, *, json: bool) -> None:
     if json:
         sink.json(report.as_dict())
         return
-    from reroute_cli.render.tune import tune_page
+    from reroute_cli.views.registry import document
+    from reroute_cli.views.write import terminal
 
-    sink.table(*tune_page(report, verbose=sink.verbose))
+    sink.table(*terminal.page(document(report, verbose=sink.verbose)))

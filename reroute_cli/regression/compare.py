@@ -23,7 +23,7 @@ from reroute_cli.regression.comparable import (
 )
 from reroute_cli.regression.gates import ANSWERS, GATED, Gate, Stat
 from reroute_cli.regression.verdicts import PRESENCE, Number, Subject, judge, show, statistic, worst
-from reroute_cli.reporting.generation import different
+from reroute_cli.views.wording import different
 
 _EXACT_FIRST = sorted(GATED, key=lambda name: GATED[name].kind is not Kind.EXACT)
 

@@ -1,19 +1,23 @@
 """Which arms of a sweep belong side by side: the same method at the same amount, pruned and rerouted.
 
-Knows arms by their names and choices; no numbers.
+Knows arms as they are asked for and as a report has them; no numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from reroute_cli.arms import Arm, place_of
+from reroute_cli.records.sweep import SweepArm
 from reroute_cli.schedules import ScheduleChoice
+
+A = TypeVar("A", Arm, SweepArm)
 
 
 @dataclass(frozen=True)
-class Pair:
+class Pair(Generic[A]):
     """One line of a comparison; at least one of the two is there.
 
     place: the method, with decision layers where they were typed: 'fastv', 'fastv@3', 'fastv@3·3+5+8'.
@@ -22,11 +26,11 @@ class Pair:
     place: str
     ratio: float | None
     budget: float | None
-    prune: Arm | None
-    reroute: Arm | None
+    prune: A | None
+    reroute: A | None
 
 
-def pairs_of(arms: Iterable[Arm]) -> tuple[Pair, ...]:
+def pairs_of(arms: Iterable[A]) -> tuple[Pair[A], ...]:
     """Every routed arm once, in the order of the first of each pair.
 
     A rerouted arm stands beside the pruned one with the same decision layers. Where there is none, it stands
@@ -46,31 +50,38 @@ def pairs_of(arms: Iterable[Arm]) -> tuple[Pair, ...]:
     return tuple(found)
 
 
-def _matched(pruned: Sequence[Arm], rerouted: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
+def _matched(pruned: Sequence[A], rerouted: Sequence[A]) -> list[tuple[A, A]]:
     """(rerouted, pruned): equal layers first, equal first layers with what is left."""
-    found: list[tuple[Arm, Arm]] = []
-    for key in (_same_layers, _same_start):
+    found: list[tuple[A, A]] = []
+    for layers in (None, 1):  # all of them, then the first
         free = [arm for arm in pruned if arm not in [prune for _, prune in found]]
         for arm in rerouted:
-            match = next((prune for prune in free if key(prune.choice) == key(arm.choice)), None)
+            match = next((prune for prune in free if _key(prune, layers) == _key(arm, layers)), None)
             if match is not None and arm not in [reroute for reroute, _ in found]:
                 found.append((arm, match))
                 free.remove(match)
     return found
 
 
-def _same_layers(choice: ScheduleChoice) -> tuple[object, ...]:
-    return choice.method, choice.ratio, choice.budget, choice.cuts
+def _asked(arm: Arm | SweepArm) -> ScheduleChoice | SweepArm:
+    """Where an arm says its method, amount and layers."""
+    return arm.choice if isinstance(arm, Arm) else arm
 
 
-def _same_start(choice: ScheduleChoice) -> tuple[object, ...]:
-    return choice.method, choice.ratio, choice.budget, None if choice.cuts is None else choice.cuts[0]
+def _key(arm: Arm | SweepArm, layers: int | None) -> tuple[object, ...]:
+    asked = _asked(arm)
+    cuts = None if asked.cuts is None else tuple(asked.cuts[:layers])
+    return asked.method, asked.ratio, asked.budget, cuts
 
 
-def _pair(prune: Arm | None, reroute: Arm | None) -> Pair:
+def _place(arm: Arm | SweepArm) -> str:
+    return place_of(arm.choice) if isinstance(arm, Arm) else arm.place
+
+
+def _pair(prune: A | None, reroute: A | None) -> Pair[A]:
     arm = prune or reroute
     assert arm is not None
-    place = place_of(arm.choice)
-    if prune is not None and reroute is not None and prune.choice.cuts != reroute.choice.cuts:
-        place += f"·{place_of(reroute.choice).partition('@')[2]}"
-    return Pair(place, arm.choice.ratio, arm.choice.budget, prune, reroute)
+    place, asked = _place(arm), _asked(arm)
+    if prune is not None and reroute is not None and _asked(prune).cuts != _asked(reroute).cuts:
+        place += f"·{_place(reroute).partition('@')[2]}"
+    return Pair(place, asked.ratio, asked.budget, prune, reroute)

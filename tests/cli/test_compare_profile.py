@@ -15,11 +15,11 @@ import pytest
 from reroute_cli import models
 from reroute_cli.commands.profile import show_report
 from reroute_cli.errors import Regression
-from reroute_cli.exports.numbers import NUMBERS
 from reroute_cli.output import Sink
 from reroute_cli.regression.check import RegressionCheck, accept_command, judged
 from reroute_cli.regression.gates import all_gates
 from reroute_cli.run_options import FormatName
+from reroute_cli.views.write.ci import NUMBERS
 from tests.cli import reports
 
 ARGUMENTS = ("--method", "fastv", "--action", "prune", "--limit", "1", "--repeat", "1", "--warmup", "0")

@@ -14,7 +14,7 @@ from reroute_cli.profiling.loop import measure
 from reroute_cli.profiling.plan import Plan
 from reroute_cli.profiling.report import make_report
 from reroute_cli.profiling.work import Task, Work, prepare
-from reroute_cli.reporting.sentences import warnings
+from reroute_cli.views.profile import warnings
 from tests.cli.published import checked
 
 QUESTION = "where is the cup?"
