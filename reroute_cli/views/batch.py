@@ -20,7 +20,7 @@ _SLOW = 0.1  # share of a run's time that the model stood still, from which it i
 def document(summary: BatchSummary, *, verbose: bool = False) -> Document:
     """What was answered, how well, what it cost, how fast it went, what to know before quoting it."""
     headers = (Column("what", ""), Column("value", "", right=True), Column("how", ""))
-    found = [*_accuracy(summary), *_costs(summary), *_times(summary, verbose=verbose)]
+    found = [*_accuracy(summary), *_costs(summary, verbose=verbose), *_times(summary, verbose=verbose)]
     rows = tuple(w.row(headers, (what, value, w.words(how))) for what, value, how in found)
     return Document(
         "batch",
@@ -73,7 +73,7 @@ def _accuracy(summary: BatchSummary) -> Iterator[Row]:
         yield Cell("box mean IoU"), Cell(f"{boxes.mean_iou:.3f}", boxes.mean_iou), f"of {boxes.acc_at_05.n}"
 
 
-def _costs(summary: BatchSummary) -> Iterator[Row]:
+def _costs(summary: BatchSummary, *, verbose: bool) -> Iterator[Row]:
     means = summary.means
     if means is None:
         return
@@ -82,7 +82,8 @@ def _costs(summary: BatchSummary) -> Iterator[Row]:
         w.tokens(means.average_visual),
         f"of {units.tokens(means.visual_tokens)}",
     )
-    yield Cell("prompt tokens"), w.tokens(means.prompt_tokens), ""
+    if verbose:
+        yield Cell("prompt tokens"), w.tokens(means.prompt_tokens), ""
     yield Cell("new tokens"), w.tokens(means.new_tokens), ""
     prefill = f"prefill {units.ratio(means.prefill_flops, means.dense_prefill_flops)} of dense"
     how = means.reasons["flops"] if means.flops is None else f"{prefill} · {means.flops_source}"
