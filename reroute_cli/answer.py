@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from reroute_cli import run
@@ -23,19 +24,17 @@ from reroute_cli.models import Loaded
 from reroute_cli.outcome import average_visual, stage_parts
 from reroute_cli.prompts import Prompt, build_prompt
 from reroute_cli.records.answer import (
-    AdapterPart,
     AnswerRecord,
-    EnvironmentPart,
     FlopsPart,
-    GenerationPart,
     KvPart,
     LatencyPart,
     MemoryPart,
-    ModelPart,
     SchedulePart,
     TokensPart,
 )
+from reroute_cli.records.base import AdapterPart, EnvironmentPart, GenerationPart, ModelPart
 from reroute_cli.schedules import DENSE, ScheduleChoice, Target
+from reroute_cli.sources import POCKET
 from routing import Schedule
 
 
@@ -69,10 +68,10 @@ def answer(loaded: Loaded, asked: Asked, choice: ScheduleChoice) -> AnswerRecord
         generation=generation_part(loaded, asked.max_new_tokens),
         schedule=schedule_part(choice, schedule, timed.stages, visual, loaded.layers),
         tokens=TokensPart(
-            visual=visual,
-            prompt=prompt.tokens,
-            new=len(timed.new),
-            average_visual=average_visual(timed.stages, visual, loaded.layers),
+            visual_tokens=visual,
+            visual_tokens_per_layer=average_visual(timed.stages, visual, loaded.layers),
+            prompt_tokens=prompt.tokens,
+            new_tokens=len(timed.new),
             finish="length" if timed.cut else "stop",
         ),
         flops=_flops_part(job, len(timed.new)),
@@ -141,9 +140,8 @@ def no_revision(loaded: Loaded) -> dict[str, str]:
 
 def environment_part(loaded: Loaded) -> EnvironmentPart:
     """What the engine ran on."""
-    return EnvironmentPart(
-        transformers=installed_version("transformers"), torch=installed_version("torch"), proven=loaded.proven
-    )
+    packages = {name: installed_version(name) for name in ("torch", "transformers")}
+    return EnvironmentPart(proven=loaded.proven, packages=packages)
 
 
 def generation_part(loaded: Loaded, max_new_tokens: int) -> GenerationPart:
@@ -160,11 +158,15 @@ def adapter_part(loaded: Loaded) -> AdapterPart | None:
 
 
 def model_part(loaded: Loaded) -> ModelPart:
-    """Which model answers."""
+    """Which model it is; a folder is known by its name."""
+    folder = Path(loaded.name).expanduser()
+    in_folder = loaded.name != POCKET and folder.is_dir()
     return ModelPart(
-        id=loaded.name,
+        id=folder.resolve().name if in_folder else loaded.name,
         revision=loaded.revision,
         family=loaded.family,
+        config_digest=loaded.config_digest,
+        layers=loaded.layers,
         dtype=loaded.dtype,
         attention=loaded.attention,
         device=loaded.device,
@@ -202,7 +204,7 @@ def schedule_part(
 
 def _flops_part(job: run.Job, new_tokens: int) -> FlopsPart:
     """Counted FLOPs of this run and of the dense prefill; None where the counter can't see the kernels."""
-    names = ("vision", "prefill", "scoring", "decode", "dense_vision", "dense_prefill")
+    names = tuple(name for name in FlopsPart.model_fields if name.endswith("flops"))
     values: dict[str, Any] = dict.fromkeys(names)
     attention = job.loaded.attention
     if attention not in run.COUNTED:
@@ -219,12 +221,12 @@ _MEASURED: dict[str, Any] = {"source": "measured", "dense_source": "measured"}
 
 def _by_name(flops: Flops, dense: Flops) -> dict[str, Any]:
     return _MEASURED | {
-        "vision": flops.vision,
-        "prefill": flops.prefill,
-        "scoring": flops.scoring,
-        "decode": flops.decode,
-        "dense_vision": dense.vision,
-        "dense_prefill": dense.prefill,
+        "vision_flops": flops.vision,
+        "prefill_flops": flops.prefill + flops.scoring,
+        "scoring_flops": flops.scoring,
+        "decode_flops": flops.decode,
+        "dense_vision_flops": dense.vision,
+        "dense_prefill_flops": dense.prefill,
     }
 
 
@@ -235,9 +237,9 @@ def _uncounted(names: Sequence[str], kernels: str) -> dict[str, str]:
 def measured_kv(kv: KvUse) -> KvPart:
     """A cache as it was found."""
     return KvPart(
-        bytes=kv.total_bytes,
+        kv_end_bytes=kv.total_bytes,
         source="measured",
-        dense_bytes=kv.dense_bytes,
+        dense_kv_end_bytes=kv.dense_bytes,
         dense_source="estimated",
         logical_tokens=kv.logical,
         per_layer_tokens=list(kv.tokens),

@@ -18,6 +18,7 @@ from reroute_cli.commands import (
     profile,
     profiles,
     report,
+    schema,
     sweep,
     trace,
     tune,
@@ -72,6 +73,7 @@ app.command("methods")(methods.methods)
 app.command("models")(models.models)
 app.add_typer(profiles.app, name="profiles")
 app.command("env")(env.env)
+app.command("schema")(schema.schema)
 
 
 def main() -> None:

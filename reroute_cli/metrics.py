@@ -39,7 +39,12 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Metric:
-    """One thing that is measured. unit: "s", "FLOPs", "bytes", "tokens", "tokens/s", "J" or "share"."""
+    """One thing that is measured.
+
+    unit: "s", "FLOPs", "bytes", "tokens", "tokens/s", "J" or "share". means: what it is, in a few words.
+    short: the label of a column. row: that of a row, below the whole where it is a part ("of it ...").
+    brief: shown without -v. shared: measured once for all arms, so a ratio to the dense one says nothing.
+    """
 
     label: str
     unit: str
@@ -47,54 +52,105 @@ class Metric:
     means: str
     better: Better = Better.LOWER
     level: Level = Level.ARM
+    short: str = ""
+    row: str = ""
+    brief: bool = True
+    shared: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("short", "row"):
+            object.__setattr__(self, name, getattr(self, name) or self.label)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether its whole stands above it."""
+        return self.row.startswith("of it ")
 
 
-def _time(label: str, means: str) -> Metric:
-    return Metric(label, "s", Kind.TIMED, means)
-
-
-def _flops(label: str, means: str) -> Metric:
-    return Metric(label, "FLOPs", Kind.EXACT, means)
-
-
-def _memory(label: str, means: str) -> Metric:
-    return Metric(label, "bytes", Kind.MEMORY, means)
-
-
+_EXACT, _TIMED, _MEMORY = Kind.EXACT, Kind.TIMED, Kind.MEMORY
 METRICS: dict[str, Metric] = {
-    "visual_tokens": Metric("visual tokens/layer", "tokens", Kind.EXACT, "average per decoder layer"),
-    "vision_flops": _flops("vision FLOPs", "vision tower and projector"),
-    "prefill_flops": _flops("prefill FLOPs", "decoder and head on the prompt, scoring included"),
-    "scoring_flops": _flops(
-        "scoring FLOPs", "the part of prefill FLOPs that ranking visual tokens cost, at the tower too"
+    "visual_tokens_per_layer": Metric(
+        "visual tokens/layer",
+        "tokens",
+        _EXACT,
+        "of the prompt, mean over decoder layers",
+        short="tokens/layer",
     ),
-    "decode_flops": _flops("decode FLOPs", "every token after the first"),
-    "kv_prefill": Metric("KV cache after prefill", "bytes", Kind.EXACT, "bytes held, all layers"),
-    "kv_end": Metric("KV cache at the end", "bytes", Kind.EXACT, "bytes held after the last token"),
+    "vision_flops": Metric("vision FLOPs", "FLOPs", _EXACT, "vision tower and projector"),
+    "prefill_flops": Metric(
+        "prefill FLOPs", "FLOPs", _EXACT, "decoder and head on the prompt, scoring included"
+    ),
+    "scoring_flops": Metric(
+        "scoring FLOPs",
+        "FLOPs",
+        _EXACT,
+        "the part of prefill FLOPs that ranking visual tokens cost, at the tower too",
+        row="of it scoring",
+    ),
+    "decode_flops": Metric("decode FLOPs", "FLOPs", _EXACT, "every token after the first"),
+    "kv_prefill": Metric(
+        "KV cache after prefill",
+        "bytes",
+        _EXACT,
+        "bytes held, all layers",
+        short="KV prefill",
+        row="KV after prefill",
+    ),
+    "kv_end": Metric(
+        "KV cache at the end",
+        "bytes",
+        _EXACT,
+        "bytes held after the last token",
+        short="KV end",
+        row="KV at the end",
+    ),
+    "ttft": Metric("TTFT", "s", _TIMED, "time to the first token: vision and prefill"),
+    "vision": Metric(
+        "vision", "s", _TIMED, "until the decoder starts: tower, projector, embedding", row="of it vision"
+    ),
+    "prefill": Metric(
+        "prefill", "s", _TIMED, "from the decoder's start to the first token", row="of it prefill"
+    ),
+    "tpot": Metric("TPOT", "s", _TIMED, "time per further token: (e2e - TTFT) / (new tokens - 1)"),
+    "e2e": Metric("end to end", "s", _TIMED, "the whole generate() call"),
     "agreement": Metric(
         "answers equal to dense",
         "share",
-        Kind.EXACT,
+        _EXACT,
         "1 where the answer is that of the dense arm",
         Better.HIGHER,
+        short="equal",
+        row="answers equal",
+        brief=False,
     ),
-    "ttft": _time("TTFT", "time to the first token: vision and prefill"),
-    "tpot": _time("TPOT", "time per further token: (e2e - TTFT) / (new tokens - 1)"),
-    "e2e": _time("end to end", "the whole generate() call"),
-    "preprocess": _time("preprocess", "from the opened picture and the question to tensors; not part of e2e"),
-    "vision": _time("vision", "until the decoder starts: tower, projector, embedding"),
-    "prefill": _time("prefill", "from the decoder's start to the first token"),
-    "decode": _time("decode", "from the first token to the end"),
-    "output_rate": Metric("output rate", "tokens/s", Kind.TIMED, "new tokens / e2e", Better.HIGHER),
-    "torch_peak_allocated": _memory("torch peak allocated", "torch's allocator, peak of one answer"),
-    "torch_peak_reserved": _memory("torch peak reserved", "torch's allocator, peak of one answer"),
-    "nvml_process_peak": _memory("NVML process peak", "this process as the driver sees it"),
-    "nvml_device_peak": _memory("NVML device peak", "the whole GPU as the driver sees it"),
-    "energy": Metric("energy", "J", Kind.MEMORY, "the GPU's total energy counter over one answer"),
+    "preprocess": Metric(
+        "preprocess",
+        "s",
+        _TIMED,
+        "from the opened picture and the question to tensors; not part of e2e",
+        brief=False,
+        shared=True,
+    ),
+    "decode": Metric("decode", "s", _TIMED, "from the first token to the end", brief=False),
+    "output_rate": Metric("output rate", "tokens/s", _TIMED, "new tokens / e2e", Better.HIGHER, brief=False),
+    "torch_peak_allocated": Metric(
+        "torch peak allocated", "bytes", _MEMORY, "torch's allocator, peak of one answer"
+    ),
+    "torch_peak_reserved": Metric(
+        "torch peak reserved", "bytes", _MEMORY, "torch's allocator, peak of one answer"
+    ),
+    "nvml_process_peak": Metric("NVML process peak", "bytes", _MEMORY, "this process as the driver sees it"),
+    "nvml_device_peak": Metric("NVML device peak", "bytes", _MEMORY, "the whole GPU as the driver sees it"),
+    "energy": Metric("energy", "J", _MEMORY, "the GPU's total energy counter over one answer"),
     "weights": Metric(
-        "weights", "bytes", Kind.EXACT, "parameters and buffers, shared ones once", level=Level.RUN
+        "weights", "bytes", _EXACT, "parameters and buffers, shared ones once", level=Level.RUN
     ),
     "host_peak_rss": Metric(
-        "host peak RSS", "bytes", Kind.MEMORY, "of the process since it started", level=Level.RUN
+        "host peak RSS", "bytes", _MEMORY, "of the process since it started", level=Level.RUN
     ),
 }
+OF_ARMS = {name: metric for name, metric in METRICS.items() if metric.level is Level.ARM}
+MAIN_TIMES = tuple(
+    name for name, metric in OF_ARMS.items() if metric.kind is _TIMED and metric.brief and not metric.is_part
+)
+"""The times that are shown first: TTFT, TPOT, end to end."""

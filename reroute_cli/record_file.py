@@ -2,7 +2,7 @@
 
 One writer at a time; every record is on the disk before the next one is made; a torn last line is dropped
 when the file is opened again. Where a key has several records, the last good one counts. Knows keys and
-lines, not what a record means.
+lines, not what a record means; older records are given as this release would have written them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from reroute_cli.errors import Failure
 from reroute_cli.output import to_line
+from reroute_cli.records.migrate import upgraded
 
 _OPENING = b'{"schema": "reroute.'  # how every record begins
 
@@ -112,14 +113,14 @@ class RecordFile:
         with self.path.open("rb") as stream:
             for place in self._places.values():
                 stream.seek(place.start)
-                yield json.loads(stream.read(place.end - place.start))
+                yield upgraded(json.loads(stream.read(place.end - place.start)))
 
     def get(self, key: str) -> dict[str, Any]:
         """The record that counts for this key; raises KeyError where there is none."""
         place = self._places[key]
         with self.path.open("rb") as stream:
             stream.seek(place.start)
-            found: dict[str, Any] = json.loads(stream.read(place.end - place.start))
+            found: dict[str, Any] = upgraded(json.loads(stream.read(place.end - place.start)))
             return found
 
     def _take_lock(self) -> None:

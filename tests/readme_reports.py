@@ -77,11 +77,12 @@ def tune() -> str:
     """The committed report of the documented search, as the command shows it."""
 
     from reroute_cli.output import draw
+    from reroute_cli.records.migrate import upgraded
     from reroute_cli.records.tune import TuneReport
     from reroute_cli.views.registry import document
     from reroute_cli.views.write import terminal
 
-    report = TuneReport.model_validate(_read("scenes-tune.json"))
+    report = TuneReport.model_validate(upgraded(_read("scenes-tune.json")))
     with mock.patch.dict(os.environ, {"COLUMNS": "100", "NO_COLOR": "1"}):
         shown = draw(tuple(terminal.page(document(report))), io.StringIO())
     asked = "--ratio 0.667 --methods fastv,pdrop --limit 800 --seed 1"

@@ -18,7 +18,6 @@ DATA = {  # folders with files that a command reads or shows, and the marks of t
     "reroute_cli",
     "reroute_cli/pages/assets",
     "reroute_cli/pocket/weights",
-    "reroute_cli/schemas",
     "routing",
 }
 MEASURED = "profiles/reports/"

@@ -21,7 +21,7 @@ from routing.errors import RoutingError
 from routing.model_shape import ModelShape
 from routing.vision_cost import Grid
 
-_NAMES = ("vision", "prefill", "scoring", "decode", "dense_vision", "dense_prefill")
+_NAMES = tuple(name for name in FlopsPart.model_fields if name.endswith("flops"))
 _NO_GRIDS = "the picture's patch grid can't be told from its size"
 
 
@@ -73,12 +73,12 @@ _ESTIMATED: dict[str, Any] = {"source": "estimated", "dense_source": "estimated"
 def _values(routed: Cost, dense: Cost) -> dict[str, Any]:
     ranking = None if routed.anchor_flops is None else routed.scoring_flops + routed.anchor_flops
     return {
-        "vision": routed.vision_flops,
-        "prefill": routed.prefill_flops,
-        "scoring": ranking,
-        "decode": routed.decode_flops,
-        "dense_vision": dense.vision_flops,
-        "dense_prefill": dense.prefill_flops,
+        "vision_flops": routed.vision_flops,
+        "prefill_flops": None if ranking is None else routed.prefill_flops + ranking,
+        "scoring_flops": ranking,
+        "decode_flops": routed.decode_flops,
+        "dense_vision_flops": dense.vision_flops,
+        "dense_prefill_flops": dense.prefill_flops,
     }
 
 
@@ -105,9 +105,9 @@ def kv_share(layers: Sequence[KvLayer], tokens: Sequence[int], logical: int) -> 
     """What a sample's own tokens take. tokens: it stores in each layer; logical: they stand for."""
     stored = [_held(layer, count) for layer, count in zip(layers, tokens, strict=True)]
     return KvPart(
-        bytes=sum(layer.token_bytes * count for layer, count in zip(layers, stored, strict=True)),
+        kv_end_bytes=sum(layer.token_bytes * count for layer, count in zip(layers, stored, strict=True)),
         source="estimated",
-        dense_bytes=sum(layer.token_bytes * _held(layer, logical) for layer in layers),
+        dense_kv_end_bytes=sum(layer.token_bytes * _held(layer, logical) for layer in layers),
         dense_source="estimated",
         logical_tokens=logical,
         per_layer_tokens=stored,

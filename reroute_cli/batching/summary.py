@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from reroute_cli.answer import generation_part
+from reroute_cli.answer import environment_part, generation_part
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.batching.prepare import Request
 from reroute_cli.judges import Verdict, judge
@@ -33,7 +33,7 @@ from reroute_cli.scores import wilson
 from reroute_cli.stats import summarise
 
 if TYPE_CHECKING:
-    from reroute_cli.records.answer import ModelPart
+    from reroute_cli.records.base import ModelPart
 
 NO_ANSWER = "nothing was answered"
 _UNKNOWN_FLOPS = "the FLOPs of some answers are not known: see their records"
@@ -111,6 +111,7 @@ class Tally:
                 halved=self.halved,
             ),
             model=model,
+            environment=environment_part(request.loaded),
             choice=_choice_part(request),
             generation=generation_part(request.loaded, request.max_new_tokens),
             this_run=_this_run(facts),
@@ -132,13 +133,13 @@ class Tally:
         """Means over the answers, of which there is one at least."""
         names = (
             "visual_tokens",
-            "average_visual",
+            "visual_tokens_per_layer",
             "prompt_tokens",
             "new_tokens",
-            "kv_bytes",
-            "dense_kv_bytes",
+            "kv_end_bytes",
+            "dense_kv_end_bytes",
         )
-        flops = ("flops", "prefill_flops", "dense_prefill_flops")
+        flops = ("total_flops", "prefill_flops", "scoring_flops", "dense_prefill_flops")
         values: dict[str, Any] = {name: self._mean(name) for name in names}
         values |= {name: None if name in self.unknown else self._mean(name) for name in flops}
         return MeansPart(
@@ -172,25 +173,15 @@ class Tally:
 def _numbers(record: dict[str, Any]) -> dict[str, float | None]:
     """What is summed or sorted. share_s: the item's part of the time of its pass."""
     tokens, kv, latency, flops = (record[name] for name in ("tokens", "kv_cache", "latency", "flops"))
-    prefill = _sum(flops["prefill"], flops["scoring"])
+    parts = [flops[name] for name in ("vision_flops", "prefill_flops", "decode_flops")]
     return {
-        "visual_tokens": tokens["visual"],
-        "average_visual": tokens["average_visual"],
-        "prompt_tokens": tokens["prompt"],
-        "new_tokens": tokens["new"],
-        "kv_bytes": kv["bytes"],
-        "dense_kv_bytes": kv["dense_bytes"],
-        "prefill_flops": prefill,
-        "dense_prefill_flops": flops["dense_prefill"],
-        "flops": _sum(flops["vision"], prefill, flops["decode"]),
+        **{name: value for name, value in tokens.items() if name != "finish"},
+        **{name: kv[name] for name in ("kv_end_bytes", "dense_kv_end_bytes")},
+        **{name: flops[name] for name in ("prefill_flops", "scoring_flops", "dense_prefill_flops")},
+        "total_flops": None if None in parts else sum(parts),
         **{name: latency[name] for name in ("preprocess_s", "ttft_s", "tpot_s", "e2e_s")},
         "share_s": latency["e2e_s"] / latency["batch_size"],
     }
-
-
-def _sum(*parts: float | None) -> float | None:
-    known = [part for part in parts if part is not None]
-    return sum(known) if len(known) == len(parts) else None
 
 
 def _spread(values: Sequence[float]) -> SpreadPart:

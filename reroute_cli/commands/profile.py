@@ -131,7 +131,7 @@ def _measured(
 
 def _caveats(sink: Sink, arms: tuple[Arm, ...], report: Report) -> None:
     """What to know of profiles that were made for another model."""
-    model = report.workload.model
+    model = report.model
     for arm in arms:
-        if caveat := arm.choice.caveat(model.family, model.layers):
+        if caveat := arm.choice.caveat(model.family, model.layers or 0):
             sink.talk(caveat)

@@ -122,6 +122,6 @@ def _row(profile: Profile) -> ProfilePart:
         model_family=profile.model_family,
         source=profile.source or None,
         layers=profile.layers,
-        visual=profile.visual,
-        average_visual=profile.average,
+        visual_tokens=profile.visual,
+        visual_tokens_per_layer=profile.average,
     )

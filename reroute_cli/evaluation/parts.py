@@ -117,7 +117,7 @@ def choice_part(arm: Arm) -> ArmChoicePart:
         profile=arm.name if arm.choice.profile is not None else None,
         ratio=arm.choice.ratio,
         budget=arm.choice.budget,
-        cuts=None if arm.choice.cuts is None else list(arm.choice.cuts),
+        decision_layers=None if arm.choice.cuts is None else list(arm.choice.cuts),
     )
 
 
@@ -126,13 +126,13 @@ def made_part(schedules: Schedules, tally: Tally) -> MadePart:
     first, ratio = schedules.first, None
     if tally.answered:
         means = tally.means()
-        ratio = 1 - means.average_visual / means.visual_tokens if means.visual_tokens else 0.0
+        ratio = 1 - means.visual_tokens_per_layer / means.visual_tokens if means.visual_tokens else 0.0
     missing = {
         name: NO_ANSWER for name, value in (("achieved_ratio", ratio), ("first", first)) if value is None
     }
     return MadePart(
         schedules=len(schedules.digests),
-        cut=schedules.cut,
+        ended_by_limit=schedules.cut,
         achieved_ratio=ratio,
         first=first,
         reasons=missing,
@@ -149,7 +149,7 @@ def cost_part(tally: Tally) -> CostPart | None:
     why = means.reasons.get("prefill_flops") or means.reasons.get("dense_prefill_flops") or NO_ANSWER
     return CostPart(
         **{name: getattr(means, name) for name in type(means).model_fields if name != "reasons"},
-        prefill_ratio=None if prefill is None or not dense else prefill / dense,
-        kv_ratio=means.kv_bytes / means.dense_kv_bytes,
-        reasons=means.reasons | ({"prefill_ratio": why} if unknown else {}),
+        prefill_flops_ratio=None if prefill is None or not dense else prefill / dense,
+        kv_end_ratio=means.kv_end_bytes / means.dense_kv_end_bytes,
+        reasons=means.reasons | ({"prefill_flops_ratio": why} if unknown else {}),
     )

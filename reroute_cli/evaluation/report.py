@@ -1,4 +1,4 @@
-"""From a trial to the report of `eval`, `reroute.eval/1`.
+"""From a trial to the report of `eval`, `reroute.eval/2`.
 
 Knows trials, scores and the record's parts; asks nothing itself.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from reroute_cli.answer import generation_part
+from reroute_cli.answer import generation_part, model_part
 from reroute_cli.benchmarks.benchmark import Questions
 from reroute_cli.environment import describe_environment
 from reroute_cli.evaluation.parts import choice_part, cost_part, made_part, scores_part, whole
@@ -17,7 +17,6 @@ from reroute_cli.evaluation.score import Pictures, Score
 from reroute_cli.evaluation.subject import Subject
 from reroute_cli.evaluation.trial import Row, Said, Trial
 from reroute_cli.judges import Truth
-from reroute_cli.profiling.report import workload_model
 from reroute_cli.records.evaluation import (
     Evaluation,
     EvaluationArm,
@@ -46,8 +45,10 @@ def make_evaluation(trial: Trial, asked: Asked) -> Evaluation:
     answered = sum(tally.answered for tally in trial.costs)
     return Evaluation(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        workload=_workload(trial, asked),
+        model=model_part(trial.request.loaded),
         environment=describe_environment(trial.request.loaded.proven),
+        generation=generation_part(trial.request.loaded, trial.request.max_new_tokens),
+        workload=_workload(trial, asked),
         counts=EvaluationCounts(
             questions=len(trial.rows),
             answered=answered,
@@ -83,8 +84,6 @@ def _workload(trial: Trial, asked: Asked) -> EvaluationWorkload:
         {} if questions.available is not None else {"available": "the source does not say how many it has"}
     )
     return EvaluationWorkload(
-        model=workload_model(request.loaded),
-        device=request.loaded.device,
         questions=QuestionsPart(
             benchmark=benchmark.name,
             title=benchmark.title,
@@ -98,7 +97,6 @@ def _workload(trial: Trial, asked: Asked) -> EvaluationWorkload:
         max_new_tokens=request.max_new_tokens,
         batch_size=request.batch_size,
         seed=asked.seed,
-        generation=generation_part(request.loaded, request.max_new_tokens),
     )
 
 

@@ -6,11 +6,13 @@ Knows shapes and schedules; no torch.
 
 from __future__ import annotations
 
+from typing import Any
+
 from reroute_cli.planning.shapes import ELEMENT_BYTES, Shaped
+from reroute_cli.records.base import ModelPart
 from reroute_cli.records.plan import (
     Plan,
     PlannedCostPart,
-    PlannedModelPart,
     PlannedRatiosPart,
     PlannedSchedulePart,
     PlannedStagePart,
@@ -35,13 +37,25 @@ def make_plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> 
     )
     no_vision = _why_no_vision(shaped) if costs.dense.vision_flops is None else None
     return Plan(
-        model=PlannedModelPart(id=shaped.name, family=shaped.shape.family, layers=target.layers, dtype=dtype),
-        tokens=PlannedTokensPart(visual=target.visual, text=text, picture=shaped.picture),
+        model=_model(shaped, dtype),
+        tokens=PlannedTokensPart(visual_tokens=target.visual, text_tokens=text, picture=shaped.picture),
         schedule=_schedule(choice, schedule, target.visual, target.layers),
         dense=_cost(costs.dense, no_vision),
         routed=_cost(costs.routed, no_vision) if schedule.entries else None,
         caveat=choice.caveat(shaped.shape.family, target.layers),
-        ratios=PlannedRatiosPart(prefill=costs.prefill_ratio, kv_cache=costs.kv_ratio),
+        ratios=PlannedRatiosPart(prefill_flops=costs.prefill_ratio, kv_prefill=costs.kv_ratio),
+    )
+
+
+def _model(shaped: Shaped, dtype: str) -> ModelPart:
+    unknown: dict[str, Any] = dict.fromkeys(("revision", "config_digest", "attention", "device", "weights"))
+    return ModelPart(
+        id=shaped.name,
+        family=shaped.shape.family,
+        layers=shaped.shape.layers,
+        dtype=dtype,
+        **unknown,
+        reasons=dict.fromkeys(unknown, "a plan runs no model"),
     )
 
 
@@ -58,7 +72,7 @@ def _schedule(choice: ScheduleChoice, schedule: Schedule, visual: int, layers: i
         action=str(schedule.action),
         ratio=choice.asked_ratio(visual),
         achieved_ratio=schedule.achieved_ratio(visual, layers),
-        average_visual=schedule.average_tokens(visual, layers),
+        visual_tokens_per_layer=schedule.average_tokens(visual, layers),
         digest=schedule.digest(),
         stages=[
             PlannedStagePart(
@@ -69,18 +83,21 @@ def _schedule(choice: ScheduleChoice, schedule: Schedule, visual: int, layers: i
             )
             for index, ((layer, keep_ratio), kept) in enumerate(zip(schedule.entries, counts, strict=True))
         ],
-        visual_per_layer=list(schedule.tokens_per_layer(visual, layers)),
+        per_layer_visual_tokens=list(schedule.tokens_per_layer(visual, layers)),
     )
 
 
 def _cost(cost: Cost, no_vision: str | None) -> PlannedCostPart:
     unknown = {"vision_flops": no_vision} if no_vision else {}
-    if cost.anchor_flops is None:
-        unknown["scoring_flops"] = no_vision or "what the vision stage computes is not known for this tower"
+    scoring = None if cost.anchor_flops is None else cost.scoring_flops + cost.anchor_flops
+    if scoring is None:
+        why = no_vision or "what the vision stage computes is not known for this tower"
+        unknown |= dict.fromkeys(("prefill_flops", "scoring_flops"), why)
     return PlannedCostPart(
         vision_flops=cost.vision_flops,
-        prefill_flops=cost.prefill_flops,
-        scoring_flops=None if cost.anchor_flops is None else cost.scoring_flops + cost.anchor_flops,
-        kv_cache_bytes=sum(cost.kv_bytes),
+        prefill_flops=None if scoring is None else cost.prefill_flops + scoring,
+        scoring_flops=scoring,
+        unscored_prefill_flops=cost.prefill_flops,
+        kv_prefill_bytes=sum(cost.kv_bytes),
         reasons=unknown,
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
 from reroute_cli.plugins.lmms_batches import Answer
-from reroute_cli.records.answer import GenerationPart, ModelPart
+from reroute_cli.records.base import EnvironmentPart, GenerationPart, ModelPart
 from reroute_cli.records.lmms_costs import AnswersPart, AskedPart, LmmsCosts, TaskPart, VisualPart
 from reroute_cli.schedules import DENSE, ScheduleChoice
 
@@ -73,6 +73,7 @@ def costs_of(
     choice: ScheduleChoice,
     batch_size: int,
     generation: GenerationPart | None = None,
+    environment: EnvironmentPart | None = None,
 ) -> LmmsCosts:
     """The record of a run."""
     return LmmsCosts(
@@ -80,6 +81,7 @@ def costs_of(
         schedule=_asked(choice),
         batch_size=batch_size,
         generation=generation,
+        environment=environment,
         tasks={task: _task(part) for task, part in sums.items()},
         total=_task(sum(sums.values(), TaskSums())),
     )
@@ -93,7 +95,7 @@ def _asked(choice: ScheduleChoice) -> AskedPart:
         ratio=choice.ratio,
         budget=choice.budget,
         profile=choice.profile,
-        cuts=None if choice.cuts is None else list(choice.cuts),
+        decision_layers=None if choice.cuts is None else list(choice.cuts),
         seed=choice.seed,
     )
 
@@ -116,9 +118,9 @@ def _means(sums: TaskSums) -> AnswersPart:
         prompt_tokens=sums.prompt / sums.answered,
         new_tokens=sums.new / sums.answered,
         visual=_visual(sums) if sums.pictured else None,
-        kv_bytes=sums.kv / sums.answered,
-        dense_kv_bytes=sums.dense_kv / sums.answered,
-        kv_ratio=sums.kv / sums.dense_kv,
+        kv_end_bytes=sums.kv / sums.answered,
+        dense_kv_end_bytes=sums.dense_kv / sums.answered,
+        kv_end_ratio=sums.kv / sums.dense_kv,
         seconds=sums.seconds / sums.answered,
         reasons={} if sums.pictured else {"visual": NO_PICTURES},
     )
@@ -128,6 +130,6 @@ def _visual(sums: TaskSums) -> VisualPart:
     return VisualPart(
         answers=sums.pictured,
         visual_tokens=sums.visual / sums.pictured,
-        average_visual=sums.average / sums.pictured,
+        visual_tokens_per_layer=sums.average / sums.pictured,
         achieved_ratio=1 - sums.average / sums.visual,
     )

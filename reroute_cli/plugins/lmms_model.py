@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from profiles.errors import ProfileError
 from reroute_cli import models
-from reroute_cli.answer import generation_part, model_part
+from reroute_cli.answer import environment_part, generation_part, model_part
 from reroute_cli.errors import Failure, UsageError
 from reroute_cli.output import check_writable, to_json, write_file
 from reroute_cli.plugins.lmms_arguments import Arguments, read_arguments
@@ -43,13 +43,13 @@ class RoutedCounts(TokenCounts):
     """Token counts of one answer, with what the schedule left of it: lmms-eval logs them with the sample."""
 
     visual_tokens: int = 0
-    average_visual: float = 0.0
-    kv_bytes: int = 0
-    dense_kv_bytes: int = 0
+    visual_tokens_per_layer: float = 0.0
+    kv_end_bytes: int = 0
+    dense_kv_end_bytes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The counts by name."""
-        own = ("visual_tokens", "average_visual", "kv_bytes", "dense_kv_bytes")
+        own = ("visual_tokens", "visual_tokens_per_layer", "kv_end_bytes", "dense_kv_end_bytes")
         return {**super().to_dict(), **{name: getattr(self, name) for name in own}}
 
 
@@ -83,6 +83,7 @@ class Reroute(lmms):
             loaded = models.load(self._arguments.load)
         self._device, self._model_part = torch.device(loaded.device), model_part(loaded)
         self._generation = generation_part(loaded, self._arguments.max_new_tokens)
+        self._environment = environment_part(loaded)
         choice = self._arguments.choice
         for remark in loaded.remarks:
             logger.warning(remark)
@@ -182,7 +183,8 @@ class Reroute(lmms):
 
     def _report(self, sums: Mapping[str, TaskSums]) -> None:
         """What it cost: into the log, into the results' `throughput`, and into the file of `costs`."""
-        costs = costs_of(sums, self._model_part, self._arguments.choice, self.batch_size, self._generation)
+        how = (self.batch_size, self._generation, self._environment)
+        costs = costs_of(sums, self._model_part, self._arguments.choice, *how)
         for line in cost_lines(costs):
             logger.info(line)
         for line in lmms_warnings(costs):
@@ -197,9 +199,9 @@ def _counts(answer: Answer) -> RoutedCounts:
         input_tokens=answer.prompt,
         output_tokens=answer.new,
         visual_tokens=answer.visual,
-        average_visual=answer.average,
-        kv_bytes=answer.kv,
-        dense_kv_bytes=answer.dense_kv,
+        visual_tokens_per_layer=answer.average,
+        kv_end_bytes=answer.kv,
+        dense_kv_end_bytes=answer.dense_kv,
     )
 
 
@@ -208,10 +210,10 @@ def _log(total: TaskSums, costs: LmmsCosts) -> None:
     means = costs.total.means
     if means is None:
         return
-    known: dict[str, Any] = {"total_requests": total.answered, "kv_ratio": means.kv_ratio}
+    known: dict[str, Any] = {"total_requests": total.answered, "kv_end_ratio": means.kv_end_ratio}
     if means.visual is not None:
         known["visual_tokens"] = means.visual.visual_tokens
-        known["visual_tokens_per_layer"] = means.visual.average_visual
+        known["visual_tokens_per_layer"] = means.visual.visual_tokens_per_layer
         known["reduction_ratio"] = means.visual.achieved_ratio
     log_metrics(total.seconds, total.new, total.new / total.seconds, known)
 

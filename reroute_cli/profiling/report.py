@@ -1,4 +1,4 @@
-"""From what was measured to the report, `reroute.report/1`.
+"""From what was measured to the report, `reroute.report/2`.
 
 Knows the work, the measurements and the record's parts; measures nothing itself but the process.
 """
@@ -6,15 +6,13 @@ Knows the work, the measurements and the record's parts; measures nothing itself
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 
-from reroute_cli.answer import adapter_part, generation_part, no_revision, text_of
+from reroute_cli.answer import generation_part, model_part, text_of
 from reroute_cli.arms import Arm
 from reroute_cli.environment import describe_environment
 from reroute_cli.measure.kv import KvUse
 from reroute_cli.measure.memory import host_peak_rss, weights_bytes
 from reroute_cli.measure.nvml import PERIOD
-from reroute_cli.models import Loaded
 from reroute_cli.outcome import average_visual, stage_parts, visual_per_layer
 from reroute_cli.profiling.loop import Caches, Measured
 from reroute_cli.profiling.plan import Plan
@@ -28,21 +26,19 @@ from reroute_cli.records.report import (
     ProcessPart,
     Protocol,
     Report,
-    WorkloadModel,
     WorkloadPart,
 )
-from reroute_cli.sources import POCKET
 
 
 def make_report(work: Work, plan: Plan, measured: Measured, seed: int) -> Report:
     """The whole report; its models check that nothing is missing."""
     return Report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        workload=_workload(work, plan.new_tokens, seed),
-        protocol=Protocol(
-            warmup=plan.warmup, rounds=plan.rounds, device=work.loaded.device, nvml_period_s=PERIOD
-        ),
+        model=model_part(work.loaded),
         environment=describe_environment(work.loaded.proven),
+        generation=generation_part(work.loaded, plan.new_tokens),
+        workload=_workload(work, plan.new_tokens, seed),
+        protocol=Protocol(warmup=plan.warmup, rounds=plan.rounds, nvml_period_s=PERIOD),
         process=_process(work),
         arms=_arms(work, measured),
     )
@@ -55,38 +51,16 @@ def _workload(work: Work, new_tokens: int, seed: int) -> WorkloadPart:
             images=[image.name for image in task.item.images],
             question=task.item.question,
             digest=task.digest,
-            visual=task.visual,
-            prompt=task.prompt.tokens,
+            visual_tokens=task.visual,
+            prompt_tokens=task.prompt.tokens,
         )
         for task in work.tasks
     ]
     return WorkloadPart(
-        model=workload_model(work.loaded),
         items=items,
         new_tokens=new_tokens,
         batch_size=1,
         seed=seed,
-        generation=generation_part(work.loaded, new_tokens),
-    )
-
-
-def workload_model(loaded: Loaded) -> WorkloadModel:
-    """Which model ran, and how, as reports say it."""
-    folder = Path(loaded.name).expanduser()
-    in_folder = loaded.name != POCKET and folder.is_dir()
-    return WorkloadModel(
-        id=folder.resolve().name if in_folder else loaded.name,
-        revision=loaded.revision,
-        family=loaded.family,
-        config_digest=loaded.config_digest,
-        layers=loaded.layers,
-        dtype=loaded.dtype,
-        attention=loaded.attention,
-        weights="random" if loaded.random else "loaded",
-        processor_filled=dict(loaded.processor_filled),
-        chat_template=loaded.chat_template,
-        adapter=adapter_part(loaded),
-        reasons=no_revision(loaded),
     )
 
 
@@ -129,7 +103,7 @@ def _values(work: Work, measured: Measured, column: int, items: list[ArmItem]) -
     rows = range(len(work.tasks))
     return ArmValues(
         attention=work.loaded.attention,
-        visual=[sum(item.visual_per_layer) / work.loaded.layers for item in items],
+        visual=[sum(item.per_layer_visual_tokens) / work.loaded.layers for item in items],
         agrees=[item.agrees for item in items],
         flops=[measured.flops[row][column] for row in rows],
         caches=[measured.caches[row][column] for row in rows],
@@ -153,12 +127,12 @@ def _item(work: Work, measured: Measured, row: int, column: int) -> ArmItem:
         answer=text,
         finish="length" if given.cut else "stop",
         agrees=text == text_of(work.loaded, answered[0]),
-        schedule=schedule.digest(),
+        schedule_digest=schedule.digest(),
         achieved_ratio=1 - average_visual(given.stages, task.visual, layers) / task.visual,
         stages=stage_parts(schedule, given.stages),
-        visual_per_layer=visual_per_layer(given.stages, task.visual, layers),
-        kv_prefill=_cache(caches.prefill),
-        kv_end=_cache(caches.end),
+        per_layer_visual_tokens=visual_per_layer(given.stages, task.visual, layers),
+        kv_cache_prefill=_cache(caches.prefill),
+        kv_cache_end=_cache(caches.end),
     )
 
 

@@ -5,26 +5,16 @@ Knows METRICS' names and what passes return; not arms, schedules or reports.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from reroute_cli import run
 from reroute_cli.measure.flops import Flops
-from reroute_cli.metrics import METRICS, Kind
+from reroute_cli.metrics import METRICS, OF_ARMS, Kind
 from reroute_cli.profiling.loop import Caches
+from reroute_cli.records.base import Source
 from reroute_cli.records.report import Number, Ratio, Series
-from reroute_cli.records.section import Source
-from reroute_cli.stats import CONFIDENCE, Quotient, ratio_of_medians, ratio_of_sums, summarise
-
-_FLOPS = ("vision_flops", "prefill_flops", "scoring_flops", "decode_flops")
-_TIMES = ("ttft", "tpot", "e2e", "vision", "prefill", "decode", "output_rate")
-_MEMORY = {
-    "torch_peak_allocated": "allocated",
-    "torch_peak_reserved": "reserved",
-    "nvml_process_peak": "process",
-    "nvml_device_peak": "device",
-}
-SHARED = ("preprocess",)  # measured once for all arms: a ratio of it says nothing
+from reroute_cli.stats import CONFIDENCE, ratio_of_medians, ratio_of_sums, summarise
 
 
 @dataclass(frozen=True)
@@ -43,22 +33,19 @@ class ArmValues:
 
 Known = dict[str, Series]
 Unknown = dict[str, str]
+Measure = Callable[[ArmValues], list[list[Number]] | str]
 
 
 def arm_series(values: ArmValues) -> tuple[Known, Unknown]:
-    """Every metric of an arm, in one of the two."""
-    known = {
-        "visual_tokens": series("visual_tokens", _once(values.visual), "counted"),
-        "agreement": series("agreement", _once([int(agrees) for agrees in values.agrees]), "counted"),
-        "kv_prefill": series("kv_prefill", _once([caches.prefill.total_bytes for caches in values.caches])),
-        "kv_end": series("kv_end", _once([caches.end.total_bytes for caches in values.caches])),
-        "preprocess": series("preprocess", [list(seconds) for seconds in values.preprocess]),
-    }
-    unknown: Unknown = {}
-    for part, reasons in (_flops(values), _times(values), _peaks(values)):
-        known |= part
-        unknown |= reasons
-    return {name: known[name] for name in METRICS if name in known}, unknown
+    """Every metric of an arm, in one of the two: measured, or unknown with the reason."""
+    known, unknown = {}, {}
+    for name in OF_ARMS:
+        found = MEASURES[name](values)
+        if isinstance(found, str):
+            unknown[name] = found
+        else:
+            known[name] = series(name, found, _COUNTED.get(name, "measured"))
+    return known, unknown
 
 
 def series(name: str, values: list[list[Number]], source: Source = "measured") -> Series:
@@ -72,21 +59,14 @@ def ratios(arm: Mapping[str, Series], dense: Mapping[str, Series]) -> dict[str, 
     """An arm's metrics over the dense arm's, for those that both have."""
     found = {}
     for name in arm:
-        if name in dense and name not in SHARED:
-            quotient = _quotient(name, _flat(arm[name]), _flat(dense[name]))
-            if quotient is not None:
-                found[name] = _ratio(quotient)
+        if name in dense and not METRICS[name].shared:
+            divide = ratio_of_sums if METRICS[name].kind is Kind.EXACT else ratio_of_medians
+            if (one := divide(_flat(arm[name]), _flat(dense[name]))) is not None:
+                reasons = {end: one.reason for end in ("low", "high") if one.reason}
+                found[name] = Ratio(
+                    value=one.value, low=one.low, high=one.high, confidence=CONFIDENCE, reasons=reasons
+                )
     return found
-
-
-def _quotient(name: str, part: list[Number], whole: list[Number]) -> Quotient | None:
-    exact = METRICS[name].kind is Kind.EXACT
-    return ratio_of_sums(part, whole) if exact else ratio_of_medians(part, whole)
-
-
-def _ratio(found: Quotient) -> Ratio:
-    reasons = {name: found.reason for name in ("low", "high") if found.reason}
-    return Ratio(value=found.value, low=found.low, high=found.high, confidence=CONFIDENCE, reasons=reasons)
 
 
 def _flat(measured: Series) -> list[Number]:
@@ -98,42 +78,56 @@ def _once(values: Sequence[Number]) -> list[list[Number]]:
     return [[value] for value in values]
 
 
-def _flops(values: ArmValues) -> tuple[Known, Unknown]:
-    """FLOPs of every part, or why none of them is known: a number that lacks a kernel would be too low."""
-    counted = [flops for flops in values.flops if flops is not None]
-    if len(counted) < len(values.flops):
-        return {}, dict.fromkeys(_FLOPS, run.uncounted(values.attention))
-    if unseen := sorted({name for flops in counted for name in flops.unknown}):
-        return {}, dict.fromkeys(_FLOPS, run.uncounted(", ".join(unseen)))
-    parts = {
-        "vision_flops": [flops.vision for flops in counted],
-        "prefill_flops": [flops.prefill + flops.scoring for flops in counted],
-        "scoring_flops": [flops.scoring for flops in counted],
-        "decode_flops": [flops.decode for flops in counted],
-    }
-    return {name: series(name, _once(part)) for name, part in parts.items()}, {}
+def _flops(part: Callable[[Flops], int]) -> Measure:
+    """FLOPs of a part, or why no part's are known: a number that lacks a kernel would be too low."""
+
+    def measure(values: ArmValues) -> list[list[Number]] | str:
+        counted = [flops for flops in values.flops if flops is not None]
+        if len(counted) < len(values.flops):
+            return run.uncounted(values.attention)
+        unseen = sorted({name for flops in counted for name in flops.unknown})
+        return run.uncounted(", ".join(unseen)) if unseen else _once([part(flops) for flops in counted])
+
+    return measure
 
 
-def _times(values: ArmValues) -> tuple[Known, Unknown]:
-    known, unknown = {}, {}
-    for name in _TIMES:
+def _time(name: str) -> Measure:
+    def measure(values: ArmValues) -> list[list[Number]] | str:
         rounds = [[getattr(times, name) for times in item] for item in values.times]
-        if any(value is None for item in rounds for value in item):
-            unknown[name] = "there is only one new token"
-        else:
-            known[name] = series(name, rounds)
-    return known, unknown
+        few = any(value is None for item in rounds for value in item)
+        return "there is only one new token" if few else rounds
+
+    return measure
 
 
-def _peaks(values: ArmValues) -> tuple[Known, Unknown]:
-    """GPU memory and energy; unknown for all items where it is unknown for one."""
-    known, unknown = {}, {}
-    for name in (*_MEMORY, "energy"):
-        key = _MEMORY.get(name, "energy")
+def _peak(key: str) -> Measure:
+    """GPU memory or energy; unknown for all items where it is unknown for one."""
+
+    def measure(values: ArmValues) -> list[list[Number]] | str:
+        if reasons := [peaks.reasons[key] for peaks in values.memory if key in peaks.reasons]:
+            return reasons[0]
         found = [peaks.energy if key == "energy" else peaks.peaks[key] for peaks in values.memory]
-        reasons = [peaks.reasons[key] for peaks in values.memory if key in peaks.reasons]
-        if reasons:
-            unknown[name] = reasons[0]
-        else:
-            known[name] = series(name, _once([value for value in found if value is not None]))
-    return known, unknown
+        return _once([value for value in found if value is not None])
+
+    return measure
+
+
+MEASURES: dict[str, Measure] = {
+    "visual_tokens_per_layer": lambda values: _once(values.visual),
+    "vision_flops": _flops(lambda flops: flops.vision),
+    "prefill_flops": _flops(lambda flops: flops.prefill + flops.scoring),
+    "scoring_flops": _flops(lambda flops: flops.scoring),
+    "decode_flops": _flops(lambda flops: flops.decode),
+    "kv_prefill": lambda values: _once([caches.prefill.total_bytes for caches in values.caches]),
+    "kv_end": lambda values: _once([caches.end.total_bytes for caches in values.caches]),
+    **{name: _time(name) for name in ("ttft", "vision", "prefill", "tpot", "e2e", "decode", "output_rate")},
+    "agreement": lambda values: _once([int(agrees) for agrees in values.agrees]),
+    "preprocess": lambda values: [list(seconds) for seconds in values.preprocess],
+    "torch_peak_allocated": _peak("allocated"),
+    "torch_peak_reserved": _peak("reserved"),
+    "nvml_process_peak": _peak("process"),
+    "nvml_device_peak": _peak("device"),
+    "energy": _peak("energy"),
+}
+"""The function that measures each metric of an arm: a list for each item, or why it is not known."""
+_COUNTED: dict[str, Source] = {"visual_tokens_per_layer": "counted", "agreement": "counted"}

@@ -1,4 +1,4 @@
-"""The summary of a batch, `reroute.batch/1`: totals of every record that the run's items have by now.
+"""The summary of a batch, `reroute.batch/2`: totals of every record that the run's items have by now.
 
 Numbers cover the whole output file as far as it belongs to these items, records of earlier runs included;
 `this_run` is the exception. Does not know how anything was measured.
@@ -6,12 +6,11 @@ Numbers cover the whole output file as far as it belongs to these items, records
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from reroute_cli.records.answer import GenerationPart, ModelPart
-from reroute_cli.records.section import Part, Section, Source, as_json
+from reroute_cli.records.base import Part, RunHeader, Section, Source
 
 
 class CountsPart(Part):
@@ -68,18 +67,19 @@ class AccuracyPart(Section):
 
 
 class MeansPart(Section):
-    """Means over the answers. FLOPs of a whole answer; KV bytes at its end; prefill includes scoring."""
+    """Means over the answers. total_flops: of a whole answer, vision to decode."""
 
     visual_tokens: float
-    average_visual: float
+    visual_tokens_per_layer: float
     prompt_tokens: float
     new_tokens: float
-    flops: float | None
-    dense_prefill_flops: float | None
+    total_flops: float | None
     prefill_flops: float | None
+    scoring_flops: float | None
+    dense_prefill_flops: float | None
     flops_source: Source
-    kv_bytes: float
-    dense_kv_bytes: float
+    kv_end_bytes: float
+    dense_kv_end_bytes: float
     kv_source: Source
 
 
@@ -122,26 +122,20 @@ class ThisRunPart(Section):
     samples_per_s: float | None
 
 
-class BatchSummary(Section):
+class BatchSummary(RunHeader):
     """What a batch came to; sections are null where nothing was answered.
 
     first_error: of the first item that failed, its id and its sentence; null where none failed.
     """
 
-    plain_nulls = frozenset({"first_error", "generation"})  # older files lack the last
+    plain_nulls = RunHeader.plain_nulls | {"first_error"}
 
-    schema_: Literal["reroute.batch/1"] = Field(default="reroute.batch/1", alias="schema")
+    schema_: Literal["reroute.batch/2"] = Field(default="reroute.batch/2", alias="schema")
     counts: CountsPart
-    model: ModelPart
     choice: ChoicePart
-    generation: GenerationPart | None = None
     accuracy: AccuracyPart | None
     means: MeansPart | None
     latency: LatenciesPart | None
     throughput: ThroughputPart | None
     this_run: ThisRunPart
     first_error: str | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, `schema` first and `reasons` last in each section."""
-        return as_json(self)

@@ -1,4 +1,4 @@
-"""The record of two reports compared, `reroute.comparison/1`: what `compare` prints.
+"""The record of two reports compared, `reroute.comparison/2`: what `compare` prints.
 
 A row for every metric of every arm of the baseline, with its verdict where a gate looks at it. Does not know
 how a verdict was reached.
@@ -7,13 +7,13 @@ how a verdict was reached.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from reroute_cli.records.section import Part, as_json
+from reroute_cli.records.base import Part
 
-SCHEMA = "reroute.comparison/1"
+SCHEMA = "reroute.comparison/2"
 Number = int | float
 
 
@@ -108,7 +108,7 @@ class Comparison(Part):
     command that makes CURRENT the baseline.
     """
 
-    schema_: Literal["reroute.comparison/1"] = Field(default="reroute.comparison/1", alias="schema")
+    schema_: Literal["reroute.comparison/2"] = Field(default="reroute.comparison/2", alias="schema")
     passed: bool
     strict: bool
     baseline: Side
@@ -119,10 +119,6 @@ class Comparison(Part):
     environment: list[Difference]
     notes: list[str]
     accept: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, `schema` first."""
-        return as_json(self)
 
     @property
     def failed(self) -> list[Row]:

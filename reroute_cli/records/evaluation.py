@@ -1,4 +1,4 @@
-"""The report of `reroute eval`, `reroute.eval/1`: how good answers are under each schedule, how surely.
+"""The report of `reroute eval`, `reroute.eval/2`: how good answers are under each schedule, how surely.
 
 Several arms, the dense one first, over the same questions; every share with its interval, every difference
 paired. Does not know how anything was measured.
@@ -6,17 +6,15 @@ paired. Does not know how anything was measured.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from reroute_cli.metrics import DENSE_ARM
-from reroute_cli.records.answer import GenerationPart
-from reroute_cli.records.report import WorkloadModel
+from reroute_cli.records.base import Part, ReportHeader, Section
 from reroute_cli.records.score import ArmChoicePart, CostPart, MadePart, ScoresPart
-from reroute_cli.records.section import Part, Section, as_json
 
-SCHEMA = "reroute.eval/1"
+SCHEMA = "reroute.eval/2"
 
 
 class QuestionsPart(Section):
@@ -36,18 +34,15 @@ class QuestionsPart(Section):
 
 
 class EvaluationWorkload(Part):
-    """What was run: two reports are about the same thing when these and the arms' choices are equal.
+    """What was run: two reports are about the same thing when these, models and the arms' choices are equal.
 
-    batch_size decides no answer, but the speed. generation: null in older files.
+    batch_size decides no answer, but the speed.
     """
 
-    model: WorkloadModel
-    device: str
     questions: QuestionsPart
     max_new_tokens: int
     batch_size: int
     seed: int
-    generation: GenerationPart | None = None
 
 
 class EvaluationCounts(Part):
@@ -121,17 +116,17 @@ class EvaluationItem(Part):
     said: dict[str, SaidPart]
 
 
-class Evaluation(Part):
+class Evaluation(ReportHeader):
     """One run of `eval`.
 
     headlines: names of the scores to look at first, one for each set of questions. first_error: the first
     failed question with its sentence; null where none failed.
     """
 
-    schema_: Literal["reroute.eval/1"] = Field(default="reroute.eval/1", alias="schema")
-    created: str
+    plain_nulls = ReportHeader.plain_nulls | {"first_error"}
+
+    schema_: Literal["reroute.eval/2"] = Field(default="reroute.eval/2", alias="schema")
     workload: EvaluationWorkload
-    environment: dict[str, Any]
     counts: EvaluationCounts
     headlines: list[str]
     arms: list[EvaluationArm] = Field(min_length=1)
@@ -153,7 +148,3 @@ class Evaluation(Part):
     def dense(self) -> EvaluationArm:
         """The arm that every other is compared with."""
         return self.arms[0]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, `schema` first and `reasons` last in each section."""
-        return as_json(self)

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from reroute_cli.errors import CliError, Failure, NotComparable
 from reroute_cli.metrics import METRICS
+from reroute_cli.records.migrate import upgraded
+from reroute_cli.records.schema import model_of, name_of
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
+    from pydantic import BaseModel, ValidationError
 
     from reroute_cli.records.report import Measured, Report
 
-SCHEMA = "reroute.report/1"
+SCHEMA = name_of("report")
 LARGEST = 200 * 1024 * 1024
 LARGEST_NUMBER = 10**30
 REMEDY = "make one with 'reroute profile -o FILE'"
@@ -33,9 +35,16 @@ _SCHEMA_NAME = re.compile(r"reroute\.[a-z_]{1,40}/[0-9]{1,6}")
 
 def read_report(path: Path, *, absent: type[CliError] = Failure) -> Report:
     """The report in a file (raises Failure, NotComparable for another schema, `absent` for no file)."""
-    value = json_of(path, read_content(path, absent=absent))
-    _check_schema(path, value)
-    return _validate(path, value)
+    value = upgraded(json_of(path, read_content(path, absent=absent)))
+    named = value.get("schema") if isinstance(value, dict) else None
+    if not isinstance(named, str) or not _SCHEMA_NAME.fullmatch(named):
+        raise Failure(f'\'{path}\' is no report: it does not say "schema": "{SCHEMA}"; {REMEDY}')
+    if named != SCHEMA:
+        raise NotComparable(f"'{path}' is {named}, this reroute compares {SCHEMA}: {REMEDY}")
+    report: Report = checked(path, value, model_of("report"), REMEDY)
+    for part in (report.process, *report.arms):
+        _check_units(path, part)
+    return report
 
 
 def read_content(path: Path, *, absent: type[CliError] = Failure, remedy: str = REMEDY) -> bytes:
@@ -111,29 +120,23 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_schema(path: Path, value: Any) -> None:
-    named = value.get("schema") if isinstance(value, dict) else None
-    if named == SCHEMA:
-        return
-    if isinstance(named, str) and _SCHEMA_NAME.fullmatch(named):
-        raise NotComparable(f"'{path}' is {named}, this reroute compares {SCHEMA}: {REMEDY}")
-    raise Failure(f'\'{path}\' is no report: it does not say "schema": "{SCHEMA}"; {REMEDY}')
-
-
-def _validate(path: Path, value: Any) -> Report:
+def checked(path: Path, value: Any, model: type[BaseModel], remedy: str) -> Any:
+    """The record that plain values stand for, strictly (raises Failure, which names the first mistake)."""
     from pydantic import ValidationError
 
-    from reroute_cli.records.report import Report
-
     try:
-        report = Report.model_validate(value, strict=True)
+        return model.model_validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        raise Failure(f"'{path}' does not match {SCHEMA}: {first_mistake(error)}; {REMEDY}") from error
+        if (
+            error.errors(include_url=False, include_context=False, include_input=False)[0]["type"]
+            == "json_invalid"
+        ):
+            raise Failure(f"'{path}' is no report: it is nested too deeply") from error
+        raise Failure(
+            f"'{path}' does not match {value['schema']}: {first_mistake(error)}; {remedy}"
+        ) from error
     except RecursionError as error:
         raise Failure(f"'{path}' is no report: it is nested too deeply") from error
-    for part in (report.process, *report.arms):
-        _check_units(path, part)
-    return report
 
 
 def first_mistake(error: ValidationError) -> str:

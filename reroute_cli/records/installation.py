@@ -5,11 +5,11 @@ Does not know how anything was found out.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from reroute_cli.records.section import Part, as_json
+from reroute_cli.records.base import Part
 
 
 class CpuPart(Part):
@@ -49,10 +49,6 @@ class Installation(Part):
     settings: dict[str, str]
     proven_releases: dict[str, list[str]]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, `schema` first."""
-        return as_json(self)
-
 
 class FindingPart(Part):
     """One invariant of the engine. detail: what was expected and found, or why it was not asked; or null."""
@@ -80,7 +76,3 @@ class Check(Part):
     proven_releases: dict[str, list[str]]
     passed: bool
     families: list[FamilyCheckPart]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, `schema` first."""
-        return as_json(self)

@@ -1,6 +1,6 @@
 """What there is, as lists: methods, models, profiles and benchmarks, each a record of its own.
 
-`reroute.methods/1`, `reroute.models/1`, `reroute.profiles/1`, `reroute.profile/1` (one of them, with its
+`reroute.methods/1`, `reroute.models/1`, `reroute.profiles/2`, `reroute.profile/2` (one of them, with its
 schedule) and `reroute.benchmarks/1`. Does not know where the lists come from.
 """
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from reroute_cli.records.section import Part, as_json
+from reroute_cli.records.base import Part
 
 
 class MethodPart(Part):
@@ -34,10 +34,6 @@ class MethodList(Part):
 
     schema_: Literal["reroute.methods/1"] = Field(default="reroute.methods/1", alias="schema")
     methods: list[MethodPart]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, `schema` first."""
-        return as_json(self)
 
 
 class FamilyPart(Part):
@@ -77,16 +73,12 @@ class ModelList(Part):
     known: list[KnownModelPart]
     refused: list[RefusedPart]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, `schema` first."""
-        return as_json(self)
-
 
 class ProfilePart(Part):
-    """A profile. origin: "release", "exact", "solved" or "user". layers, visual: of what it was made for.
+    """A profile, and what it was made for. origin: "release", "exact", "solved" or "user".
 
-    model_family, layers, visual: null where it was made for any. source: null where it names none.
-    average_visual: visual tokens per decoder layer there; null where layers or visual are.
+    model_family, layers, visual_tokens: null where it was made for any. source: null where it names none.
+    visual_tokens_per_layer: their mean over decoder layers there; null where either is.
     """
 
     name: str
@@ -95,31 +87,22 @@ class ProfilePart(Part):
     model_family: str | None
     source: str | None
     layers: int | None
-    visual: int | None
-    average_visual: float | None
+    visual_tokens: int | None
+    visual_tokens_per_layer: float | None
 
 
 class ProfileList(Part):
     """What `reroute profiles list` lists."""
 
-    schema_: Literal["reroute.profiles/1"] = Field(default="reroute.profiles/1", alias="schema")
+    schema_: Literal["reroute.profiles/2"] = Field(default="reroute.profiles/2", alias="schema")
     profiles: list[ProfilePart]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, `schema` first."""
-        return as_json(self)
 
 
 class ShownProfile(ProfilePart):
     """What `reroute profiles show` prints. schedule: as the engine takes it, with explicit stages."""
 
-    schema_: Literal["reroute.profile/1"] = Field(default="reroute.profile/1", alias="schema")
+    schema_: Literal["reroute.profile/2"] = Field(default="reroute.profile/2", alias="schema")
     schedule: dict[str, Any]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, `schema` first."""
-        plain = as_json(self)
-        return {"schema": plain.pop("schema"), **plain}
 
 
 class BenchmarkPart(Part):
@@ -142,7 +125,3 @@ class BenchmarkList(Part):
 
     schema_: Literal["reroute.benchmarks/1"] = Field(default="reroute.benchmarks/1", alias="schema")
     benchmarks: list[BenchmarkPart]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, `schema` first."""
-        return as_json(self)

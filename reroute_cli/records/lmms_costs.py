@@ -1,37 +1,36 @@
-"""What an evaluation under lmms-eval cost, task by task, `reroute.lmms_costs/1`: no score without it.
+"""What an evaluation under lmms-eval cost, task by task, `reroute.lmms_costs/2`: no score without it.
 
 Does not know how anything was counted.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from reroute_cli.records.answer import GenerationPart, ModelPart
-from reroute_cli.records.section import Part, Section, Source, as_json
+from reroute_cli.records.base import Part, RunHeader, Section, Source
 
 
 class VisualPart(Part):
-    """Visual tokens: means over the answers with pictures. average_visual: per decoder layer."""
+    """Visual tokens: means over the answers with images, of which there are `answers`."""
 
     answers: int
     visual_tokens: float
-    average_visual: float
+    visual_tokens_per_layer: float
     achieved_ratio: float
     source: Source = "counted"
 
 
 class AnswersPart(Section):
-    """Means over the answers. kv: bytes at an answer's end; seconds: of passes, shared among their items."""
+    """Means over the answers. seconds: of passes, shared among their items."""
 
     prompt_tokens: float
     new_tokens: float
     visual: VisualPart | None
-    kv_bytes: float
-    dense_kv_bytes: float
-    kv_ratio: float
+    kv_end_bytes: float
+    dense_kv_end_bytes: float
+    kv_end_ratio: float
     kv_source: Source = "estimated"
     seconds: float
 
@@ -56,31 +55,25 @@ class TaskPart(Section):
 
 
 class AskedPart(Part):
-    """The schedule that was asked for, as it was typed; method null: the profile's. cuts: decoder layers."""
+    """The schedule that was asked for, as it was typed; method null: the profile's."""
 
     method: str | None
     action: str | None
     ratio: float | None
     budget: float | None
     profile: str | None
-    cuts: list[int] | None
+    decision_layers: list[int] | None
     seed: int
 
 
-class LmmsCosts(Part):
+class LmmsCosts(RunHeader):
     """What the answers to a run's tasks took. batch_size: as asked for.
 
     generation: its max_new_tokens are those of tasks that do not say.
     """
 
-    schema_: Literal["reroute.lmms_costs/1"] = Field(default="reroute.lmms_costs/1", alias="schema")
-    model: ModelPart
+    schema_: Literal["reroute.lmms_costs/2"] = Field(default="reroute.lmms_costs/2", alias="schema")
     schedule: AskedPart
     batch_size: int
-    generation: GenerationPart | None = None
     tasks: dict[str, TaskPart]
     total: TaskPart
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, `schema` first and `reasons` last in each section."""
-        return as_json(self)

@@ -1,31 +1,22 @@
-"""The record of a plan, `reroute.plan/1`: what a schedule does to one prompt of a model and what that costs.
+"""The record of a plan, `reroute.plan/2`: what a schedule does to one prompt of a model and what that costs.
 
 Everything in it is estimated: by arithmetic from shapes, not from a run. Does not know how.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from reroute_cli.records.section import Part, Section, as_json
-
-
-class PlannedModelPart(Part):
-    """The model. layers: of its decoder. dtype: of the KV cache."""
-
-    id: str
-    family: str
-    layers: int
-    dtype: str
+from reroute_cli.records.base import Header, Part, Section
 
 
 class PlannedTokensPart(Part):
     """Tokens of the prompt. picture: the image that has so many visual tokens, as far as that is known."""
 
-    visual: int
-    text: int
+    visual_tokens: int
+    text_tokens: int
     picture: str
 
 
@@ -41,7 +32,7 @@ class PlannedStagePart(Part):
 class PlannedSchedulePart(Part):
     """The schedule. method: null under a profile; profile: null without one; ratio: as asked for, or null.
 
-    average_visual: visual tokens per decoder layer. visual_per_layer: how many each layer processes.
+    per_layer_visual_tokens: how many each decoder layer processes; visual_tokens_per_layer is their mean.
     """
 
     method: str | None
@@ -49,44 +40,46 @@ class PlannedSchedulePart(Part):
     action: str
     ratio: float | None
     achieved_ratio: float
-    average_visual: float
+    visual_tokens_per_layer: float
     digest: str
     stages: list[PlannedStagePart]
-    visual_per_layer: list[int]
+    per_layer_visual_tokens: list[int]
 
 
 class PlannedCostPart(Section):
-    """FLOPs and bytes of the prompt's prefill. prefill_flops: of the decoder, without scoring.
+    """What the prompt's prefill takes. prefill_flops: decoder and head, scoring_flops included.
 
-    vision_flops: of the vision tower. scoring_flops: of all ranking, a vision stage's own work included.
+    scoring_flops: of all ranking, a vision stage's own work included. unscored_prefill_flops: prefill_flops
+    without it, which is known where the ranking's is not.
     """
 
     vision_flops: int | None
-    prefill_flops: int
+    prefill_flops: int | None
     scoring_flops: int | None
-    kv_cache_bytes: int
+    unscored_prefill_flops: int
+    kv_prefill_bytes: int
 
 
 class PlannedRatiosPart(Part):
-    """Routed over dense. prefill: FLOPs, scoring included as far as it is known, without the vision tower."""
+    """Routed over dense, by metric. prefill_flops: scoring is left out where it is not known."""
 
-    prefill: float
-    kv_cache: float
+    prefill_flops: float
+    kv_prefill: float
 
 
-class Plan(Part):
-    """One plan. routed: null for the dense model. caveat: null, or that a profile is another model's."""
+class Plan(Header):
+    """One plan. model: as it would run; null what only a run has. routed: null for the dense model.
 
-    schema_: Literal["reroute.plan/1"] = Field(default="reroute.plan/1", alias="schema")
+    caveat: null, or that a profile is another model's.
+    """
+
+    plain_nulls = Header.plain_nulls | {"routed", "caveat"}
+
+    schema_: Literal["reroute.plan/2"] = Field(default="reroute.plan/2", alias="schema")
     source: Literal["estimated"] = "estimated"
-    model: PlannedModelPart
     tokens: PlannedTokensPart
     schedule: PlannedSchedulePart
     dense: PlannedCostPart
     routed: PlannedCostPart | None
     caveat: str | None
     ratios: PlannedRatiosPart
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, `schema` first and `reasons` last in each section."""
-        return as_json(self)

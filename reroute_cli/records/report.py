@@ -1,4 +1,4 @@
-"""The report of one measured run, `reroute.report/1`: what `profile` writes and `compare` reads.
+"""The report of one measured run, `reroute.report/2`: what `profile` writes and `compare` reads.
 
 Several arms, the dense one first, over the same items; every metric of `reroute_cli.metrics` is either there
 with its raw values or unknown with a reason. What decides whether two reports may be compared, workload and
@@ -7,15 +7,15 @@ environment, is in it. Does not know how anything was measured.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from reroute_cli.metrics import DENSE_ARM, METRICS, Level
-from reroute_cli.records.answer import AdapterPart, GenerationPart, StagePart
-from reroute_cli.records.section import CHAT_TEMPLATE, Part, Section, Source, as_json
+from reroute_cli.records.answer import StagePart
+from reroute_cli.records.base import Part, ReportHeader, Section, Source
 
-SCHEMA = "reroute.report/1"
+SCHEMA = "reroute.report/2"
 Number = int | float
 
 
@@ -96,20 +96,20 @@ class ArmItem(Part):
     """One item under one arm.
 
     answer: greedy, of its natural length. finish: "stop" when the model ended it, "length" when the limit
-    did. agrees: it equals the dense arm's. schedule: digest of the one made for this item's visual tokens.
-    visual_per_layer: visual tokens of each decoder layer. kv_prefill, kv_end: at the forced length.
+    did. agrees: it equals the dense arm's. schedule_digest: of the one made for this item's visual tokens.
+    per_layer_visual_tokens: of each decoder layer. kv_cache_prefill, kv_cache_end: at the forced length.
     """
 
     id: str
     answer: str
     finish: Literal["stop", "length"]
     agrees: bool
-    schedule: str
+    schedule_digest: str
     achieved_ratio: float
     stages: list[StagePart]
-    visual_per_layer: list[int]
-    kv_prefill: CachePart
-    kv_end: CachePart
+    per_layer_visual_tokens: list[int]
+    kv_cache_prefill: CachePart
+    kv_cache_end: CachePart
 
 
 class ArmPart(Measured):
@@ -142,47 +142,20 @@ class ItemPart(Part):
     images: list[str]
     question: str
     digest: str
-    visual: int
-    prompt: int
-
-
-class WorkloadModel(Section):
-    """Which model ran, and how.
-
-    id: hub id, `pocket` or a folder's name. config_digest: SHA-256 of its config. processor_filled,
-    chat_template, adapter: as in an answer's record.
-    """
-
-    plain_nulls = frozenset({"adapter"})
-
-    id: str
-    revision: str | None
-    family: str
-    config_digest: str
-    layers: int
-    dtype: str
-    attention: str
-    weights: Literal["loaded", "random"]
-    processor_filled: dict[str, Any] = Field(default_factory=dict)
-    chat_template: str = Field(default="model", pattern=CHAT_TEMPLATE)
-    adapter: AdapterPart | None = None
+    visual_tokens: int
+    prompt_tokens: int
 
 
 class WorkloadPart(Part):
-    """What was run: two reports may be compared when these are equal, `items` and arms included.
-
-    Where only generation differs they are compared with a warning.
+    """What was run: two reports may be compared when these, their models and their arms are equal.
 
     new_tokens: the forced length of every measured answer, and the limit of the natural ones.
-    generation: null in older files.
     """
 
-    model: WorkloadModel
     items: list[ItemPart] = Field(min_length=1)
     new_tokens: int
     batch_size: int
     seed: int
-    generation: GenerationPart | None = None
 
 
 class Protocol(Part):
@@ -193,18 +166,15 @@ class Protocol(Part):
 
     warmup: int
     rounds: int
-    device: str
     nvml_period_s: float
 
 
-class Report(Part):
-    """One run of `profile`."""
+class Report(ReportHeader):
+    """One run of `profile`. Where only generation differs reports are compared with a warning."""
 
-    schema_: Literal["reroute.report/1"] = Field(default="reroute.report/1", alias="schema")
-    created: str
+    schema_: Literal["reroute.report/2"] = Field(default="reroute.report/2", alias="schema")
     workload: WorkloadPart
     protocol: Protocol
-    environment: dict[str, Any]
     process: ProcessPart
     arms: list[ArmPart] = Field(min_length=1)
 
@@ -228,7 +198,3 @@ class Report(Part):
     def dense(self) -> ArmPart:
         """The arm that everything else is compared with."""
         return self.arms[0]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, `schema` first."""
-        return as_json(self)

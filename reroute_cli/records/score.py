@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Literal
 
 from reroute_cli.records.answer import SchedulePart
+from reroute_cli.records.base import Part, Section
 from reroute_cli.records.batch import MeansPart
-from reroute_cli.records.section import Part, Section
 
 
 class ScorePart(Section):
@@ -73,14 +73,14 @@ class ScoresPart(Part):
 class CostPart(MeansPart):
     """Means over an arm's answers. The ratios are to the same answers without a schedule, by arithmetic."""
 
-    prefill_ratio: float | None
-    kv_ratio: float
+    prefill_flops_ratio: float | None
+    kv_end_ratio: float
 
 
 class ArmChoicePart(Part):
     """Which schedule an arm is. ratio: reduction ratio asked for. All null for the dense arm.
 
-    cuts: the decision layers, where they were chosen in place of the method's own.
+    decision_layers: where they were chosen in place of the method's own.
     """
 
     method: str | None
@@ -88,17 +88,17 @@ class ArmChoicePart(Part):
     profile: str | None
     ratio: float | None
     budget: float | None
-    cuts: list[int] | None
+    decision_layers: list[int] | None
 
 
 class MadePart(Section):
     """What became of an arm's choice. first: the schedule of the first answered item, with its stages.
 
     achieved_ratio: over all answers. schedules: how many different ones the items' visual tokens led to.
-    cut: answers that the limit of new tokens ended.
+    ended_by_limit: answers that the limit of new tokens ended.
     """
 
     schedules: int
-    cut: int
+    ended_by_limit: int
     achieved_ratio: float | None
     first: SchedulePart | None

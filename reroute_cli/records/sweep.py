@@ -1,4 +1,4 @@
-"""The report of a sweep, `reroute.sweep/1`, and the record of one measured block, `reroute.cost/1`.
+"""The report of a sweep, `reroute.sweep/2`, and the record of one measured block, `reroute.cost/2`.
 
 A sweep holds every arm's answers as right or wrong, item by item, so that whoever reads it can make their own
 comparison; its scores, differences and costs are in it as well. Does not know how anything was measured.
@@ -6,15 +6,14 @@ comparison; its scores, differences and costs are in it as well. Does not know h
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from reroute_cli.metrics import DENSE_ARM
-from reroute_cli.records.answer import GenerationPart, ModelPart
+from reroute_cli.records.base import Part, ReportHeader, Section, Source
 from reroute_cli.records.report import Report
 from reroute_cli.records.score import DifferencePart, MadePart, ScorePart
-from reroute_cli.records.section import Part, Section, Source, as_json
 
 RIGHT, WRONG, FAILED = "1", "0", "-"
 
@@ -22,30 +21,27 @@ RIGHT, WRONG, FAILED = "1", "0", "-"
 class CostBlock(Part):
     """One item measured under every arm, interleaved; a line of the records file. id: the item's."""
 
-    schema_: Literal["reroute.cost/1"] = Field(default="reroute.cost/1", alias="schema")
+    schema_: Literal["reroute.cost/2"] = Field(default="reroute.cost/2", alias="schema")
     id: str
     key: str
     report: Report
     error: None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, `schema` first."""
-        return as_json(self)
-
 
 class MetricPart(Section):
     """One metric of one arm: a time's median over items and rounds, the mean over items of all else.
 
-    ratio: to the dense arm; low, high: its 95% interval, from values of the same item and round.
+    ratio_to_dense: the arm's over the dense arm's; low, high: its 95% interval, from values of the same item
+    and round.
     """
 
-    plain_nulls = frozenset({"ratio", "low", "high"})
+    plain_nulls = frozenset({"ratio_to_dense", "low", "high"})
 
     unit: str
     source: Source
     value: float
     n: int
-    ratio: float | None
+    ratio_to_dense: float | None
     low: float | None
     high: float | None
 
@@ -54,24 +50,24 @@ class SweepArm(Section):
     """One schedule over all items. place: the method, with decision layers where they were typed.
 
     refused: why the model can't reach what was asked, in one sentence; such an arm was asked nothing.
-    made: what came of the schedule. average_visual: counted visual tokens per decoder layer, mean over all
-    answers. right: a character an item, in the order of `items`: 1 right, 0 wrong, - no answer.
+    made: what came of the schedule. visual_tokens_per_layer: counted, mean over all answers.
+    right: a character an item, in the order of `items`: 1 right, 0 wrong, - no answer.
     scores: over the items that every arm has answered; to_dense: this arm minus the dense one.
     costs: by metric; unknown: the other metrics, with the reason.
     """
 
-    plain_nulls = frozenset({"method", "action", "cuts", "ratio", "budget", "refused"})
+    plain_nulls = frozenset({"method", "action", "decision_layers", "ratio", "budget", "refused"})
 
     name: str
     place: str
     method: str | None
     action: str | None
-    cuts: list[int] | None
+    decision_layers: list[int] | None
     ratio: float | None
     budget: float | None
     refused: str | None
     made: MadePart | None
-    average_visual: float | None
+    visual_tokens_per_layer: float | None
     right: str | None
     scores: dict[str, ScorePart]
     to_dense: dict[str, DifferencePart]
@@ -123,8 +119,8 @@ class SweepCounts(Part):
     errors: int
 
 
-class SweepCourse(Part):
-    """What this run did itself. resumed: answers that the records file had before."""
+class SweepRun(Part):
+    """This run alone. resumed: answers that the records file had before."""
 
     answered: int
     resumed: int
@@ -152,24 +148,21 @@ class ScoreName(Part):
     shown: bool
 
 
-class SweepReport(Section):
+class SweepReport(ReportHeader):
     """One run of `sweep`. source: of the questions. first_error: of the first answer that failed.
 
     items: the ids of all questions; items_digest: SHA-256 over what was asked, the same under any model.
     """
 
-    plain_nulls = frozenset({"first_error", "generation"})  # older files lack the last
+    plain_nulls = ReportHeader.plain_nulls | {"first_error"}
 
-    schema_: Literal["reroute.sweep/1"] = Field(default="reroute.sweep/1", alias="schema")
-    created: str
-    model: ModelPart
+    schema_: Literal["reroute.sweep/2"] = Field(default="reroute.sweep/2", alias="schema")
     source: dict[str, str]
     batch_size: int
     max_new_tokens: int
     seed: int
-    generation: GenerationPart | None = None
     counts: SweepCounts
-    course: SweepCourse
+    this_run: SweepRun
     costs: SweepCostPart
     scores: list[ScoreName]
     items: list[str]
@@ -178,7 +171,6 @@ class SweepReport(Section):
     pairs: list[PairPart]
     fronts: list[FrontPart]
     first_error: str | None
-    environment: dict[str, Any]
 
     @model_validator(mode="after")
     def _arms_share_the_items(self) -> Self:
@@ -203,7 +195,3 @@ class SweepReport(Section):
     def arm(self, name: str) -> SweepArm:
         """The arm of this name."""
         return next(arm for arm in self.arms if arm.name == name)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, `schema` first and `reasons` last in each section."""
-        return as_json(self)

@@ -1,4 +1,4 @@
-"""The record of a trace, `reroute.trace/1`: what became of every visual token under each schedule.
+"""The record of a trace, `reroute.trace/2`: what became of every visual token under each schedule.
 
 It holds all that a drawing needs but the picture's own pixels, which its digest names. Lists over visual
 tokens have one entry a token, in the order of the prompt. Does not know how anything was traced or drawn.
@@ -6,13 +6,12 @@ tokens have one entry a token, in the order of the prompt. Does not know how any
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from reroute_cli.metrics import DENSE_ARM
-from reroute_cli.records.answer import GenerationPart, ModelPart
-from reroute_cli.records.section import Part, Section, as_json
+from reroute_cli.records.base import Part, RunHeader, Section
 
 KEPT, REENTERED, DEFERRED, PRUNED = "k", "r", "d", "p"
 
@@ -57,7 +56,7 @@ class TargetPart(Section):
 
 
 class TraceStage(Section):
-    """One reduction. where, layer, keep_ratio, kept, reentered: as in `reroute.answer/1`.
+    """One reduction. where, layer, keep_ratio, kept, reentered: as in `reroute.answer/2`.
 
     states: a character a visual token: k kept, r kept though deferred at the stage before, d deferred (it
     bypasses this stage and is a candidate at the next), p pruned here or before.
@@ -77,7 +76,7 @@ class TraceStage(Section):
 
 
 class TraceArm(Section):
-    """One schedule. average_visual: visual tokens per decoder layer. never_used: tokens that no stage kept.
+    """One schedule, with its digest. never_used: visual tokens that no stage kept.
 
     overlap: intersection over union of the only box in the answer with the only one of the target.
     """
@@ -90,33 +89,28 @@ class TraceArm(Section):
     profile: str | None
     ratio: float | None
     achieved_ratio: float
-    digest: str
+    schedule_digest: str
     answer: str
     finish: Literal["stop", "length"]
     boxes: list[Box] | None
     overlap: float | None
-    average_visual: float
+    visual_tokens_per_layer: float
     never_used: int
     stages: list[TraceStage]
 
 
-class TraceRecord(Section):
+class TraceRecord(RunHeader):
     """One question about one picture, under the dense model and one or two schedules.
 
-    layers: of the decoder. visual, prompt: tokens. unplaced: visual tokens that stand for no place, as the
-    ends of rows.
+    layers: of the decoder. unplaced: visual tokens that stand for no place, as the ends of rows.
     """
 
-    plain_nulls = frozenset({"generation"})  # older files lack it
-
-    schema_: Literal["reroute.trace/1"] = Field(default="reroute.trace/1", alias="schema")
+    schema_: Literal["reroute.trace/2"] = Field(default="reroute.trace/2", alias="schema")
     picture: PicturePart
     question: str
-    model: ModelPart
-    generation: GenerationPart | None = None
     layers: int
-    visual: int
-    prompt: int
+    visual_tokens: int
+    prompt_tokens: int
     unplaced: int
     grids: list[GridPart] = Field(min_length=1)
     target: TargetPart
@@ -128,12 +122,8 @@ class TraceRecord(Section):
             raise ValueError(f"the first arm is '{DENSE_ARM}' and has no stages")
         for arm in self.arms:
             for stage in arm.stages:
-                _check_stage(stage, self.visual)
+                _check_stage(stage, self.visual_tokens)
         return self
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, `schema` first and `reasons` last in each section."""
-        return as_json(self)
 
 
 def _check_stage(stage: TraceStage, visual: int) -> None:

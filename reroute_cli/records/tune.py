@@ -1,4 +1,4 @@
-"""The report of a search for a schedule, `reroute.tune/1`.
+"""The report of a search for a schedule, `reroute.tune/2`.
 
 What was found is scored on the half of the pictures that the search has not seen; `course` is how it was
 found, on the other half, and no result. Does not know how anything was measured.
@@ -11,10 +11,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from reroute_cli.metrics import DENSE_ARM
-from reroute_cli.records.answer import GenerationPart
-from reroute_cli.records.report import WorkloadModel
+from reroute_cli.records.base import Part, ReportHeader, Section
 from reroute_cli.records.score import CostPart, DifferencePart, MadePart, ScorePart
-from reroute_cli.records.section import Part, Section, as_json
 
 
 class AskedPart(Part):
@@ -57,19 +55,19 @@ class QuestionsPart(Part):
 class BudgetPart(Part):
     """What every schedule of the search had to fit: at most `layer_tokens` visual tokens, layers summed up.
 
-    visual: visual tokens of a picture that the counts are for. tokens: the budget per decoder layer.
+    visual_tokens: of an image that the counts are for. visual_tokens_per_layer: the most that fit.
     """
 
     layers: int
     first_layer: int
-    visual: int
+    visual_tokens: int
     layer_tokens: int
-    tokens: float
+    visual_tokens_per_layer: float
     ratio: float
 
 
 class EntryPart(Section):
-    """One decision of a schedule. kept: of `visual` tokens. scored_by: the layer whose attention ranks."""
+    """One decision of a schedule. kept: of `visual_tokens`. scored_by: the layer whose attention ranks."""
 
     where: Literal["vision", "decoder"]
     layer: int
@@ -81,8 +79,8 @@ class EntryPart(Section):
 class FoundPart(Section):
     """The schedule that was found. arm: the one that it is; a published method where nothing was better.
 
-    average: visual tokens per decoder layer by arithmetic, for a picture of `visual` tokens. profile: the
-    file that it was written to. schedule: as the engine takes it.
+    visual_tokens_per_layer: by arithmetic, for an image of the budget's `visual_tokens`. profile: the file
+    that it was written to. schedule: as the engine takes it, with its digest.
     """
 
     plain_nulls = frozenset({"profile"})
@@ -93,8 +91,8 @@ class FoundPart(Section):
     action: str
     scorer: str
     stages: list[EntryPart]
-    average: float
-    digest: str
+    visual_tokens_per_layer: float
+    schedule_digest: str
     schedule: dict[str, Any]
     profile: str | None
 
@@ -129,8 +127,8 @@ class FloorPart(Part):
 class TriedPart(Section):
     """One schedule of the search. value: its score over the first `questions` of the searched half.
 
-    budget: layer-tokens of the search that it was tried in. stages: what it does, in one line. broken: why
-    the model can't run it.
+    layer_tokens: the budget of the search that it was tried in. identity: what it does, in one line.
+    broken: why the model can't run it.
     """
 
     plain_nulls = frozenset({"broken", "value"})
@@ -138,9 +136,9 @@ class TriedPart(Section):
     method: str
     action: str
     origin: str
-    stages: str
-    budget: int
-    average: float
+    identity: str
+    layer_tokens: int
+    visual_tokens_per_layer: float
     questions: int
     value: float | None
     broken: str | None
@@ -149,7 +147,7 @@ class TriedPart(Section):
 class RungPart(Part):
     """Schedules that were marked over the same questions, at one budget."""
 
-    budget: int
+    layer_tokens: int
     questions: int
     schedules: int
 
@@ -173,23 +171,20 @@ class ThisRunPart(Part):
 
     answered: int
     resumed: int
-    seconds: float
+    wall_s: float
 
 
-class TuneReport(Section):
+class TuneReport(ReportHeader):
     """One search. best_published: the arm with the best score of the published ones, on the reported half.
 
     unreachable: published methods that can't be had at this budget, and why. left_out: questions of the
     reported half that some arm has no answer to.
     """
 
-    plain_nulls = frozenset({"floor", "best_published", "generation"})  # older files lack the last
+    plain_nulls = ReportHeader.plain_nulls | {"floor", "best_published"}
 
-    schema_: Literal["reroute.tune/1"] = Field(default="reroute.tune/1", alias="schema")
-    created: str
+    schema_: Literal["reroute.tune/2"] = Field(default="reroute.tune/2", alias="schema")
     asked: AskedPart
-    model: WorkloadModel
-    generation: GenerationPart | None = None
     questions: QuestionsPart
     budget: BudgetPart
     found: FoundPart
@@ -202,7 +197,6 @@ class TuneReport(Section):
     first_error: str
     course: CoursePart
     this_run: ThisRunPart
-    environment: dict[str, Any]
 
     @model_validator(mode="after")
     def _names_its_arms(self) -> Self:
@@ -217,7 +211,3 @@ class TuneReport(Section):
     def arm(self, name: str) -> ArmPart:
         """The arm of this name."""
         return next(arm for arm in self.arms if arm.name == name)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, `schema` first."""
-        return as_json(self)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from reroute_cli.errors import NotComparable
+from reroute_cli.records.base import ModelPart
 from reroute_cli.records.comparison import Difference
-from reroute_cli.records.report import ArmPart, ItemPart, Report, WorkloadModel
+from reroute_cli.records.report import ArmPart, ItemPart, Report
 
-_MODEL_FIELDS = [name for name in WorkloadModel.model_fields if name != "reasons"]
+_MODEL_FIELDS = [name for name in ModelPart.model_fields if name not in ("reasons", "device")]
 _RUN_FIELDS = {"new_tokens": "--max-new-tokens", "batch_size": "batch size", "seed": "--seed"}
 
 
@@ -77,7 +78,7 @@ def check_settings(baseline: Report, new_tokens: int, seed: int) -> None:
 def _settings(baseline: Report, current: Report) -> Iterator[str]:
     old, new = baseline.workload, current.workload
     for name in _MODEL_FIELDS:
-        before, after = getattr(old.model, name), getattr(new.model, name)
+        before, after = getattr(baseline.model, name), getattr(current.model, name)
         if before != after:
             yield f"the model's {name} was {_short(before)}, now {_short(after)}"
     for name, label in _RUN_FIELDS.items():
@@ -95,7 +96,9 @@ def _schedules(baseline: Report, current: Report, pairing: Pairing) -> Iterator[
     arms = {arm.name: arm for arm in current.arms}
     for old in baseline.arms:
         new = arms.get(old.name)
-        if new and any(old.items[i].schedule != new.items[j].schedule for i, j in pairing.pairs):
+        if new and any(
+            old.items[i].schedule_digest != new.items[j].schedule_digest for i, j in pairing.pairs
+        ):
             yield f"the arm '{old.name}' ran another schedule ({_asked(old)}, now {_asked(new)})"
 
 
@@ -132,7 +135,7 @@ def _machine(report: Report) -> dict[str, str | None]:
     cpu = report.environment.get("cpu")
     cpu = cpu if isinstance(cpu, dict) else {}
     return {
-        "device": report.protocol.device,
+        "device": report.model.device,
         "CPU": _text(cpu.get("model")),
         "cores": _text(cpu.get("cores")),
         "torch threads": _text(cpu.get("torch_threads")),

@@ -114,7 +114,7 @@ def compare(
 def _notes(baseline: Report, current: Report, asked: Sequence[Gate], held: Sequence[Gate]) -> Iterator[str]:
     """What may have changed answers by itself, and what a reader may take to be gated and is not."""
     sides = {"baseline": baseline, "current": current}
-    yield from different((name, side.workload.generation) for name, side in sides.items())
+    yield from different((name, side.generation) for name, side in sides.items())
     known = {arm.name for arm in baseline.arms}
     if added := [arm.name for arm in current.arms if arm.name not in known]:
         yield f"not gated, because the baseline lacks them: {', '.join(added)}"

@@ -99,6 +99,7 @@ class Gate:
         return self.of.kind is not Kind.EXACT and self.stat is not Stat.RATIO
 
 
+RENAMED = {"visual_tokens": "visual_tokens_per_layer"}  # names of older releases
 EXACT = Limit(Fraction(0), relative=False, text="0")
 
 
@@ -124,9 +125,9 @@ def parse_gate(text: str) -> Gate:
     found = _GATE.fullmatch(text.strip())
     if found is None:
         raise UsageError(f"--gate '{text}' has no limit: the form is {FORM}")
-    metric = _metric(text, found["metric"])
-    stat = _stat(text, found["metric"], found["stat"])
-    return Gate(found["metric"], stat, _limit(text, metric, stat, found["limit"].strip()))
+    name = RENAMED.get(found["metric"], found["metric"])
+    metric, stat = _metric(text, name), _stat(text, name, found["stat"])
+    return Gate(name, stat, _limit(text, metric, stat, found["limit"].strip()))
 
 
 def _metric(text: str, name: str) -> Metric:

@@ -32,7 +32,8 @@ class CostName(StrEnum):
     @property
     def metric(self) -> str:
         """Its name among the metrics."""
-        return "kv_end" if self is CostName.KV else self.value.replace("-", "_")
+        other = {CostName.KV: "kv_end", CostName.VISUAL_TOKENS: "visual_tokens_per_layer"}
+        return other.get(self, self.value.replace("-", "_"))
 
 
 MEASURED_ONLY = (CostName.TTFT, CostName.E2E)

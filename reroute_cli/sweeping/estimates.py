@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from reroute_cli.batching.summary import Tally
 from reroute_cli.evaluation.trial import Trial
-from reroute_cli.metrics import METRICS, Level
+from reroute_cli.metrics import OF_ARMS
 from reroute_cli.profiling.series import ratios, series
 from reroute_cli.records.report import Series
 from reroute_cli.sweeping.costs import ArmCosts
@@ -22,11 +22,7 @@ def estimated(trial: Trial) -> dict[str, ArmCosts]:
     found = {}
     for place, arm in enumerate(trial.arms):
         known = _known(trial.costs[place])
-        unknown = {
-            name: NOT_MEASURED
-            for name, metric in METRICS.items()
-            if metric.level is Level.ARM and name not in known
-        }
+        unknown = {name: NOT_MEASURED for name in OF_ARMS if name not in known}
         found[arm.name] = ArmCosts(known, ratios(known, dense) if place else {}, unknown)
     return found
 
@@ -37,8 +33,10 @@ def _known(tally: Tally) -> dict[str, Series]:
         return {}
     means = tally.means()
     found = {
-        "visual_tokens": series("visual_tokens", [[means.average_visual]], "counted"),
-        "kv_end": series("kv_end", [[means.kv_bytes]], means.kv_source),
+        "visual_tokens_per_layer": series(
+            "visual_tokens_per_layer", [[means.visual_tokens_per_layer]], "counted"
+        ),
+        "kv_end": series("kv_end", [[means.kv_end_bytes]], means.kv_source),
     }
     if means.prefill_flops is not None:
         found["prefill_flops"] = series("prefill_flops", [[means.prefill_flops]], means.flops_source)

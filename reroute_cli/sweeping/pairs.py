@@ -69,9 +69,12 @@ def _asked(arm: Arm | SweepArm) -> ScheduleChoice | SweepArm:
 
 
 def _key(arm: Arm | SweepArm, layers: int | None) -> tuple[object, ...]:
-    asked = _asked(arm)
-    cuts = None if asked.cuts is None else tuple(asked.cuts[:layers])
-    return asked.method, asked.ratio, asked.budget, cuts
+    asked, decided = _asked(arm), _layers(arm)
+    return asked.method, asked.ratio, asked.budget, None if decided is None else tuple(decided[:layers])
+
+
+def _layers(arm: Arm | SweepArm) -> Sequence[int] | None:
+    return arm.choice.cuts if isinstance(arm, Arm) else arm.decision_layers
 
 
 def _place(arm: Arm | SweepArm) -> str:
@@ -82,6 +85,6 @@ def _pair(prune: A | None, reroute: A | None) -> Pair[A]:
     arm = prune or reroute
     assert arm is not None
     place, asked = _place(arm), _asked(arm)
-    if prune is not None and reroute is not None and _asked(prune).cuts != _asked(reroute).cuts:
+    if prune is not None and reroute is not None and _layers(prune) != _layers(reroute):
         place += f"·{_place(reroute).partition('@')[2]}"
     return Pair(place, asked.ratio, asked.budget, prune, reroute)

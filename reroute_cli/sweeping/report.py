@@ -30,8 +30,8 @@ from reroute_cli.records.sweep import (
     SweepArm,
     SweepCostPart,
     SweepCounts,
-    SweepCourse,
     SweepReport,
+    SweepRun,
 )
 from reroute_cli.sweeping.arms import Reach
 from reroute_cli.sweeping.costs import ArmCosts, CostJob, combined
@@ -39,7 +39,7 @@ from reroute_cli.sweeping.estimates import estimated
 from reroute_cli.sweeping.front import Point, pareto_front, rival
 from reroute_cli.sweeping.pairs import pairs_of
 
-LEFT_OUT = ("agreement", "preprocess")  # a sweep has truths to judge by; preprocessing comes before any arm
+LEFT_OUT = ("agreement", *(name for name, metric in METRICS.items() if metric.shared))  # it has truths
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def make_sweep(swept: Swept) -> SweepReport:
         seed=swept.seed,
         generation=generation_part(trial.request.loaded, trial.request.max_new_tokens),
         counts=_counts(trial, pictures),
-        course=SweepCourse(
+        this_run=SweepRun(
             answered=trial.course.answered, resumed=trial.course.resumed, wall_s=trial.course.wall_s
         ),
         costs=_cost_part(swept),
@@ -139,23 +139,23 @@ def _asked(
     trial: Trial, pictures: Pictures, scores: Sequence[Score], place: int, costs: ArmCosts
 ) -> SweepArm:
     tally, made = trial.costs[place], scores_part(pictures, scores, trial.arms, place)
-    average = tally.means().average_visual if tally.answered else None
+    average = tally.means().visual_tokens_per_layer if tally.answered else None
     return SweepArm(
         **_named(trial.arms[place]),
         refused=None,
         made=made_part(trial.schedules[place], tally),
-        average_visual=average,
+        visual_tokens_per_layer=average,
         right="".join(_mark(row.said[place].verdict) for row in trial.rows),
         scores=made.scores,
         to_dense=made.to_dense,
         costs={name: _metric(costs, name) for name in costs.metrics if name not in LEFT_OUT},
         unknown={name: reason for name, reason in costs.unknown.items() if name not in LEFT_OUT},
-        reasons={} if average is not None else {"average_visual": NO_ANSWER},
+        reasons={} if average is not None else {"visual_tokens_per_layer": NO_ANSWER},
     )
 
 
 def _refused(arm: Arm, reason: str) -> SweepArm:
-    nothing: dict[str, Any] = dict.fromkeys(("made", "average_visual", "right"))
+    nothing: dict[str, Any] = dict.fromkeys(("made", "visual_tokens_per_layer", "right"))
     return SweepArm(
         **_named(arm),
         refused=reason,
@@ -175,7 +175,7 @@ def _named(arm: Arm) -> dict[str, Any]:
         "place": place_of(arm.choice) if arm.method else arm.name,
         "method": arm.method,
         "action": arm.action,
-        "cuts": None if cuts is None else list(cuts),
+        "decision_layers": None if cuts is None else list(cuts),
         "ratio": arm.choice.ratio,
         "budget": arm.choice.budget,
     }
@@ -193,7 +193,7 @@ def _metric(costs: ArmCosts, name: str) -> MetricPart:
         source=series.source,
         value=series.p50 if METRICS[name].kind is Kind.TIMED else series.mean,
         n=series.n,
-        ratio=None if ratio is None else ratio.value,
+        ratio_to_dense=None if ratio is None else ratio.value,
         low=None if ratio is None else ratio.low,
         high=None if ratio is None else ratio.high,
     )

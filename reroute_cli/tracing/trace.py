@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from reroute_cli import run
-from reroute_cli.answer import boxes_in, count_visual, generation_part, model_part, target_of, text_of
+from reroute_cli.answer import (
+    boxes_in,
+    count_visual,
+    environment_part,
+    generation_part,
+    model_part,
+    target_of,
+    text_of,
+)
 from reroute_cli.arms import Arm
 from reroute_cli.boxes import Box
 from reroute_cli.errors import UsageError
@@ -60,10 +68,11 @@ def trace_question(
         picture=PicturePart(path=as_text(picture.path), width=width, height=height, digest=picture.digest),
         question=question,
         model=model_part(loaded),
+        environment=environment_part(loaded),
         generation=generation_part(loaded, max_new_tokens),
         layers=loaded.layers,
-        visual=visual,
-        prompt=prompt.tokens,
+        visual_tokens=visual,
+        prompt_tokens=prompt.tokens,
         unplaced=visual - placed(grids),
         grids=[_grid_part(grid) for grid in grids],
         target=target,
@@ -127,12 +136,12 @@ def _arm(
         profile=arm.choice.profile,
         ratio=arm.choice.asked_ratio(places.visual) if schedule.entries else None,
         achieved_ratio=1 - average / places.visual,
-        digest=schedule.digest(),
+        schedule_digest=schedule.digest(),
         answer=answer.text,
         finish="length" if answer.row.cut else "stop",
         boxes=answer.boxes,
         overlap=overlap,
-        average_visual=average,
+        visual_tokens_per_layer=average,
         never_used=never_used(traced, places.visual),
         stages=stage_parts(schedule, traced, places),
         reasons=answer.reasons | reasons,

@@ -19,12 +19,12 @@ def profile_text(report: TuneReport, schedule: Schedule) -> str:
     return profiles.dump(
         schedule,
         title=f"{made.method} {made.action} tuned on {report.questions.name} for {score}, "
-        f"{made.average:.1f} visual tokens per layer",
+        f"{made.visual_tokens_per_layer:.1f} visual tokens per layer",
         source=f"reroute tune; {here.title} {_interval(here.value, here.low, here.high)} over "
         f"{here.n} questions about {here.pictures} pictures that the search has not seen",
         model_family=report.model.family,
         layers=report.budget.layers,
-        visual=report.budget.visual,
+        visual=report.budget.visual_tokens,
         provenance=_provenance(report),
     )
 
@@ -55,7 +55,7 @@ def _provenance(report: TuneReport) -> dict[str, str | int | float]:
         "asked_floor": asked.floor,
         "floor_of_dense": "yes" if asked.floor_of_dense else None,
         "floor_holds": None if report.floor is None else ("yes" if report.floor.holds else "no"),
-        "average_visual": round(report.found.average, 6),
+        "average_visual": round(report.found.visual_tokens_per_layer, 6),
         "answers": report.course.answers,
         "seed": asked.seed,
     }

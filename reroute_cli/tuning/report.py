@@ -1,4 +1,4 @@
-"""From what a search found to its report, `reroute.tune/1`.
+"""From what a search found to its report, `reroute.tune/2`.
 
 Knows the record's parts; asks and searches nothing.
 """
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from reroute_cli.answer import generation_part
+from reroute_cli.answer import generation_part, model_part
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.environment import describe_environment
 from reroute_cli.errors import Failure
@@ -21,7 +21,6 @@ from reroute_cli.evaluation.score import PLAIN, Pictures, Score
 from reroute_cli.evaluation.subject import Subject
 from reroute_cli.image_names import contents_of
 from reroute_cli.images import as_text
-from reroute_cli.profiling.report import workload_model
 from reroute_cli.records.tune import (
     ArmPart,
     AskedPart,
@@ -68,7 +67,7 @@ def make_report(where: Where, questions: Questions, wish: Wish, asking: Asking, 
     return TuneReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         asked=_asked(wish, questions.score),
-        model=workload_model(asking.loaded),
+        model=model_part(asking.loaded),
         generation=generation_part(asking.loaded, asking.max_new_tokens),
         questions=_questions(where, questions, asking, found),
         budget=_budget(found.room),
@@ -81,7 +80,7 @@ def make_report(where: Where, questions: Questions, wish: Wish, asking: Asking, 
         errors=len(errors),
         first_error=errors[0] if errors else "",
         course=_course(found),
-        this_run=ThisRunPart(answered=asking.answered, resumed=asking.resumed, seconds=asking.seconds),
+        this_run=ThisRunPart(answered=asking.answered, resumed=asking.resumed, wall_s=asking.seconds),
         environment=describe_environment(asking.loaded.proven),
     )
 
@@ -135,9 +134,9 @@ def _budget(room: Room) -> BudgetPart:
     return BudgetPart(
         layers=target.layers,
         first_layer=target.first_layer,
-        visual=target.visual,
+        visual_tokens=target.visual,
         layer_tokens=room.tokens,
-        tokens=room.average,
+        visual_tokens_per_layer=room.average,
         ratio=room.ratio,
     )
 
@@ -152,8 +151,8 @@ def _found(found: Found, profile: Path | None) -> FoundPart:
         action=str(one.schedule.action),
         scorer=one.schedule.scorer,
         stages=_stages(one, found.room),
-        average=one.schedule.average_tokens(target.visual, target.layers),
-        digest=one.schedule.digest(),
+        visual_tokens_per_layer=one.schedule.average_tokens(target.visual, target.layers),
+        schedule_digest=one.schedule.digest(),
         schedule=_plain(one.schedule),
         profile=None if profile is None else as_text(str(profile)),
     )
@@ -227,7 +226,7 @@ def _course(found: Found) -> CoursePart:
         answers=sum(course.answers for _, course in found.courses),
         dense=found.dense,
         rungs=[
-            RungPart(budget=room.tokens, questions=questions, schedules=number)
+            RungPart(layer_tokens=room.tokens, questions=questions, schedules=number)
             for room, course in found.courses
             for questions, number in course.rungs
         ],
@@ -247,9 +246,9 @@ def _one_tried(room: Room, entry: Entry) -> TriedPart:
         method=one.plan.method,
         action=one.plan.action,
         origin=one.origin,
-        stages=one.identity,
-        budget=room.tokens,
-        average=one.schedule.average_tokens(room.target.visual, room.target.layers),
+        identity=one.identity,
+        layer_tokens=room.tokens,
+        visual_tokens_per_layer=one.schedule.average_tokens(room.target.visual, room.target.layers),
         questions=entry.questions,
         value=None if entry.mark.broken else entry.mark.value,
         broken=entry.mark.broken,

@@ -51,7 +51,9 @@ def document(record: AnswerRecord | FailedAnswer, *, verbose: bool = False) -> D
         "answer",
         (
             Text(_headline(record), Tone.HEADLINE),
-            Tile("answer", w.short(record.answer, 40) or "(nothing)", f"{record.tokens.new} new tokens"),
+            Tile(
+                "answer", w.short(record.answer, 40) or "(nothing)", f"{record.tokens.new_tokens} new tokens"
+            ),
             _costs(record, verbose=verbose),
             *w.texts(Tone.NOTE, _notes(record)),
             *w.texts(Tone.WARNING, _warnings(record)),
@@ -60,34 +62,34 @@ def document(record: AnswerRecord | FailedAnswer, *, verbose: bool = False) -> D
     )
 
 
-def _with_scoring(record: AnswerRecord) -> int | None:
-    """Prefill FLOPs with what ranking the tokens cost: the number that is compared with dense."""
-    flops = record.flops
-    return None if flops.prefill is None or flops.scoring is None else flops.prefill + flops.scoring
-
-
 def _headline(record: AnswerRecord) -> str:
     """'visual tokens/layer 28.6 of 256 · prefill 0.41× FLOPs · KV 0.35×'."""
     kept, kv = record.tokens, record.kv_cache
-    share = f"visual tokens/layer {units.tokens(kept.average_visual)} of {kept.visual}"
+    share = f"visual tokens/layer {units.tokens(kept.visual_tokens_per_layer)} of {kept.visual_tokens}"
     if not record.schedule.stages:
         return f"{share} · dense"
-    prefill = units.ratio(_with_scoring(record), record.flops.dense_prefill)
-    return f"{share} · prefill {prefill} FLOPs · KV {units.ratio(kv.bytes, kv.dense_bytes)}"
+    prefill = units.ratio(record.flops.prefill_flops, record.flops.dense_prefill_flops)
+    return f"{share} · prefill {prefill} FLOPs · KV {units.ratio(kv.kv_end_bytes, kv.dense_kv_end_bytes)}"
 
 
 def _costs(record: AnswerRecord, *, verbose: bool) -> Table:
     """Measured numbers, beside dense ones where there is something to compare; verbose: memory too."""
     flops, kv, latency, memory = record.flops, record.kv_cache, record.latency, record.memory
-    how = flops.source if flops.prefill is not None else "unknown"
+    how = flops.source if flops.prefill_flops is not None else "unknown"
     compared: list[tuple[str, Number, Number, Callable[[Number], str], str]] = [
-        ("visual tokens/layer", record.tokens.average_visual, record.tokens.visual, units.tokens, "counted"),
-        ("vision", flops.vision, flops.dense_vision, units.flops, how),
-        ("prefill", _with_scoring(record), flops.dense_prefill, units.flops, how),
-        ("KV cache", kv.bytes, kv.dense_bytes, units.size, kv.source),
+        (
+            "visual tokens/layer",
+            record.tokens.visual_tokens_per_layer,
+            record.tokens.visual_tokens,
+            units.tokens,
+            "counted",
+        ),
+        ("vision", flops.vision_flops, flops.dense_vision_flops, units.flops, how),
+        ("prefill", record.flops.prefill_flops, flops.dense_prefill_flops, units.flops, how),
+        ("KV cache", kv.kv_end_bytes, kv.dense_kv_end_bytes, units.size, kv.source),
     ]
     alone: list[tuple[str, Number, Callable[[Number], str], str]] = [
-        (f"decode, {record.tokens.new} new", flops.decode, units.flops, flops.source),
+        (f"decode, {record.tokens.new_tokens} new", flops.decode_flops, units.flops, flops.source),
         ("TTFT", latency.ttft_s, units.seconds, "measured"),
         ("TPOT", latency.tpot_s, units.seconds, latency.reasons.get("tpot_s", "measured")),
         ("end to end", latency.e2e_s, units.seconds, "measured"),
@@ -118,23 +120,23 @@ def _notes(record: AnswerRecord) -> Iterator[str]:
             + (f" ({stage.reentered} re-entered)" if stage.reentered else "")
             for stage in schedule.stages
         ]
-        yield f"kept of {record.tokens.visual} from {' · '.join(kept)}"
+        yield f"kept of {record.tokens.visual_tokens} from {' · '.join(kept)}"
     notes = []
-    if flops.prefill is None:
-        notes.append(flops.reasons["prefill"])
-    elif flops.scoring:
-        notes.append(f"prefill includes {units.flops(flops.scoring)} of scoring")
+    if flops.prefill_flops is None:
+        notes.append(flops.reasons["prefill_flops"])
+    elif flops.scoring_flops:
+        notes.append(f"prefill includes {units.flops(flops.scoring_flops)} of scoring")
     notes += [f"dense KV is {record.kv_cache.dense_source}"] if schedule.stages else []
     yield " · ".join([*notes, "times are one run without warm-up"])
     named = schedule.profile or schedule.method
-    yield w.who(model, model.device, f"{named} {schedule.action}" if schedule.stages else "dense")
+    yield w.who(model, f"{named} {schedule.action}" if schedule.stages else "dense")
 
 
 def _warnings(record: AnswerRecord) -> Iterator[str]:
     """What would mislead if it were not said."""
     yield from w.beware(record.model.weights, record.generation, "answer means")
     if record.tokens.finish == "length":
-        yield f"the answer was cut at --max-new-tokens {record.tokens.new}"
+        yield f"the answer was cut at --max-new-tokens {record.tokens.new_tokens}"
 
 
 @dataclass(frozen=True)
@@ -216,14 +218,14 @@ def _arms(arms: dict[str, list[AnswerRecord]]) -> Table:
     numbers = ("answers", "tokens/layer", "KV cache", "× dense", "prefill", *_TIMES)
     headers, rows = w.columns("schedule", *numbers, right=numbers), []
     for arm, records in arms.items():
-        kv = fmean(record.kv_cache.bytes for record in records)
-        dense = fmean(record.kv_cache.dense_bytes for record in records)
-        known = [record.flops.prefill for record in records if record.flops.prefill is not None]
+        kv = fmean(record.kv_cache.kv_end_bytes for record in records)
+        dense = fmean(record.kv_cache.dense_kv_end_bytes for record in records)
+        known = [record.flops.prefill_flops for record in records if record.flops.prefill_flops is not None]
         prefill = fmean(known) if known else None
         cells = (
             w.name(arm, _role(records[0])),
             w.counted(len(records)),
-            w.tokens(fmean(record.tokens.average_visual for record in records)),
+            w.tokens(fmean(record.tokens.visual_tokens_per_layer for record in records)),
             Cell(units.size(kv), kv, records[0].kv_cache.source),
             Cell(units.ratio(kv, dense), kv / dense if dense else None),
             Cell(units.flops(prefill), prefill, records[0].flops.source if known else ""),

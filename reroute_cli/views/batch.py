@@ -31,7 +31,6 @@ def document(summary: BatchSummary, *, verbose: bool = False) -> Document:
             Text(
                 w.who(
                     summary.model,
-                    summary.model.device,
                     _schedule(summary),
                     f"batch {summary.choice.batch_size}",
                 )
@@ -79,19 +78,19 @@ def _costs(summary: BatchSummary, *, verbose: bool) -> Iterator[Row]:
         return
     yield (
         Cell("visual tokens/layer"),
-        w.tokens(means.average_visual),
+        w.tokens(means.visual_tokens_per_layer),
         f"of {units.tokens(means.visual_tokens)}",
     )
     if verbose:
         yield Cell("prompt tokens"), w.tokens(means.prompt_tokens), ""
     yield Cell("new tokens"), w.tokens(means.new_tokens), ""
     prefill = f"prefill {units.ratio(means.prefill_flops, means.dense_prefill_flops)} of dense"
-    how = means.reasons["flops"] if means.flops is None else f"{prefill} · {means.flops_source}"
-    yield Cell("FLOPs"), Cell(units.flops(means.flops), means.flops), how
-    of_dense = f"{units.ratio(means.kv_bytes, means.dense_kv_bytes)} of dense"
+    how = means.reasons["total_flops"] if means.total_flops is None else f"{prefill} · {means.flops_source}"
+    yield Cell("FLOPs"), Cell(units.flops(means.total_flops), means.total_flops), how
+    of_dense = f"{units.ratio(means.kv_end_bytes, means.dense_kv_end_bytes)} of dense"
     yield (
         Cell("KV cache"),
-        Cell(units.size(means.kv_bytes), means.kv_bytes),
+        Cell(units.size(means.kv_end_bytes), means.kv_end_bytes),
         f"{of_dense} · {means.kv_source}",
     )
 
@@ -124,8 +123,8 @@ def _tiles(summary: BatchSummary) -> Iterator[Tile]:
             note = f"95% [{part.low:.2f}, {part.high:.2f}], n\u00a0=\u00a0{part.n}"
             yield Tile(label, f"{part.value:.2f}", note)
     if means is not None:
-        kv = units.ratio(means.kv_bytes, means.dense_kv_bytes)
-        yield Tile("KV cache of dense", kv, f"{units.size(means.kv_bytes)}, {means.kv_source}")
+        kv = units.ratio(means.kv_end_bytes, means.dense_kv_end_bytes)
+        yield Tile("KV cache of dense", kv, f"{units.size(means.kv_end_bytes)}, {means.kv_source}")
         prefill = units.ratio(means.prefill_flops, means.dense_prefill_flops)
         yield Tile("prefill FLOPs of dense", prefill, means.flops_source)
 
@@ -200,11 +199,13 @@ def _took(part: TaskPart) -> str:
     means = part.means
     if means is None:
         return ""
-    kv = f"KV cache {means.kv_ratio:.2f}× of dense (estimated)"
+    kv = f"KV cache {means.kv_end_ratio:.2f}× of dense (estimated)"
     if means.visual is None:
         return f"no pictures · {kv}"
     seen = means.visual
-    return f"visual tokens/layer {seen.average_visual:.1f} of {seen.visual_tokens:.0f} (counted) · {kv}"
+    return (
+        f"visual tokens/layer {seen.visual_tokens_per_layer:.1f} of {seen.visual_tokens:.0f} (counted) · {kv}"
+    )
 
 
 def _how(costs: LmmsCosts) -> str:
@@ -215,6 +216,10 @@ def _how(costs: LmmsCosts) -> str:
         said = f"profile {asked.profile}"
     elif asked.action is not None:
         amount = f"budget {asked.budget:g}" if asked.ratio is None else f"ratio {asked.ratio:g}"
-        cuts = "" if asked.cuts is None else f" at layers {', '.join(map(str, asked.cuts))}"
+        cuts = (
+            ""
+            if asked.decision_layers is None
+            else f" at layers {', '.join(map(str, asked.decision_layers))}"
+        )
         said = f"{asked.method} {asked.action}{cuts}, {amount}"
     return f"{said} · {costs.model.id} · {costs.model.dtype} · {costs.model.attention}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from reroute_cli import units
+from reroute_cli.metrics import MAIN_TIMES, METRICS
 from reroute_cli.records.comparison import Comparison, ItemChanges, Row, Verdict
 from reroute_cli.regression.verdicts import PRESENCE, relative_change
 from reroute_cli.views import wording as w
@@ -16,8 +17,8 @@ from reroute_cli.views.document import PAGE, TEXT, Block, Cell, Column, Document
 Number = int | float
 EXACT = "exact"
 FEW = 10
-MAIN_TIMES = ("ttft", "tpot", "e2e")
 _ANSWER = 60
+_WIDEST = 16  # characters of a metric's name that leave the table within 80 columns
 _TONES = {Verdict.REGRESSION: "bad", Verdict.MISSING: "bad", Verdict.WIN: "good", Verdict.NOT_GATED: "faint"}
 _MARKS = {Verdict.REGRESSION: "❌", Verdict.MISSING: "❌", Verdict.WIN: "🎉", Verdict.OK: "✅"}
 _ORDER = [Verdict.REGRESSION, Verdict.MISSING, Verdict.WIN, Verdict.OK, Verdict.NOT_GATED]
@@ -138,6 +139,7 @@ def _rows(
             one.arm or "the run", "" if one.arm is None else w.role_of(one.arm, one.arm.rpartition("-")[2])
         )
         metric = one.name if one.limit is not None or one.stat != "mean" else one.metric
+        metric = METRICS[metric].short if metric in METRICS and len(metric) > _WIDEST else metric
         shown = value(one.baseline, one.unit), value(one.current, one.unit)
         before, after = (
             pair(one.baseline, one.current, one.unit)

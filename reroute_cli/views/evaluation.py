@@ -99,7 +99,7 @@ def _value(arm: EvaluationArm, key: str) -> float:
 
 def warnings(report: Evaluation) -> Iterator[str]:
     """What would mislead if it were not said."""
-    yield from w.beware(report.workload.model.weights, report.workload.generation)
+    yield from w.beware(report.model.weights, report.generation)
     for key in report.headlines:
         small = [found for arm in report.arms[1:] for found in _small(arm, key)]
         if small:
@@ -111,7 +111,7 @@ def warnings(report: Evaluation) -> Iterator[str]:
         left_out = f"{w.count(counts.left_out, 'question')} left out of every score"
         why = w.short(report.first_error or "", w.SENTENCE)
         yield f"{w.count(counts.errors, 'answer')} failed, {left_out}: {why}"
-    if cut := sum(arm.made.cut for arm in report.arms):
+    if cut := sum(arm.made.ended_by_limit for arm in report.arms):
         yield f"{w.count(cut, 'answer')} cut at --max-new-tokens {report.workload.max_new_tokens}"
 
 
@@ -154,7 +154,7 @@ def _notes(report: Evaluation) -> Iterator[str]:
             "answer takes dense; for times see reroute profile"
         )
     settings = f"batch {workload.batch_size}, at most {w.count(workload.max_new_tokens, 'new token')}"
-    yield w.who(workload.model, workload.device, settings)
+    yield w.who(report.model, settings)
 
 
 def _tiles(report: Evaluation) -> Iterator[Tile]:
@@ -199,10 +199,13 @@ def _arms(report: Evaluation) -> Table:
             found[f"{key} dense"] = w.changed(own.to_dense.get(key)) if index else BLANK
             found[f"{key} prune"] = w.changed(own.to_prune.get(key), BLANK)
         if cost is not None:
-            found |= {"tokens/layer": w.tokens(cost.average_visual), "new tokens": w.tokens(cost.new_tokens)}
-            prefill, kv = Cell(units.flops(cost.prefill_flops), 1.0), Cell(units.size(cost.kv_bytes), 1.0)
-            found |= {"prefill": w.times(cost.prefill_ratio) if index else prefill}
-            found |= {"KV cache": w.times(cost.kv_ratio) if index else kv}
+            found |= {
+                "tokens/layer": w.tokens(cost.visual_tokens_per_layer),
+                "new tokens": w.tokens(cost.new_tokens),
+            }
+            prefill, kv = Cell(units.flops(cost.prefill_flops), 1.0), Cell(units.size(cost.kv_end_bytes), 1.0)
+            found |= {"prefill": w.times(cost.prefill_flops_ratio) if index else prefill}
+            found |= {"KV cache": w.times(cost.kv_end_ratio) if index else kv}
         rows.append(found)
     amount = w.amount_of(report.arms[-1].choice)
     return Table(f"Every schedule{amount}: scores and mean costs", tuple(headers), tuple(rows))

@@ -74,8 +74,8 @@ def profiles(found: ProfileList, *, verbose: bool = False) -> Document:  # noqa:
     headers = w.columns("profile", "origin", "visual tokens/layer", right=("visual tokens/layer",))
     rows = []
     for one in found.profiles:
-        average = one.average_visual
-        shown = UNKNOWN if average is None else f"{average:.1f} of {one.visual}"
+        average = one.visual_tokens_per_layer
+        shown = UNKNOWN if average is None else f"{average:.1f} of {one.visual_tokens}"
         rows.append(w.row(headers, (w.words(one.name), w.words(one.origin), Cell(shown, average))))
     return Document("profiles", (Table("Profiles", headers, tuple(rows)),))
 

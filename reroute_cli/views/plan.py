@@ -12,8 +12,8 @@ from reroute_cli.views.document import BLANK, Cell, Column, Document, Table, Tex
 
 def document(plan: Plan, *, verbose: bool = False) -> Document:  # noqa: ARG001  it says all it has
     """Headline, stages, costs, and how the numbers were made."""
-    kept = f"{units.tokens(plan.schedule.average_visual)} of {plan.tokens.visual}"
-    prefill, kv = f"{plan.ratios.prefill:.2f}×", f"{plan.ratios.kv_cache:.2f}×"
+    kept = f"{units.tokens(plan.schedule.visual_tokens_per_layer)} of {plan.tokens.visual_tokens}"
+    prefill, kv = f"{plan.ratios.prefill_flops:.2f}×", f"{plan.ratios.kv_prefill:.2f}×"
     ran = "dense" if plan.routed is None else f"prefill {prefill} FLOPs · KV {kv}"
     tiles = (
         Tile("visual tokens per layer", kept),
@@ -43,13 +43,13 @@ def _prompt(plan: Plan) -> str:
         reached = f"{named}, reduction ratio {schedule.achieved_ratio:.3f}{asked} · "
     return (
         f"{reached}{model.id}, {model.layers} layers, {model.dtype} · "
-        f"{tokens.visual} visual{image} + {tokens.text} text tokens"
+        f"{tokens.visual_tokens} visual{image} + {tokens.text_tokens} text tokens"
     )
 
 
 def _stages(plan: Plan) -> Table:
     """Runs of decoder layers with the visual tokens they process."""
-    per_layer = plan.schedule.visual_per_layer
+    per_layer = plan.schedule.per_layer_visual_tokens
     at = {stage.layer: stage for stage in plan.schedule.stages}
     starts = sorted({0, *at})
     headers, rows = (
@@ -74,9 +74,9 @@ def _costs(plan: Plan) -> Table:
     ours = dense if routed is None else routed
     found: dict[str, tuple[float | None, float | None, Callable[[float | None], str]]] = {
         "vision": (ours.vision_flops, dense.vision_flops, units.flops),
-        "prefill": (ours.prefill_flops + (ours.scoring_flops or 0), dense.prefill_flops, units.flops),
+        "prefill": (ours.prefill_flops or ours.unscored_prefill_flops, dense.prefill_flops, units.flops),
         "of it scoring": (ours.scoring_flops, None, units.flops),
-        "KV cache": (ours.kv_cache_bytes, dense.kv_cache_bytes, units.size),
+        "KV cache": (ours.kv_prefill_bytes, dense.kv_prefill_bytes, units.size),
     }
     if routed is None:
         del found["of it scoring"]

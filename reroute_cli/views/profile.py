@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from reroute_cli import units
-from reroute_cli.metrics import METRICS, Level
+from reroute_cli.metrics import MAIN_TIMES, METRICS, OF_ARMS
 from reroute_cli.records.report import ArmItem, ArmPart, Measured, Ratio, Report
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import (
@@ -33,26 +33,9 @@ from reroute_cli.views.document import (
 )
 from reroute_cli.views.write import charts
 
-FIRST = ("visual_tokens", "vision_flops", "prefill_flops", "scoring_flops", "decode_flops", "kv_prefill")
-TIMES = ("ttft", "vision", "prefill", "tpot", "e2e")
-GPU = ("torch_peak_allocated", "torch_peak_reserved", "nvml_process_peak", "nvml_device_peak", "energy")
 STATISTICS = ("n", "mean", "std", "min", "p50", "p90", "p95", "p99", "max")
 PROCESS = "(process)"
-_COSTS, _KEY_TIMES = ("visual_tokens", "prefill_flops", "kv_prefill", "kv_end"), ("ttft", "tpot", "e2e")
-_SHORT = {
-    "visual_tokens": "tokens/layer",
-    "prefill_flops": "prefill",
-    "kv_prefill": "KV prefill",
-    "kv_end": "KV end",
-}
-_INSIDE = {  # where FLOPs, bytes and seconds stand below one another
-    "scoring_flops": "of it scoring",
-    "kv_prefill": "KV after prefill",
-    "kv_end": "KV at the end",
-    "agreement": "answers equal",
-    "vision": "of it vision",
-    "prefill": "of it prefill",
-}
+_COSTS = ("visual_tokens_per_layer", "prefill_flops", "kv_prefill", "kv_end")
 _HEADLINE = {"prefill {} FLOPs": "prefill_flops", "TTFT {}": "ttft", "KV {}": "kv_prefill"}
 _COLUMN = 17  # characters of the widest cell: '84.4 ms · 91.6 ms'
 _NAMED = 3  # arms that a warning names
@@ -126,12 +109,12 @@ def headline(report: Report) -> str:
 
 def warnings(report: Report, *, verbose: bool) -> Iterator[str]:
     """What would mislead if it were not said."""
-    yield from w.beware(report.workload.model.weights, report.workload.generation)
+    yield from w.beware(report.model.weights, report.generation)
     slower, behind = [], []
     for arm in report.arms[1:]:
         slower += [
             f"{title(arm)}, {METRICS[key].label} {w.quotient(arm.ratios[key]).line}"
-            for key in _KEY_TIMES
+            for key in MAIN_TIMES
             if key in arm.ratios and _above(arm.ratios[key], 1.0)
         ]
         time, flops = arm.ratios.get("prefill"), arm.ratios.get("prefill_flops")
@@ -178,12 +161,12 @@ def _notes(report: Report) -> Iterator[str]:
             reasons.setdefault(reason, {})[METRICS[key].label] = None
     for reason, labels in reasons.items():
         yield f"unknown: {', '.join(labels)} ({w.short(reason, 200)})"
-    model = report.workload.model
+    model = report.model
     yield " · ".join(
         (
-            f"{w.short(model.id, 60)} · {w.short(model.family, 30)}, {w.count(model.layers, 'layer')}",
-            f"{protocol.device} {model.dtype} {model.attention}",
-            w.machine(protocol.device, report.environment),
+            f"{w.short(model.id, 60)} · {w.short(model.family, 30)}, {w.count(model.layers or 0, 'layer')}",
+            f"{model.device} {model.dtype} {model.attention}",
+            w.machine(model, report.environment),
         )
     )
 
@@ -222,9 +205,7 @@ def value(arm: ArmPart, key: str) -> Cell:
 
 def _metric_names(report: Report, *, every: bool) -> list[str]:
     """The metrics of arms in the order of tables, those that say nothing in any arm left out."""
-    names = [*FIRST, "kv_end", *TIMES]
-    names += [key for key, metric in METRICS.items() if metric.level is Level.ARM] if every else GPU
-    found = (key for key in dict.fromkeys(names))
+    found = (key for key, metric in OF_ARMS.items() if every or metric.brief)
     return [key for key in found if any(key in arm.metrics and arm.metrics[key].max for arm in report.arms)]
 
 
@@ -236,7 +217,7 @@ def _by_metric(report: Report, *, verbose: bool) -> Table:
         headers += [Column("routed", routed, right=True), Column("ratio", "ratio [95%]")]
     rows = []
     for key in _metric_names(report, every=verbose):
-        found = {"metric": Cell(_INSIDE.get(key, METRICS[key].label)), "dense": value(report.dense, key)}
+        found = {"metric": Cell(METRICS[key].row), "dense": value(report.dense, key)}
         for arm in report.arms[1:]:
             found |= {"routed": value(arm, key), "ratio": w.quotient(arm.ratios.get(key))}
         rows.append(found)
@@ -245,34 +226,34 @@ def _by_metric(report: Report, *, verbose: bool) -> Table:
 
 def _arms(report: Report, *, on: tuple[str, ...], verbose: bool) -> Table:
     """A row for each arm. Text has costs as parts of dense's, and ratios of times before times."""
-    known = [key for key in (*_COSTS, *_KEY_TIMES) if any(key in arm.metrics for arm in report.arms)]
+    known = [key for key in (*_COSTS, *MAIN_TIMES) if any(key in arm.metrics for arm in report.arms)]
     part, ratio = "mean over items", "ratio to dense"
     headers = [Column("schedule", "schedule")]
     headers.append(
         Column("agreement", "equal", right=True, part=part, help="answers equal to the dense arm's")
     )
     for key in known:
-        label, means, timed = _SHORT.get(key, METRICS[key].label), METRICS[key].means, key in _KEY_TIMES
-        spread = (PAGE,) if timed or key != "visual_tokens" else (TEXT, PAGE)
+        label, means, timed = METRICS[key].short, METRICS[key].means, key in MAIN_TIMES
+        spread = (PAGE,) if timed or key != "visual_tokens_per_layer" else (TEXT, PAGE)
         headers.append(Column(key, label, right=True, help=means, part=part, on=spread))
-        if key != "visual_tokens":
+        if key != "visual_tokens_per_layer":
             side = ratio if timed else part
             help_ = f"{METRICS[key].label} over dense's"
             headers.append(Column(f"{key}_of", label, right=not timed, part=side, on=(TEXT,)))
             headers.append(Column(f"{key}_ratio", "× dense", right=True, help=help_, on=(PAGE,)))
     headers += [
         Column(f"{key}_value", METRICS[key].label, right=True, part="p50 · p90", on=(TEXT,))
-        for key in _KEY_TIMES
+        for key in MAIN_TIMES
         if key in known
     ]
     others = [
         key
         for key in _metric_names(report, every=True)
-        if key not in {"agreement", "visual_tokens", *_KEY_TIMES}
+        if key not in {"agreement", "visual_tokens_per_layer", *MAIN_TIMES}
     ]
     for at, key in enumerate(others if verbose else ()):
         more = " " * (1 + at // 3)  # three metrics beside one another fit; the parts have no name
-        label = _SHORT.get(key, METRICS[key].label)
+        label = METRICS[key].short
         headers.append(Column(f"{key}_more", label, right=True, part=more, on=(TEXT,)))
         headers.append(Column(f"{key}_times", "", right=True, part=more, on=(TEXT,)))
     rows = []
@@ -299,7 +280,7 @@ def _process(report: Report) -> Table:
 
 def _times(report: Report) -> Iterator[Chart]:
     """How every time is spread, over items and rounds."""
-    for key in _KEY_TIMES:
+    for key in MAIN_TIMES:
         lines = [
             charts.Line(
                 title(arm), _arm(arm).role, tuple(one for values in arm.metrics[key].values for one in values)
@@ -324,7 +305,7 @@ def _layers(report: Report) -> Iterator[Chart]:
         lines = []
         for arm in report.arms:
             rows = [
-                item.kv_prefill.per_layer_bytes if unit == "bytes" else item.visual_per_layer
+                item.kv_cache_prefill.per_layer_bytes if unit == "bytes" else item.per_layer_visual_tokens
                 for item in arm.items
             ]
             same = [
@@ -342,7 +323,7 @@ def _layer_runs(report: Report) -> Table:
     headers = (Column("schedule", ""), Column("layers", "visual tokens by layer"))
     rows = []
     for arm in report.arms:
-        layers = zip(*(item.visual_per_layer for item in arm.items), strict=True)
+        layers = zip(*(item.per_layer_visual_tokens for item in arm.items), strict=True)
         means = [units.tokens(sum(counts) / len(counts)) for counts in layers]
         said = []
         for mean, run in groupby(range(len(means)), key=means.__getitem__):

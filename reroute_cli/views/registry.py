@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from reroute_cli.output import clean
+from reroute_cli.records.schema import kind_of
 from reroute_cli.views.document import BLANK, HEADLINES, PAGE, Document, Heading, Table, Text, Tile
 
 DOCUMENTS = {  # kind of record: module and function
@@ -38,8 +39,7 @@ MOST_ROWS = 300  # of a table in HTML
 
 def document(record: Any, *, verbose: bool = False) -> Document:
     """The document of a record, by its schema. verbose: with everything that there is to say."""
-    kind = record.schema_.partition("/")[0].removeprefix("reroute.")
-    module, function = DOCUMENTS[kind].split(".")
+    module, function = DOCUMENTS[kind_of(record.schema_)].split(".")
     made: Document = getattr(import_module(f"reroute_cli.views.{module}"), function)(record, verbose=verbose)
     return made
 

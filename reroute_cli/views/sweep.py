@@ -33,7 +33,7 @@ from reroute_cli.views.document import (
 from reroute_cli.views.write import charts
 
 COSTS = {
-    "visual_tokens": "visual tokens/layer",
+    "visual_tokens_per_layer": "visual tokens/layer",
     "prefill_flops": "prefill FLOPs",
     "kv": "KV cache",
     "kv_end": "KV cache",
@@ -41,7 +41,6 @@ COSTS = {
     "e2e": "end to end",
 }
 _COSTS = ("prefill_flops", "kv_prefill", "kv_end", "ttft", "e2e")
-_SHORT = {"prefill_flops": "prefill", "kv_prefill": "KV prefill", "kv_end": "KV end"}
 _ON_FRONT, _NEAR_FRONT, _NO_DIFFERENCE = "•", "~", "≈"
 _PLACE = 30  # characters of a method with its layers
 _DATA = ("kind", "name", "base", "value", "low", "high", "n", "p", "source", "unit", "unknown")
@@ -126,7 +125,9 @@ def _notes(report: SweepReport) -> Iterator[str]:
     else:
         yield "costs are estimated from the answers, relative to dense; times were not measured"
     yield w.who(
-        model, model.device, w.machine(model.device, report.environment), f"batch {report.batch_size}"
+        model,
+        w.machine(model, report.environment),
+        f"batch {report.batch_size}",
     )
 
 
@@ -153,18 +154,22 @@ def _arms(report: SweepReport, fronts: dict[str, FrontPart]) -> Table:
         Column("schedule", "schedule"),
         Column("ratio", "ratio", right=True, help="reduction ratio asked for"),
     ]
-    headers.append(Column("tokens", "tokens/layer", right=True, help=METRICS["visual_tokens"].means))
+    headers.append(
+        Column("tokens", "tokens/layer", right=True, help=METRICS["visual_tokens_per_layer"].means)
+    )
     for score in report.shown:
         headers.append(Column(score.name, w.short(score.title, 40), right=True, help=w.INTERVAL))
         headers.append(Column(f"{score.name} dense", "− dense", right=True, help=w.PAIRED))
         help_ = "on the Pareto front of this score and cost"
         headers.append(Column(f"{score.name} front", "front", help=help_))
-    headers += [
-        Column(key, _SHORT.get(key, METRICS[key].label), right=True, help="over dense's") for key in costs
-    ]
+    headers += [Column(key, METRICS[key].short, right=True, help="over dense's") for key in costs]
     rows = []
     for arm in report.asked:
-        found = {"schedule": label(arm), "ratio": _asked(arm), "tokens": w.tokens(arm.average_visual)}
+        found = {
+            "schedule": label(arm),
+            "ratio": _asked(arm),
+            "tokens": w.tokens(arm.visual_tokens_per_layer),
+        }
         for score in report.shown:
             found[score.name] = w.scored(arm.scores.get(score.name))
             found[f"{score.name} dense"] = w.changed(arm.to_dense.get(score.name))
@@ -190,11 +195,11 @@ def _relative(arm: SweepArm, key: str) -> Cell:
     part = arm.costs.get(key)
     if part is None:
         return NOT_KNOWN
-    if part.ratio is None:
+    if part.ratio_to_dense is None:
         whole = "1.00×" if arm.name == "dense" else units.UNKNOWN
         return Cell(whole, 1.0, w.number(key, part.value).text)
     interval = "" if part.low is None or part.low == part.high else f"[{part.low:.2f}, {part.high:.2f}]"
-    return Cell(f"{part.ratio:.2f}×", part.ratio, interval)
+    return Cell(f"{part.ratio_to_dense:.2f}×", part.ratio_to_dense, interval)
 
 
 def _marks(front: FrontPart) -> dict[str, str]:
@@ -256,13 +261,13 @@ def _costs(lines: Sequence[Pair[SweepArm]]) -> Table:
     headers = (
         Column("place", "method"),
         Column("amount", "prune · reroute", right=True),
-        *(Column(key, COSTS[key], right=True) for key in ("visual_tokens", *keys)),
+        *(Column(key, COSTS[key], right=True) for key in ("visual_tokens_per_layer", *keys)),
     )
     rows = []
     for line in lines:
         both = [arm for arm in (line.prune, line.reroute) if arm is not None]
         cells = [Cell(w.short(line.place, _PLACE)), _asked(line)]
-        cells.append(Cell(" · ".join(units.tokens(arm.average_visual) for arm in both)))
+        cells.append(Cell(" · ".join(units.tokens(arm.visual_tokens_per_layer) for arm in both)))
         cells += [Cell(" · ".join(_ratio(arm, key) for arm in both)) for key in keys]
         rows.append(w.row(headers, cells))
     return Table("Costs, prune · reroute", headers, tuple(rows), grouped=True, on=(TEXT,))
@@ -271,7 +276,7 @@ def _costs(lines: Sequence[Pair[SweepArm]]) -> Table:
 def _ratio(arm: SweepArm, key: str) -> str:
     """An arm's cost over the dense one's: '0.32×'."""
     keys = ("kv_prefill", "kv_end") if key == "kv" else (key,)
-    found = next((arm.costs[one].ratio for one in keys if one in arm.costs), None)
+    found = next((arm.costs[one].ratio_to_dense for one in keys if one in arm.costs), None)
     return units.UNKNOWN if found is None else f"{found:.2f}×"
 
 
@@ -312,7 +317,7 @@ def _cost(arm: SweepArm, key: str) -> Cell:
     part = arm.costs[key]
     if part.unit == "tokens":
         return w.tokens(part.value)
-    return Cell("1×" if part.ratio is None else f"{part.ratio:.2f}×", part.ratio)
+    return Cell("1×" if part.ratio_to_dense is None else f"{part.ratio_to_dense:.2f}×", part.ratio_to_dense)
 
 
 def _others(report: SweepReport) -> Iterator[Table]:
@@ -345,7 +350,7 @@ def _plots(report: SweepReport, fronts: dict[str, FrontPart]) -> Iterator[Chart]
         if front is None or not any(front.cost in arm.costs for arm in report.asked):
             continue
         against = COSTS.get(front.cost, METRICS[front.cost].label if front.cost in METRICS else "cost")
-        x = against if front.cost == "visual_tokens" else f"{against}, × dense"
+        x = against if front.cost == "visual_tokens_per_layer" else f"{against}, × dense"
         series = list(_series(report, score, front.cost))
         points = {point.name: (point, one.role) for one in series for point in one.points}
         headers = w.columns("schedule", x, what, "front", right=(x, what))
@@ -396,15 +401,15 @@ def _x(arm: SweepArm, cost: str) -> float | None:
     part = arm.costs.get(cost)
     if part is None or part.unit == "tokens":
         return None if part is None else part.value
-    return 1.0 if arm.ratio is None and arm.budget is None else part.ratio
+    return 1.0 if arm.ratio is None and arm.budget is None else part.ratio_to_dense
 
 
 def _data(report: SweepReport) -> Table:
     """A row for each number of each arm: scores, differences to dense and to pruning, costs."""
-    of_arm = ("arm", "place", "action", "ratio", "budget", "average_visual")
+    of_arm = ("arm", "place", "action", "ratio", "budget", "visual_tokens_per_layer")
     headers, rows = w.columns(*of_arm, *_DATA), []
     for arm in report.arms:
-        who_ = w.raw(arm.name, arm.place, arm.action, arm.ratio, arm.budget, arm.average_visual)
+        who_ = w.raw(arm.name, arm.place, arm.action, arm.ratio, arm.budget, arm.visual_tokens_per_layer)
         twins = (pair.scores for pair in report.pairs if pair.reroute == arm.name)
         numbers = (*_numbers(arm), *(one for parts in twins for one in _differences(parts)))
         rows += [w.row(headers, (*who_, *w.raw(*map(found.get, _DATA)))) for found in numbers]
@@ -437,8 +442,8 @@ def _numbers(arm: SweepArm) -> Iterator[_Number]:
     for key, cost in arm.costs.items():
         made: _Number = {"name": key, "n": cost.n, "source": cost.source}
         yield {"kind": "cost", "value": cost.value, **made, "unit": cost.unit}
-        if cost.ratio is not None:
-            made |= {"value": cost.ratio, "low": cost.low, "high": cost.high}
+        if cost.ratio_to_dense is not None:
+            made |= {"value": cost.ratio_to_dense, "low": cost.low, "high": cost.high}
             yield {"kind": "ratio", "base": "dense", **made, "unit": "share"}
     for key, reason in arm.unknown.items():
         yield {"kind": "cost", "name": key, "unknown": reason}

@@ -48,7 +48,7 @@ def document(record: TraceRecord, *, verbose: bool = False) -> Document:  # noqa
             *_tiles(record),
             _answers(record),
             _stages(record),
-            Text(f"{record.visual} visual tokens, {record.layers} decoder layers", on=(PAGE,)),
+            Text(f"{record.visual_tokens} visual tokens, {record.layers} decoder layers", on=(PAGE,)),
             Text(recall),
             *w.texts(Tone.WARNING, w.beware(record.model.weights, record.generation)),
             Gallery((_item(record),)),
@@ -66,7 +66,7 @@ def _tiles(record: TraceRecord) -> Iterator[Tile]:
         if arm.stages and arm.stages[-1].recall is not None:
             label = f"recall of the target, last stage, {who.text}"
             yield Tile(label, w.share(arm.stages[-1].recall).text, "counted", who.role)
-        of_all = f"{arm.never_used} of {record.visual}"
+        of_all = f"{arm.never_used} of {record.visual_tokens}"
         yield Tile(f"never used, {who.text}", of_all, "visual tokens, counted", who.role)
 
 
@@ -79,8 +79,8 @@ def _answers(record: TraceRecord) -> Table:
     headers = (*headers, Column("answer", "answer"))
     rows = []
     for arm in record.arms:
-        average = w.tokens(arm.average_visual)
-        average = Cell(f"{average.text} of {record.visual}", average.value)
+        average = w.tokens(arm.visual_tokens_per_layer)
+        average = Cell(f"{average.text} of {record.visual_tokens}", average.value)
         used = w.counted(arm.never_used) if arm.stages else NOT_KNOWN
         overlap = Cell(UNKNOWN if arm.overlap is None else w.plain_number(arm.overlap), arm.overlap)
         rows.append(w.row(headers, (_arm(arm), average, used, overlap, w.words(arm.answer))))
@@ -93,7 +93,7 @@ def _stages(record: TraceRecord) -> Table:
     for arm in record.arms:
         for stage in arm.stages:
             layer = Cell("vision" if stage.where == "vision" else str(stage.layer), stage.layer)
-            kept = Cell(f"{stage.kept} of {record.visual}", stage.kept)
+            kept = Cell(f"{stage.kept} of {record.visual_tokens}", stage.kept)
             rows.append(
                 w.row(headers, (_arm(arm), layer, kept, w.counted(stage.reentered), w.share(stage.recall)))
             )
@@ -110,8 +110,8 @@ def _item(record: TraceRecord) -> Item:
     arms = []
     for arm in record.arms:
         if arm.stages:
-            before = MapStage("before", f"all {record.visual} visual tokens")
-            stages = (_stage(stage, places, record.visual) for stage in arm.stages)
+            before = MapStage("before", f"all {record.visual_tokens} visual tokens")
+            stages = (_stage(stage, places, record.visual_tokens) for stage in arm.stages)
             arms.append(MapArm(_arm(arm).text, _arm(arm).role, (before, *stages)))
     return Item(
         id=w.short(image.path.replace("\\", "/").rpartition("/")[2], w.NAME),

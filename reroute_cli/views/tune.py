@@ -56,7 +56,9 @@ def _headline(report: TuneReport) -> str:
     found = report.found
     layers = [stage.layer for stage in found.stages if stage.where == "decoder"]
     at = f"layer{'' if len(layers) == 1 else 's'} {', '.join(map(str, layers))}"
-    kept = f"{units.tokens(found.average)} of {report.budget.visual} visual tokens/layer"
+    kept = (
+        f"{units.tokens(found.visual_tokens_per_layer)} of {report.budget.visual_tokens} visual tokens/layer"
+    )
     mine = report.arm(found.arm).scores[report.asked.score]
     published = "the published " if found.published else ""
     return f"{published}{found.method} {found.action} at {at}: {kept}, {mine.title} {w.scored(mine).line}"
@@ -112,7 +114,7 @@ def _tiles(report: TuneReport) -> Iterator[Tile]:
             label = what if key == "dense" else f"{what}: {_title(key)}"
             note = f"{part.title}, 95% {w.scored(part).note}"
             yield Tile(label, w.plain_number(part.value), note, w.role_of(key, _action(key)))
-    kept = f"{units.tokens(report.found.average)} of {report.budget.visual}"
+    kept = f"{units.tokens(report.found.visual_tokens_per_layer)} of {report.budget.visual_tokens}"
     yield Tile("visual tokens per layer", kept, "estimated from the schedule")
 
 
@@ -150,7 +152,7 @@ def _arms(report: TuneReport, *, verbose: bool) -> Table:
     rows = []
     for arm in report.arms:
         found = {"schedule": _arm(arm), "published": Cell("yes" if arm.published else "")}
-        found["tokens"] = w.tokens(None if arm.cost is None else arm.cost.average_visual)
+        found["tokens"] = w.tokens(None if arm.cost is None else arm.cost.visual_tokens_per_layer)
         for key in known:
             found[key], found[f"{key} dense"] = (
                 w.scored(arm.scores.get(key)),
@@ -176,9 +178,9 @@ def _search(report: TuneReport, *, verbose: bool) -> Iterator[Chart | Table]:
                 headers,
                 (
                     who,
-                    w.words(one.stages, 120),
-                    w.words(one.stages, 44),
-                    w.tokens(one.average),
+                    w.words(one.identity, 120),
+                    w.words(one.identity, 44),
+                    w.tokens(one.visual_tokens_per_layer),
                     w.counted(one.questions),
                     score,
                 ),
@@ -192,8 +194,12 @@ def _search(report: TuneReport, *, verbose: bool) -> Iterator[Chart | Table]:
     dots = []
     for one in tried:
         if one.value is not None:
-            said = f"{one.method} {one.action}, {one.stages}: {w.plain_number(one.value)} on {one.questions}"
-            dot = charts.Dot(one.action, one.average, one.value, one.questions, f"{said} questions")
+            said = (
+                f"{one.method} {one.action}, {one.identity}: {w.plain_number(one.value)} on {one.questions}"
+            )
+            dot = charts.Dot(
+                one.action, one.visual_tokens_per_layer, one.value, one.questions, f"{said} questions"
+            )
             dots.append(dot)
     if dots:
         yield Chart(

@@ -27,7 +27,7 @@ from reroute_cli.views.document import (
 )
 
 if TYPE_CHECKING:
-    from reroute_cli.records.answer import GenerationPart
+    from reroute_cli.records.base import GenerationPart, ModelPart
     from reroute_cli.records.report import Measured, Number, Ratio, Series
     from reroute_cli.records.score import DifferencePart, ScorePart
 
@@ -218,15 +218,15 @@ def texts(tone: Tone, found: Iterable[str], **more: Any) -> list[Text]:
     return [Text(text, tone, **more) for text in found]
 
 
-def who(model: Any, device: str, *more: str) -> str:
+def who(model: ModelPart, *more: str) -> str:
     """'pocket · llava · cpu float32 sdpa', and what else there is to say of a run."""
-    how = f"{device} {model.dtype} {model.attention}"
+    how = f"{model.device} {model.dtype} {model.attention}"
     return " · ".join((short(model.id, 60), short(model.family, 30), how, *more))
 
 
-def machine(device: str, environment: dict[str, Any]) -> str:
+def machine(model: ModelPart, environment: dict[str, Any]) -> str:
     """The GPU that ran, or the processor with torch's threads."""
-    kind, _, index = device.partition(":")
+    kind, _, index = (model.device or "").partition(":")
     gpus = environment.get("gpus") or []
     if kind == "cuda" and int(index or 0) < len(gpus):
         return short(gpus[int(index or 0)].get("name"), 60)
@@ -234,7 +234,9 @@ def machine(device: str, environment: dict[str, Any]) -> str:
     return short(f"{cpu.get('model')}, {count(int(cpu.get('torch_threads') or 0), 'thread')}", 60)
 
 
-def beware(weights: str, generation: GenerationPart | None, answers: str = "answers mean") -> Iterator[str]:
+def beware(
+    weights: str | None, generation: GenerationPart | None, answers: str = "answers mean"
+) -> Iterator[str]:
     """What would mislead of any answers: random weights, settings of the checkpoint that change them."""
     if weights == "random":
         yield f"random weights: the costs are real, the {answers} nothing"

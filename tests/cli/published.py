@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 
 from reroute_cli.records.report import Report
-from reroute_cli.schemas import published
+from reroute_cli.records.schema import schema_of
 
 PLAIN_NULLS = {"method", "action", "profile", "ratio", "budget"}  # of an arm: null says that it was not typed
 PLAIN_NULLS |= {"adapter"}  # and here that the model is none
@@ -17,7 +17,7 @@ PLAIN_NULLS |= {"adapter"}  # and here that the model is none
 def checked(text: str) -> Report:
     """The report in this JSON text, valid by the published schema and unchanged by a round trip."""
     plain = json.loads(text, parse_constant=_refuse)
-    jsonschema.validate(plain, published("report-1"), cls=jsonschema.Draft202012Validator)
+    jsonschema.validate(plain, schema_of("report"), cls=jsonschema.Draft202012Validator)
     report = Report.model_validate(plain)
     assert report.as_dict() == plain
     assert _unexplained({name: part for name, part in plain.items() if name != "environment"}) == []

@@ -18,7 +18,7 @@ ITEMS = ("desk", "shelf", "table")
 ARMS = ("dense", "nuwa-prune", "nuwa-reroute")
 ROUNDS = 3
 BASE = {
-    "visual_tokens": 256.0,
+    "visual_tokens_per_layer": 256.0,
     "vision_flops": 1_490_000_000,
     "prefill_flops": 3_460_000_000,
     "scoring_flops": 20_000_000,
@@ -78,27 +78,29 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 def make(arms: Sequence[str] = ARMS, items: Sequence[str] = ITEMS) -> Plain:
     """A whole report as plain values; every arm does less than dense and is faster."""
     return {
-        "schema": "reroute.report/1",
+        "schema": "reroute.report/2",
+        "reroute": "0.1.0",
         "created": "2026-01-01T00:00:00+00:00",
+        "model": {
+            "id": "pocket",
+            "revision": None,
+            "family": "llava",
+            "config_digest": "c0ffee",
+            "layers": 12,
+            "dtype": "float32",
+            "attention": "sdpa",
+            "device": "cpu",
+            "weights": "loaded",
+            "reasons": {"revision": "embedded"},
+        },
         "workload": {
-            "model": {
-                "id": "pocket",
-                "revision": None,
-                "family": "llava",
-                "config_digest": "c0ffee",
-                "layers": 12,
-                "dtype": "float32",
-                "attention": "sdpa",
-                "weights": "loaded",
-                "reasons": {"revision": "embedded"},
-            },
             "items": [_item(name) for name in items],
             "new_tokens": 16,
             "batch_size": 1,
             "seed": 0,
-            "generation": {"settings": "model", "greedy": True, "max_new_tokens": 16},
         },
-        "protocol": {"warmup": 1, "rounds": ROUNDS, "device": "cpu", "nvml_period_s": 0.02},
+        "generation": {"settings": "model", "greedy": True, "max_new_tokens": 16},
+        "protocol": {"warmup": 1, "rounds": ROUNDS, "nvml_period_s": 0.02},
         "environment": {
             "python": "3.12.1",
             "platform": "Linux",
@@ -121,8 +123,8 @@ def _item(name: str) -> Plain:
         "images": [f"{name}.png"],
         "question": f"where is the cup on the {name}?",
         "digest": digest,
-        "visual": 256,
-        "prompt": 271,
+        "visual_tokens": 256,
+        "prompt_tokens": 271,
     }
 
 
@@ -151,12 +153,12 @@ def _arm_item(name: str, arm: str) -> Plain:
         "answer": f"on the {name}",
         "finish": "stop",
         "agrees": True,
-        "schedule": f"digest of {arm}",
+        "schedule_digest": f"digest of {arm}",
         "achieved_ratio": 0.5,
         "stages": [],
-        "visual_per_layer": [256],
-        "kv_prefill": cache,
-        "kv_end": dict(cache),
+        "per_layer_visual_tokens": [256],
+        "kv_cache_prefill": cache,
+        "kv_cache_end": dict(cache),
     }
 
 

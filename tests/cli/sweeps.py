@@ -2,6 +2,7 @@
 
 from reroute_cli.records.sweep import SweepReport
 
+LAYER = "visual_tokens_per_layer"
 SCORES = {"box_acc_at_05": "box Acc@0.5", "words_right": "answers right"}
 _NOTHING = "the arm was asked nothing, see refused"
 
@@ -13,18 +14,18 @@ def arm(name, method=None, action=None, cuts=None, ratio=None, score=0.9, cost=1
     place = method if cuts is None else f"{method}@{'+'.join(map(str, cuts))}"
     if refused:
         parts = {"scores": {}, "to_dense": {}, "costs": {}, "right": None}
-    absent = ("made", "average_visual", "right") if refused else ("made", "average_visual")
+    absent = ("made", LAYER, "right") if refused else ("made", LAYER)
     return parts | {
         "name": name,
         "place": place or name,
         "method": method,
         "action": action,
-        "cuts": cuts,
+        "decision_layers": cuts,
         "ratio": ratio,
         "budget": None,
         "refused": refused,
         "made": None,
-        "average_visual": None,
+        LAYER: None,
         "unknown": {},
         "reasons": dict.fromkeys(absent, _NOTHING),
     }
@@ -37,9 +38,9 @@ def _score(title, value):
 
 def _costs(ratio, *, dense):
     flops = {"unit": "FLOPs", "source": "measured", "value": ratio * 1e9, "n": 2}
-    ends = dict.fromkeys(("ratio", "low", "high"), None if dense else ratio)
+    ends = dict.fromkeys(("ratio_to_dense", "low", "high"), None if dense else ratio)
     tokens = {"unit": "tokens", "source": "counted", "value": ratio * 256, "n": 2}
-    return {"prefill_flops": flops | ends, "visual_tokens": tokens | ends}
+    return {"prefill_flops": flops | ends, LAYER: tokens | ends}
 
 
 def routed():
@@ -60,11 +61,13 @@ def build(arms=None, cost="prefill_flops", model="pocket"):
     front = [part["name"] for part in listed if not part["refused"] and part["name"] != "fastv-prune 0.5"]
     return SweepReport.model_validate(
         {
+            "schema": "reroute.sweep/2",
             "created": "2026-01-01T00:00:00+00:00",
             "model": {
-                **dict.fromkeys(("family", "dtype", "attention"), "x"),
+                **dict.fromkeys(("family", "config_digest", "dtype", "attention"), "x"),
                 "id": model,
                 "revision": "1",
+                "layers": 12,
                 "device": "cpu",
                 "weights": "loaded",
             },
@@ -73,7 +76,7 @@ def build(arms=None, cost="prefill_flops", model="pocket"):
             "max_new_tokens": 1,
             "seed": 0,
             "counts": {"items": 2, "compared": 2, "pictures": 2, "answers": 2, "errors": 0},
-            "course": {"answered": 2, "resumed": 0, "wall_s": 1.0},
+            "this_run": {"answered": 2, "resumed": 0, "wall_s": 1.0},
             "costs": {"items": ["a"], "new_tokens": 1, "warmup": 0, "rounds": 1},
             "scores": [{"name": n, "title": t, "share": True, "shown": True} for n, t in SCORES.items()],
             "items": ["a", "b"],

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from reroute_cli.records.answer import AnswerRecord
-from reroute_cli.schemas import published
+from reroute_cli.records.schema import schema_of
 
 QUESTION = "where is the cup?"
 ROUTED = ("--method", "pdrop", "--action", "reroute", "--ratio", "0.667")
@@ -44,8 +44,10 @@ def test_quiet_measures_nothing_that_nobody_sees(run, picture, monkeypatch, tmp_
     assert run("ask", picture, QUESTION, "-q", *SHORT).stdout == loud
     assert counted == []
     run("ask", picture, QUESTION, "-q", "-o", str(tmp_path / "x.json"), *SHORT)
-    assert json.loads((tmp_path / "x.json").read_text())["flops"]["prefill"] > 0
-    assert json.loads(run("ask", picture, QUESTION, "-q", "--json", *SHORT).stdout)["flops"]["prefill"] > 0
+    assert json.loads((tmp_path / "x.json").read_text())["flops"]["prefill_flops"] > 0
+    assert (
+        json.loads(run("ask", picture, QUESTION, "-q", "--json", *SHORT).stdout)["flops"]["prefill_flops"] > 0
+    )
 
 
 def test_the_card_compares_with_dense(run, picture):
@@ -64,9 +66,9 @@ def test_the_card_compares_with_dense(run, picture):
 def test_the_record_is_complete_and_valid(record, picture, unexplained, schedule):
     """Every field is filled or null with a reason, and the schema accepts the record."""
     found = record(picture, QUESTION, *schedule)
-    assert found["schema"] == "reroute.answer/1"
+    assert found["schema"] == "reroute.answer/2"
     assert [name for name in unexplained(found) if name not in ("error", "schedule.profile")] == []
-    jsonschema.validate(found, published("answer-1"))
+    jsonschema.validate(found, schema_of("answer"))
     assert AnswerRecord.model_validate(found).as_dict() == found
 
 
@@ -77,9 +79,9 @@ def test_the_record_holds_the_fields_that_every_command_shares(record, picture):
     assert {"id", "image", "question", "answer", "boxes", "error"} <= set(found)
     assert {"id", "family", "dtype", "attention", "device"} <= sections["model"]
     assert {"method", "action", "ratio", "achieved_ratio", "stages"} <= sections["schedule"]
-    assert {"visual", "prompt", "new", "average_visual"} <= sections["tokens"]
-    assert {"vision", "prefill", "scoring", "decode", "source"} <= sections["flops"]
-    assert {"bytes", "dense_bytes", "per_layer_tokens"} <= sections["kv_cache"]
+    assert {"visual_tokens", "prompt_tokens", "new_tokens", "visual_tokens_per_layer"} <= sections["tokens"]
+    assert {"vision_flops", "prefill_flops", "scoring_flops", "decode_flops", "source"} <= sections["flops"]
+    assert {"kv_end_bytes", "dense_kv_end_bytes", "per_layer_tokens"} <= sections["kv_cache"]
     assert {"ttft_s", "tpot_s", "e2e_s"} <= sections["latency"]
     assert {"weights_bytes", "torch_peak_allocated_bytes", "nvml_process_peak_bytes"} <= sections["memory"]
 
@@ -96,14 +98,14 @@ def test_a_routed_record_agrees_with_itself(record, picture):
     for stage in stages:
         kept[stage["layer"] :] = [stage["kept"]] * (layers - stage["layer"])
         assert stage["kept"] == max(1, int(256 * stage["keep_ratio"]))
-    assert tokens["average_visual"] == pytest.approx(sum(kept) / layers)
+    assert tokens["visual_tokens_per_layer"] == pytest.approx(sum(kept) / layers)
     assert found["schedule"]["achieved_ratio"] == pytest.approx(1 - sum(kept) / layers / 256)
     assert found["schedule"]["achieved_ratio"] == pytest.approx(0.667, abs=0.01)
-    extra = tokens["prompt"] - 256 + tokens["new"] - 1
+    extra = tokens["prompt_tokens"] - 256 + tokens["new_tokens"] - 1
     assert found["kv_cache"]["per_layer_tokens"] == [count + extra for count in kept]
     flops = found["flops"]
-    assert flops["dense_vision"] == flops["vision"]
-    assert 0 < flops["scoring"] < flops["prefill"] < flops["dense_prefill"] / 2
+    assert flops["dense_vision_flops"] == flops["vision_flops"]
+    assert 0 < flops["scoring_flops"] < flops["prefill_flops"] < flops["dense_prefill_flops"] / 2
     latency = found["latency"]
     assert latency["e2e_s"] >= latency["ttft_s"] > 0
 
@@ -133,7 +135,7 @@ def test_an_output_that_cannot_be_written_is_said_first(run, fails, picture, tmp
 def test_several_pictures_make_one_prompt(record, picture):
     """Three pictures are three times the visual tokens; whose box it is can't be told."""
     found = record(picture, picture, picture, "which one has the cup?", *SHORT)
-    assert found["tokens"]["visual"] == 3 * 256
+    assert found["tokens"]["visual_tokens"] == 3 * 256
     assert found["images"] == [picture] * 3
     assert found["boxes"] is None
     assert "several" in found["reasons"]["boxes"]
@@ -147,7 +149,7 @@ def test_too_many_pictures_are_refused_with_the_limit(run, fails, picture):
 def test_a_cut_answer_is_said_to_be_cut(run, record, picture):
     """At one token the answer is cut, TPOT is unknown, and both are said."""
     found = record(picture, QUESTION, "--max-new-tokens", "1")
-    assert found["tokens"]["new"] == 1
+    assert found["tokens"]["new_tokens"] == 1
     assert found["tokens"]["finish"] == "length"
     assert found["latency"]["tpot_s"] is None
     assert "--max-new-tokens 1" in run("ask", picture, QUESTION, "--max-new-tokens", "1").stderr
@@ -179,6 +181,6 @@ def test_random_weights_are_called_random(run, record, picture, tiny_qwen):
     options = ("-m", tiny_qwen, "--load-format", "dummy", "--max-new-tokens", "4", *ROUTED)
     found = record(picture, QUESTION, *options)
     assert (found["model"]["family"], found["model"]["weights"]) == ("qwen2_5_vl", "random")
-    assert found["tokens"]["visual"] == 64
-    assert found["flops"]["prefill"] < found["flops"]["dense_prefill"]
+    assert found["tokens"]["visual_tokens"] == 64
+    assert found["flops"]["prefill_flops"] < found["flops"]["dense_prefill_flops"]
     assert "random weights" in run("ask", picture, QUESTION, *options).stderr

@@ -9,7 +9,7 @@ import pytest
 
 from reroute_cli.records.answer import AnyAnswer
 from reroute_cli.records.batch import BatchSummary
-from reroute_cli.schemas import published
+from reroute_cli.records.schema import schema_of
 
 QUESTION = "where is the cup?"
 SHORT = ("--max-new-tokens", "2")
@@ -54,7 +54,7 @@ def test_a_folder_gives_a_record_for_each_picture(run, folder, tmp_path, unexpla
     found = read(tmp_path / "o")
     assert [record["id"] for record in found] == ["a.png", "b.png", "c.png", "inner/d.png"]
     for record in found:
-        jsonschema.validate(record, published("answer-1"))
+        jsonschema.validate(record, schema_of("answer"))
         assert AnyAnswer.model_validate(record).root.as_dict() == record
         assert [name for name in unexplained(record) if name not in ("error", "schedule.profile")] == []
 
@@ -81,7 +81,7 @@ def test_a_bad_picture_is_an_error_record_and_exit_4(run, folder, tmp_path, unex
     assert [record["error"] is None for record in found] == [True, False, True, True]
     assert "empty (0 bytes)" in found[1]["error"]
     assert (found[1]["answer"], found[1]["tokens"]) == ("", None)
-    jsonschema.validate(found[1], published("answer-1"))
+    jsonschema.validate(found[1], schema_of("answer"))
     assert unexplained(found[1]) == []
 
 
@@ -181,7 +181,7 @@ def test_truth_makes_accuracy(run, manifest, tmp_path):
     result = run("batch", "--manifest", path, "--batch-size", "3", "--summary", str(tmp_path / "s"))
     assert result.exit_code == 0, result.output
     found = json.loads((tmp_path / "s").read_text())
-    jsonschema.validate(found, published("batch-1"))
+    jsonschema.validate(found, schema_of("batch"))
     assert BatchSummary.model_validate(found).as_dict() == found
     words, boxes = found["accuracy"]["words"], found["accuracy"]["boxes"]
     assert (words["value"], words["n"]) == (0.5, 2)
@@ -197,18 +197,15 @@ def test_the_summary_is_the_mean_of_the_records(run, folder, tmp_path, unexplain
     run("batch", str(folder), "-Q", QUESTION, *routed, *sizes)
     lines, found = read(out), json.loads(summary.read_text())
     total = [
-        line["flops"]["vision"]
-        + line["flops"]["prefill"]
-        + line["flops"]["scoring"]
-        + line["flops"]["decode"]
+        line["flops"]["vision_flops"] + line["flops"]["prefill_flops"] + line["flops"]["decode_flops"]
         for line in lines
     ]
-    assert found["means"]["flops"] == sum(total) / 4
-    assert found["means"]["kv_bytes"] == sum(line["kv_cache"]["bytes"] for line in lines) / 4
+    assert found["means"]["total_flops"] == sum(total) / 4
+    assert found["means"]["kv_end_bytes"] == sum(line["kv_cache"]["kv_end_bytes"] for line in lines) / 4
     seconds = lines[0]["latency"]["e2e_s"] + lines[3]["latency"]["e2e_s"]  # a pass of three and one of one
     assert found["throughput"]["passes_s"] == pytest.approx(seconds)
     assert found["throughput"]["samples_per_s"] == pytest.approx(4 / seconds)
-    new = sum(line["tokens"]["new"] for line in lines)
+    new = sum(line["tokens"]["new_tokens"] for line in lines)
     assert found["throughput"]["output_tokens_per_s"] == pytest.approx(new / seconds)
     plain = {"first_error", *(f"choice.{name}" for name in ("method", "ratio", "budget", "profile"))}
     assert set(unexplained(found)) <= plain | {"model.revision"}

@@ -56,7 +56,7 @@ def test_ragged_visual_tokens_answer_as_single_items_do(run, drawn, tmp_path, ti
         drawn(size).save(tmp_path / f"{index}.png")
     arguments = ("batch", str(tmp_path), "-Q", "where is the cup?", "-m", tiny_qwen, *QWEN, *schedule)
     alone, batch = records(run(*arguments)), records(run(*arguments, "--batch-size", "3"))
-    assert len({record["tokens"]["visual"] for record in alone.values()}) > 2
+    assert len({record["tokens"]["visual_tokens"] for record in alone.values()}) > 2
     assert {name: alike(record) for name, record in batch.items()} == {
         name: alike(record) for name, record in alone.items()
     }

@@ -29,13 +29,13 @@ def _at(plain: dict[str, Any], path: str) -> tuple[Any, str]:
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        ("workload/model/id", "other", "the model's id was 'pocket', now 'other'"),
-        ("workload/model/family", "qwen2_5_vl", "family"),
-        ("workload/model/config_digest", "beef", "config_digest"),
-        ("workload/model/layers", 13, "layers"),
-        ("workload/model/dtype", "bfloat16", "dtype was 'float32', now 'bfloat16'"),
-        ("workload/model/attention", "eager", "attention"),
-        ("workload/model/weights", "random", "weights was 'loaded', now 'random'"),
+        ("model/id", "other", "the model's id was 'pocket', now 'other'"),
+        ("model/family", "qwen2_5_vl", "family"),
+        ("model/config_digest", "beef", "config_digest"),
+        ("model/layers", 13, "layers"),
+        ("model/dtype", "bfloat16", "dtype was 'float32', now 'bfloat16'"),
+        ("model/attention", "eager", "attention"),
+        ("model/weights", "random", "weights was 'loaded', now 'random'"),
         ("workload/new_tokens", 8, "--max-new-tokens was 16, now 8"),
         ("workload/batch_size", 2, "batch size was 1, now 2"),
         ("workload/seed", 1, "--seed was 0, now 1"),
@@ -54,7 +54,7 @@ def test_other_work_does_not_compare(path, value, words):
 def test_another_revision_does_not_compare():
     """Other weights under the same name are other work."""
     new = reports.make()
-    new["workload"]["model"] |= {"revision": "main", "reasons": {}}
+    new["model"] |= {"revision": "main", "reasons": {}}
     with pytest.raises(NotComparable, match="revision was unknown, now 'main'"):
         judged(reports.make(), new)
 
@@ -75,7 +75,7 @@ def test_another_schedule_does_not_compare():
     """The same arm with another keep ratio is other work; both ratios are named."""
     new = reports.make()
     for item in reports.arm(new, PRUNE)["items"]:
-        item |= {"schedule": "another digest", "achieved_ratio": 0.778}
+        item |= {"schedule_digest": "another digest", "achieved_ratio": 0.778}
     with pytest.raises(NotComparable, match=r"'nuwa-prune' ran another schedule .*0\.5.*now .*0\.778"):
         judged(reports.make(), new)
 
@@ -98,7 +98,7 @@ def test_the_order_of_arms_and_items_does_not_matter():
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        ("protocol/device", "cuda", "device was 'cpu', now 'cuda'"),
+        ("model/device", "cuda", "device was 'cpu', now 'cuda'"),
         ("environment/cpu/model", "Other", "CPU was 'A CPU', now 'Other'"),
         ("environment/cpu/cores", 8, "cores was '4', now '8'"),
         ("environment/cpu/torch_threads", 1, "torch threads was '2', now '1'"),

@@ -187,7 +187,7 @@ def test_other_work_exits_5(run, fails, save):
     """Two reports of different work are not compared at all."""
     new = reports.make()
     for item in reports.arm(new, PRUNE)["items"]:
-        item["schedule"] = "another"
+        item["schedule_digest"] = "another"
     files = save(reports.make(), "a.json"), save(new, "b.json")
     fails(run("compare", *files), 5, "different work", "'nuwa-prune' ran another schedule")
 
@@ -198,7 +198,7 @@ def test_bad_files_are_one_sentence(run, fails, pair, tmp_path):
     for name, content, code in (
         ("cut.json", text[:1000], 4),
         ("nan.json", text.replace('"n": 3', '"n": NaN', 1), 4),
-        ("next.json", text.replace("reroute.report/1", "reroute.report/2"), 5),
+        ("next.json", text.replace("reroute.report/2", "reroute.report/3"), 5),
     ):
         path = tmp_path / name
         path.write_text(content)

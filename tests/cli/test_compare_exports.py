@@ -9,9 +9,9 @@ import jsonschema
 import pytest
 
 from reroute_cli.records.comparison import Comparison
+from reroute_cli.records.schema import schema_of
 from reroute_cli.regression.compare import compare
 from reroute_cli.regression.gates import all_gates
-from reroute_cli.schemas import published
 from reroute_cli.views.comparison import document
 from reroute_cli.views.write.ci import NUMBERS, junit
 from reroute_cli.views.write.markdown import markdown
@@ -133,8 +133,8 @@ def test_json_is_the_whole_comparison(run, tmp_path):
         str(reports.save(plain, tmp_path / f"{i}.json")) for i, plain in enumerate((reports.make(), new))
     ]
     found = json.loads(run("compare", *files, "--format", "json").stdout, parse_constant=pytest.fail)
-    jsonschema.validate(found, published("comparison-1"))
-    assert found["schema"] == "reroute.comparison/1"
+    jsonschema.validate(found, schema_of("comparison"))
+    assert found["schema"] == "reroute.comparison/2"
     assert found["passed"] is False
     assert Comparison.model_validate_json(json.dumps(found)).as_dict() == found
     bad = [(row["arm"], row["metric"]) for row in found["rows"] if row["verdict"] == "regression"]

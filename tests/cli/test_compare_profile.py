@@ -86,7 +86,7 @@ def test_a_larger_run_fails_by_name_and_is_still_written(profile, baseline, tmp_
     assert "REGRESSION fastv-prune prefill_flops: " in result.stderr
     assert f"to accept the new numbers: cp -- {new} {baseline}" in result.stderr
     assert result.stderr.splitlines()[-1] == "error: 1 of 19 gates failed: prefill_flops of fastv-prune"
-    assert json.loads(new.read_text())["schema"] == "reroute.report/1"
+    assert json.loads(new.read_text())["schema"] == "reroute.report/2"
     assert baseline.read_bytes() == before
 
 
@@ -95,7 +95,7 @@ def test_json_on_stdout_stays_json(profile, baseline):
     _change(baseline, lambda plain: reports.scale(reports.arm(plain, "dense"), "kv_end", 2))
     result = profile("--baseline", str(baseline), "--json", "--quiet", "--strict")
     assert result.exit_code == 3
-    assert json.loads(result.stdout)["schema"] == "reroute.report/1"
+    assert json.loads(result.stdout)["schema"] == "reroute.report/2"
     assert result.stderr == "error: 1 of 19 gates failed: kv_end of dense\n"
 
 
@@ -179,7 +179,7 @@ def test_what_is_wrong_is_found_before_measuring(profile, fails, baseline, tmp_p
     text = baseline.read_text()
     (tmp_path / "cut.json").write_text(text[:500])
     (tmp_path / "zero.json").write_text(json.dumps(_never_scored(json.loads(text))))
-    (tmp_path / "next.json").write_text(text.replace("reroute.report/1", "reroute.report/2", 1))
+    (tmp_path / "next.json").write_text(text.replace("reroute.report/2", "reroute.report/3", 1))
     names = {
         "folder": tmp_path,
         "file": baseline,

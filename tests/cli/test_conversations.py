@@ -289,7 +289,7 @@ def test_a_batch_over_every_form_answers_what_it_can(run, warm, manifest, tmp_pa
     result = run("batch", "--manifest", str(path), "-o", str(tmp_path / "o.jsonl"), "--max-new-tokens", "2")
     assert result.exit_code == 4
     two, spoken, control = map(json.loads, (tmp_path / "o.jsonl").read_text().splitlines())
-    assert (two["images"], two["turns"], two["tokens"]["visual"]) == (["a.png", "b.png"], [], 512)
+    assert (two["images"], two["turns"], two["tokens"]["visual_tokens"]) == (["a.png", "b.png"], [], 512)
     assert (spoken["question"], spoken["error"]) == (ASK, None)
     assert spoken["turns"] == [{"role": "system", "content": [words("be brief")]}, *PLAIN]
     assert "a control token" in control["error"]
@@ -304,7 +304,7 @@ def test_profile_measures_several_images_and_chats(run, warm, manifest, tmp_path
     options = ("--max-new-tokens", "2", "--repeat", "1", "--warmup", "0", "--json")
     report = json.loads(run("profile", "--manifest", str(path), *options).stdout)
     two, spoken = report["workload"]["items"]
-    assert (two["images"], two["visual"], spoken["visual"]) == (["a.png", "b.png"], 512, 256)
+    assert (two["images"], two["visual_tokens"], spoken["visual_tokens"]) == (["a.png", "b.png"], 512, 256)
     assert spoken["prompt"] > two["prompt"] - 256
 
 

@@ -119,11 +119,11 @@ def test_every_family_answers_without_a_file(record, photo, name):
     """`ask --load-format dummy` runs routed from the short name alone, with the family's visual tokens."""
     routed = ("--method", "fastv", "--action", "reroute", "--ratio", "0.5")
     found = record(photo, "where?", "-m", name, "--load-format", "dummy", "--max-new-tokens", "2", *routed)
-    assert found["tokens"]["visual"] == ONE_EACH[name]
+    assert found["tokens"]["visual_tokens"] == ONE_EACH[name]
     assert found["model"]["weights"] == "random"
     assert found["model"]["id"] == profiles.model(name).hub
     assert found["schedule"]["achieved_ratio"] == pytest.approx(0.5, abs=0.02)
-    assert found["tokens"]["new"] == 2
+    assert found["tokens"]["new_tokens"] == 2
 
 
 @pytest.mark.usefixtures("offline")
@@ -140,7 +140,7 @@ def test_several_pictures_have_their_own_tokens(record, photo, picture):
     """640 x 480 and 224 x 224 in one Qwen2.5-VL prompt: 23 x 17 and 8 x 8."""
     options = ("--load-format", "dummy", "--max-new-tokens", "1")
     found = record(photo, picture, "where?", "-m", "qwen2.5-vl-3b", *options)
-    assert found["tokens"]["visual"] == 23 * 17 + 8 * 8
+    assert found["tokens"]["visual_tokens"] == 23 * 17 + 8 * 8
 
 
 @pytest.mark.usefixtures("offline")
@@ -152,7 +152,7 @@ def test_profile_measures_a_model_without_a_file(run, picture):
     result = run("profile", picture, *model, *schedule, *few, "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert found["workload"]["model"]["id"] == "Qwen/Qwen2.5-VL-3B-Instruct"
+    assert found["model"]["id"] == "Qwen/Qwen2.5-VL-3B-Instruct"
     assert [arm["name"] for arm in found["arms"]] == ["dense", "fastv-prune"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from reroute_cli.records.evaluation import Evaluation
-from reroute_cli.schemas import published
+from reroute_cli.records.schema import schema_of
 
 MANIFEST = Path(__file__).resolve().parents[2] / "samples" / "manifest.jsonl"
 ROUTED = ("--method", "pdrop", "--action", "reroute", "--ratio", "0.8")
@@ -27,7 +27,7 @@ def refuse(name):
 def checked(text):
     """The report in this JSON, valid by the published schema and unchanged by a round trip."""
     plain = json.loads(text, parse_constant=refuse)
-    jsonschema.validate(plain, published("eval-1"), cls=jsonschema.Draft202012Validator)
+    jsonschema.validate(plain, schema_of("eval"), cls=jsonschema.Draft202012Validator)
     assert Evaluation.model_validate(plain).as_dict() == plain
     return plain
 
@@ -138,23 +138,23 @@ def test_costs_are_those_of_the_answers(evaluate, kept):
     for arm in report["arms"]:
         mine = [one for one in records if one["schedule"]["digest"] == arm["made"]["first"]["digest"]]
         assert len(mine) == 42
-        tokens = sum(one["tokens"]["average_visual"] for one in mine) / 42
-        assert arm["cost"]["average_visual"] == pytest.approx(tokens)
+        tokens = sum(one["tokens"]["visual_tokens_per_layer"] for one in mine) / 42
+        assert arm["cost"]["visual_tokens_per_layer"] == pytest.approx(tokens)
         assert arm["made"]["achieved_ratio"] == pytest.approx(1 - tokens / 256)
-        kv = [sum(one["kv_cache"][name] for one in mine) for name in ("bytes", "dense_bytes")]
-        assert arm["cost"]["kv_ratio"] == pytest.approx(kv[0] / kv[1])
-        spent = sum(one["flops"]["prefill"] + one["flops"]["scoring"] for one in mine)
-        assert arm["cost"]["prefill_ratio"] == pytest.approx(
-            spent / sum(one["flops"]["dense_prefill"] for one in mine)
+        kv = [sum(one["kv_cache"][name] for one in mine) for name in ("kv_end_bytes", "dense_kv_end_bytes")]
+        assert arm["cost"]["kv_end_ratio"] == pytest.approx(kv[0] / kv[1])
+        spent = sum(one["flops"]["prefill_flops"] for one in mine)
+        assert arm["cost"]["prefill_flops_ratio"] == pytest.approx(
+            spent / sum(one["flops"]["dense_prefill_flops"] for one in mine)
         )
-    assert report["arms"][0]["cost"]["prefill_ratio"] == report["arms"][0]["cost"]["kv_ratio"] == 1
+    assert report["arms"][0]["cost"]["prefill_flops_ratio"] == report["arms"][0]["cost"]["kv_end_ratio"] == 1
 
 
 def test_the_workload_says_what_was_asked(evaluate):
     """Model, source, how many of how many, and each question word for word."""
     report = evaluate(*BOTH, "--limit", "10")
     workload = report["workload"]
-    assert workload["model"]["id"] == "pocket"
+    assert report["model"]["id"] == "pocket"
     asked = workload["questions"]
     assert (asked["benchmark"], asked["asked"], asked["available"]) == ("manifest", 10, 42)
     assert asked["source"] == {"manifest": str(MANIFEST)}

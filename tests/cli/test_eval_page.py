@@ -18,7 +18,8 @@ from tests.cli.judged import DENSE, arm, rows
 
 MODEL = {
     "id": "pocket", "revision": None, "family": "llava", "config_digest": "0", "layers": 12,
-    "dtype": "float32", "attention": "sdpa", "weights": "loaded", "reasons": {"revision": "it is local"},
+    "dtype": "float32", "attention": "sdpa", "device": "cpu", "weights": "loaded",
+    "reasons": {"revision": "it is local"},
 }  # fmt: skip
 
 
@@ -32,9 +33,8 @@ def report(table, arms, *, groups=None, errors=0):
     return Evaluation.model_validate(
         {
             "created": "2026-01-01",
+            "model": MODEL,
             "workload": {
-                "model": MODEL,
-                "device": "cpu",
                 "questions": {
                     "benchmark": "manifest", "title": "mine", "split": "", "source": {}, "asked": len(made),
                     "available": len(made), "digest": "0",
@@ -49,10 +49,10 @@ def report(table, arms, *, groups=None, errors=0):
                     "name": one.name,
                     "choice": {
                         "method": one.method, "action": one.action, "profile": None,
-                        "ratio": one.choice.ratio, "budget": None, "cuts": None,
+                        "ratio": one.choice.ratio, "budget": None, "decision_layers": None,
                     },
                     "made": {
-                        "schedules": 0, "cut": 0, "achieved_ratio": None, "first": None,
+                        "schedules": 0, "ended_by_limit": 0, "achieved_ratio": None, "first": None,
                         "reasons": {"achieved_ratio": "by hand", "first": "by hand"},
                     },
                     "overall": scores_part(overall, PLAIN, arms, place).model_dump(),

@@ -10,7 +10,7 @@ from reroute_cli.errors import UsageError
 from reroute_cli.regression.gates import GATED, Stat, all_gates, default_gates, parse_gate
 
 DEFAULTS = {
-    "visual_tokens",
+    "visual_tokens_per_layer",
     "vision_flops",
     "prefill_flops",
     "scoring_flops",
@@ -42,7 +42,8 @@ DEFAULTS = {
         ("prefill_flops.p99:3GFLOPs", "prefill_flops", Stat.P99, Fraction(3 * 10**9), False),
         ("prefill_flops:1e9", "prefill_flops", None, Fraction(10**9), False),
         ("prefill_flops:.5TFLOPs", "prefill_flops", None, Fraction(5 * 10**11), False),
-        ("visual_tokens:1.5tokens", "visual_tokens", None, Fraction(3, 2), False),
+        ("visual_tokens:1.5tokens", "visual_tokens_per_layer", None, Fraction(3, 2), False),  # the older name
+        ("visual_tokens_per_layer:1.5tokens", "visual_tokens_per_layer", None, Fraction(3, 2), False),
         ("output_rate.p95:3tokens/s", "output_rate", Stat.P95, Fraction(3), False),
         ("energy:500mJ", "energy", Stat.P50, Fraction(1, 2), False),
         ("agreement.mean:0.1", "agreement", Stat.MEAN, Fraction(1, 10), False),
@@ -138,7 +139,7 @@ def test_a_gated_ratio_leaves_the_number_itself_gated():
 )
 def test_the_room_that_a_limit_leaves(limit, baseline, room):
     """A share of the baseline's size, exactly (0.29 × 100 is 29, which floats miss), or the amount itself."""
-    assert parse_gate(f"visual_tokens:{limit}").limit.allowed(baseline) == room
+    assert parse_gate(f"visual_tokens_per_layer:{limit}").limit.allowed(baseline) == room
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def written(path, active, settings="model"):
 def test_an_older_report_without_settings_is_read(tmp_path):
     """A file that does not say is no error and says nothing."""
     report = read_report(written(tmp_path / "old.json", None))
-    assert report.workload.generation is None
+    assert report.generation is None
     assert not [block for block in document(report).blocks if "--generation" in getattr(block, "text", "")]
 
 

@@ -39,7 +39,7 @@ def test_profiles_are_listed_with_their_true_average(run):
     """The published 64-token pyramid averages 84, and the list says so."""
     found = {row["name"]: row for row in listed(run, "profiles", "list")["profiles"]}
     assert list(found) == profiles.names()
-    assert found["llava15-avg64-pdrop-reroute"]["average_visual"] == pytest.approx(84.12, abs=0.01)
+    assert found["llava15-avg64-pdrop-reroute"]["visual_tokens_per_layer"] == pytest.approx(84.12, abs=0.01)
     shown = run("profiles", "list").stdout
     assert all(name in shown for name in found)
 

@@ -12,6 +12,7 @@ from tokenizers.models import WordLevel
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrainedTokenizerFast
 
 from reroute_cli import models
+from reroute_cli.answer import model_part
 from reroute_cli.batching.keys import settings_of
 from reroute_cli.chat_templates import choose_template
 from reroute_cli.errors import Failure
@@ -19,7 +20,6 @@ from reroute_cli.images import Picture, open_picture
 from reroute_cli.models import LoadOptions
 from reroute_cli.pocket import WEIGHTS
 from reroute_cli.processors import agree, image_only
-from reroute_cli.profiling.report import workload_model
 from reroute_cli.prompts import build_prompt
 from reroute_cli.schedules import ScheduleChoice
 from routing.checks.configs import IMAGE, TEMPLATES
@@ -77,7 +77,7 @@ def test_the_record_and_the_key_say_what_was_filled(older, picture, record, pock
     settings = settings_of(loading(older, load_format="dummy"), ScheduleChoice(), 4)["model"]
     assert settings["processor_filled"] == CLIP
     assert settings["chat_template"] == made["chat_template"]
-    assert workload_model(loading(older, load_format="dummy")).processor_filled == CLIP
+    assert model_part(loading(older, load_format="dummy")).processor_filled == CLIP
     whole = settings_of(pocket, ScheduleChoice(), 4)["model"]
     assert {"processor_filled", "chat_template"} & set(whole) == set()
 

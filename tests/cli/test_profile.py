@@ -51,12 +51,12 @@ def expected(report):
 
     def arithmetic(column, row):
         arm, item = report.arms[column], report.workload.items[row]
-        options = {"layers": shaped.shape.layers, "visual": item.visual}
+        options = {"layers": shaped.shape.layers, "visual": item.visual_tokens}
         if arm.method == "nuwa":
             options["vision_scorer"] = "cls"
         action = arm.action or "prune"
         schedule = solve(arm.method or "none", action=action, ratio=arm.ratio or 0.0, **options)
-        prompts = [Prompt(item.prompt - item.visual, item.visual)]
+        prompts = [Prompt(item.prompt_tokens - item.visual_tokens, item.visual_tokens)]
         return schedule, cost(shaped.shape, schedule, prompts, LENGTH, 4, shaped.grids)
 
     return arithmetic
@@ -83,13 +83,13 @@ def test_the_kv_cache_is_that_of_the_arithmetic(report, expected, column, row):
     _, costs = expected(column, row)
     arm = report.arms[column]
     item = arm.items[row]
-    assert item.kv_prefill.per_layer_bytes == list(costs.kv_bytes)
-    assert item.kv_prefill.per_layer_tokens == list(costs.widths)
-    assert item.kv_prefill.logical_tokens == report.workload.items[row].prompt
-    assert item.kv_end.per_layer_tokens == [width + LENGTH - 1 for width in costs.widths]
+    assert item.kv_cache_prefill.per_layer_bytes == list(costs.kv_bytes)
+    assert item.kv_cache_prefill.per_layer_tokens == list(costs.widths)
+    assert item.kv_cache_prefill.logical_tokens == report.workload.items[row].prompt_tokens
+    assert item.kv_cache_end.per_layer_tokens == [width + LENGTH - 1 for width in costs.widths]
     assert arm.metrics["kv_prefill"].values[row] == [sum(costs.kv_bytes)]
-    assert arm.metrics["kv_end"].values[row] == [sum(item.kv_end.per_layer_bytes)]
-    assert item.kv_end.dense_bytes == sum(report.arms[0].items[row].kv_end.per_layer_bytes)
+    assert arm.metrics["kv_end"].values[row] == [sum(item.kv_cache_end.per_layer_bytes)]
+    assert item.kv_cache_end.dense_bytes == sum(report.arms[0].items[row].kv_cache_end.per_layer_bytes)
 
 
 @pytest.mark.parametrize(("column", "row"), CELLS)
@@ -98,10 +98,12 @@ def test_visual_tokens_are_those_of_the_schedule(report, expected, column, row):
     schedule, _ = expected(column, row)
     arm, asked = report.arms[column], report.workload.items[row]
     item = arm.items[row]
-    assert item.visual_per_layer == list(schedule.tokens_per_layer(asked.visual, 12))
-    assert arm.metrics["visual_tokens"].values[row] == [schedule.average_tokens(asked.visual, 12)]
-    assert item.achieved_ratio == pytest.approx(schedule.achieved_ratio(asked.visual, 12))
-    assert item.schedule == schedule.digest()
+    assert item.per_layer_visual_tokens == list(schedule.tokens_per_layer(asked.visual_tokens, 12))
+    assert arm.metrics["visual_tokens_per_layer"].values[row] == [
+        schedule.average_tokens(asked.visual_tokens, 12)
+    ]
+    assert item.achieved_ratio == pytest.approx(schedule.achieved_ratio(asked.visual_tokens, 12))
+    assert item.schedule_digest == schedule.digest()
 
 
 @pytest.mark.parametrize("column", range(3))
@@ -119,7 +121,7 @@ def test_answers_are_those_of_ask(report, record, column):
     item = arm.items[1]
     assert (item.answer, item.finish) == (found["answer"], found["tokens"]["finish"])
     assert [stage.model_dump() for stage in item.stages] == found["schedule"]["stages"]
-    assert item.schedule == found["schedule"]["digest"]
+    assert item.schedule_digest == found["schedule"]["digest"]
 
 
 def test_agreement_is_equality_with_the_dense_answer(report):
@@ -186,8 +188,8 @@ def test_what_a_cpu_can_t_tell_is_unknown_with_its_reason(report):
 def test_the_workload_decides_what_may_be_compared(report):
     """Model, items by digest, forced length, batch and seed are all there."""
     workload = report.workload
-    assert (workload.model.id, workload.model.weights, workload.batch_size) == ("pocket", "loaded", 1)
-    assert len(workload.model.config_digest) == 64
+    assert (report.model.id, report.model.weights, workload.batch_size) == ("pocket", "loaded", 1)
+    assert len(report.model.config_digest) == 64
     assert (workload.new_tokens, workload.seed) == (LENGTH, 0)
     assert [item.id for item in workload.items] == ["desk-0", "station-0"]
     assert len({item.digest for item in workload.items}) == 2

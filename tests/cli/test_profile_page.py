@@ -38,8 +38,8 @@ def _two(change=lambda plain: None):
 
 def _hostile(plain):
     """Every text that comes from outside is hostile."""
-    plain["workload"]["model"]["id"] = HOSTILE
-    plain["workload"]["model"]["family"] = HOSTILE
+    plain["model"]["id"] = HOSTILE
+    plain["model"]["family"] = HOSTILE
     plain["environment"]["cpu"]["model"] = HOSTILE
     for item in plain["workload"]["items"]:
         item.update(question=HOSTILE)
@@ -147,7 +147,7 @@ def test_too_few_values_for_an_interval_accuse_nobody():
 
 def test_random_weights_are_said():
     """Dummy models cost what they cost and know nothing."""
-    said = warnings(_two(lambda plain: plain["workload"]["model"].update(weights="random")), verbose=False)
+    said = warnings(_two(lambda plain: plain["model"].update(weights="random")), verbose=False)
     assert "random weights" in next(iter(said))
 
 
@@ -180,7 +180,7 @@ def test_layers_are_runs_of_equal_counts(drawn):
     """'0–1: 4 · 2: 3', with means where items differ."""
     plain = reports.make(("dense", "nuwa-prune"))
     for item, last in zip(plain["arms"][1]["items"], (1, 2, 3), strict=True):
-        item["visual_per_layer"] = [4, 4, last]
+        item["per_layer_visual_tokens"] = [4, 4, last]
     assert "0–1: 4 · 2: 2" in drawn(reports.build(plain), 80)
 
 
@@ -256,7 +256,7 @@ def test_gpu_numbers_are_rows_when_they_are_known(drawn):
         for arm in plain["arms"]:
             arm["unknown"].pop("energy")
             arm["metrics"]["energy"] = reports.series([[1.5], [2.0], [2.5]], "J")
-        plain["protocol"]["device"] = "cuda:1"
+        plain["model"]["device"] = "cuda:1"
         plain["environment"]["gpus"] = [{"name": "first"}, {"name": "second"}]
 
     page = drawn(_two(change), 80)

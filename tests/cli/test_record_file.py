@@ -15,7 +15,7 @@ from reroute_cli.record_file import RecordFile
 
 
 def _record(key: str, answer: str = "yes", error: str | None = None) -> dict[str, object]:
-    return {"schema": "reroute.answer/1", "key": key, "answer": answer, "error": error}
+    return {"schema": "reroute.answer/2", "key": key, "answer": answer, "error": error}
 
 
 def _write(path: Path, *records: dict[str, object]) -> None:
@@ -138,7 +138,7 @@ def test_a_file_torn_at_any_byte_resumes(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "text", ["notes of mine", "notes\n", '{"a": 1}', "[1]\n", '{"schema": "reroute.answer/1"}\n']
+    "text", ["notes of mine", "notes\n", '{"a": 1}', "[1]\n", '{"schema": "reroute.answer/2"}\n']
 )
 def test_somebody_elses_file_is_refused_and_left_alone(tmp_path: Path, text: str):
     """A file that holds no records of ours is an error, and keeps every byte."""
@@ -218,7 +218,7 @@ with RecordFile(Path(sys.argv[1])) as file:
         key = str(number)
         if not file.is_done(key):
             failed = number % 7 == 3 and key not in {record["key"] for record in file.records()}
-            file.append({"schema": "reroute.answer/1", "key": key, "answer": "x" * 3000,
+            file.append({"schema": "reroute.answer/2", "key": key, "answer": "x" * 3000,
                          "error": "once" if failed else None})
 """
 

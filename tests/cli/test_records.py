@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from reroute_cli.records.answer import AnyAnswer, FailedAnswer, LatencyPart, MemoryPart, ModelPart
+from reroute_cli.records.answer import AnyAnswer, FailedAnswer, LatencyPart, MemoryPart
+from reroute_cli.records.base import ModelPart
 from reroute_cli.records.report import Ratio, Series
 from tests.cli import reports
 
@@ -54,6 +55,8 @@ def _failed(**change):
         id="pocket",
         revision="1",
         family="llava",
+        config_digest="c",
+        layers=12,
         dtype="float32",
         attention="sdpa",
         device="cpu",
@@ -68,7 +71,7 @@ def test_a_failed_item_has_an_error_and_nothing_else():
     plain = _failed().as_dict()
     nulls = {name for name, value in plain.items() if value is None}
     parts = {"boxes", "schedule", "tokens", "flops", "kv_cache", "latency", "memory"}
-    assert nulls - {"environment", "generation"} == parts  # older files lack these two
+    assert nulls - {"environment", "generation", "reroute"} == parts
     assert parts == set(plain["reasons"])
     assert isinstance(AnyAnswer.model_validate(plain).root, FailedAnswer)
 

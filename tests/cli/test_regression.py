@@ -116,11 +116,13 @@ def test_exact_metrics_are_compared_item_by_item():
 def test_fewer_visual_tokens_are_a_win_and_more_a_regression():
     """Visual tokens are a cost: more of them is worse, fewer is better, within rounding it is the same."""
     old = reports.make()
-    reports.set_values(reports.arm(old, PRUNE), "visual_tokens", [[84.583333333333], [80.0], [80.0]])
+    reports.set_values(
+        reports.arm(old, PRUNE), "visual_tokens_per_layer", [[84.583333333333], [80.0], [80.0]]
+    )
     for value, verdict in ((84.58333333333301, OK), (84.59, WORSE), (84.57, WIN)):
         new = deepcopy(old)
-        reports.set_values(reports.arm(new, PRUNE), "visual_tokens", [[value], [80.0], [80.0]])
-        assert row(judged(old, new), "visual_tokens").verdict is verdict
+        reports.set_values(reports.arm(new, PRUNE), "visual_tokens_per_layer", [[value], [80.0], [80.0]])
+        assert row(judged(old, new), "visual_tokens_per_layer").verdict is verdict
 
 
 def test_the_worst_round_of_an_item_counts():

@@ -59,8 +59,8 @@ def test_a_report_comes_back_as_it_was_written(file, text):
         ('"name": "nuwa-prune"', '"name": "dense"', ("names are unique",)),
         ('"ttft": {', '"tttf": {', ("arms.0", "each of")),
         ('{"schema"', '{"Schema"', ("does not say",)),
-        ('"reroute.report/1"', "7", ("does not say",)),
-        ('"reroute.report/1"', '"pytest-benchmark"', ("does not say",)),
+        ('"reroute.report/2"', "7", ("does not say",)),
+        ('"reroute.report/2"', '"pytest-benchmark"', ("does not say",)),
     ],
 )
 def test_what_is_no_report_is_a_failure(file, text, old, new, words):
@@ -70,11 +70,11 @@ def test_what_is_no_report_is_a_failure(file, text, old, new, words):
     _refused(file, Failure, *words)
 
 
-@pytest.mark.parametrize("name", ["reroute.report/2", "reroute.answer/1", "reroute.comparison/1"])
+@pytest.mark.parametrize("name", ["reroute.report/3", "reroute.answer/2", "reroute.comparison/2"])
 def test_another_schema_does_not_compare(file, text, name):
     """A later version and another kind of record are known for what they are: exit 5."""
-    file.write_text(text.replace("reroute.report/1", name, 1))
-    _refused(file, NotComparable, name, "reroute.report/1")
+    file.write_text(text.replace("reroute.report/2", name, 1))
+    _refused(file, NotComparable, name, "reroute.report/2")
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ def test_an_attention_nobody_can_count_gives_unknown_flops(job, pocket):
     flash = SimpleNamespace(**{**vars(pocket), "attention": "flash_attention_2"})
     part = _flops_part(run.Job(flash, job.inputs, job.schedule), 4)
     assert part.prefill is None
-    assert "flash_attention_2" in part.reasons["prefill"]
+    assert "flash_attention_2" in part.reasons["prefill_flops"]
 
 
 def test_a_prompt_without_visual_tokens_is_refused(pocket, picture):

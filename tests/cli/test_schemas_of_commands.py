@@ -1,4 +1,4 @@
-"""Everything that a command prints or writes as JSON names a published schema, and obeys it."""
+"""Everything that a command prints or writes as JSON names a kind of record, and obeys its JSON Schema."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from reroute_cli.app import app
-from reroute_cli.schemas import FOLDER, published
+from reroute_cli.records.schema import KINDS, name_of, schema_of
 from tests.cli import reports
 
 FEW = ("--limit", "1", "--max-new-tokens", "1")
@@ -66,17 +66,16 @@ def test_every_command_that_makes_json_is_tried_here():
 
 
 def _obeys(value):
-    """The schema's name, once it is published under it and the value is valid."""
-    name = value["schema"].removeprefix("reroute.").replace("/", "-")
-    assert (FOLDER / f"{name}.json").is_file(), value["schema"]
+    """The schema's name, once there is one of that name and the value is valid."""
+    kinds = {name_of(kind): kind for kind in KINDS}
     assert next(iter(value)) == "schema"
-    jsonschema.validate(value, published(name))
+    jsonschema.validate(value, schema_of(kinds[value["schema"]]))
     return value["schema"]
 
 
 @pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("arguments", COMMANDS, ids=lambda line: " ".join(line[:2]))
-def test_what_a_command_prints_and_writes_obeys_its_published_schema(run, picture, tmp_path, arguments):
+def test_what_a_command_prints_and_writes_obeys_its_schema(run, picture, tmp_path, arguments):
     """One JSON value, or one on each line; the file that is written has the same schema."""
     yaml = tmp_path / "own.yaml"
     yaml.write_text("title: mine\nmethod: fastv\naction: prune\nratio: 0.5\n")
@@ -114,4 +113,4 @@ def test_kept_answers_and_costs_obey_their_schemas(run, tmp_path):
     result = run("sweep", *costs, *FEW, "--records", str(kept))
     assert result.exit_code == 0, result.output
     found = {_obeys(json.loads(line)) for line in kept.read_text().splitlines()}
-    assert found == {"reroute.answer/1", "reroute.cost/1"}
+    assert found == {"reroute.answer/2", "reroute.cost/2"}

@@ -15,7 +15,7 @@ import routing
 from reroute_cli import models
 from reroute_cli.app import app
 from reroute_cli.inputs import samples_manifest
-from reroute_cli.schemas import published
+from reroute_cli.records.schema import schema_of
 
 ARMS = "fastv,fastv@3:prune,fastv@3+5+8:reroute"
 FAST = ("--cost-items", "2", "--cost-tokens", "2", "--warmup", "0", "--repeat", "3")
@@ -47,7 +47,7 @@ def answers(swept, report):
     manifest = samples_manifest().parent / "heldout" / "manifest.jsonl"
     truths = {line["id"]: line for line in map(json.loads, manifest.read_text().splitlines())}
     lines = map(json.loads, (swept[0] / "records.jsonl").read_text().splitlines())
-    records = [line for line in lines if line["schema"] == "reroute.answer/1"]
+    records = [line for line in lines if line["schema"] == "reroute.answer/2"]
     return {
         (record["schedule"]["digest"], record["id"]): _is_right(record, truths[record["id"]])
         for record in records
@@ -82,19 +82,22 @@ def _asked(report):
 
 def test_the_report_obeys_its_schema(report, unexplained):
     """And every null in it that needs one has a reason."""
-    jsonschema.validate(report, published("sweep-1"))
+    jsonschema.validate(report, schema_of("sweep"))
     arms = [arm | {"made": None} for arm in report["arms"]]
     for arm in arms:
-        assert set(unexplained({name: arm[name] for name in ("average_visual", "right", "reasons")})) == set()
+        assert (
+            set(unexplained({name: arm[name] for name in ("visual_tokens_per_layer", "right", "reasons")}))
+            == set()
+        )
 
 
 def test_the_kept_costs_obey_their_schema(swept):
     """A block is a record with a report of its own in it."""
     lines = map(json.loads, (swept[0] / "records.jsonl").read_text().splitlines())
-    blocks = [line for line in lines if line["schema"] == "reroute.cost/1"]
+    blocks = [line for line in lines if line["schema"] == "reroute.cost/2"]
     assert len(blocks) == 2
     for block in blocks:
-        jsonschema.validate(block, published("cost-1"))
+        jsonschema.validate(block, schema_of("cost"))
 
 
 def test_every_arm_is_there_and_those_out_of_reach_say_why(report):
@@ -116,7 +119,7 @@ def test_every_arm_is_there_and_those_out_of_reach_say_why(report):
 def test_an_arm_out_of_reach_is_asked_nothing(report, swept):
     """It has no answers in the records: they are those of the other arms, one an item."""
     lines = map(json.loads, (swept[0] / "records.jsonl").read_text().splitlines())
-    assert sum(line["schema"] == "reroute.answer/1" for line in lines) == 12 * len(_asked(report))
+    assert sum(line["schema"] == "reroute.answer/2" for line in lines) == 12 * len(_asked(report))
     assert report["counts"] == {"items": 12, "compared": 12, "pictures": 12, "answers": 84, "errors": 0}
 
 
@@ -171,7 +174,7 @@ def test_the_achieved_average_is_the_solver_s(report):
         schedule = routing.solve(
             "fastv", action=arm["action"], ratio=arm["ratio"], layers=12, visual=256, **more
         )
-        assert arm["average_visual"] == pytest.approx(schedule.average_tokens(256, 12))
+        assert arm["visual_tokens_per_layer"] == pytest.approx(schedule.average_tokens(256, 12))
         assert arm["made"]["achieved_ratio"] == pytest.approx(schedule.achieved_ratio(256, 12))
         assert [stage["kept"] for stage in arm["made"]["first"]["stages"]] == list(schedule.counts(256, 12))
 
@@ -182,15 +185,13 @@ def test_costs_are_measured_and_agree_with_arithmetic(report, swept):
     records = {
         (line["schedule"]["digest"], line["id"]): line
         for line in lines
-        if line["schema"] == "reroute.answer/1"
+        if line["schema"] == "reroute.answer/2"
     }
     for arm in _asked(report):
         found = arm["costs"]["prefill_flops"]
         own = [records[arm["made"]["first"]["digest"], item]["flops"] for item in report["costs"]["items"]]
         assert found["source"] == "measured"
-        assert found["value"] == pytest.approx(
-            _mean([flops["prefill"] + flops["scoring"] for flops in own]), rel=1e-3
-        )
+        assert found["value"] == pytest.approx(_mean([flops["prefill_flops"] for flops in own]), rel=1e-3)
         assert arm["costs"]["ttft"]["n"] == 2 * 3
 
 
@@ -259,10 +260,10 @@ def again(pocket, swept):
 def test_a_second_run_asks_and_measures_nothing(again, report):
     """Its report is the first one, costs and all, but for when it was made and what it did itself."""
     second = json.loads(again("--json").stdout)
-    assert second["course"]["answered"] == 0
-    assert second["course"]["resumed"] == 84
+    assert second["this_run"]["answered"] == 0
+    assert second["this_run"]["resumed"] == 84
     for one in (second, report := json.loads(json.dumps(report))):
-        for name in ("created", "course", "environment"):
+        for name in ("created", "this_run", "environment"):
             one.pop(name)
     assert second == report
 
@@ -276,7 +277,7 @@ def test_costs_that_are_not_measured_are_estimated_and_say_so(again):
     assert "ttft" not in arm["costs"]
     assert arm["unknown"]["ttft"] == "nothing was measured: --cost-items 0"
     both = [part["costs"]["prefill_flops"]["value"] for part in (arm, dense)]
-    assert arm["costs"]["prefill_flops"]["ratio"] == pytest.approx(both[0] / both[1])
+    assert arm["costs"]["prefill_flops"]["ratio_to_dense"] == pytest.approx(both[0] / both[1])
 
 
 def test_the_page_fits_80_columns_and_holds_what_the_report_says(again, report, monkeypatch):

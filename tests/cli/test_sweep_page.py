@@ -95,6 +95,6 @@ def test_a_front_of_nothing_says_why():
 def test_verbose_shows_who_beats_whom():
     """Every arm that is not on the front, with its distance."""
     beaten = [{"arm": "fastv-prune 0.5", "by": "dense", "score": _difference(-0.1, -0.2, 0.1)}]
-    front = {"score": "box_acc_at_05", "cost": "visual_tokens", "arms": ["dense"], "beaten": beaten}
+    front = {"score": "box_acc_at_05", "cost": "visual_tokens_per_layer", "arms": ["dense"], "beaten": beaten}
     tables, _ = _page(_with(fronts=[front, front | {"score": "words_right"}]), verbose=True)
     assert tables["not on the front"] == [("fastv-prune 0.5", "128", "≈−0.10 [−0.20, 0.10]", "dense")]

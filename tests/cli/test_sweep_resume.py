@@ -65,7 +65,7 @@ def _report(pocket, path):
 
 def _untimed(report):
     """What is the same whenever it was measured."""
-    kept = {name: part for name, part in report.items() if name not in ("created", "course", "environment")}
+    kept = {name: part for name, part in report.items() if name not in ("created", "this_run", "environment")}
     for arm in kept["arms"]:
         arm["costs"] = {name: cost for name, cost in arm["costs"].items() if METRICS[name].kind is Kind.EXACT}
     return kept
@@ -74,14 +74,14 @@ def _untimed(report):
 def test_killed_while_asking_and_while_measuring_it_ends_as_if_it_had_not_been(pocket, tmp_path):
     """Each answer is asked once and each block measured once; the report is equal but for times."""
     killed, whole = tmp_path / "killed.jsonl", tmp_path / "whole.jsonl"
-    _killed_after(killed, "reroute.answer/1", 5)
-    assert "reroute.cost/1" not in _kinds(killed)
-    _killed_after(killed, "reroute.cost/1", 1)
-    measured = _kinds(killed).count("reroute.cost/1")
+    _killed_after(killed, "reroute.answer/2", 5)
+    assert "reroute.cost/2" not in _kinds(killed)
+    _killed_after(killed, "reroute.cost/2", 1)
+    measured = _kinds(killed).count("reroute.cost/2")
     assert 1 <= measured < 3
     before = killed.read_bytes()
     resumed, untouched = _report(pocket, killed), _report(pocket, whole)
     assert killed.read_bytes().startswith(before[: before.rindex(b"\n") + 1])
     assert sorted(_kinds(killed)) == sorted(_kinds(whole))
-    assert resumed["course"]["answered"] == 0
+    assert resumed["this_run"]["answered"] == 0
     assert _untimed(resumed) == _untimed(untouched)

@@ -13,7 +13,7 @@ import profiles
 from reroute_cli import models
 from reroute_cli.app import app
 from reroute_cli.models import Loaded, LoadOptions
-from reroute_cli.schemas import published
+from reroute_cli.records.schema import schema_of
 from routing import METHODS
 
 Run = Callable[..., Result]
@@ -52,7 +52,7 @@ def _records(runs: Runs) -> list[dict[str, Any]]:
 
 def test_the_report_is_what_its_schema_says(runs: Runs, unexplained: Callable[[Any], list[str]]) -> None:
     """It has the published schema; its arms are the dense model, the published methods and the found one."""
-    jsonschema.validate(runs.found, published("tune-1"))
+    jsonschema.validate(runs.found, schema_of("tune"))
     names = [arm["name"] for arm in runs.found["arms"]]
     assert names[:3] == ["dense", "fastv-prune", "fastv-reroute"]
     assert runs.found["found"]["arm"] in names
@@ -113,8 +113,12 @@ def test_the_profile_is_the_schedule_that_was_reported(
     shown = run("profiles", "show", str(runs.profile))
     assert shown.stdout == runs.profile.read_text()
     asked = json.loads(run("ask", picture, "where is the box?", "-p", str(runs.profile), "--json").stdout)
-    assert asked["tokens"]["average_visual"] == runs.found["found"]["average"]
-    assert asked["tokens"]["average_visual"] <= runs.found["budget"]["tokens"] <= (1 - 0.667) * 256 + 0.05
+    assert asked["tokens"]["visual_tokens_per_layer"] == runs.found["found"]["visual_tokens_per_layer"]
+    assert (
+        asked["tokens"]["visual_tokens_per_layer"]
+        <= runs.found["budget"]["visual_tokens_per_layer"]
+        <= (1 - 0.667) * 256 + 0.05
+    )
     kept = [stage["kept"] for stage in asked["schedule"]["stages"]]
     assert kept == [stage["kept"] for stage in runs.found["found"]["stages"]]
 
@@ -172,7 +176,10 @@ def test_the_course_is_marked_as_searched(runs: Runs) -> None:
     course = runs.found["course"]
     assert course["half"] == "searched"
     assert course["answers"] <= 100
-    assert all(one["average"] <= runs.found["budget"]["tokens"] for one in course["tried"])
+    assert all(
+        one["visual_tokens_per_layer"] <= runs.found["budget"]["visual_tokens_per_layer"]
+        for one in course["tried"]
+    )
     assert len({one["stages"] for one in course["tried"]}) == len(course["tried"])
 
 

@@ -86,7 +86,7 @@ def github_action_benchmark_bigger(report: Report) -> str:
 
 
 def _entries(report: Report, better: Better) -> Iterator[dict[str, Any]]:
-    model = clean(report.workload.model.id, one_line=True)
+    model = clean(report.model.id, one_line=True)
     parts: list[tuple[str, Measured]] = [(clean(arm.name, one_line=True), arm) for arm in report.arms]
     for name, part in [*parts, ("run", report.process)]:
         prefix = f"{model} / {name}"
@@ -114,7 +114,7 @@ def _ratio_entry(name: str, label: str, ratio: Ratio) -> dict[str, Any]:
 
 def bencher(report: Report) -> str:
     """The report as Bencher Metric Format JSON."""
-    model = clean(report.workload.model.id, one_line=True)
+    model = clean(report.model.id, one_line=True)
     benchmarks = {f"{model} / {clean(arm.name, one_line=True)}": _measures(arm) for arm in report.arms}
     return to_json({**benchmarks, model: _measures(report.process)}) + "\n"
 

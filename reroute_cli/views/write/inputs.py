@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.errors import Failure, UsageError
-from reroute_cli.records.files import json_of, read_content
+from reroute_cli.records.files import checked, json_of, read_content
+from reroute_cli.records.migrate import upgraded
+from reroute_cli.records.schema import kind_of, model_of, name_of
 from reroute_cli.views.answer import Answers, Judge, answers_document, arm_of
 from reroute_cli.views.document import Tone
 from reroute_cli.views.registry import document
@@ -20,14 +21,13 @@ from reroute_cli.views.wording import NAME, arm_title, different, short, texts
 from reroute_cli.views.write.html import Section
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from reroute_cli.records.answer import AnswerRecord, FailedAnswer
     from reroute_cli.records.sweep import SweepArm, SweepReport
 
 MOST_INPUTS = 20
 MOST_ANSWERS = 60_000
 ALLOWED = "write one with profile, sweep, eval, tune, trace, batch, or compare --format json"
+_KINDS = {name_of(kind): kind for kind in ("batch", "comparison", "eval", "report", "sweep", "trace", "tune")}
 _OPENING = b'{"schema": "reroute.'
 _NAME = 60
 
@@ -57,15 +57,14 @@ def read_input(path: Path) -> Input:
     content = read_content(path, remedy=ALLOWED)
     if _is_lines(content):
         return Input(path, _answers(path, content))
-    schema = _schema_of(path, json_of(path, content, remedy=ALLOWED))
-    if schema == "reroute.answer/1":
+    value = upgraded(json_of(path, content, remedy=ALLOWED))
+    schema = _schema_of(path, value)
+    if schema == name_of("answer"):
         return Input(path, _answers(path, content))
-    if schema not in _MODELS:
-        known = ", ".join(sorted(_MODELS))
+    if schema not in _KINDS:
+        known = ", ".join(_KINDS)
         raise Failure(f"'{path}' is {short(schema, _NAME)}, and a page is made of {known}: {ALLOWED}")
-    module, model = _MODELS[schema].split(".")
-    found = getattr(import_module(f"reroute_cli.records.{module}"), model)
-    return Input(path, _checked(path, content, schema, found))
+    return Input(path, checked(path, value, model_of(_KINDS[schema]), ALLOWED))
 
 
 def _is_lines(content: bytes) -> bool:
@@ -81,17 +80,6 @@ def _schema_of(path: Path, value: Any) -> str:
     return schema
 
 
-def _checked(path: Path, content: bytes, schema: str, model: type[BaseModel]) -> BaseModel:
-    from pydantic import ValidationError
-
-    from reroute_cli.records.files import first_mistake
-
-    try:
-        return model.model_validate_json(content, strict=True)
-    except ValidationError as error:
-        raise Failure(f"'{path}' does not match {schema}: {first_mistake(error)}; {ALLOWED}") from error
-
-
 def _answers(path: Path, content: bytes) -> Answers:
     """Every line that is an answer; a torn last line and blocks of a sweep's costs are passed over."""
     lines = [line for line in content.split(b"\n") if line.strip()]
@@ -102,7 +90,7 @@ def _answers(path: Path, content: bytes) -> Answers:
         if torn and number == len(lines):
             dropped.append("the last line is torn: whoever wrote it was stopped")
             continue
-        if line.startswith(b'{"schema": "reroute.cost/1"'):
+        if line.startswith(b'{"schema": "reroute.cost/'):
             costs += 1
         elif len(found) < MOST_ANSWERS:
             record = _answer(Path(f"{path}, line {number}"), line)
@@ -120,26 +108,14 @@ def _answers(path: Path, content: bytes) -> Answers:
 def _answer(place: Path, line: bytes) -> AnswerRecord | FailedAnswer:
     from reroute_cli.records.answer import AnswerRecord, FailedAnswer
 
-    value = json_of(place, line, remedy=ALLOWED)
+    value = upgraded(json_of(place, line, remedy=ALLOWED))
     schema = _schema_of(place, value)
-    if schema != "reroute.answer/1":
-        raise Failure(
-            f"'{place}' is {short(schema, _NAME)}, and files of lines hold reroute.answer/1: {ALLOWED}"
-        )
+    if schema != name_of("answer"):
+        known = name_of("answer")
+        raise Failure(f"'{place}' is {short(schema, _NAME)}, and files of lines hold {known}: {ALLOWED}")
     model = FailedAnswer if value.get("error") is not None else AnswerRecord
-    record: Any = _checked(place, line, schema, model)
-    return record  # type: ignore[no-any-return]
-
-
-_MODELS = {  # what a page is made of: where its record is
-    "reroute.batch/1": "batch.BatchSummary",
-    "reroute.comparison/1": "comparison.Comparison",
-    "reroute.eval/1": "evaluation.Evaluation",
-    "reroute.report/1": "report.Report",
-    "reroute.sweep/1": "sweep.SweepReport",
-    "reroute.trace/1": "trace.TraceRecord",
-    "reroute.tune/1": "tune.TuneReport",
-}
+    found: AnswerRecord | FailedAnswer = checked(place, value, model, ALLOWED)
+    return found
 
 
 def sections_of(inputs: Sequence[Input]) -> list[Section]:
@@ -149,13 +125,12 @@ def sections_of(inputs: Sequence[Input]) -> list[Section]:
     """
     named = [(one.name, one.record) for one in inputs]
     records = [(name, record) for name, record in named if not isinstance(record, Answers)]
-    judge = _judge_of([record for _, record in records if record.schema_.startswith("reroute.sweep/")])
+    judge = _judge_of([record for _, record in records if kind_of(record.schema_) == "sweep"])
     documents = [
         answers_document(record, judge) if isinstance(record, Answers) else document(record, verbose=True)
         for _, record in named
     ]
-    settings = [(name, getattr(record, "workload", record)) for name, record in records]
-    told = different([(name, getattr(record, "generation", None)) for name, record in settings])
+    told = different([(name, getattr(record, "generation", None)) for name, record in records])
     documents[0] = replace(documents[0], blocks=(*texts(Tone.WARNING, told), *documents[0].blocks))
     return [Section(name, found) for (name, _), found in zip(named, documents, strict=True)]
 

@@ -115,7 +115,7 @@ def _around(figure: Figure, report: SweepReport, cost: str, height: float) -> No
     for axes in figure.axes:
         axes.set_xlim(0, _right_end(report, cost))
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
-    whole = "" if cost == "visual_tokens" else ", relative to dense"
+    whole = "" if cost == "visual_tokens_per_layer" else ", relative to dense"
     figure.supxlabel(f"{COSTS[cost]}{whole}", fontsize=9, y=0.36 / height)
     figure.legend(
         handles=_legend(report),
@@ -141,7 +141,7 @@ def _legend(report: SweepReport) -> list[Any]:
         for action in COLOURS
         if action in actions
     ]
-    if any(arm.cuts for arm in report.asked):
+    if any(arm.decision_layers for arm in report.asked):
         marks.append(
             Line2D(
                 [],
@@ -292,12 +292,12 @@ def _label(axes: Axes, text: str, point: _Placed, *, above: bool) -> None:
 def _place(arm: SweepArm, cost: str) -> tuple[float, float, float]:
     """Where an arm stands on the cost's axis, and its interval there."""
     part: MetricPart = arm.costs[cost]
-    if cost == "visual_tokens" or part.ratio is None:
+    if cost == "visual_tokens_per_layer" or part.ratio_to_dense is None:
         return part.value, part.value, part.value
     return (
-        part.ratio,
-        part.ratio if part.low is None else part.low,
-        part.ratio if part.high is None else part.high,
+        part.ratio_to_dense,
+        part.ratio_to_dense if part.low is None else part.low,
+        part.ratio_to_dense if part.high is None else part.high,
     )
 
 

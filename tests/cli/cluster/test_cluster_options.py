@@ -51,4 +51,4 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith('{"schema": "reroute.answer/1"')
+    assert done.stdout.startswith('{"schema": "reroute.answer/2"')

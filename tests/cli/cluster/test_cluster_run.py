@@ -42,7 +42,12 @@ class Played:
 def record_of(item, error=None):
     """A record as a worker sends it: under a key that the driver does not trust."""
     model = {"id": "m", "revision": None, "family": "f", "dtype": "d", "attention": "a", "device": "cpu"}
-    model |= {"weights": "random", "reasons": {"revision": "random weights"}}
+    model |= {
+        "config_digest": "c",
+        "layers": 1,
+        "weights": "random",
+        "reasons": {"revision": "random weights"},
+    }
     names = {"id": item.id, "image": item.image, "images": [item.image], "question": item.question}
     return FailedAnswer(**names, key="0" * 64, model=model, error=error or "played").as_dict()
 

@@ -39,16 +39,16 @@ def draw(path: Path) -> str:
 
 
 def trace(picture: str, digest: str, question: str = "where is the light?") -> dict[str, Any]:
-    """A trace of `reroute.trace/1`: eight kept, then two under prune and the last four under reroute."""
+    """A trace of `reroute.trace/2`: eight kept, then two under prune and the last four under reroute."""
     spans = [[10.0 * at, 10.0 * at + 10] for at in range(SIDE)]
     return {
-        "schema": "reroute.trace/1",
+        "schema": "reroute.trace/2",
         "picture": {"path": picture, "width": 40, "height": 40, "digest": digest},
         "question": question,
         "model": _model(),
         "layers": 6,
-        "visual": 16,
-        "prompt": 20,
+        "visual_tokens": 16,
+        "prompt_tokens": 20,
         "unplaced": 0,
         "grids": [{"view": "detail", "rows": spans, "columns": spans, "first": 0, "row_ends": False}],
         "target": {
@@ -68,7 +68,8 @@ def trace(picture: str, digest: str, question: str = "where is the light?") -> d
 
 def _model() -> dict[str, Any]:
     names = {"id": "pocket", "family": "llava", "dtype": "float32", "attention": "sdpa", "device": "cpu"}
-    return names | {"revision": None, "weights": "loaded", "reasons": {"revision": "a local folder"}}
+    config = {"config_digest": "c0ffee", "layers": 6, "weights": "loaded"}
+    return names | config | {"revision": None, "reasons": {"revision": "a local folder"}}
 
 
 def _arm(name: str, action: str | None, states: list[str]) -> dict[str, Any]:
@@ -79,12 +80,12 @@ def _arm(name: str, action: str | None, states: list[str]) -> dict[str, Any]:
         "profile": None,
         "ratio": None if action is None else 0.5,
         "achieved_ratio": 0.5,
-        "digest": "0" * 64,
+        "schedule_digest": "0" * 64,
         "answer": f"[{len(states)}]",
         "finish": "stop",
         "boxes": [[0.0, 30.0, 40.0, 40.0]],
         "overlap": 1.0,
-        "average_visual": 8.0,
+        "visual_tokens_per_layer": 8.0,
         "never_used": 0,
         "stages": [_stage(2 * at + 1, text) for at, text in enumerate(states)],
         "reasons": {},

@@ -179,13 +179,13 @@ BROKEN = {
     "empty": (b"", 4, "is no JSON"),
     "bytes": (b"\xff\xfe\x00", 4, "not UTF-8"),
     "a number": (b"7", 4, "does not say"),
-    "NaN": (b'{"schema": "reroute.eval/1", "x": NaN}', 4, "NaN is no number"),
+    "NaN": (b'{"schema": "reroute.eval/2", "x": NaN}', 4, "NaN is no number"),
     "another schema": (b'{"schema": "reroute.report/9"}', 4, "a page is made of"),
-    "half a record": (b'{"schema": "reroute.sweep/1"}', 4, "does not match reroute.sweep/1"),
-    "deep": (b'{"schema": "reroute.eval/1", "x": ' + b"[" * 100_000, 4, "nested too deeply"),
-    "twice": (b'{"schema": "reroute.eval/1", "schema": "reroute.eval/1"}', 4, "stands twice"),
-    "no answers": (b'{"schema": "reroute.cost/1"}\n{"schema": "reroute.cost/1"}\n', 4, "holds no answers"),
-    "a bad line": (b'{"schema": "reroute.answer/1"}\n{"schema": "reroute.answer/1"}\n', 4, "line 1"),
+    "half a record": (b'{"schema": "reroute.sweep/2"}', 4, "does not match reroute.sweep/2"),
+    "deep": (b'{"schema": "reroute.eval/2", "x": ' + b"[" * 100_000, 4, "nested too deeply"),
+    "twice": (b'{"schema": "reroute.eval/2", "schema": "reroute.eval/2"}', 4, "stands twice"),
+    "no answers": (b'{"schema": "reroute.cost/2"}\n{"schema": "reroute.cost/2"}\n', 4, "holds no answers"),
+    "a bad line": (b'{"schema": "reroute.answer/2"}\n{"schema": "reroute.answer/2"}\n', 4, "line 1"),
 }
 
 

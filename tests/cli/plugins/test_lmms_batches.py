@@ -152,6 +152,12 @@ def test_the_cache_is_counted_as_batch_counts_it(pocket, record):
     options = ("--method", "pdrop", "--action", "reroute", "--ratio", "0.8", "--max-new-tokens", "12")
     expected = record(str(SAMPLES / line["image"]), line["question"], *options)
     (found,) = Answering(pocket, ROUTED, 1).answers([wish(line)])
-    assert (found.kv, found.dense_kv) == (expected["kv_cache"]["bytes"], expected["kv_cache"]["dense_bytes"])
-    assert found.average == expected["tokens"]["average_visual"]
-    assert (found.prompt, found.new) == (expected["tokens"]["prompt"], expected["tokens"]["new"])
+    assert (found.kv, found.dense_kv) == (
+        expected["kv_cache"]["kv_end_bytes"],
+        expected["kv_cache"]["dense_kv_end_bytes"],
+    )
+    assert found.average == expected["tokens"]["visual_tokens_per_layer"]
+    assert (found.prompt, found.new) == (
+        expected["tokens"]["prompt_tokens"],
+        expected["tokens"]["new_tokens"],
+    )

@@ -88,19 +88,23 @@ def test_costs_travel_with_the_scores(evaluate, batch, tmp_path):
         tokens, kv = record["tokens"], record["kv_cache"]
         assert sample["token_counts"] == [
             {
-                "input_tokens": tokens["prompt"],
-                "output_tokens": tokens["new"],
-                "visual_tokens": tokens["visual"],
-                "average_visual": tokens["average_visual"],
-                "kv_bytes": kv["bytes"],
-                "dense_kv_bytes": kv["dense_bytes"],
+                "input_tokens": tokens["prompt_tokens"],
+                "output_tokens": tokens["new_tokens"],
+                "visual_tokens": tokens["visual_tokens"],
+                "visual_tokens_per_layer": tokens["visual_tokens_per_layer"],
+                "kv_end_bytes": kv["kv_end_bytes"],
+                "dense_kv_end_bytes": kv["dense_kv_end_bytes"],
             }
         ]
     means = summary["means"]
-    share = means["kv_bytes"] / means["dense_kv_bytes"]
-    assert results["throughput"]["total_gen_tokens"] == sum(record["tokens"]["new"] for record in records)
-    assert results["throughput"]["avg_visual_tokens_per_layer"] == pytest.approx(means["average_visual"])
-    assert results["throughput"]["avg_kv_ratio"] == pytest.approx(share)
+    share = means["kv_end_bytes"] / means["dense_kv_end_bytes"]
+    assert results["throughput"]["total_gen_tokens"] == sum(
+        record["tokens"]["new_tokens"] for record in records
+    )
+    assert results["throughput"]["avg_visual_tokens_per_layer"] == pytest.approx(
+        means["visual_tokens_per_layer"]
+    )
+    assert results["throughput"]["avg_kv_end_ratio"] == pytest.approx(share)
     costs = json.loads(file.read_text())
     assert costs["schedule"]["method"] == "pdrop"
     assert costs["schedule"]["ratio"] == 0.889
@@ -108,9 +112,9 @@ def test_costs_travel_with_the_scores(evaluate, batch, tmp_path):
     assert costs["tasks"]["scenes_words"] == costs["total"]
     assert costs["total"]["answered"] == costs["total"]["requests"] == len(WORDS)
     found = costs["total"]["means"]
-    assert found["visual"]["average_visual"] == pytest.approx(means["average_visual"])
-    assert found["kv_bytes"] == pytest.approx(means["kv_bytes"])
-    assert found["kv_ratio"] == pytest.approx(share)
+    assert found["visual"]["visual_tokens_per_layer"] == pytest.approx(means["visual_tokens_per_layer"])
+    assert found["kv_end_bytes"] == pytest.approx(means["kv_end_bytes"])
+    assert found["kv_end_ratio"] == pytest.approx(share)
 
 
 def test_two_tasks_have_their_own_costs(evaluate, tmp_path):
@@ -132,7 +136,7 @@ def test_chats_of_all_kinds_share_a_run(evaluate, tmp_path, size):
     samples = results["samples"]["scenes_chats"]
     visual = [sample["token_counts"][0]["visual_tokens"] for sample in samples]
     assert visual == [256 * parts.count("PICTURE") for parts in CHATS]
-    kept = [sample["token_counts"][0]["average_visual"] for sample in samples]
+    kept = [sample["token_counts"][0]["visual_tokens_per_layer"] for sample in samples]
     assert [count > 0 for count in kept] == [count > 0 for count in visual]
     assert all(average <= 0.31 * count for average, count in zip(kept, visual, strict=True))
     costs = json.loads(file.read_text())["total"]
@@ -210,7 +214,7 @@ def test_gen_kwargs_from_the_command_line_count(evaluate, batch):
     boxes, _ = batch(BOXES, {})
     short = evaluate(["scenes_boxes"], gen_kwargs="max_new_tokens=3")
     lengths = [sample["token_counts"][0]["output_tokens"] for sample in short["samples"]["scenes_boxes"]]
-    assert lengths == [min(3, record["tokens"]["new"]) for record in boxes]
+    assert lengths == [min(3, record["tokens"]["new_tokens"]) for record in boxes]
 
 
 def test_what_the_response_cache_has_is_not_asked_again(evaluate, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reroute_cli.records.answer import ModelPart
+from reroute_cli.records.base import ModelPart
 from reroute_cli.records.trace import GridPart, PicturePart, TargetPart, TraceArm, TraceRecord, TraceStage
 from reroute_cli.tracing.grids import DETAIL, covered, tokens_within
 from reroute_cli.views.write.figure import draw_trace, palette
@@ -48,12 +48,12 @@ def arm(name, action, stages, answer="yes"):
         profile=None,
         ratio=0.5 if action else None,
         achieved_ratio=0.5,
-        digest="d",
+        schedule_digest="d",
         answer=answer,
         finish="stop",
         boxes=[],
         overlap=None,
-        average_visual=2.0,
+        visual_tokens_per_layer=2.0,
         never_used=1,
         stages=stages,
         reasons={"overlap": "no box"},
@@ -66,6 +66,8 @@ def record(size, grids, arms, question="what?"):
         id="m",
         revision="r",
         family="llava",
+        config_digest="c",
+        layers=9,
         dtype="float32",
         attention="sdpa",
         device="cpu",
@@ -83,8 +85,8 @@ def record(size, grids, arms, question="what?"):
         question=question,
         model=model,
         layers=9,
-        visual=visual,
-        prompt=visual + 3,
+        visual_tokens=visual,
+        prompt_tokens=visual + 3,
         unplaced=0,
         grids=parts,
         target=TargetPart(

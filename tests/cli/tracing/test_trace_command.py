@@ -39,7 +39,7 @@ def test_the_json_is_the_record_and_its_answers_are_those_of_ask(run, warm, tmp_
     assert (result.exit_code, result.stderr) == (0, "")
     record = json.loads(result.stdout)
     assert record == json.loads(path.read_text(encoding="utf-8"))
-    assert record["schema"] == "reroute.trace/1"
+    assert record["schema"] == "reroute.trace/2"
     assert [arm["name"] for arm in record["arms"]] == ["dense", "pdrop-reroute"]
     dense, routed = (arm["answer"] for arm in record["arms"])
     assert run("ask", DESK, CUP, "-q").stdout.strip() == dense

@@ -131,8 +131,8 @@ def test_average_tokens_are_those_of_the_layers(versus):
         for layer in range(12):
             seen = next((stage.kept for stage in arm.stages if stage.layer == layer), seen)
             layers.append(seen)
-        assert arm.average_visual == pytest.approx(sum(layers) / 12)
-    assert abs(versus.arms[1].average_visual - versus.arms[2].average_visual) < 256 * 0.01
+        assert arm.visual_tokens_per_layer == pytest.approx(sum(layers) / 12)
+    assert abs(versus.arms[1].visual_tokens_per_layer - versus.arms[2].visual_tokens_per_layer) < 256 * 0.01
 
 
 def test_without_a_box_recall_says_why_it_is_unknown(pocket):
@@ -184,7 +184,7 @@ def test_a_record_that_does_not_add_up_can_not_be_built(versus):
     with pytest.raises(ValueError, match="counts other tokens"):
         TraceRecord.model_validate(plain)
     plain = versus.as_dict()
-    plain["visual"] = 255
+    plain["visual_tokens"] = 255
     with pytest.raises(ValueError, match="does not tell of 255"):
         TraceRecord.model_validate(plain)
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from reroute_cli.output import clean, draw
 from reroute_cli.records.evaluation import Evaluation
+from reroute_cli.records.migrate import upgraded
+from reroute_cli.records.schema import KINDS
 from reroute_cli.records.sweep import SweepReport
-from reroute_cli.schemas import MODELS
 from reroute_cli.views import registry
 from reroute_cli.views.document import (
     DATA,
@@ -180,7 +181,7 @@ def test_a_fragment_is_plain_elements_around_text(document):
 
 def test_every_kind_of_record_has_a_document():
     """Each published schema has a function that lays its record out, and no other has one."""
-    assert set(registry.DOCUMENTS) == {name.partition("-")[0] for name in MODELS}
+    assert set(registry.DOCUMENTS) == set(KINDS)
     for place in registry.DOCUMENTS.values():
         module, function = place.split(".")
         assert callable(getattr(__import__(f"reroute_cli.views.{module}", fromlist=[function]), function))
@@ -190,7 +191,7 @@ def test_every_kind_of_record_has_a_document():
 @pytest.mark.parametrize(("change", "model"), [(hostile_eval, Evaluation), (hostile_sweep, SweepReport)])
 def test_hostile_records_are_inert_in_a_fragment(change, model, text):
     """A record whose every text is hostile has the elements of a plain one, and no attribute."""
-    read = Read(registry.html_fragment(model.model_validate_json(json.dumps(change(text)))))
+    read = Read(registry.html_fragment(model.model_validate_json(json.dumps(upgraded(change(text))))))
     assert read.tags <= PLAIN
     assert read.attributes == []
     assert clean(read.text) == read.text

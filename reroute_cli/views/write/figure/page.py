@@ -130,7 +130,7 @@ def _head(canvas: Canvas, record: TraceRecord, sheet: Sheet) -> None:
     parts = (
         record.model.id if record.model.weights == "loaded" else f"{record.model.id} with random weights",
         _schedule(record.arms[-1]),
-        f"{record.visual} visual tokens in {record.layers} decoder layers",
+        f"{record.visual_tokens} visual tokens in {record.layers} decoder layers",
         f"{name}, {picture.width} × {picture.height}",
     )
     canvas.text((MARGIN, 62), " · ".join(parts), BODY, palette.SOFT, width=room)
@@ -155,9 +155,9 @@ def _arm_line(canvas: Canvas, record: TraceRecord, arm: TraceArm, y: int, sheet:
 
 def _numbers(record: TraceRecord, arm: TraceArm) -> str:
     """What an arm cost and what it left out, in one line."""
-    parts = [f"{units.tokens(arm.average_visual)} of {record.visual} visual tokens a layer"]
+    parts = [f"{units.tokens(arm.visual_tokens_per_layer)} of {record.visual_tokens} visual tokens a layer"]
     if arm.stages:
-        share = _share(arm.never_used, record.visual)
+        share = _share(arm.never_used, record.visual_tokens)
         parts.append(f"{arm.never_used} ({share}) never used from layer {arm.stages[0].layer} on")
     if arm.overlap is not None and (arm.stages or record.target.source == "given"):
         parts.append(f"box overlap (IoU) {arm.overlap:.2f}")
@@ -211,7 +211,7 @@ def _stage_panel(
     taken = canvas.text((x, y), place, BODY, palette.INK)
     canvas.text(
         (x + wide, y),
-        f"keeps {stage.kept} of {record.visual}",
+        f"keeps {stage.kept} of {record.visual_tokens}",
         BODY,
         palette.SOFT,
         right=True,
@@ -250,7 +250,7 @@ def _below(
 
 def _stage_numbers(record: TraceRecord, arm: TraceArm, stage: TraceStage) -> list[str]:
     """'27% kept', '12 re-entered', '83% of the box', and the row ends where there are any."""
-    lines = [f"{_share(stage.kept, record.visual)} kept"]
+    lines = [f"{_share(stage.kept, record.visual_tokens)} kept"]
     if arm.action == "reroute":
         lines.append(f"{stage.reentered} re-entered")
     if stage.recall is not None:

@@ -1,0 +1,34 @@
+"""`reroute schema`: the JSON Schema of each kind of record."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated
+
+import typer
+
+from reroute_cli.errors import UsageError
+from reroute_cli.output import Sink
+from reroute_cli.records.schema import KINDS, name_of, schema_of
+
+
+def schema(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="A kind of record, as report or reroute.report/2.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Print the JSON Schema of a kind of record; without NAME, list the kinds."""
+    if name is None:
+        for kind in KINDS:
+            Sink().result(name_of(kind))
+        return
+    for kind in KINDS:
+        if name in (kind, name_of(kind), name_of(kind).removeprefix("reroute.")):
+            Sink().json(schema_of(kind))
+            return
+    close = difflib.get_close_matches(name, KINDS, n=1)
+    hint = f"did you mean '{close[0]}'? There are" if close else "choose one of"
+    raise UsageError(f"there is no schema '{name}': {hint} {', '.join(map(name_of, KINDS))}")
