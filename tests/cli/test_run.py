@@ -176,7 +176,7 @@ def test_an_attention_nobody_can_count_gives_unknown_flops(job, pocket):
 
     flash = SimpleNamespace(**{**vars(pocket), "attention": "flash_attention_2"})
     part = _flops_part(run.Job(flash, job.inputs, job.schedule), 4)
-    assert part.prefill is None
+    assert part.prefill_flops is None
     assert "flash_attention_2" in part.reasons["prefill_flops"]
 
 
