@@ -290,7 +290,8 @@ def _tests(report: Evaluation) -> Table:
         for part in (*arm.overall.to_dense.values(), *arm.overall.to_prune.values()):
             if part.mcnemar_p is not None:
                 counts = (w.counted(part.only_this), w.counted(part.only_base), w.p_value(part.mcnemar_p))
-                rows.append(w.row(headers, (_arm(arm), names[part.base], w.words(part.title), *counts)))
+                base = names.get(part.base, w.name(part.base))
+                rows.append(w.row(headers, (_arm(arm), base, w.words(part.title), *counts)))
     return Table("McNemar's exact test", headers, tuple(rows), on=(TEXT,) if rows else ())
 
 
