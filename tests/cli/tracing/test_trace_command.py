@@ -28,7 +28,7 @@ def test_a_picture_is_drawn_and_its_path_is_the_result(run, warm, tmp_path):
     with Image.open(path) as figure:
         assert figure.format == "PNG"
         assert figure.width <= 2000
-    for word in ("pdrop-prune", "pdrop-reroute", "recall", "never used"):
+    for word in ("pdrop prune", "pdrop reroute", "recall", "never used"):
         assert word in result.stderr
 
 
