@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 

@@ -14,8 +14,8 @@ from typing import Any
 from reroute_cli import run
 from reroute_cli.batching.keys import answer_key, settings_of
 from reroute_cli.boxes import CONVENTIONS, Box, decode_boxes, view_of
+from reroute_cli.console.errors import Failure
 from reroute_cli.environment import installed_version
-from reroute_cli.errors import Failure
 from reroute_cli.images import Picture
 from reroute_cli.measure.flops import Flops
 from reroute_cli.measure.kv import KvUse

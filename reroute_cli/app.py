@@ -24,9 +24,9 @@ from reroute_cli.commands import (
     tune,
 )
 from reroute_cli.commands import eval as evaluation
-from reroute_cli.errors import BoundedGroup
+from reroute_cli.console.errors import BoundedGroup
+from reroute_cli.console.output import Sink, open_streams
 from reroute_cli.old_question import OldQuestion
-from reroute_cli.output import Sink, open_streams
 
 app = typer.Typer(
     name="reroute",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 from reroute_cli.metrics import DENSE_ARM
 from reroute_cli.options import ActionName
 from reroute_cli.schedules import DENSE, ScheduleChoice, read_cuts

@@ -16,14 +16,14 @@ from typing import Any
 from reroute_cli import manifest as lines
 from reroute_cli.boxes import Box
 from reroute_cli.chat import Turn
+from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.output import shortened
 from reroute_cli.conversations import Asked, is_unicode
-from reroute_cli.errors import Failure, UsageError
 from reroute_cli.image_names import ImageSource
 from reroute_cli.images import as_text
 from reroute_cli.inputs import check_data, data_bytes, spread
 from reroute_cli.judges import Truth
 from reroute_cli.manifest import Line
-from reroute_cli.output import shortened
 from reroute_cli.picture_files import Name, find_pictures
 from reroute_cli.prompts import check_question
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from PIL import Image
 
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.output import clean, shortened
 from reroute_cli.images import Picture, as_seen, open_picture
-from reroute_cli.output import clean, shortened
 from reroute_cli.prompts import (
     Message,
     Prompt,

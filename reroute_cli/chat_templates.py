@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.prompts import render_template
 from routing.families import FAMILIES
 

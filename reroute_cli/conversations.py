@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from reroute_cli.chat import MAX_TURNS, Chat, Turn, check_count, read_chat
-from reroute_cli.errors import UsageError
-from reroute_cli.output import clean, shortened
+from reroute_cli.console.errors import UsageError
+from reroute_cli.console.output import clean, shortened
 from reroute_cli.prompts import check_question
 
 MAX_IMAGES = 256

@@ -5,7 +5,7 @@ The decoder turns an image as the file says, and takes the turn out of its EXIF.
 
 from __future__ import annotations
 
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 
 NAME = "HEIF"  # what the decoder is called in Pillow
 HEAD = 64  # bytes that tell a file

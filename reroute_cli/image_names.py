@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
 
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
+from reroute_cli.console.output import shortened
 from reroute_cli.images import Picture, digest_of, open_picture, read_bytes
-from reroute_cli.output import shortened
 
 MAX_DATA_URI = 64 << 20  # characters
 _LONGEST_NAME = 4096  # characters; no system that we know opens a longer path

@@ -25,8 +25,8 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
 
 from reroute_cli import heif
-from reroute_cli.errors import Failure
-from reroute_cli.output import shortened
+from reroute_cli.console.errors import Failure
+from reroute_cli.console.output import shortened
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "AVIF", "JPEG2000")
 MAX_FILE_BYTES = 1 << 30

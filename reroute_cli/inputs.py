@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reroute_cli.chat import Turn
-from reroute_cli.errors import CliError, Failure, UsageError
+from reroute_cli.console.errors import CliError, Failure, UsageError
+from reroute_cli.console.output import shortened
 from reroute_cli.image_names import ImageSource, exists
 from reroute_cli.images import LONGEST_SHOWN, as_text
 from reroute_cli.manifest import Line, asked_of, identity, images_of, read_lines, same_id
-from reroute_cli.output import shortened
 from reroute_cli.prompts import check_question
 
 MANIFEST = "manifest.jsonl"

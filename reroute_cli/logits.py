@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.missing import lacks
 from reroute_cli.models import Loaded
 

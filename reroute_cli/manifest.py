@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.output import shortened
 from reroute_cli.conversations import Asked, asked_in, images_in, is_unicode
-from reroute_cli.errors import Failure, UsageError
 from reroute_cli.image_names import MAX_DATA_URI, ImageSource, source_of
 from reroute_cli.images import as_text
-from reroute_cli.output import shortened
 
 LONGEST_LINE = 1 << 20  # bytes; of a line that holds images as data, LONGEST_DATA_LINE
 LONGEST_DATA_LINE = MAX_DATA_URI + LONGEST_LINE

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.adapters import Merged, adapter_digest, merge
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.generation import MODEL, Generation, apply, read_generation, special_tokens
 from reroute_cli.proof import Proven, setting_of_check, standing
 from reroute_cli.sources import POCKET, Source, explained, find, known, read_config

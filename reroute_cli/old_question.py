@@ -10,7 +10,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from reroute_cli.output import Sink
+from reroute_cli.console.output import Sink
 
 _NOTE = "note: '-q QUESTION' goes with the next release, where -q is quiet alone: write -Q or --question"
 

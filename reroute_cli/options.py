@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 
 _LONGEST_TEMPLATE = 1 << 18  # bytes; the longest that are published have some 20,000
 _MODEL, _SCHEDULE, _RUN, _VERDICT, _OUTPUT = "Model", "Schedule", "Run", "Verdict", "Output"

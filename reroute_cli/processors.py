@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from reroute_cli.chat_templates import choose_template
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.missing import lacks
 from reroute_cli.sources import PROCESSORS, Source
 from routing.families import FAMILIES

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.output import clean, shortened
 from reroute_cli.images import Picture
 from reroute_cli.missing import missing_name
-from reroute_cli.output import clean, shortened
 
 if TYPE_CHECKING:
     from PIL import Image

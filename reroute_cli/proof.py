@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from reroute_cli.console.errors import UsageError
+from reroute_cli.console.output import Sink, write_file
 from reroute_cli.environment import installed_version
-from reroute_cli.errors import UsageError
-from reroute_cli.output import Sink, write_file
 from routing.host import PROVEN, is_proven, versions, what_is_proven
 
 Proven = bool | Literal["checked"]

@@ -17,8 +17,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from reroute_cli.errors import Failure
-from reroute_cli.output import to_line
+from reroute_cli.console.errors import Failure
+from reroute_cli.console.output import to_line
 from reroute_cli.records.migrate import upgraded
 
 _OPENING = b'{"schema": "reroute.'  # how every record begins

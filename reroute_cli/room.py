@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reroute_cli import units
-from reroute_cli.errors import Failure
+from reroute_cli.console import units
+from reroute_cli.console.errors import Failure
 
 _MEMINFO = Path("/proc/meminfo")
 _GROUP = Path("/sys/fs/cgroup")  # the limit of a container, where there is one

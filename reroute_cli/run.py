@@ -18,7 +18,7 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 import routing
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.logits import row_by_row
 from reroute_cli.measure.clock import TokenClock
 from reroute_cli.measure.flops import FlopMeter, Flops

@@ -11,7 +11,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 from reroute_cli.options import within
 
 _INPUT, _SCHEDULE, _RUN, _OUTPUT = "Input", "Schedule", "Run", "Output"

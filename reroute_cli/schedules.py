@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 
 if TYPE_CHECKING:
     from routing import Schedule

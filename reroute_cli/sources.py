@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.adapters import CONFIG, WEIGHTS, Adapter, is_adapter, read_adapter
-from reroute_cli.errors import CliError, Failure, is_out_of_memory, was_interrupted
+from reroute_cli.console.errors import CliError, Failure, is_out_of_memory, was_interrupted
 from reroute_cli.missing import missing_name
 
 if TYPE_CHECKING:

@@ -161,7 +161,7 @@ def _default(default: Any, option: OptionInfo) -> str:
 
 def exit_codes() -> str:
     """What the process returns, from the exceptions that carry the codes."""
-    from reroute_cli import errors
+    from reroute_cli.console import errors
 
     kinds = (errors.UsageError, errors.Regression, errors.Failure, errors.NotComparable)
     rows = [

@@ -25,7 +25,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def profile() -> str:
     """The committed report of the documented command, as the command shows it."""
 
-    from reroute_cli.output import draw
+    from reroute_cli.console.output import draw
     from reroute_cli.records.files import read_report
     from reroute_cli.views.registry import document
     from reroute_cli.views.write import terminal
@@ -76,7 +76,7 @@ def _bounds(part: dict[str, Any], *, signed: bool = False) -> str:
 def tune() -> str:
     """The committed report of the documented search, as the command shows it."""
 
-    from reroute_cli.output import draw
+    from reroute_cli.console.output import draw
     from reroute_cli.records.migrate import upgraded
     from reroute_cli.records.tune import TuneReport
     from reroute_cli.views.registry import document

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reroute_cli.errors import CliError
+from reroute_cli.console.errors import CliError
 from reroute_cli.measure.kv import filled_layers, window_of
 from reroute_cli.models import Loaded
 from reroute_cli.planning.pictures import Size, count_pictures

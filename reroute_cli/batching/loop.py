@@ -22,7 +22,7 @@ from reroute_cli.batching.costs import CostModel
 from reroute_cli.batching.passes import answer_batch, failed
 from reroute_cli.batching.prefetch import Waiting
 from reroute_cli.batching.prepare import Broken, Entry, Keyed, Keys, Ready, Request, entries
-from reroute_cli.errors import is_out_of_memory, sentence_of
+from reroute_cli.console.errors import is_out_of_memory, sentence_of
 from reroute_cli.records.answer import AnswerRecord, FailedAnswer
 from routing import Schedule
 

@@ -20,9 +20,9 @@ from reroute_cli.batch_inputs import BatchItem, misplaced
 from reroute_cli.batching.keys import Settings, answer_key, failure_key, settings_of
 from reroute_cli.batching.prefetch import Waiting, ahead
 from reroute_cli.chat import Turn, prompt_of
-from reroute_cli.errors import CliError, Failure, sentence_of
+from reroute_cli.console.errors import CliError, Failure, sentence_of
+from reroute_cli.console.output import shortened
 from reroute_cli.models import Loaded
-from reroute_cli.output import shortened
 from reroute_cli.prompts import Prompt
 from reroute_cli.schedules import DENSE, ScheduleChoice, Target
 from routing import Schedule

@@ -17,7 +17,7 @@ from reroute_cli.batching.loop import Outcome
 from reroute_cli.batching.prefetch import Waiting
 from reroute_cli.batching.prepare import Request
 from reroute_cli.batching.summary import RunFacts, Tally
-from reroute_cli.output import Progress, to_line
+from reroute_cli.console.output import Progress, to_line
 from reroute_cli.record_file import RecordFile
 from reroute_cli.records.batch import BatchSummary
 

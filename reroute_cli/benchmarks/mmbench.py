@@ -17,11 +17,11 @@ from reroute_cli.benchmarks.benchmark import Benchmark, Questions, Wanted
 from reroute_cli.benchmarks.prompts import letter_answer
 from reroute_cli.benchmarks.rows import Items, Row, choose, units_by
 from reroute_cli.benchmarks.table import open_table
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.output import shortened
 from reroute_cli.evaluation.score import Judged, Score, quotient, share_of
 from reroute_cli.evaluation.trial import Row as Asked
 from reroute_cli.judges import Truth
-from reroute_cli.output import shortened
 
 LETTERS = ("A", "B", "C", "D")
 COLUMNS = ("index", "question", "hint", "answer", *LETTERS, "category", "image")

@@ -15,11 +15,11 @@ from reroute_cli.benchmarks.benchmark import Benchmark, Questions, Wanted
 from reroute_cli.benchmarks.prompts import short_answer
 from reroute_cli.benchmarks.rows import Items, Row, choose, units_by
 from reroute_cli.benchmarks.table import open_table
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
+from reroute_cli.console.output import shortened
 from reroute_cli.evaluation.score import Judged, Numbers, Score, quotient, share_of
 from reroute_cli.evaluation.trial import Row as Asked
 from reroute_cli.judges import Truth
-from reroute_cli.output import shortened
 
 COLUMNS = ("question_id", "question", "answer", "image_source", "image", "category")
 _SOURCE = "lmms-lab-encoder/POPE"

@@ -6,7 +6,7 @@ A wording is part of what is measured: another one gives other scores. Knows wor
 from __future__ import annotations
 
 from reroute_cli.boxes import CONVENTIONS
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 
 SHORT = "Answer the question using a single word or phrase."
 LETTER = "Answer with the option's letter from the given choices directly."

@@ -21,7 +21,7 @@ from reroute_cli.benchmarks.prompts import check_grounding, where_is
 from reroute_cli.benchmarks.rows import Items, Row, choose, units_of
 from reroute_cli.benchmarks.table import open_table
 from reroute_cli.boxes import Box
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.evaluation.score import BOX_CENTRE, BOX_HIT, BOX_IOU
 from reroute_cli.judges import Truth
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.benchmarks.table import Plain, Table
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.output import shortened
 from reroute_cli.images import as_text
 from reroute_cli.inputs import spread
-from reroute_cli.output import shortened
 from reroute_cli.prompts import check_question
 
 _SHOWN = 60

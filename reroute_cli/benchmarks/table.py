@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.images import as_text
 
 Plain = dict[str, Any]  # one row by column; pictures as {"bytes": ..., "path": ...}

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 _ROUNDING = 1e-6  # 3 × 0.3333 is no more than a GPU

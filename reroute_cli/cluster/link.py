@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from reroute_cli.cluster.crew import Node
-from reroute_cli.errors import CliError, Failure
+from reroute_cli.console.errors import CliError, Failure
 
 _PATIENCE = 5.0  # seconds for the head node to take a call
 _SILENT = logging.CRITICAL + 1

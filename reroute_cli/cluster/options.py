@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 from reroute_cli.options import within
 
 _CLUSTER = "Cluster"

@@ -13,8 +13,8 @@ from typing import Any
 
 from reroute_cli.batching.keys import Settings
 from reroute_cli.batching.prepare import Request
+from reroute_cli.console.errors import Failure
 from reroute_cli.environment import installed_version
-from reroute_cli.errors import Failure
 from reroute_cli.models import LoadOptions
 from reroute_cli.schedules import ScheduleChoice
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.chat import Turn
-from reroute_cli.errors import sentence_of
+from reroute_cli.console.errors import sentence_of
 from reroute_cli.image_names import ImageSource
 from reroute_cli.judges import Truth
 

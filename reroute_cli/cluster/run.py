@@ -24,7 +24,7 @@ from reroute_cli.cluster.link import Link
 from reroute_cli.cluster.order import make_order
 from reroute_cli.cluster.rows import Answer, Job
 from reroute_cli.cluster.stream import Round, answers
-from reroute_cli.errors import CliError, Failure
+from reroute_cli.console.errors import CliError, Failure
 from reroute_cli.models import LoadOptions
 from reroute_cli.records.answer import AnyAnswer
 

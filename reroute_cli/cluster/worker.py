@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from reroute_cli.cluster.order import LocalChoice, Order, check_settings, check_version, plain
 from reroute_cli.cluster.rows import answers_table, items_of, problem_table
-from reroute_cli.errors import sentence_of
+from reroute_cli.console.errors import sentence_of
 from reroute_cli.models import LoadOptions
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reroute_cli import options
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.output import Sink, check_writable, to_json, write_file
 from reroute_cli.models import LoadOptions
-from reroute_cli.output import Sink, check_writable, to_json, write_file
 from reroute_cli.schedules import ScheduleChoice, read_cuts
 from reroute_cli.sources import POCKET
 

@@ -12,9 +12,9 @@ import typer
 
 from reroute_cli import options, run_options
 from reroute_cli.cluster import options as cluster_options
-from reroute_cli.errors import EXIT_FAILURE, Failure
+from reroute_cli.console.errors import EXIT_FAILURE, Failure
+from reroute_cli.console.output import Progress, Sink, check_writable, clean, to_json, write, write_file
 from reroute_cli.models import LoadOptions
-from reroute_cli.output import Progress, Sink, check_writable, clean, to_json, write, write_file
 from reroute_cli.record_file import RecordFile
 from reroute_cli.schedules import ScheduleChoice, read_cuts
 from reroute_cli.sources import POCKET

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reroute_cli import options
-from reroute_cli.errors import Failure, UsageError
-from reroute_cli.output import Sink
+from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.output import Sink
 
 if TYPE_CHECKING:
     from reroute_cli.records.installation import Check

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reroute_cli import options
-from reroute_cli.errors import Failure
-from reroute_cli.output import Sink, check_writable, to_json, write_file
+from reroute_cli.console.errors import Failure
+from reroute_cli.console.output import Sink, check_writable, to_json, write_file
 from reroute_cli.regression.check import accept_command, refuse_same_file, verdict
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reroute_cli import options
-from reroute_cli.output import Sink
+from reroute_cli.console.output import Sink
 
 
 def env(json: options.Json = False) -> None:

@@ -10,9 +10,9 @@ import typer
 
 from reroute_cli import options, run_options
 from reroute_cli.arms import Arm, ArmOptions, arms_of
-from reroute_cli.errors import EXIT_FAILURE
+from reroute_cli.console.errors import EXIT_FAILURE
+from reroute_cli.console.output import Sink, to_json, write_file
 from reroute_cli.models import LoadOptions
-from reroute_cli.output import Sink, to_json, write_file
 from reroute_cli.schedules import read_cuts
 from reroute_cli.sources import POCKET
 

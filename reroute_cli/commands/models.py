@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reroute_cli import options
-from reroute_cli.output import Sink
+from reroute_cli.console.output import Sink
 
 if TYPE_CHECKING:
     from reroute_cli.records.lists import ModelList

@@ -9,9 +9,9 @@ import typer
 
 from reroute_cli import options, run_options
 from reroute_cli.arms import Arm, ArmOptions, arms_of
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
+from reroute_cli.console.output import Sink, check_writable, to_json, write_file
 from reroute_cli.models import LoadOptions
-from reroute_cli.output import Sink, check_writable, to_json, write_file
 from reroute_cli.profiling.plan import Plan
 from reroute_cli.regression.check import judged, prepare
 from reroute_cli.run_options import FormatName

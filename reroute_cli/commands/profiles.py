@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reroute_cli import options
-from reroute_cli.errors import Failure
-from reroute_cli.output import Sink
+from reroute_cli.console.errors import Failure
+from reroute_cli.console.output import Sink
 from reroute_cli.sources import POCKET
 
 if TYPE_CHECKING:

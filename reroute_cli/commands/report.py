@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reroute_cli import options
-from reroute_cli.errors import Failure, UsageError
-from reroute_cli.output import Sink, check_writable, write_file
+from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.output import Sink, check_writable, write_file
 from reroute_cli.views.write.html import check_packages
 
 if TYPE_CHECKING:

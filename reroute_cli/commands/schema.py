@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from reroute_cli.errors import UsageError
-from reroute_cli.output import Sink
+from reroute_cli.console.errors import UsageError
+from reroute_cli.console.output import Sink
 from reroute_cli.records.schema import KINDS, name_of, schema_of
 
 

@@ -9,9 +9,9 @@ import typer
 
 from reroute_cli import options, run_options
 from reroute_cli.arms import Arm
-from reroute_cli.errors import EXIT_FAILURE
+from reroute_cli.console.errors import EXIT_FAILURE
+from reroute_cli.console.output import Sink, to_json, write_file
 from reroute_cli.models import LoadOptions
-from reroute_cli.output import Sink, to_json, write_file
 from reroute_cli.profiling.plan import Plan
 from reroute_cli.sources import POCKET
 from reroute_cli.sweeping.arms import DEFAULT_RATIOS, read_amounts, sweep_arms

@@ -9,9 +9,9 @@ import typer
 
 from reroute_cli import options, run_options
 from reroute_cli.arms import Arm
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.output import Sink, check_writable, to_json, write_file
 from reroute_cli.models import LoadOptions
-from reroute_cli.output import Sink, check_writable, to_json, write_file
 from reroute_cli.schedules import ScheduleChoice, read_cuts
 from reroute_cli.sources import POCKET
 from reroute_cli.tracing.choices import HTML, JSON, PNG, check_box, check_output, read_box

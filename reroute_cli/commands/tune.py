@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reroute_cli import options, run_options
-from reroute_cli.errors import EXIT_FAILURE, EXIT_REGRESSION, UsageError
+from reroute_cli.console.errors import EXIT_FAILURE, EXIT_REGRESSION, UsageError
+from reroute_cli.console.output import Sink, to_json, write_file
 from reroute_cli.models import LoadOptions
-from reroute_cli.output import Sink, to_json, write_file
 from reroute_cli.sources import POCKET
 
 if TYPE_CHECKING:

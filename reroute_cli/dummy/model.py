@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.missing import lacks
 from reroute_cli.room import check_room
 

@@ -12,7 +12,7 @@ from reroute_cli.answer import count_visual, target_of
 from reroute_cli.arms import Arm
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.chat import prompt_of
-from reroute_cli.errors import Failure, sentence_of
+from reroute_cli.console.errors import Failure, sentence_of
 from reroute_cli.models import Loaded
 from reroute_cli.schedules import Target
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from reroute_cli import models
 from reroute_cli.arms import Arm
 from reroute_cli.benchmarks.benchmark import Questions
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.output import Progress, Sink, check_writable
 from reroute_cli.evaluation.subject import Subject
 from reroute_cli.evaluation.trial import records_at
 from reroute_cli.models import Loaded, LoadOptions, quiet_libraries
-from reroute_cli.output import Progress, Sink, check_writable
 from reroute_cli.record_file import RecordFile
 from reroute_cli.sources import read_config
 

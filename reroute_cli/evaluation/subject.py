@@ -14,7 +14,7 @@ from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.benchmarks import BENCHMARKS
 from reroute_cli.benchmarks.benchmark import Benchmark, Questions, Wanted
 from reroute_cli.benchmarks.scenes import of_manifest
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.images import as_text
 
 DEFAULT = "scenes"

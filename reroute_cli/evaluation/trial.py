@@ -25,7 +25,7 @@ from reroute_cli.batching.prepare import Request, make_request
 from reroute_cli.batching.session import keep
 from reroute_cli.batching.summary import Tally
 from reroute_cli.boxes import Box
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.evaluation.fingerprint import Fingerprint
 from reroute_cli.judges import Truth, Verdict, judge
 from reroute_cli.models import Loaded

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.missing import lacks
 from routing.cache import RoutedLayer
 

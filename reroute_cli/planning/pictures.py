@@ -12,7 +12,7 @@ from itertools import product
 from math import ceil, floor, sqrt
 from typing import Any
 
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 from routing.vision_cost import Grid, Tower
 
 Numbers = Mapping[str, Any]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.planning.pictures import Size, count_pictures
 from reroute_cli.schedules import Target
 from reroute_cli.sources import known, read_config, read_preprocessing

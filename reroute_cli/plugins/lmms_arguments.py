@@ -14,7 +14,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
+from reroute_cli.console.output import clean
 from reroute_cli.models import LoadOptions
 from reroute_cli.options import (
     ActionName,
@@ -24,7 +25,6 @@ from reroute_cli.options import (
     LoadFormat,
     read_chat_template,
 )
-from reroute_cli.output import clean
 from reroute_cli.schedules import ScheduleChoice, read_cuts
 
 NEW_TOKENS = 1024  # where neither task nor user says, as in lmms-eval's own models of this kind

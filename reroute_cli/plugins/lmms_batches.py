@@ -22,7 +22,7 @@ from reroute_cli.batching.loop import BatchSize
 from reroute_cli.batching.prefetch import ahead
 from reroute_cli.batching.prepare import WORKERS
 from reroute_cli.chat import Chat, build_chat, picture
-from reroute_cli.errors import Failure, is_out_of_memory, sentence_of
+from reroute_cli.console.errors import Failure, is_out_of_memory, sentence_of
 from reroute_cli.models import Loaded
 from reroute_cli.outcome import average_visual, visual_per_layer
 from reroute_cli.plugins.lmms_generation import cut

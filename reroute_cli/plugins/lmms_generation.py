@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 
 FILLED_IN = ["\n\n"]
 """What lmms-eval puts under `until` where a task says nothing: what parts examples in a prompt, no end of an

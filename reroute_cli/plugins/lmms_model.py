@@ -25,8 +25,8 @@ from tqdm import tqdm
 from profiles.errors import ProfileError
 from reroute_cli import models
 from reroute_cli.answer import environment_part, generation_part, model_part
-from reroute_cli.errors import Failure, UsageError
-from reroute_cli.output import check_writable, to_json, write_file
+from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.output import check_writable, to_json, write_file
 from reroute_cli.plugins.lmms_arguments import Arguments, read_arguments
 from reroute_cli.plugins.lmms_batches import Answer, Answering
 from reroute_cli.plugins.lmms_costs import TaskSums, costs_of, merged

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from reroute_cli.chat import Chat, read_chat
-from reroute_cli.errors import CliError, sentence_of
-from reroute_cli.output import clean
+from reroute_cli.console.errors import CliError, sentence_of
+from reroute_cli.console.output import clean
 from reroute_cli.plugins.lmms_batches import Wish
 from reroute_cli.plugins.lmms_generation import Generation, read_generation
 

@@ -15,7 +15,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reroute_cli.errors import CliError, Failure, NotComparable
+from reroute_cli.console.errors import CliError, Failure, NotComparable
 from reroute_cli.metrics import METRICS
 from reroute_cli.records.migrate import upgraded
 from reroute_cli.records.schema import model_of, name_of

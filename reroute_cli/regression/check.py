@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reroute_cli.errors import NotComparable, Regression, UsageError
+from reroute_cli.console.errors import NotComparable, Regression, UsageError
 from reroute_cli.regression.gates import Gate, all_gates
 
 if TYPE_CHECKING:
-    from reroute_cli.output import Sink
+    from reroute_cli.console.output import Sink
     from reroute_cli.records.comparison import Comparison
     from reroute_cli.records.report import Report
 

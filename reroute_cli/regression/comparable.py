@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reroute_cli.errors import NotComparable
+from reroute_cli.console.errors import NotComparable
 from reroute_cli.records.base import ModelPart
 from reroute_cli.records.comparison import Difference
 from reroute_cli.records.report import ArmPart, ItemPart, Report

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from reroute_cli.errors import NotComparable, UsageError
+from reroute_cli.console.errors import NotComparable, UsageError
 from reroute_cli.metrics import DENSE_ARM, Kind, Level
 from reroute_cli.records.comparison import ChangedAnswer, Comparison, Row, Side, Verdict
 from reroute_cli.records.report import ArmPart, Measured, Report

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 from reroute_cli.metrics import METRICS, Kind, Level, Metric
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from reroute_cli.arms import Arm, ArmOptions, arms_of
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 from reroute_cli.schedules import DENSE, Target
 from routing.errors import BudgetError
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 
 SUFFIXES = (".svg", ".png")
 

@@ -12,14 +12,14 @@ from itertools import islice
 from reroute_cli.arms import Arm
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.benchmarks.benchmark import Questions
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
+from reroute_cli.console.output import Progress
 from reroute_cli.evaluation.feasible import target_for
 from reroute_cli.evaluation.ready import Ready
 from reroute_cli.evaluation.score import Score
 from reroute_cli.evaluation.trial import hold_trial
 from reroute_cli.inputs import spread
 from reroute_cli.models import Loaded
-from reroute_cli.output import Progress
 from reroute_cli.profiling.plan import Plan
 from reroute_cli.records.sweep import SweepReport
 from reroute_cli.schedules import Target

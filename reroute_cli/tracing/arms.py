@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reroute_cli.arms import Arm, ArmOptions, arms_of, place_of
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 from reroute_cli.schedules import DENSE, ScheduleChoice
 
 _HOW = "add --method pdrop --ratio 0.8, or a profile with -p"

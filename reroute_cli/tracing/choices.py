@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from reroute_cli.boxes import Box
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 
 PNG, JSON, HTML = ".png", ".json", ".html"
 _NUMBER = re.compile(r"-?[0-9]{1,7}(\.[0-9]{1,6})?")

@@ -13,7 +13,7 @@ from math import ceil, floor, sqrt
 from typing import Any
 
 from reroute_cli.boxes import view_of
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.planning.pictures import LONGEST, arrangement, best_canvas, unpadded
 from reroute_cli.tracing.grids import DETAIL, OVERVIEW, Box, Grid, Size, Span, covered, spans
 

@@ -20,7 +20,7 @@ from reroute_cli.answer import (
 )
 from reroute_cli.arms import Arm
 from reroute_cli.boxes import Box
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 from reroute_cli.images import Picture, as_text
 from reroute_cli.models import Loaded
 from reroute_cli.outcome import average_visual

@@ -12,7 +12,7 @@ from itertools import zip_longest
 from random import Random
 
 from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.evaluation.score import FEWEST_PICTURES, connected
 from reroute_cli.image_names import contents_of
 

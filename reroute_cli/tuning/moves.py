@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import pairwise, zip_longest
 from random import Random
 
-from reroute_cli.errors import CliError
+from reroute_cli.console.errors import CliError
 from reroute_cli.schedules import ScheduleChoice
 from reroute_cli.tuning.plans import (
     LAST_QUERIES,

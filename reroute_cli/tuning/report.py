@@ -13,8 +13,8 @@ from typing import Any
 
 from reroute_cli.answer import generation_part, model_part
 from reroute_cli.batch_inputs import BatchItem
+from reroute_cli.console.errors import Failure
 from reroute_cli.environment import describe_environment
-from reroute_cli.errors import Failure
 from reroute_cli.evaluation.fingerprint import Fingerprint
 from reroute_cli.evaluation.parts import cost_part, difference, differences, made_part, scores_part, whole
 from reroute_cli.evaluation.score import PLAIN, Pictures, Score

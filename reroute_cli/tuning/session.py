@@ -11,14 +11,14 @@ from statistics import median_low
 
 from reroute_cli.arms import Arm
 from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.output import Progress
 from reroute_cli.evaluation.feasible import target_for
 from reroute_cli.evaluation.score import Score
 from reroute_cli.evaluation.trial import Trial
 from reroute_cli.inputs import spread
 from reroute_cli.metrics import DENSE_ARM
 from reroute_cli.models import Loaded
-from reroute_cli.output import Progress
 from reroute_cli.schedules import ScheduleChoice, Target
 from reroute_cli.tuning.floor import FINEST, Descent, descend, even
 from reroute_cli.tuning.halves import Halves, split

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from reroute_cli.batch_inputs import BatchItem
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.evaluation.score import Score, share_of
 from reroute_cli.evaluation.trial import Row
 

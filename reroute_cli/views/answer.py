@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
 
-from reroute_cli import units
+from reroute_cli.console import units
 from reroute_cli.records.answer import AnswerRecord, FailedAnswer, told
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from reroute_cli import units
+from reroute_cli.console import units
 from reroute_cli.metrics import MAIN_TIMES, METRICS
 from reroute_cli.records.comparison import Comparison, ItemChanges, Row, Verdict
 from reroute_cli.regression.verdicts import PRESENCE, relative_change

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from reroute_cli.units import UNKNOWN
+from reroute_cli.console.units import UNKNOWN
 
 TEXT, PAGE, DATA = "text", "page", "data"
 SHOWN = (TEXT, PAGE)

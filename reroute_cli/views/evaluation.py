@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from reroute_cli import units
+from reroute_cli.console import units
 from reroute_cli.records.evaluation import Evaluation, EvaluationArm, EvaluationItem
 from reroute_cli.records.score import DifferencePart, ScorePart, ScoresPart
 from reroute_cli.views import wording as w

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from reroute_cli.console.units import UNKNOWN
 from reroute_cli.records.lists import BenchmarkList, MethodList, ModelList, ProfileList, ShownProfile
-from reroute_cli.units import UNKNOWN
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import Cell, Document, Heading, Table, Text, Tone
 

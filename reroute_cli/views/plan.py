@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from reroute_cli import units
+from reroute_cli.console import units
 from reroute_cli.records.plan import Plan
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import BLANK, Cell, Column, Document, Table, Text, Tile, Tone

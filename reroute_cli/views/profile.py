@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from reroute_cli import units
+from reroute_cli.console import units
 from reroute_cli.metrics import MAIN_TIMES, METRICS, OF_ARMS
 from reroute_cli.records.report import ArmItem, ArmPart, Measured, Ratio, Report
 from reroute_cli.views import wording as w

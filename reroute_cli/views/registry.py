@@ -10,7 +10,7 @@ from html import escape
 from importlib import import_module
 from typing import Any
 
-from reroute_cli.output import clean
+from reroute_cli.console.output import clean
 from reroute_cli.records.schema import kind_of
 from reroute_cli.views.document import BLANK, HEADLINES, PAGE, Document, Heading, Table, Text, Tile
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from reroute_cli import units
+from reroute_cli.console import units
 from reroute_cli.metrics import METRICS
 from reroute_cli.records.score import DifferencePart
 from reroute_cli.records.sweep import FrontPart, ScoreName, SweepArm, SweepReport

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from reroute_cli.console.units import UNKNOWN
 from reroute_cli.records.trace import DEFERRED, PRUNED, REENTERED, TraceArm, TraceRecord, TraceStage
-from reroute_cli.units import UNKNOWN
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import (
     NOT_KNOWN,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reroute_cli import units
+from reroute_cli.console import units
 from reroute_cli.records.tune import ArmPart, TuneReport
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import (

@@ -9,10 +9,10 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from reroute_cli import units
+from reroute_cli.console import units
+from reroute_cli.console.output import clean
+from reroute_cli.console.units import UNKNOWN
 from reroute_cli.metrics import METRICS, Kind
-from reroute_cli.output import clean
-from reroute_cli.units import UNKNOWN
 from reroute_cli.views.document import (
     BLANK,
     DENSE,

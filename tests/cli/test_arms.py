@@ -3,7 +3,7 @@
 import pytest
 
 from reroute_cli.arms import ArmOptions, arms_of
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 
 
 def _names(**typed):

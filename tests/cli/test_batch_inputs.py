@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from reroute_cli.batch_inputs import batch_items, misplaced
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.images import open_picture
 from reroute_cli.judges import Truth
 

@@ -8,7 +8,7 @@ from PIL import Image, ImageFile
 from transformers import AutoTokenizer
 
 from reroute_cli.chat import build_chat, picture, read_chat
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.images import Picture, open_picture
 from reroute_cli.processors import image_only
 from reroute_cli.prompts import build_prompt

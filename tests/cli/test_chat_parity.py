@@ -7,8 +7,8 @@ import torch
 
 import profiles
 from reroute_cli.chat import Turn, prompt_of
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.dummy.processor import build_processor
-from reroute_cli.errors import Failure, UsageError
 from reroute_cli.images import Picture
 
 FAMILIES = ("llava-1.5-7b", "llava-next-7b", "qwen2.5-vl-7b", "qwen3-vl-8b", "internvl3-8b", "smolvlm-256m")

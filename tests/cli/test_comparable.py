@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reroute_cli.errors import NotComparable
+from reroute_cli.console.errors import NotComparable
 from reroute_cli.records.comparison import Comparison
 from reroute_cli.regression.compare import compare
 from reroute_cli.regression.gates import all_gates

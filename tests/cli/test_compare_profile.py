@@ -14,8 +14,8 @@ import pytest
 
 from reroute_cli import models
 from reroute_cli.commands.profile import show_report
-from reroute_cli.errors import Regression
-from reroute_cli.output import Sink
+from reroute_cli.console.errors import Regression
+from reroute_cli.console.output import Sink
 from reroute_cli.regression.check import RegressionCheck, accept_command, judged
 from reroute_cli.regression.gates import all_gates
 from reroute_cli.run_options import FormatName

@@ -11,7 +11,7 @@ from PIL import Image
 from reroute_cli.batch_inputs import batch_items
 from reroute_cli.batching.prepare import keyed_items, make_request
 from reroute_cli.chat import Turn
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.inputs import read_manifest
 from reroute_cli.judges import Truth
 from reroute_cli.schedules import ScheduleChoice

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from reroute_cli import errors
 from reroute_cli.commands import methods
-from reroute_cli.errors import Failure, NotComparable, Regression, UsageError
+from reroute_cli.console import errors
+from reroute_cli.console.errors import Failure, NotComparable, Regression, UsageError
 from routing import BudgetError, ScheduleError, UnsupportedInputError, UnsupportedModelError
 
 

@@ -72,7 +72,7 @@ def drawn(found, monkeypatch, *, verbose=False):
     """The page as an 80-column terminal without colours gets it."""
     import io
 
-    from reroute_cli.output import draw
+    from reroute_cli.console.output import draw
 
     monkeypatch.setenv("COLUMNS", "80")
     return draw(tuple(terminal_page(document(found, verbose=verbose))), io.StringIO())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 from reroute_cli.regression.gates import GATED, Stat, all_gates, default_gates, parse_gate
 
 DEFAULTS = {

@@ -12,7 +12,7 @@ from reroute_cli import run as running
 from reroute_cli.answer import generation_part
 from reroute_cli.batching.collate import collate
 from reroute_cli.batching.keys import settings_of
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.generation import MODEL, NEUTRAL, Generation, read_generation
 from reroute_cli.generation_fields import CHECKS, COSTS, METADATA, OVERRIDDEN, SPECIAL, UNABLE
 from reroute_cli.images import open_picture

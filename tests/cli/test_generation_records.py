@@ -7,7 +7,7 @@ import pytest
 
 from reroute_cli.cluster.identity import without_weights
 from reroute_cli.cluster.order import check_settings
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.models import LoadOptions, load
 from reroute_cli.records.files import read_report
 from reroute_cli.views.document import PAGE, Tone

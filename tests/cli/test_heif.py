@@ -12,7 +12,7 @@ pillow_heif = pytest.importorskip(
 )
 
 from reroute_cli import images  # noqa: E402
-from reroute_cli.errors import Failure  # noqa: E402
+from reroute_cli.console.errors import Failure  # noqa: E402
 from reroute_cli.images import begins_like_a_picture, open_picture  # noqa: E402
 from reroute_cli.picture_files import SUFFIXES  # noqa: E402
 

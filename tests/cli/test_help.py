@@ -63,7 +63,7 @@ def test_lists_of_commands_show_every_summary_as_it_was_written(path):
 TOY = f"""
 from typing import Annotated
 import typer
-from reroute_cli.errors import BoundedGroup
+from reroute_cli.console.errors import BoundedGroup
 
 TEXT = {HOSTILE!r}
 app = typer.Typer(cls=BoundedGroup, help="root " + TEXT)

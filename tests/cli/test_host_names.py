@@ -21,8 +21,8 @@ from transformers.models.auto import processing_auto
 from reroute_cli import __main__, models, processors
 from reroute_cli.batching.costs import kv_layers
 from reroute_cli.boxes import view_of
+from reroute_cli.console.errors import Failure, sentence_of
 from reroute_cli.dummy import model as dummy
-from reroute_cli.errors import Failure, sentence_of
 from reroute_cli.generation import Generation
 from reroute_cli.logits import row_by_row
 from reroute_cli.measure import flops
@@ -62,7 +62,7 @@ OF_A_CACHE = (  # name, of what, and what reads it, in measure/kv.py and batchin
 IMPORTED = (  # name, from where, into which of our modules
     ("TorchDispatchMode", "torch.utils._python_dispatch", "reroute_cli.measure.flops"),
     ("FlopCounterMode", "torch.utils.flop_counter", "reroute_cli.measure.flops"),
-    ("TyperGroup", "typer.core", "reroute_cli.errors"),
+    ("TyperGroup", "typer.core", "reroute_cli.console.errors"),
 )
 OF_NVML = (  # name in pynvml, what becomes null; all in measure/nvml.py
     ("nvmlInit", ("process", "device", "energy")),

@@ -10,7 +10,7 @@ import pytest
 
 from reroute_cli import image_names, images, inputs
 from reroute_cli.batch_inputs import batch_items
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.image_names import ImageSource, source_of
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.images import as_text, digest_of, open_picture
 
 

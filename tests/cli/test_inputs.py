@@ -6,7 +6,7 @@ import os
 import pytest
 
 from reroute_cli import inputs
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.inputs import check_pictures, choose_items, read_manifest, samples_manifest, spread
 
 GOOD = {"image": "a.png", "question": "where is the cup?"}

@@ -56,7 +56,7 @@ def assert_interrupted(process):
     [
         "reroute_cli.app",
         "typer",
-        "reroute_cli.errors",
+        "reroute_cli.console.errors",
         "reroute_cli.commands.plan",
         "reroute_cli.images",
         "PIL.Image",

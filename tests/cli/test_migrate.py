@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from reroute_cli.pages.inputs import read_input
 
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.records.files import checked, read_report
 from reroute_cli.records.migrate import NAMES, upgraded
 from reroute_cli.records.schema import KINDS, model_of, name_of, schema_of

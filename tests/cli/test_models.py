@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from reroute_cli import models, sources
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.models import LoadOptions
 from reroute_cli.pocket import WEIGHTS
 

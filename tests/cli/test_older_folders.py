@@ -15,7 +15,7 @@ from reroute_cli import models
 from reroute_cli.answer import model_part
 from reroute_cli.batching.keys import settings_of
 from reroute_cli.chat_templates import choose_template
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.images import Picture, open_picture
 from reroute_cli.models import LoadOptions
 from reroute_cli.pocket import WEIGHTS

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from reroute_cli.output import Progress, Sink, clean, draw, to_json, write, write_file
+from reroute_cli.console.output import Progress, Sink, clean, draw, to_json, write, write_file
 from reroute_cli.views.document import Cell, Column, Document, Table
 from reroute_cli.views.write.terminal import page, plain
 

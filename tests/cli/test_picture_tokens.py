@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 import profiles
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.dummy.processor import build_processor
-from reroute_cli.errors import Failure, UsageError
 from reroute_cli.images import Picture
 from reroute_cli.planning.pictures import count_pictures
 from reroute_cli.prompts import build_prompt

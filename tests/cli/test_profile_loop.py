@@ -201,7 +201,7 @@ def test_a_known_slow_down_shows_in_the_ratio(pocket, picture, monkeypatch):
     monkeypatch.setattr(run, "_generate", slowed)
     work, plan = _prepared(pocket, picture, 3), Plan(3, warmup=0, rounds=6)
     report = make_report(work, plan, _measure(work, plan), seed=0)
-    from reroute_cli.output import to_json
+    from reroute_cli.console.output import to_json
 
     dense, routed = checked(to_json(report.as_dict())).arms
     assert routed.metrics["tpot"].min >= nap

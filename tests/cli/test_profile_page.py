@@ -7,8 +7,8 @@ from copy import deepcopy
 
 import pytest
 
+from reroute_cli.console.output import draw, to_json
 from reroute_cli.metrics import METRICS, Kind, Level
-from reroute_cli.output import draw, to_json
 from reroute_cli.views.profile import STATISTICS, document, headline, warnings
 from reroute_cli.views.write.csv import document_csv
 from reroute_cli.views.write.markdown import markdown

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.images import open_picture
 from reroute_cli.prompts import MAX_QUESTION, build_prompt, check_question, control_tokens, render_template
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.record_file import RecordFile
 
 

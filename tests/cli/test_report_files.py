@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reroute_cli.errors import CliError, Failure, NotComparable
+from reroute_cli.console.errors import CliError, Failure, NotComparable
 from reroute_cli.records import files
 from reroute_cli.records.files import read_report
 from tests.cli import reports

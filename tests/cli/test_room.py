@@ -5,7 +5,7 @@ import os
 import pytest
 
 from reroute_cli import room
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 
 GIB = 2**30
 

@@ -7,7 +7,7 @@ import pytest
 
 from reroute_cli import run
 from reroute_cli.answer import Asked, _memory_part, answer
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.images import open_picture
 from reroute_cli.prompts import build_prompt
 from reroute_cli.schedules import ScheduleChoice

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 from reroute_cli.schedules import ScheduleChoice, Target, read_cuts
 from routing import BudgetError, Schedule, ScheduleError
 

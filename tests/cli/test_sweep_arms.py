@@ -2,7 +2,7 @@
 
 import pytest
 
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 from reroute_cli.schedules import Target
 from reroute_cli.sweeping.arms import reach, read_amounts, sweep_arms
 from reroute_cli.sweeping.pairs import pairs_of

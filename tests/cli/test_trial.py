@@ -10,7 +10,7 @@ import pytest
 
 from reroute_cli.arms import ArmOptions, arms_of
 from reroute_cli.batch_inputs import BatchItem, batch_items
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.evaluation.feasible import checked
 from reroute_cli.evaluation.fingerprint import Fingerprint
 from reroute_cli.evaluation.trial import hold_trial, records_at

@@ -9,7 +9,7 @@ from hypothesis import strategies as some
 from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.benchmarks import BENCHMARKS
 from reroute_cli.benchmarks.benchmark import Wanted
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.evaluation.score import PLAIN
 from reroute_cli.image_names import ImageSource
 from reroute_cli.judges import Truth

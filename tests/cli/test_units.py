@@ -2,7 +2,7 @@
 
 import pytest
 
-from reroute_cli import units
+from reroute_cli.console import units
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
-from reroute_cli.output import clean
-from reroute_cli.units import UNKNOWN
+from reroute_cli.console.output import clean
+from reroute_cli.console.units import UNKNOWN
 from reroute_cli.views.document import BLANK, DATA, TEXT, Cell, Column, Document, Value
 
 _FORMULA = ("=", "+", "-", "@")

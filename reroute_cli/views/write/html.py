@@ -17,8 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from reroute_cli.errors import Failure
-from reroute_cli.output import clean
+from reroute_cli.console.errors import Failure
+from reroute_cli.console.output import clean
 from reroute_cli.views.document import BLANK, HEADLINES, PAGE, Chart, Document, Table, Tile, Tone
 from reroute_cli.views.registry import MOST_ROWS
 from reroute_cli.views.write.charts import DARK, LIGHT

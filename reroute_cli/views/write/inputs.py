@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.records.files import checked, json_of, read_content
 from reroute_cli.records.migrate import upgraded
 from reroute_cli.records.schema import kind_of, model_of, name_of

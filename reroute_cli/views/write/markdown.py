@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from reroute_cli.output import clean
+from reroute_cli.console.output import clean
 from reroute_cli.views.document import BLANK, TEXT, Block, Cell, Column, Document, Heading, Table, Text, Tone
 
 # CommonMark lets any ASCII punctuation be escaped with a backslash (https://spec.commonmark.org/0.31.2/#backslash-escapes);

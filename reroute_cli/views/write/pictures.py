@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reroute_cli.errors import CliError
+from reroute_cli.console.errors import CliError
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from reroute_cli.errors import Failure
-from reroute_cli.output import write_file
+from reroute_cli.console.errors import Failure
+from reroute_cli.console.output import write_file
 from reroute_cli.records.score import ScorePart
 from reroute_cli.records.sweep import FrontPart, MetricPart, ScoreName, SweepArm, SweepReport
 from reroute_cli.views.sweep import COSTS

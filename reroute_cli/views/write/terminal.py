@@ -16,7 +16,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text as Line
 
-from reroute_cli.output import clean, draw
+from reroute_cli.console.output import clean, draw
 from reroute_cli.views.document import BLANK, TEXT, Block, Cell, Column, Document, Heading, Table, Text, Tone
 
 _TONES = {

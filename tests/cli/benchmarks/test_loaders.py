@@ -11,7 +11,7 @@ from reroute_cli.batch_inputs import BatchItem
 from reroute_cli.benchmarks import BENCHMARKS
 from reroute_cli.benchmarks.benchmark import Questions, Wanted
 from reroute_cli.benchmarks.prompts import LETTER, SHORT
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 from tests.cli.benchmarks import hub_tables as hub
 
 pytest.importorskip("datasets", reason="the extra eval")

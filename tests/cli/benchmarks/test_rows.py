@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from reroute_cli.benchmarks.rows import Row
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 
 
 def _row(value: Any) -> Row:

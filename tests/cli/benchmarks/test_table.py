@@ -13,7 +13,7 @@ from reroute_cli.benchmarks import table as tables
 from reroute_cli.benchmarks.benchmark import Wanted
 from reroute_cli.benchmarks.rows import Items, Row, choose
 from reroute_cli.benchmarks.table import open_table
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 from tests.cli.benchmarks import hub_tables as hub
 
 datasets = pytest.importorskip("datasets", reason="the extra eval")

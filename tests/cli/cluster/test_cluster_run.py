@@ -14,7 +14,7 @@ from reroute_cli.cluster.crew import Node, Wishes
 from reroute_cli.cluster.identity import without_weights
 from reroute_cli.cluster.rows import Answer
 from reroute_cli.cluster.run import BrokenOff, ClusterRun, Plan
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.models import LoadOptions
 from reroute_cli.records.answer import FailedAnswer
 from reroute_cli.schedules import ScheduleChoice

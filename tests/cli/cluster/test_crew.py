@@ -3,7 +3,7 @@
 import pytest
 
 from reroute_cli.cluster.crew import Crew, Node, Wishes, device_of, make_crew, room_for
-from reroute_cli.errors import Failure, UsageError
+from reroute_cli.console.errors import Failure, UsageError
 
 ONE, BIG = Node("a", 4, 0), Node("b", 16, 0)
 GPUS = [Node("c", 32, 4), Node("d", 8, 2)]

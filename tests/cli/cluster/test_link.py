@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("ray.data")
 
 from reroute_cli.cluster.link import Link
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 
 
 @pytest.fixture

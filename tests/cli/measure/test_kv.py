@@ -8,7 +8,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicSlidingWindowLayer
 
-from reroute_cli.errors import Failure
+from reroute_cli.console.errors import Failure
 from reroute_cli.measure.kv import measure_kv
 from routing import Schedule, Stage, route
 from routing.cache import RoutedLayer

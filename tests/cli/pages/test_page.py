@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reroute_cli import units
+from reroute_cli.console import units
 from reroute_cli.views.write.gallery import gallery_of
 from reroute_cli.views.write.inputs import read_inputs, sections_of
 from tests.cli.pages import samples_of_runs as runs

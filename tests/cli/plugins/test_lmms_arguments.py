@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from profiles.errors import ProfileError
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 from reroute_cli.models import LoadOptions
 from reroute_cli.plugins.lmms_arguments import read_arguments
 from reroute_cli.schedules import ScheduleChoice

@@ -197,7 +197,7 @@ def test_what_can_not_be_done_is_refused_before_anything_is_answered(
 ):
     """The run ends with one sentence, and the model was not run once."""
     from reroute_cli import run
-    from reroute_cli.errors import CliError
+    from reroute_cli.console.errors import CliError
     from routing.errors import RoutingError
 
     monkeypatch.setattr(run, "timed_rows", None)
@@ -231,7 +231,7 @@ def test_the_model_is_given_back(warm, unpatched):
     """After `clean` nothing holds the model, and asking again is one sentence."""
     from lmms_eval.models import get_model
 
-    from reroute_cli.errors import Failure
+    from reroute_cli.console.errors import Failure
 
     model = get_model("reroute").create_from_arg_string("method=fastv,ratio=0.5")
     assert any(value is warm for value in vars(vars(model)["_answering"]).values())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 from reroute_cli.plugins.lmms_generation import Generation, cut, read_generation
 
 USUAL = {"max_new_tokens": 16, "temperature": 0.0, "top_p": 1.0, "num_beams": 1, "do_sample": False}

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 import profiles
+from reroute_cli.console.errors import Failure
 from reroute_cli.dummy.model import build_config
 from reroute_cli.dummy.processor import build_processor
-from reroute_cli.errors import Failure
 from reroute_cli.images import Picture
 from reroute_cli.prompts import build_prompt
 from reroute_cli.tracing.geometry import Sight, grids_of

@@ -9,7 +9,7 @@ from PIL import Image
 import routing
 from reroute_cli import run
 from reroute_cli.answer import target_of
-from reroute_cli.errors import UsageError
+from reroute_cli.console.errors import UsageError
 from reroute_cli.images import Picture, open_picture
 from reroute_cli.prompts import build_prompt
 from reroute_cli.records.trace import DEFERRED, KEPT, PRUNED, REENTERED, TraceRecord

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reroute_cli.output import clean, draw
+from reroute_cli.console.output import clean, draw
 from reroute_cli.records.evaluation import Evaluation
 from reroute_cli.records.migrate import upgraded
 from reroute_cli.records.schema import KINDS

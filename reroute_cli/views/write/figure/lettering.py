@@ -10,7 +10,7 @@ import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING
 
-from reroute_cli.output import clean
+from reroute_cli.console.output import clean
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
 
-from reroute_cli import units
+from reroute_cli.console import units
 from reroute_cli.records.trace import TraceArm, TraceRecord, TraceStage
 from reroute_cli.views.write.figure import palette
 from reroute_cli.views.write.figure.canvas import Canvas

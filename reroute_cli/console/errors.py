@@ -22,9 +22,9 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from reroute_cli.console.output import clean, write
 from reroute_cli.literal_help import literal
 from reroute_cli.missing import missing_name
-from reroute_cli.output import clean, write
 
 EXIT_BUG, EXIT_USAGE, EXIT_REGRESSION, EXIT_FAILURE, EXIT_NOT_COMPARABLE, EXIT_INTERRUPTED = (
     1,
