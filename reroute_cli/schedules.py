@@ -15,6 +15,7 @@ from reroute_cli.console.errors import UsageError
 from reroute_cli.console.options import ACTIONS, ArmsOptions, ScheduleOptions, layers_in
 from reroute_cli.console.study_options import GridOptions
 from reroute_cli.metrics import DENSE_ARM
+from reroute_cli.records.pairs import Asked
 from routing.families.family import CLASS_TOKENS
 from routing.methods import DENSE, METHODS
 from routing.schedule import Schedule
@@ -173,6 +174,12 @@ class Arm:
     def action(self) -> str | None:
         """prune or reroute, as asked for or by default; None for the dense arm and for a profile."""
         return (self.choice.action or ACTIONS[0]) if self.method else None
+
+    @property
+    def asked(self) -> Asked:
+        """What was asked of the arm, as pairs of arms are found by it."""
+        one = self.choice
+        return Asked(self.name, place_of(one), self.method, self.action, one.ratio, one.budget, one.layers)
 
 
 def place_of(choice: ScheduleChoice) -> str:

@@ -26,13 +26,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def profile() -> str:
     """The committed report of the documented command, as the command shows it."""
+
     from reroute_cli.console.output import draw
     from reroute_cli.records.files import read_report
-    from reroute_cli.render.report import report_page
+    from reroute_cli.views.registry import document
+    from reroute_cli.views.write import terminal
 
     report = read_report(REPORTS / "pocket-profile.json")
     with mock.patch.dict(os.environ, {"COLUMNS": "100", "NO_COLOR": "1"}):
-        shown = draw(tuple(report_page(report)), io.StringIO())
+        shown = draw(tuple(terminal.page(document(report))), io.StringIO())
     return f"```console\n$ reroute profile --method nuwa --ratio 0.9\n{shown}```\n"
 
 
@@ -84,13 +86,16 @@ def _bounds(part: dict[str, Any], *, signed: bool = False) -> str:
 
 def tune() -> str:
     """The committed report of the documented search, as the command shows it."""
-    from reroute_cli.console.output import draw
-    from reroute_cli.records.tune import TuneReport
-    from reroute_cli.render.tune import tune_page
 
-    report = TuneReport.model_validate(_read("scenes-tune.json"))
+    from reroute_cli.console.output import draw
+    from reroute_cli.records.migrate import upgraded
+    from reroute_cli.records.tune import TuneReport
+    from reroute_cli.views.registry import document
+    from reroute_cli.views.write import terminal
+
+    report = TuneReport.model_validate(upgraded(_read("scenes-tune.json")))
     with mock.patch.dict(os.environ, {"COLUMNS": "100", "NO_COLOR": "1"}):
-        shown = draw(tuple(tune_page(report)), io.StringIO())
+        shown = draw(tuple(terminal.page(document(report))), io.StringIO())
     asked = "--ratio 0.667 --methods fastv,pdrop --limit 800 --seed 1"
     return f"```console\n$ reroute tune {asked} --records answers.jsonl --write mine.yaml\n{shown}```\n"
 

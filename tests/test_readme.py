@@ -1,6 +1,7 @@
 """The documents tell the truth: their commands run, their output is real, their tables are the code's."""
 
 import contextlib
+import json
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -86,11 +87,14 @@ def test_the_figure_is_what_its_command_draws(tmp_path: Path) -> None:
 
 def test_the_plot_is_of_the_committed_sweep(tmp_path: Path) -> None:
     """Every point of the plot says what the committed report says of its arm."""
+    from reroute_cli.records.migrate import upgraded
     from reroute_cli.records.sweep import SweepReport
-    from reroute_cli.sweeping.plot import draw_plot
+    from reroute_cli.views.write.plot import draw_plot
 
     reports = readme.ROOT / "samples" / "results"
-    report = SweepReport.model_validate_json((reports / "scenes-sweep.json").read_text("utf-8"))
+    report = SweepReport.model_validate(
+        upgraded(json.loads((reports / "scenes-sweep.json").read_text("utf-8")))
+    )
     draw_plot(report, tmp_path / "plot.svg")
     committed, drawn = (
         re.findall(r"<title>(.*?)</title>", path.read_text("utf-8"))

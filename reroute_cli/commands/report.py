@@ -9,7 +9,7 @@ from reroute_cli.console.command_options import PageOptions
 from reroute_cli.console.output import Sink, write_file
 
 if TYPE_CHECKING:
-    from reroute_cli.pages.html import Page
+    from reroute_cli.views.write.html import Page
 
 
 def report(options: PageOptions) -> None:
@@ -17,17 +17,16 @@ def report(options: PageOptions) -> None:
     from reroute_cli.data.items import (
         samples_manifest,
     )
-    from reroute_cli.pages.build import parts_of
-    from reroute_cli.pages.html import page_of
-    from reroute_cli.pages.inputs import read_inputs
     from reroute_cli.studies.compare.check import refuse_same_file
+    from reroute_cli.views.write.html import page_of
+    from reroute_cli.views.write.inputs import read_inputs, sections_of
 
     for path in options.files:
         refuse_same_file(options.output, path, "RUN")
     samples = samples_manifest().parent
     own = [*(path.parent for path in options.files), Path(), samples / "heldout", samples]
     page = page_of(
-        parts_of(read_inputs(options.files)), options.items, options.images or list(dict.fromkeys(own))
+        sections_of(read_inputs(options.files)), options.items, options.images or list(dict.fromkeys(own))
     )
     write_file(options.output, page.html)
     sink = Sink(quiet=options.quiet)

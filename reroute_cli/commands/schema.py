@@ -7,11 +7,11 @@ import difflib
 from reroute_cli.console.command_options import SchemaName
 from reroute_cli.console.errors import UsageError
 from reroute_cli.console.output import Sink
+from reroute_cli.records.schema import KINDS, name_of, schema_of
 
 
 def schema(wanted: SchemaName) -> None:
     """Print the JSON Schema of a kind of record; without NAME, list the kinds."""
-    from reroute_cli.records.schema import KINDS, name_of, schema_of
 
     if wanted.name is None:
         for kind in KINDS:

@@ -56,7 +56,7 @@ def sweep(
         )
     emit(report, output)
     if output.plot is not None:
-        from reroute_cli.sweeping.plot import draw_plot
+        from reroute_cli.views.write.plot import draw_plot
 
         draw_plot(report, output.plot)
     if report.counts.errors:

@@ -20,10 +20,10 @@ def trace(
     )
     from reroute_cli.prompts import check_question
     from reroute_cli.schedules import arms_of
-    from reroute_cli.tracing.terminal import shows_pictures
+    from reroute_cli.views.write.terminal import shows_images
 
     arms = arms_of(schedules)
-    if output.output is None and not output.json and not shows_pictures():
+    if output.output is None and not output.json and not shows_images():
         raise UsageError("a trace has nowhere to go: add -o FILE.png, FILE.html or FILE.json, or --json")
     check_question(asked.question)
     image = open_picture(asked.images[0])

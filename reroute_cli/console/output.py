@@ -210,7 +210,8 @@ def draw(parts: tuple[RenderableType, ...], stream: TextIO) -> str:
         highlight=False,
         emoji=False,
     )
-    console.print(*parts, sep="\n")
+    for part in parts:
+        console.print(part, soft_wrap=getattr(part, "no_wrap", None) is True)
     return "".join(_safe(line).rstrip() + "\n" for line in page.getvalue().rstrip("\n").split("\n"))
 
 

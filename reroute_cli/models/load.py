@@ -16,11 +16,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from reroute_cli.adapters import Merged, described, merge
+from reroute_cli.adapters import (
+    Merged,
+    described,
+    merge,
+)
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.options import ModelOptions
 from reroute_cli.console.output import Sink
-from reroute_cli.generation import Generation, apply, read_generation, special_tokens
+from reroute_cli.generation import (
+    Generation,
+    apply,
+    read_generation,
+    special_tokens,
+)
 from reroute_cli.proof import Proven, setting_of_check, standing
 from reroute_cli.sources import Source, explained, find, known, read_config
 

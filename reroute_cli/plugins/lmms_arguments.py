@@ -21,7 +21,9 @@ from reroute_cli.console.options import (
     read_chat_template,
 )
 from reroute_cli.console.output import Sink, clean
-from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.schedules import (
+    ScheduleChoice,
+)
 
 NEW_TOKENS = 1024  # where neither task nor user says, as in lmms-eval's own models of this kind
 _OPTION = re.compile(r"--([a-z][a-z-]*)")

@@ -14,7 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reroute_cli.boxes import convention_of, decode_boxes, view_of
+from reroute_cli.boxes import (
+    convention_of,
+    decode_boxes,
+    view_of,
+)
 from reroute_cli.chat import Turn
 from reroute_cli.console.errors import Failure
 from reroute_cli.data.images import Picture

@@ -26,7 +26,9 @@ from reroute_cli.data.items import (
     Box,
     Item,
 )
-from reroute_cli.measure.judges import judge
+from reroute_cli.measure.judges import (
+    judge,
+)
 from reroute_cli.measure.scores import JudgedAnswer, JudgedItem
 from reroute_cli.models.load import (
     Loaded,

@@ -1,1 +1,1 @@
-"""What records look like: in a terminal, in documents, and for other tools."""
+"""What records look like: a document for each kind of record, and writers that write any document."""

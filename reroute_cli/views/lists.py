@@ -1,86 +1,107 @@
-"""The lists of what there is, as tables: methods, models, profiles, benchmarks, and what is installed."""
+"""What there is: methods, models, profiles and benchmarks, a table each. Knows the records; no writer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from reroute_cli.records.installation import Installation
-from reroute_cli.records.lists import BenchmarkList, MethodList, ModelList, ProfileList
-from reroute_cli.render.draw import DIM, STRONG, Page, lines, plain, table
-
-_BARE = ("packages", "settings")  # groups whose names speak for themselves
+from reroute_cli.console.units import UNKNOWN
+from reroute_cli.records.lists import BenchmarkList, MethodList, ModelList, ProfileList, ShownProfile
+from reroute_cli.views import wording as w
+from reroute_cli.views.document import Cell, Document, Heading, Table, Text, Tone
 
 
-def method_list(record: MethodList) -> Page:
-    """A row for each method: its actions, what it does, and where it was published."""
-    rows = [
-        (
-            one.name,
-            ", ".join(one.actions),
-            lines(one.summary, *([f"{one.title} {one.year}, {one.paper}"] if one.paper else [])),
+def methods(found: MethodList, *, verbose: bool = False) -> Document:  # noqa: ARG001  it says all it has
+    """What each method can do, and where it was published."""
+    headers = w.columns("method", "actions", "what it does")
+    rows = []
+    for one in found.methods:
+        source = f"{one.title} {one.year}, {one.paper}" if one.paper else ""
+        cells = (
+            w.words(one.name),
+            w.words(", ".join(one.actions)),
+            Cell(one.summary, note=source, joint="\n"),
         )
-        for one in record.methods
-    ]
-    return [table(("method", "actions", "what it does"), rows)]
+        rows.append(w.row(headers, cells))
+    return Document("methods", (Table("Methods", headers, tuple(rows)),))
 
 
-def model_list(record: ModelList) -> Page:
-    """The families that can be routed, the models that are known by name, and what is refused."""
-    families = [(row.model_type, row.title, row.boxes or "–") for row in record.families]
-    known = [(row.name, row.hub, row.layers, row.visual_tokens) for row in record.known]
-    return [
-        plain("Families that can be routed: any checkpoint of theirs, by hub id or folder", STRONG),
-        table(("model_type", "models", "boxes"), families),
-        plain(""),
-        plain("Models known by name: 'plan' and '--load-format dummy' need no download", STRONG),
-        table(("name", "hub id", "layers", "visual"), known, right=(2, 3)),
-        plain(""),
-        plain("Families that are refused", STRONG),
-        table(("model_type", "because"), [(row.model_type, row.reason) for row in record.refused]),
-    ]
-
-
-def profile_list(record: ProfileList) -> Page:
-    """A row for each profile: where it comes from, and its average number of visual tokens."""
-    rows = [
+def models(found: ModelList, *, verbose: bool = False) -> Document:  # noqa: ARG001  it says all it has
+    """Families that can be routed, models known by name, families that are refused."""
+    families = w.columns("model_type", "models", "boxes")
+    known = w.columns("name", "hub id", "layers", "visual", right=("layers", "visual"))
+    refused = w.columns("model_type", "because")
+    can = "Families that can be routed: any checkpoint of theirs, by hub id or folder"
+    named = "Models known by name: 'plan' and '--load-format dummy' need no download"
+    return Document(
+        "models",
         (
-            one.name,
-            one.origin,
-            "–"
-            if one.visual_tokens_per_layer is None
-            else f"{one.visual_tokens_per_layer:.1f} of {one.visual_tokens}",
-        )
-        for one in record.profiles
-    ]
-    return [table(("profile", "origin", "visual tokens/layer"), rows, right=(2,))]
+            Heading(can),
+            Table(
+                "Families that can be routed",
+                families,
+                tuple(
+                    w.row(families, map(w.words, (one.model_type, one.title, one.boxes or UNKNOWN)))
+                    for one in found.families
+                ),
+            ),
+            Heading(named),
+            Table(
+                "Models known by name",
+                known,
+                tuple(
+                    w.row(
+                        known,
+                        (
+                            w.words(one.name),
+                            w.words(one.hub),
+                            w.counted(one.layers),
+                            w.counted(one.visual_tokens),
+                        ),
+                    )
+                    for one in found.known
+                ),
+            ),
+            Heading("Families that are refused"),
+            Table(
+                "Families that are refused",
+                refused,
+                tuple(w.row(refused, map(w.words, (one.model_type, one.reason))) for one in found.refused),
+            ),
+        ),
+    )
 
 
-def benchmark_list(record: BenchmarkList) -> Page:
+def profiles(found: ProfileList, *, verbose: bool = False) -> Document:  # noqa: ARG001  it says all it has
+    """Every profile with its true average."""
+    headers = w.columns("profile", "origin", "visual tokens/layer", right=("visual tokens/layer",))
+    rows = []
+    for one in found.profiles:
+        average = one.visual_tokens_per_layer
+        shown = UNKNOWN if average is None else f"{average:.1f} of {one.visual_tokens}"
+        rows.append(w.row(headers, (w.words(one.name), w.words(one.origin), Cell(shown, average))))
+    return Document("profiles", (Table("Profiles", headers, tuple(rows)),))
+
+
+def profile(found: ShownProfile, *, verbose: bool = False) -> Document:  # noqa: ARG001  it says all it has
+    """One profile with its stages."""
+    numbers = ("layer", "keep_ratio")
+    headers = w.columns(*numbers, right=numbers)
+    rows = tuple(
+        w.row(headers, (w.counted(stage["layer"]), w.counted(stage["keep_ratio"])))
+        for stage in found.schedule["stages"]
+    )
+    source = f"{found.origin}, {found.source}" if found.source else found.origin
+    title = Text(f"{found.name}: {found.title}", Tone.HEADLINE)
+    return Document("profile", (title, Table("Stages", headers, rows), Text(source)))
+
+
+def benchmarks(found: BenchmarkList, *, verbose: bool = False) -> Document:  # noqa: ARG001  it says all it has
     """A row for each benchmark: its name, what it is, its splits (the first is the default), its source."""
-    rows = [(one.name, one.title, ", ".join(one.splits), one.source) for one in record.benchmarks]
-    told = dict.fromkeys(one.notes for one in record.benchmarks if one.notes)
-    notes = [
-        f"{', '.join(one.name for one in record.benchmarks if one.notes == note)}: {note}" for note in told
+    headers = w.columns("--bench", "questions", "--split", "from")
+    rows = [
+        w.row(headers, map(w.words, (one.name, one.title, ", ".join(one.splits), one.source)))
+        for one in found.benchmarks
     ]
-    drawn: Page = [table(("--bench", "questions", "--split", "from"), rows)]
-    return [*drawn, *([plain("")] if notes else []), *(plain(note, DIM) for note in notes)]
-
-
-def installation(record: Installation) -> Page:
-    """Every value with a name, groups laid flat."""
-    return [table(("", ""), list(_values(record)))]
-
-
-def _values(record: Installation) -> Iterator[tuple[str, str]]:
-    for name, value in record.as_dict().items():
-        if name == "schema":
-            continue
-        parts = value if isinstance(value, list) else [value]
-        for part in parts or [None]:
-            if not isinstance(part, dict):
-                yield name, "none" if part is None else str(part)
-                continue
-            for key, inner in part.items():
-                label = key if name in _BARE else f"{name.removesuffix('s')} {key.replace('_', ' ')}"
-                shown = ", ".join(inner) if isinstance(inner, list) else inner
-                yield label, "none" if shown is None else str(shown)
+    told = dict.fromkeys(one.notes for one in found.benchmarks if one.notes)
+    notes = (
+        f"{', '.join(one.name for one in found.benchmarks if one.notes == note)}: {note}" for note in told
+    )
+    return Document("benchmarks", (Table("Benchmarks", headers, tuple(rows)), *map(Text, notes)))

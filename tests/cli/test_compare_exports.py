@@ -8,13 +8,15 @@ from xml.etree import ElementTree
 import jsonschema
 import pytest
 
-from reroute_cli.exports import bencher, comparison_markdown, github_action_benchmark, junit
 from reroute_cli.records.comparison import Comparison
 from reroute_cli.records.schema import schema_of
 from reroute_cli.studies.compare.compare import compare
 from reroute_cli.studies.compare.gates import (
     all_gates,
 )
+from reroute_cli.views.comparison import document
+from reroute_cli.views.write.ci import NUMBERS, junit
+from reroute_cli.views.write.markdown import markdown
 from tests.cli import reports
 
 PRUNE = "nuwa-prune"
@@ -41,7 +43,7 @@ def _suites(text: str) -> dict[str, ElementTree.Element]:
 
 def test_junit_has_a_suite_an_arm_and_a_case_a_gate():
     """Each gate is one case under its arm; counts are those of the cases."""
-    text = junit.export(_comparison())
+    text = junit(_comparison())
     suites = _suites(text)
     assert [name.partition(" ")[0] for name in suites] == ["dense", PRUNE, "nuwa", "run"]
     for suite in suites.values():
@@ -59,7 +61,7 @@ def test_junit_fails_what_failed_and_says_why():
     """The failing gates and no others carry a failure with the line of the terminal; wins under --strict."""
     failing = {
         (suite, case.attrib["name"]): case[0].attrib
-        for suite, element in _suites(junit.export(_comparison(strict=True))).items()
+        for suite, element in _suites(junit(_comparison(strict=True))).items()
         for case in element
         if len(case)
     }
@@ -77,7 +79,7 @@ def test_junit_reports_what_is_missing():
     """An arm that is gone is a suite of its own with one failing case."""
     old, new = reports.make(), reports.make(arms=("dense", PRUNE))
     found = compare(reports.build(old), reports.build(new), all_gates([]))
-    suite = _suites(junit.export(found))["nuwa-reroute"]
+    suite = _suites(junit(found))["nuwa-reroute"]
     assert [case[0].attrib["type"] for case in suite] == ["missing"]
 
 
@@ -87,7 +89,7 @@ def test_junit_reports_a_loss_that_nothing_gates():
     del reports.arm(new, PRUNE)["metrics"]["torch_peak_allocated"]
     reports.arm(new, PRUNE)["unknown"]["torch_peak_allocated"] = "the allocator is silent"
     found = compare(reports.build(reports.make()), reports.build(new), all_gates([]))
-    suite = _suites(junit.export(found))[PRUNE]
+    suite = _suites(junit(found))[PRUNE]
     told = {case.attrib["name"]: case[0].attrib["message"] for case in suite if len(case)}
     assert list(told) == ["torch_peak_allocated.p50"]
     assert "the allocator is silent" in told["torch_peak_allocated.p50"]
@@ -95,7 +97,7 @@ def test_junit_reports_a_loss_that_nothing_gates():
 
 def test_xml_holds_no_forbidden_character():
     """What XML can't hold is left out, what it can is escaped and comes back."""
-    suites = _suites(junit.export(_comparison()))
+    suites = _suites(junit(_comparison()))
     (name,) = [name for name in suites if name.startswith("nuwa <")]
     assert "<img src=x onerror=alert(1)>" in name
     assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe]", name)
@@ -103,7 +105,7 @@ def test_xml_holds_no_forbidden_character():
 
 def test_markdown_is_a_table_and_shows_text_as_text():
     """Every row of a table has its header's cells, and no name or answer becomes markup."""
-    text = comparison_markdown.export(_comparison())
+    text = markdown(document(_comparison()))
     tables = [block for block in text.split("\n\n") if block.startswith("|")]
     assert len(tables) == 2
     for block in tables:
@@ -120,7 +122,7 @@ def test_markdown_is_a_table_and_shows_text_as_text():
 def test_markdown_of_a_pass_says_so():
     """Nothing failed: the headline says it and there is no command to accept anything."""
     plain = reports.build(reports.make())
-    text = comparison_markdown.export(compare(plain, plain, all_gates([]), accept="cp a b"))
+    text = markdown(document(compare(plain, plain, all_gates([]), accept="cp a b")))
     assert text.startswith("### ✅ reroute compare: all 28 gates passed")
     assert "cp a b" not in text
 
@@ -182,8 +184,8 @@ def test_github_action_benchmark_gets_one_direction_a_file():
     plain = reports.make()
     reports.set_values(reports.arm(plain, "dense"), "ttft", [[0.1, 0.2, 0.9], [0.1, 0.2, 0.9], [0.2]])
     report = reports.build(plain)
-    smaller = json.loads(github_action_benchmark.export(report))
-    bigger = json.loads(github_action_benchmark.export_bigger(report))
+    smaller = json.loads(NUMBERS["github-action-benchmark"](report))
+    bigger = json.loads(NUMBERS["github-action-benchmark-bigger"](report))
     for entries in (smaller, bigger):
         jsonschema.validate(entries, ENTRIES)
     names = [entry["name"] for entry in [*smaller, *bigger]]
@@ -211,7 +213,7 @@ def test_github_action_benchmark_gets_one_direction_a_file():
 
 def test_bencher_gets_benchmarks_of_measures():
     """An arm is a benchmark, a metric a measure; names and slugs stay within Bencher's 64 characters."""
-    found = json.loads(bencher.export(reports.build(reports.make())))
+    found = json.loads(NUMBERS["bencher"](reports.build(reports.make())))
     jsonschema.validate(found, BENCHER)
     assert set(found) == {"pocket", *(f"pocket / {name}" for name in reports.ARMS)}
     assert found["pocket / nuwa-prune"]["ttft_ratio"] == {
@@ -231,8 +233,8 @@ def test_a_ratio_without_an_interval_is_exported_without_one():
     for ratio in reports.arm(plain, PRUNE)["ratios"].values():
         ratio |= {"low": None, "high": None, "reasons": {"low": "too few", "high": "too few"}}
     report = reports.build(plain)
-    jsonschema.validate(json.loads(bencher.export(report)), BENCHER)
-    entries = {entry["name"]: entry for entry in json.loads(github_action_benchmark.export(report))}
+    jsonschema.validate(json.loads(NUMBERS["bencher"](report)), BENCHER)
+    entries = {entry["name"]: entry for entry in json.loads(NUMBERS["github-action-benchmark"](report))}
     assert "range" not in entries["pocket / nuwa-prune / ttft ratio"]
 
 
@@ -246,5 +248,4 @@ def test_reports_are_exported_from_current(run, tmp_path: Path, form):
     ]
     result = run("compare", *files, "--format", form)
     assert result.exit_code == 3
-    exported = {"github-action-benchmark": github_action_benchmark.export, "bencher": bencher.export}[form]
-    assert result.stdout == exported(reports.build(new))
+    assert result.stdout == NUMBERS[form](reports.build(new))

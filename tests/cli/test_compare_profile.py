@@ -15,11 +15,11 @@ import pytest
 from reroute_cli.console.errors import Regression
 from reroute_cli.console.output import Sink
 from reroute_cli.console.study_options import ProfileOutput
-from reroute_cli.exports import bencher, github_action_benchmark
 from reroute_cli.models import load as models
 from reroute_cli.studies.compare.check import RegressionCheck, accept_command, judged
 from reroute_cli.studies.compare.gates import all_gates
 from reroute_cli.views.emit import emit
+from reroute_cli.views.write.ci import NUMBERS
 from tests.cli import reports
 from tests.forks import Forks
 
@@ -152,9 +152,9 @@ def test_numbers_for_other_tools(profile, baseline):
 @pytest.mark.parametrize(
     ("form", "export"),
     [
-        ("github-action-benchmark", github_action_benchmark.export),
-        ("github-action-benchmark-bigger", github_action_benchmark.export_bigger),
-        ("bencher", bencher.export),
+        ("github-action-benchmark", NUMBERS["github-action-benchmark"]),
+        ("github-action-benchmark-bigger", NUMBERS["github-action-benchmark-bigger"]),
+        ("bencher", NUMBERS["bencher"]),
     ],
 )
 def test_a_report_is_shown_in_the_formats_of_other_tools(capsys, form, export):

@@ -4,13 +4,15 @@ import re
 
 import pytest
 
-from reroute_cli.exports.evaluation import evaluation_csv, evaluation_markdown
 from reroute_cli.measure.scores import PLAIN, JudgedImages
 from reroute_cli.records.evaluation import Evaluation
-from reroute_cli.render.evaluation import evaluation_drawn
-from reroute_cli.reporting.evaluation import evaluation_page, headline, warnings
-from reroute_cli.reporting.score_words import plain_number, signed_number
 from reroute_cli.studies.evaluate import headlines, scores_part, whole
+from reroute_cli.views.document import TEXT
+from reroute_cli.views.evaluation import document, headline, warnings
+from reroute_cli.views.wording import plain_number, signed_number
+from reroute_cli.views.write.csv import document_csv
+from reroute_cli.views.write.markdown import markdown
+from reroute_cli.views.write.terminal import page as terminal_page
 from tests.cli.judged import DENSE, arm, rows
 
 MODEL = {
@@ -72,7 +74,7 @@ def drawn(found, monkeypatch, *, verbose=False):
     from reroute_cli.console.output import draw
 
     monkeypatch.setenv("COLUMNS", "80")
-    return draw(tuple(evaluation_drawn(found, verbose=verbose)), io.StringIO())
+    return draw(tuple(terminal_page(document(found, verbose=verbose))), io.StringIO())
 
 
 PAIR = (DENSE, arm("pdrop", "prune"), arm("pdrop", "reroute"))
@@ -108,7 +110,7 @@ def test_nothing_in_common_is_said():
     """Where every question failed under some arm there is no score to be shown, and no crash."""
     made = report([[(True, None)], [(None, True)]], PAIR[:2], errors=2)
     assert headline(made) == "nothing can be compared: there is no question that every schedule answered"
-    assert evaluation_csv(made).count("\n") == 1
+    assert document_csv(document(made)).count("\n") == 1
     assert "2 answers failed, 2 questions left out" in " ".join(warnings(made))
 
 
@@ -151,14 +153,15 @@ def test_text_from_outside_is_text(monkeypatch):
     page = drawn(made, monkeypatch)
     assert "\x1b" not in page
     assert "it broke [bold]" in page
-    assert r"\[bold\]" in evaluation_markdown(made)
+    assert r"\[bold\]" in markdown(document(made))
 
 
 def test_markdown_has_every_table():
     """As many as the page has, each with its rule."""
     made = report(WORSE, PAIR)
-    tables = sum(type(block).__name__ == "Table" for block in evaluation_page(made))
-    assert evaluation_markdown(made).count("| --- |") + evaluation_markdown(made).count("| ---: |") >= tables
+    tables = sum(len(table.parts()) for table in document(made).tables if TEXT in table.on)
+    rules = [line for line in markdown(document(made)).splitlines() if line.startswith("| --")]
+    assert len(rules) == tables == 2  # the one score with its differences, and the costs
 
 
 @pytest.mark.parametrize(
@@ -182,6 +185,6 @@ def test_of_very_many_kinds_the_largest_are_shown():
     table = [[(True, place % 2 > 0, True)] for place in range(100)]
     groups = {f"k{n}": slice(n * 4, n * 4 + (4 if n % 2 else 3)) for n in range(24)}
     made = report(table, PAIR, groups=groups)
-    text = evaluation_markdown(made)
+    text = markdown(document(made))
     assert [f"k{n}" in text for n in (1, 3, 23)] == [True] * 3
     assert "-v shows 10 more" in text

@@ -2,23 +2,21 @@
 
 import json
 from dataclasses import replace
-from io import StringIO
 
 import pytest
 
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.options import ModelOptions
-from reroute_cli.console.output import draw
 from reroute_cli.integrations.ray.config import check_settings
 from reroute_cli.models.load import (
     load,
     without_weights,
 )
-from reroute_cli.pages.build import parts_of
-from reroute_cli.pages.inputs import read_inputs
 from reroute_cli.records.files import read_report
-from reroute_cli.render.comparison import comparison_page
-from reroute_cli.reporting.page import page
+from reroute_cli.views.document import PAGE, Tone
+from reroute_cli.views.registry import document
+from reroute_cli.views.write.inputs import read_inputs, sections_of
+from reroute_cli.views.write.terminal import text
 from tests.cli import reports
 from tests.cli.checkpoints import checkpoint
 from tests.cli.test_comparable import judged
@@ -96,16 +94,16 @@ def test_every_command_that_measures_records_the_settings(run, picture, penalise
         result = run(name, *arguments, "-m", penalised, *SHORT, "--json")
         assert result.exit_code == 0, result.output
         record = json.loads(result.stdout)
-        assert record.get("workload", record)["generation"] == expected(3, **PENALTY), name
+        assert record["generation"] == expected(3, **PENALTY), name
 
 
 def made(active, settings="model"):
     """A report whose answers were made under these settings; None for one of an older release."""
     plain = reports.make()
     if active is None:
-        del plain["workload"]["generation"]
+        del plain["generation"]
     else:
-        plain["workload"]["generation"] = expected(16, settings, **active)
+        plain["generation"] = expected(16, settings, **active)
     return plain
 
 
@@ -119,27 +117,31 @@ def test_an_older_report_without_settings_is_read(tmp_path):
     """A file that does not say is no error and says nothing."""
     report = read_report(written(tmp_path / "old.json", None))
     assert report.generation is None
-    assert not [block for block in page(report) if "--generation" in getattr(block, "text", "")]
+    assert not [block for block in document(report).blocks if "--generation" in getattr(block, "text", "")]
 
 
 @pytest.mark.parametrize("active", [PENALTY, {}])
 def test_the_pages_say_in_one_line_what_is_not_neutral(tmp_path, active):
     """Terminal, Markdown and HTML have the sentence once, and none of it where all is neutral."""
     path = written(tmp_path / "run.json", active)
-    said = [block.text for block in page(read_report(path)) if TOLD in getattr(block, "text", "")]
-    (part,) = parts_of(read_inputs([path]))
-    assert len(said) == len([text for text in part.run.warnings if TOLD in text]) == len(active)
+    said = [block.text for block in document(read_report(path)).blocks if TOLD in getattr(block, "text", "")]
+    (section,) = sections_of(read_inputs([path]))
+    assert (
+        len(said)
+        == len([text for text in section.document.texts(PAGE, Tone.WARNING) if TOLD in text])
+        == len(active)
+    )
 
 
 def test_a_page_of_two_runs_says_that_their_settings_differ(tmp_path):
     """Side by side on one HTML page, both are told by file."""
     one = written(tmp_path / "one.json", PENALTY)
     other = written(tmp_path / "other.json", {}, "neutral")
-    first, second = parts_of(read_inputs([one, other]))
-    said = [text for text in first.run.warnings if "settings differ" in text]
+    first, second = (one.document.texts(PAGE, Tone.WARNING) for one in sections_of(read_inputs([one, other])))
+    said = [text for text in first if "settings differ" in text]
     assert len(said) == 1
     assert "one.json: repetition_penalty 1.05; other.json: neutral" in said[0]
-    assert not [text for text in second.run.warnings if "settings differ" in text]
+    assert not [text for text in second if "settings differ" in text]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,7 @@ def test_a_comparison_warns_where_the_settings_differ(old, new, told):
     found = judged(made(old), made(new))
     notes = [note for note in found.notes if "settings differ" in note]
     assert len(notes) == (told is not None)
-    assert (told or "") in " ".join(draw(tuple(comparison_page(found)), StringIO()).split())
+    assert (told or "") in " ".join(text(document(found)).split())
     assert found.passed
 
 
@@ -165,7 +167,9 @@ def test_a_hostile_record_cannot_flood_a_page(tmp_path):
     """Names, values and numbers of settings from a file are cut, and control characters go."""
     active = {f"{number}{'k' * 900}": "\x1b[31m" + "v" * 9000 for number in range(500)}
     report = read_report(written(tmp_path / "run.json", active))
-    (said,) = [text for block in page(report) if "--generation" in (text := getattr(block, "text", ""))]
+    (said,) = [
+        one for block in document(report).blocks if "--generation" in (one := getattr(block, "text", ""))
+    ]
     assert len(said) < 800
     assert "\x1b" not in said
 

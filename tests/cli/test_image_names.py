@@ -20,7 +20,7 @@ from reroute_cli.data.images import (
 from reroute_cli.data.items import (
     batch_items,
 )
-from reroute_cli.pages import (
+from reroute_cli.views.write import (
     inputs,
 )
 

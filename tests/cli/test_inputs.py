@@ -12,7 +12,7 @@ from reroute_cli.data.items import (
     samples_manifest,
     spread,
 )
-from reroute_cli.pages import (
+from reroute_cli.views.write import (
     inputs,
 )
 

@@ -8,10 +8,12 @@ import jsonschema
 import pytest
 
 from reroute_cli.console.errors import Failure
-from reroute_cli.pages.inputs import read_input
 from reroute_cli.records.files import checked, read_report
 from reroute_cli.records.migrate import NAMES, upgraded
 from reroute_cli.records.schema import KINDS, model_of, name_of, schema_of
+from reroute_cli.views.write.inputs import (
+    read_input,
+)
 
 OLD = Path(__file__).resolve().parents[1] / "fixtures" / "records" / "1"
 SCENES = Path(__file__).resolve().parents[2] / "samples"

@@ -7,7 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from reroute_cli import sources
+from reroute_cli import (
+    sources,
+)
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.options import ModelOptions
 from reroute_cli.models import load as models

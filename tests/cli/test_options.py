@@ -18,7 +18,6 @@ from reroute_cli.console.errors import CliError, UsageError
 from reroute_cli.console.options import ArmsOptions, ModelOptions, OutputOptions, ScheduleOptions
 from reroute_cli.console.study_options import CostOptions, GridOptions, MeasureOptions, SweepOutput
 from reroute_cli.plugins.lmms_arguments import read_arguments
-from reroute_cli.views.emit import CARDS, VIEWS, view
 
 TOY = '''
 from reroute_cli.console.options import ListOutput, ScheduleOptions
@@ -171,10 +170,3 @@ def test_every_field_that_is_shown_says_what_it_is_for():
         for one in fields(group):
             option = group.declared()[one.name].option
             assert option is None or option.help, (group, one.name)
-
-
-def test_every_view_of_the_table_is_there():
-    """Each place names a function of one record, perhaps with a longer form."""
-    for place in [*CARDS.values(), *(place for views in VIEWS.values() for place in views.values())]:
-        parameters = list(inspect.signature(view(place)).parameters)
-        assert parameters[1:] in ([], ["verbose"]), place

@@ -8,7 +8,8 @@ import os
 import pytest
 
 from reroute_cli.console.output import Progress, Sink, clean, draw, to_json, write, write_file
-from reroute_cli.render.draw import plain, table
+from reroute_cli.views.document import Cell, Column, Document, Table
+from reroute_cli.views.write.terminal import page, plain
 
 
 @pytest.mark.parametrize(
@@ -72,9 +73,10 @@ def test_quiet_says_only_the_result(capsys):
 
 def test_markup_in_a_table_is_text():
     """Rich draws brackets and emoji codes as they are."""
-    page = draw((table(("name",), [("[red]x[/red] :smile: \x1b[31m",)]),), io.StringIO())
-    assert "[red]x[/red] :smile:" in page
-    assert "\x1b" not in page
+    table = Table("", (Column("name", "name"),), ({"name": Cell("[red]x[/red] :smile: \x1b[31m")},))
+    drawn = draw(tuple(page(Document("x", (table,)))), io.StringIO())
+    assert "[red]x[/red] :smile:" in drawn
+    assert "\x1b" not in drawn
 
 
 def test_a_file_is_written_whole_and_alone(tmp_path):

@@ -10,7 +10,6 @@ from reroute_cli.console.options import ArmsOptions
 from reroute_cli.data.images import ImageSource
 from reroute_cli.data.items import Item
 from reroute_cli.measure import passes as run
-from reroute_cli.reporting.sentences import warnings
 from reroute_cli.schedules import (
     arms_of,
 )
@@ -23,6 +22,7 @@ from reroute_cli.studies.profile import (
     prepare,
 )
 from reroute_cli.studies.profile_report import make_report
+from reroute_cli.views.profile import warnings
 from tests.cli.published import checked
 
 QUESTION = "where is the cup?"

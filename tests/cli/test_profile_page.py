@@ -8,11 +8,11 @@ from copy import deepcopy
 import pytest
 
 from reroute_cli.console.output import draw, to_json
-from reroute_cli.exports.csv import COLUMNS, report_csv
-from reroute_cli.exports.markdown import report_markdown
 from reroute_cli.metrics import METRICS, Kind, Level
-from reroute_cli.render.report import report_page
-from reroute_cli.reporting.sentences import headline, warnings
+from reroute_cli.views.profile import STATISTICS, document, headline, warnings
+from reroute_cli.views.write.csv import document_csv
+from reroute_cli.views.write.markdown import markdown
+from reroute_cli.views.write.terminal import page as terminal_page
 from tests.cli import reports
 from tests.cli.published import checked
 
@@ -55,7 +55,7 @@ def drawn(monkeypatch):
 
     def draw_at(report, columns, *, verbose=False):
         monkeypatch.setenv("COLUMNS", str(columns))
-        return draw(tuple(report_page(report, verbose=verbose)), io.StringIO())
+        return draw(tuple(terminal_page(document(report, verbose=verbose))), io.StringIO())
 
     return draw_at
 
@@ -200,7 +200,7 @@ def test_hostile_text_stays_text_in_a_terminal(drawn, columns, verbose):
 @pytest.mark.parametrize("verbose", [False, True])
 def test_hostile_text_stays_text_in_markdown(verbose):
     """No tag, no code span, no link, and every table row has the cells of its header."""
-    page = report_markdown(_two(_hostile), verbose=verbose)
+    page = markdown(document(_two(_hostile), verbose=verbose))
     assert "<b>" not in page
     assert "](" not in page
     assert not re.search(r"(?<!\\)`", page)
@@ -214,7 +214,7 @@ def test_hostile_text_stays_text_in_markdown(verbose):
 def test_markdown_says_what_the_terminal_says(drawn):
     """The same headline, rows and notes."""
     report = _two()
-    page = report_markdown(report).replace("\\", "")
+    page = markdown(document(report)).replace("\\", "")
     assert page.splitlines()[0] == f"**{headline(report)}**"
     for word in ("| TTFT |", "0.50× [", "2 FLOPs per multiply-add", "visual tokens by layer"):
         assert word in page
@@ -223,10 +223,11 @@ def test_markdown_says_what_the_terminal_says(drawn):
 def test_csv_has_a_row_for_each_arm_and_metric():
     """In base units, with statistics, ratio and its interval; unknown ones with the reason."""
     report = _two()
-    rows = list(csv.DictReader(io.StringIO(report_csv(report))))
+    rows = list(csv.DictReader(io.StringIO(document_csv(document(report)))))
     per_arm = sum(metric.level is Level.ARM for metric in METRICS.values())
     assert len(rows) == 2 * per_arm + len(METRICS) - per_arm
-    assert tuple(rows[0]) == COLUMNS
+    more = ("ratio", "ratio_low", "ratio_high", "unknown")
+    assert tuple(rows[0]) == ("arm", "metric", "unit", "source", *STATISTICS, *more)
     ttft = next(row for row in rows if (row["arm"], row["metric"]) == ("nuwa-prune", "ttft"))
     series, ratio = report.arms[1].metrics["ttft"], report.arms[1].ratios["ttft"]
     assert float(ttft["p90"]) == series.p90
@@ -243,7 +244,7 @@ def test_no_cell_is_a_formula(start):
     def change(plain):
         plain["arms"][1].update(name=f"\u202e {start}1+1\n2", profile="x")
 
-    rows = list(csv.DictReader(io.StringIO(report_csv(_two(change)))))
+    rows = list(csv.DictReader(io.StringIO(document_csv(document(_two(change))))))
     assert {row["arm"] for row in rows} == {"dense", f"'{start}1+1 2", "(process)"}
     assert {row["mean"][:1] for row in rows} <= set("0123456789") | {""}
 

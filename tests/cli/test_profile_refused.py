@@ -149,7 +149,7 @@ def test_flash_attention_leaves_flops_unknown(run, pocket, monkeypatch):
     for arm in report.arms:
         names = {name for name, reason in arm.unknown.items() if "flash_attention_2" in reason}
         assert names == {"vision_flops", "prefill_flops", "scoring_flops", "decode_flops"}
-    from reroute_cli.reporting.sentences import headline
+    from reroute_cli.views.profile import headline
 
     assert "FLOPs" not in headline(report)
     assert "TTFT" in headline(report)

@@ -4,8 +4,9 @@ import pytest
 
 from reroute_cli.console.errors import UsageError
 from reroute_cli.console.study_options import GridOptions
+from reroute_cli.records.pairs import pairs_of
 from reroute_cli.schedules import Target, arms_of
-from reroute_cli.studies.sweep.arms import pairs_of, reach
+from reroute_cli.studies.sweep.arms import reach
 from routing import METHODS, ScheduleError
 
 POCKET = Target(layers=12, first_layer=0, visual=256, vision_tower="clip_vision_model")
@@ -132,7 +133,7 @@ def _pairs(listed, ratios="0.5"):
     arms = _sweep(listed, ratios)
     return [
         (pair.place, pair.prune and pair.prune.name, pair.reroute and pair.reroute.name)
-        for pair in pairs_of(arms)
+        for pair in pairs_of(arms, lambda arm: arm.asked)
     ]
 
 

@@ -1,7 +1,7 @@
 """The page of a sweep, from reports made by hand: marks, the headline's count, and what is warned of."""
 
-from reroute_cli.reporting.blocks import Say, Table
-from reroute_cli.sweeping.page import sweep_blocks
+from reroute_cli.views.document import BLANK, TEXT, Text
+from reroute_cli.views.sweep import document
 from tests.cli import sweeps
 
 
@@ -11,10 +11,15 @@ def _difference(value, low, high, base="x"):
 
 
 def _page(report, **options):
-    """The tables by the first header, and all sentences."""
-    blocks = sweep_blocks(report, **options)
-    tables = {block.headers[0]: block for block in blocks if isinstance(block, Table)}
-    return tables, [block.text for block in blocks if isinstance(block, Say)]
+    """What text has: the rows of each table by its first headers, as lines of cells, and all sentences."""
+    found, tables = document(report, **options), {}
+    for table in found.tables:
+        if TEXT in table.on:
+            ((columns, rows),) = table.parts()
+            key = columns[1 if table.grouped else 0].title
+            tables[key] = [tuple(row.get(column.key, BLANK).line for column in columns) for row in rows]
+            tables[f"{key}: titles"] = [column.title for column in columns]
+    return tables, [block.text for block in found.blocks if isinstance(block, Text)]
 
 
 def _with(**parts):
@@ -30,11 +35,11 @@ def test_arms_on_and_near_the_front_are_marked():
     ]
     front = {"score": "box_acc_at_05", "cost": "prefill_flops", "arms": ["fastv-prune 0.8"], "beaten": beaten}
     tables, _ = _page(_with(fronts=[front, front | {"score": "words_right"}]))
-    cells = [cell for row in tables["box Acc@0.5"].rows for cell in row[1:3]]
+    cells = [cell for row in tables["box Acc@0.5"] for cell in row[2:4]]
     assert [cell for cell in cells if cell.startswith("•")] == ["•0.30"]
     assert [cell for cell in cells if cell.startswith("~")] == ["~0.60"]
     assert "0.70" in cells
-    assert tables["Pareto front"].rows == (("fastv-prune 0.8", "0.20×", "0.30 [0.25, 0.35]", "1", "1"),)
+    assert tables["Pareto front"] == [("fastv-prune 0.8", "0.20×", "0.30 [0.25, 0.35]", "1", "1")]
 
 
 def test_the_headline_counts_differences_that_leave_0_out():
@@ -73,8 +78,9 @@ def test_a_reason_that_two_arms_share_is_told_once():
 def test_a_cost_that_no_arm_knows_has_no_column():
     """These reports have FLOPs and no KV cache or times."""
     tables, _ = _page(sweeps.build())
-    assert tables["prune · reroute"].headers == ("prune · reroute", "visual tokens/layer", "prefill FLOPs")
-    assert ("0.8", "–", "0.20×") in tables["prune · reroute"].rows
+    titles = ["method", "prune · reroute", "visual tokens/layer", "prefill FLOPs"]
+    assert tables["prune · reroute: titles"] == titles
+    assert ("fastv", "0.8", "–", "0.20×") in tables["prune · reroute"]
 
 
 def test_a_front_of_nothing_says_why():
@@ -91,4 +97,4 @@ def test_verbose_shows_who_beats_whom():
     beaten = [{"arm": "fastv-prune 0.5", "by": "dense", "score": _difference(-0.1, -0.2, 0.1)}]
     front = {"score": "box_acc_at_05", "cost": "visual_tokens_per_layer", "arms": ["dense"], "beaten": beaten}
     tables, _ = _page(_with(fronts=[front, front | {"score": "words_right"}]), verbose=True)
-    assert tables["not on the front"].rows == (("fastv-prune 0.5", "128", "≈−0.10 [−0.20, 0.10]", "dense"),)
+    assert tables["not on the front"] == [("fastv-prune 0.5", "128", "≈−0.10 [−0.20, 0.10]", "dense")]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from reroute_cli.console.errors import Failure
-from reroute_cli.sweeping.plot import draw_plot
+from reroute_cli.views.write.plot import draw_plot
 from tests.cli import sweeps
 
 SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"

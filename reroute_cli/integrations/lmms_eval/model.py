@@ -29,9 +29,9 @@ from reroute_cli.integrations.lmms_eval.costs import TaskSums, costs_of, merged
 from reroute_cli.integrations.lmms_eval.requests import ChatAnswer, ChatEngine, TaskRequest, read_request
 from reroute_cli.models.load import load, quiet_libraries
 from reroute_cli.plugins.lmms_arguments import Arguments, read_arguments
-from reroute_cli.plugins.lmms_words import cost_lines, warnings
 from reroute_cli.records.lmms_costs import LmmsCosts
 from reroute_cli.run.answer import environment_part, generation_part, model_part
+from reroute_cli.views.batch import cost_lines, lmms_warnings
 from routing.errors import RoutingError
 
 _OF_ALL = (UsageError, RoutingError, ProfileError)  # what is wrong with one request like this is so with all
@@ -198,7 +198,7 @@ class Reroute(lmms):
         costs = costs_of(sums, self._model_part, self._arguments.choice, *how)
         for line in cost_lines(costs):
             logger.info(line)
-        for line in warnings(costs):
+        for line in lmms_warnings(costs):
             logger.warning(line)
         _log(sum(sums.values(), TaskSums()), costs)
         if self._arguments.costs is not None:

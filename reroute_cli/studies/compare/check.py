@@ -70,7 +70,7 @@ def prepare(
 @contextmanager
 def verdict(found: Comparison) -> Iterator[None]:
     """Leave with the verdict after the block, even where whoever read it has gone (raises Regression)."""
-    from reroute_cli.regression.words import summary
+    from reroute_cli.views.comparison import summary
 
     try:
         yield
@@ -90,13 +90,12 @@ def judged(sink: Sink, check: RegressionCheck | None, report: Report, output: Pa
     except BrokenPipeError as error:
         gone = error
     if check is not None:
-        from reroute_cli.render.comparison import comparison_lines, comparison_page
+        from reroute_cli.views.registry import document
+        from reroute_cli.views.write import terminal
 
         found = check.judge(report, output)
         with verdict(found):
-            sink.card(*comparison_page(found, verbose=sink.verbose))
-            for line in comparison_lines(found):
-                sink.talk(line)
+            sink.card(*terminal.page(document(found, verbose=sink.verbose)))
     if gone is not None:
         raise gone
 

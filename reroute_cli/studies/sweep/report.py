@@ -16,6 +16,7 @@ from reroute_cli.measure.scores import (
     Score,
 )
 from reroute_cli.metrics import METRICS, Kind
+from reroute_cli.records.pairs import pairs_of
 from reroute_cli.records.report import Report
 from reroute_cli.records.sweep import (
     FAILED,
@@ -52,7 +53,6 @@ from reroute_cli.studies.evaluate import (
     whole,
 )
 from reroute_cli.studies.profile import MeasurePlan
-from reroute_cli.studies.sweep.arms import pairs_of
 from reroute_cli.studies.sweep.costs import ArmCosts, combined, estimated
 
 LEFT_OUT = ("agreement", *(name for name, metric in METRICS.items() if metric.shared))  # it has truths
@@ -198,7 +198,7 @@ def _pairs(arms: Sequence[Arm], pictures: JudgedImages, scores: Sequence[Score])
             reroute=pair.reroute.name,
             scores=differences(pictures, scores, arms, place[pair.reroute.name], place[pair.prune.name]),
         )
-        for pair in pairs_of(arms)
+        for pair in pairs_of(arms, lambda arm: arm.asked)
         if pair.prune is not None and pair.reroute is not None
     ]
 

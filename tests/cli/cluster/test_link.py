@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("ray.data")
 
+
 from reroute_cli.console.errors import Failure
 from reroute_cli.integrations.ray.connection import ClusterConnection
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from reroute_cli.console import units
-from reroute_cli.pages.build import parts_of
-from reroute_cli.pages.gallery import gallery_of
-from reroute_cli.pages.inputs import read_inputs
+from reroute_cli.views.write.gallery import gallery_of
+from reroute_cli.views.write.inputs import read_inputs, sections_of
 from tests.cli.pages import samples_of_runs as runs
 
 EVERY = (runs.PROFILE, runs.COMPARISON, runs.SWEEP, runs.EVAL, runs.TUNE, runs.BATCH, runs.ANSWERS)
@@ -178,7 +177,9 @@ def test_one_question_in_two_files_is_one_entry(page, tmp_path):
         files.append(tmp_path / f"{name}.jsonl")
         files[-1].write_text("\n".join(lines) + "\n", "utf-8")
     assert len(page(*files).having(klass="item")) == len(ids)
-    items = gallery_of([item for part in parts_of(read_inputs(files)) for item in part.items], 100).items
+    items = gallery_of(
+        [item for part in sections_of(read_inputs(files)) for item in part.document.items], 100
+    ).items
     wanted = ["dense", "pdrop prune 0.889", "pdrop reroute 0.889"]
     assert [[said.arm for said in item.said] for item in items] == [wanted] * len(ids)
 
@@ -216,11 +217,11 @@ def test_token_maps_outline_exactly_the_cells_of_each_state(page, traced):
 
 def test_the_stylesheet_and_the_figures_have_the_same_colours():
     """The four roles are the same colours in the page, in light figures and in dark ones."""
-    from reroute_cli.pages import html, palette
+    from reroute_cli.views.write import charts, html
 
     style = (Path(html.__file__).parent / "assets" / "page.css").read_text("utf-8")
     light, _, rest = style.partition("@media (prefers-color-scheme: dark)")
     dark = re.split(r"\*, \*::before", rest)[0]
     for role in ("dense", "prune", "reroute", "other", "ink", "soft", "rule", "paper"):
-        assert f"--{role}: {palette.LIGHT[role]};" in light
-        assert dark.count(f"--{role}: {palette.DARK[role]};") == 2
+        assert f"--{role}: {charts.LIGHT[role]};" in light
+        assert dark.count(f"--{role}: {charts.DARK[role]};") == 2

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reroute_cli.pages.islands import island, plot_text
+from reroute_cli.views.write.charts import plot_text
+from reroute_cli.views.write.html import island
 from tests.cli.pages import samples_of_runs as runs
 
 HOSTILE = (
@@ -145,7 +146,7 @@ def test_a_picture_elsewhere_is_shown_where_the_record_knows_its_content(page, t
 
 def test_pictures_are_made_smaller_until_they_fit(page, tmp_path, monkeypatch):
     """With less room the same pictures are smaller, with hardly any some are left out; the page says so."""
-    from reroute_cli.pages import html
+    from reroute_cli.views.write import html
 
     full = page(runs.EVAL, runs.COMPARISON)
     size = (tmp_path / "page.html").stat().st_size
@@ -166,7 +167,7 @@ def test_pictures_are_made_smaller_until_they_fit(page, tmp_path, monkeypatch):
 
 def test_a_page_that_is_too_large_without_items_is_refused(run, fails, tmp_path, monkeypatch):
     """Where not even the tables fit there is no page, and one sentence."""
-    from reroute_cli.pages import html
+    from reroute_cli.views.write import html
 
     monkeypatch.setattr(html, "LARGEST", 30_000)
     fails(run("report", str(runs.EVAL), "-o", str(tmp_path / "a.html")), 4, "name fewer")

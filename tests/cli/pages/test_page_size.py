@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 
-from reroute_cli.pages import charts, html
+from reroute_cli.views.write import charts, html
 from tests.cli.pages import samples_of_runs as runs
 
 

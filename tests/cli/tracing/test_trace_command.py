@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from reroute_cli.models import load as models
-from reroute_cli.tracing import terminal
+from reroute_cli.views.write import (
+    terminal,
+)
 
 DESK, CUP = "samples/desk.png", "where is the cup?"
 SCHEDULE = ("--method", "pdrop", "--ratio", "0.8")
@@ -28,7 +30,7 @@ def test_a_picture_is_drawn_and_its_path_is_the_result(run, warm, tmp_path):
     with Image.open(path) as figure:
         assert figure.format == "PNG"
         assert figure.width <= 2000
-    for word in ("pdrop-prune", "pdrop-reroute", "recall", "never used"):
+    for word in ("pdrop prune", "pdrop reroute", "recall", "never used"):
         assert word in result.stderr
 
 
@@ -49,8 +51,8 @@ def test_the_json_is_the_record_and_its_answers_are_those_of_ask(run, warm, tmp_
 def test_a_terminal_that_shows_pictures_gets_the_figure(run, warm, monkeypatch):
     """Without -o the figure is shown, and nothing else is on stdout."""
     shown = []
-    monkeypatch.setattr(terminal, "shows_pictures", lambda: True)
-    monkeypatch.setattr(terminal, "show", shown.append)
+    monkeypatch.setattr(terminal, "shows_images", lambda: True)
+    monkeypatch.setattr(terminal, "show_image", shown.append)
     result = run("trace", DESK, CUP, "--method", "fastv", "--ratio", "0.6", "-q")
     assert (result.exit_code, result.stdout) == (0, "")
     (png,) = shown
@@ -71,7 +73,7 @@ def test_a_page_is_what_report_makes_of_the_record(run, warm, tmp_path):
 
 def test_a_pipe_is_no_terminal():
     """Here stdout is captured: no picture is shown, whatever is installed."""
-    assert terminal.shows_pictures() is False
+    assert terminal.shows_images() is False
 
 
 @pytest.mark.parametrize(

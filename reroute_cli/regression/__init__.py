@@ -1,1 +1,0 @@
-"""Whether a report is worse than its baseline: gates, verdicts, and what they are told in. No torch."""

@@ -1,1 +1,0 @@
-"""What results look like in a terminal: Rich draws, nothing is interpreted as markup."""

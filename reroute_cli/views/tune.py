@@ -1,0 +1,214 @@
+"""A search for a schedule, `reroute.tune/1`: what was found, how it does on the unseen half, and how.
+
+Knows the record; no writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reroute_cli.console import units
+from reroute_cli.records.tune import ArmPart, TuneReport
+from reroute_cli.views import wording as w
+from reroute_cli.views.document import (
+    BLANK,
+    PAGE,
+    TEXT,
+    Block,
+    Cell,
+    Chart,
+    Column,
+    Document,
+    Table,
+    Text,
+    Tile,
+    Tone,
+)
+from reroute_cli.views.write import charts
+
+_NAME = 18  # characters of an arm's name in a table of 80 columns
+_SHOWN = 10  # schedules of the search that text lists
+
+
+def document(report: TuneReport, *, verbose: bool = False) -> Document:
+    """What was found, the arms, what would mislead, how it was made; verbose: other scores, the search."""
+    blocks: list[Block] = [Text(_headline(report), Tone.HEADLINE), *_tiles(report)]
+    blocks += [_stages(report), _arms(report, verbose=verbose), *_search(report, verbose=verbose)]
+    blocks += w.texts(Tone.WARNING, _warnings(report))
+    return Document("tune", (*blocks, *w.texts(Tone.NOTE, _notes(report))))
+
+
+def _action(key: str) -> str:
+    return key.rpartition("-")[2]
+
+
+def _title(key: str) -> str:
+    """'pdrop-reroute' -> 'pdrop reroute'."""
+    return w.arm_title(key, _action(key), _NAME)
+
+
+def _arm(arm: ArmPart) -> Cell:
+    return Cell(_title(arm.name), arm.name, role=w.role_of(arm.name, _action(arm.name)))
+
+
+def _headline(report: TuneReport) -> str:
+    """'fastv reroute at layers 3, 5, 8: 85.2 of 256 visual tokens/layer, box Acc@0.5 0.92 [0.88, 0.95]'."""
+    found = report.found
+    layers = [stage.layer for stage in found.stages if stage.where == "decoder"]
+    at = f"layer{'' if len(layers) == 1 else 's'} {', '.join(map(str, layers))}"
+    kept = (
+        f"{units.tokens(found.visual_tokens_per_layer)} of {report.budget.visual_tokens} visual tokens/layer"
+    )
+    mine = report.arm(found.arm).scores[report.asked.score]
+    published = "the published " if found.published else ""
+    return f"{published}{found.method} {found.action} at {at}: {kept}, {mine.title} {w.scored(mine).line}"
+
+
+def _warnings(report: TuneReport) -> Iterator[str]:
+    """What would mislead if it were not said."""
+    yield from w.beware(report.model.weights, report.generation)
+    if (floor := report.floor) is not None and not floor.holds:
+        yield (
+            f"the floor does not hold on the reported half: {floor.score:.3f} is below {floor.value:.3f}; "
+            "search with more --answers or a higher --floor"
+        )
+    if report.found.published:
+        yield "no schedule of the search was better than this published method as it is"
+    best = report.best_published
+    if best is not None and best != report.found.arm:
+        found = report.arm(best).to_found[report.asked.score]
+        if not found.is_real:
+            yield f"these questions do not tell it from {_title(best)}: {w.changed(found).line}"
+    for key, why in report.unreachable.items():
+        yield f"{_title(key)} is not here: {w.short(why, w.SENTENCE)}"
+    if report.errors:
+        left_out, why = w.count(report.left_out, "question"), w.short(report.first_error, w.SENTENCE)
+        yield f"{w.count(report.errors, 'answer')} failed, {left_out} left out: {why}"
+
+
+def _notes(report: TuneReport) -> Iterator[str]:
+    asked, questions, course = report.asked, report.questions, report.course
+    searched, reported = questions.searched, questions.reported
+    asked_about = f"{w.count(reported.questions, 'question')} about {w.count(reported.pictures, 'picture')}"
+    yield (
+        f"reported on {asked_about} that the search has not seen; "
+        f"searched on {searched.questions} about {searched.pictures}"
+    )
+    yield (
+        f"{w.count(len(course.tried), 'schedule')} tried with {course.answers} answers; "
+        f"this run: {report.this_run.answered} new answers, {report.this_run.resumed} from the records"
+    )
+    if questions.other:
+        yield f"{w.count(questions.other, 'other question')} not asked: {asked.score} is not of them"
+    yield "differences: paired, 95% bootstrap over pictures · shares: 95% Wilson, by picture"
+    if report.found.profile is not None:
+        yield f"reroute ask IMAGE QUESTION -p {report.found.profile}"
+
+
+def _tiles(report: TuneReport) -> Iterator[Tile]:
+    arms = {"dense": "dense", report.found.arm: "found", report.best_published: "best published"}
+    for key in dict.fromkeys(("dense", report.found.arm, report.best_published)):
+        part = None if key is None else report.arm(key).scores.get(report.asked.score)
+        if key is not None and part is not None:
+            what = "found" if key == report.found.arm else arms[key]
+            label = what if key == "dense" else f"{what}: {_title(key)}"
+            note = f"{part.title}, 95% {w.scored(part).note}"
+            yield Tile(label, w.plain_number(part.value), note, w.role_of(key, _action(key)))
+    kept = f"{units.tokens(report.found.visual_tokens_per_layer)} of {report.budget.visual_tokens}"
+    yield Tile("visual tokens per layer", kept, "estimated from the schedule")
+
+
+def _stages(report: TuneReport) -> Table:
+    """Every decision; what ranks, with the engine's name of the ranking where it is not the usual one."""
+    numbers, scorer = ("layer", "keep ratio", "kept"), report.found.scorer
+    headers, rows = w.columns("stage", *numbers, "ranked by", right=numbers), []
+    for stage in report.found.stages:
+        ranking = "the tower" if stage.scored_by is None else f"layer {stage.scored_by}"
+        if stage.scored_by is not None and scorer != "last_query":
+            ranking += f", {scorer}"
+        keep = Cell(f"{stage.keep_ratio:.4f}", stage.keep_ratio)
+        rows.append(
+            w.row(
+                headers,
+                (Cell(stage.where), w.counted(stage.layer), keep, w.counted(stage.kept), w.words(ranking)),
+            )
+        )
+    return Table(f"What was found: {w.short(report.found.arm, w.NAME)}", headers, tuple(rows))
+
+
+def _arms(report: TuneReport, *, verbose: bool) -> Table:
+    """Every arm's scores on the reported half, and how far they are from what was found."""
+    first, known = report.asked.score, report.arms[0].scores
+    headers = [Column("schedule", "schedule"), Column("published", "published", on=(PAGE,))]
+    headers.append(Column("tokens", "tokens/layer", right=True))
+    for key in sorted(known, key=lambda key: key != first):
+        on, part = (
+            ((TEXT, PAGE) if key == first or verbose else (PAGE,)),
+            "" if key == first else known[key].title,
+        )
+        headers.append(Column(key, w.short(known[key].title, 40), part=part, on=on))
+        headers.append(Column(f"{key} dense", "− dense", right=True, part=part, on=(PAGE,)))
+        headers.append(Column(f"{key} found", "tuned minus this", part=part, on=on))
+    rows = []
+    for arm in report.arms:
+        found = {"schedule": _arm(arm), "published": Cell("yes" if arm.published else "")}
+        found["tokens"] = w.tokens(None if arm.cost is None else arm.cost.visual_tokens_per_layer)
+        for key in known:
+            found[key], found[f"{key} dense"] = (
+                w.scored(arm.scores.get(key)),
+                w.changed(arm.to_dense.get(key)),
+            )
+            found[f"{key} found"] = w.changed(arm.to_found.get(key)) if arm.to_found else BLANK
+        rows.append(found)
+    return Table("On the half of the pictures that the search has not seen", tuple(headers), tuple(rows))
+
+
+def _search(report: TuneReport, *, verbose: bool) -> Iterator[Chart | Table]:
+    """Every schedule that was tried; the best of many looks better here than it is."""
+    numbers, tried = ("tokens/layer", "questions", "score"), report.course.tried
+    whole = Column("stages", "stages", on=(PAGE,))
+    cut = Column("cut", "stages", on=(TEXT,))
+    headers = (Column("schedule", "schedule"), whole, cut, *w.columns(*numbers, right=numbers))
+    rows = []
+    for one in tried:
+        score = Cell("broken" if one.value is None else w.plain_number(one.value), one.value)
+        who = w.name(f"{one.method} {one.action}", w.role_of(None, one.action), _NAME)
+        rows.append(
+            w.row(
+                headers,
+                (
+                    who,
+                    w.words(one.identity, 120),
+                    w.words(one.identity, 44),
+                    w.tokens(one.visual_tokens_per_layer),
+                    w.counted(one.questions),
+                    score,
+                ),
+            )
+        )
+    on, more = (TEXT, PAGE) if verbose else (PAGE,), "and {} more that were tried: --json has all"
+    caption = "Every schedule that was tried, on the searched half"
+    table = Table(caption, headers, tuple(rows), folded=True, most=_SHOWN, more=more, on=on)
+    score_part = report.arms[0].scores.get(report.asked.score)
+    title = "score" if score_part is None else score_part.title
+    dots = []
+    for one in tried:
+        if one.value is not None:
+            said = (
+                f"{one.method} {one.action}, {one.identity}: {w.plain_number(one.value)} on {one.questions}"
+            )
+            dot = charts.Dot(
+                one.action, one.visual_tokens_per_layer, one.value, one.questions, f"{said} questions"
+            )
+            dots.append(dot)
+    if dots:
+        yield Chart(
+            title="The search, on its own half of the pictures",
+            label="Score of every schedule that was tried against its visual tokens per layer",
+            figure=charts.scatter(dots, "visual tokens/layer", w.short(title, 40)),
+            data=table,
+            note="no result: the best of many looks better here than it is; "
+            "larger dots stand on more questions",
+            span="full",
+        )
+    yield table

@@ -1,0 +1,1 @@
+"""Writers of documents: terminal, Markdown, CSV, HTML, and what continuous integration reads."""

@@ -1,0 +1,130 @@
+"""Pictures as arrays with the fate of each token on them: kept, deferred, taken back or pruned, and scores.
+
+Knows pixels, cells and states; no text and no page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reroute_cli.records.trace import DEFERRED, PRUNED, REENTERED
+from reroute_cli.views.write.figure import (
+    palette,
+)
+from routing.grids import Box, Grid
+
+Pixels = NDArray[np.uint8]  # (h, w, 3)
+Tokens = NDArray[np.int64]  # (h, w): the token that a pixel belongs to, -1 for none
+NOBODY = -1
+_GRID_FROM = 7  # pixels of a cell from which on the lines between cells are drawn
+_DARK, _FADED, _LINES, _DOTS = 0.30, 0.80, 0.22, 0.30
+_HATCH = 7  # pixels from one hatching line to the next
+_LOW, _HIGH = 2, 98  # percentiles of scores that are the ends of the colours
+
+
+def token_map(grids: Iterable[Grid], size: tuple[int, int], scale: tuple[float, float]) -> Tokens:
+    """Which token each pixel of a drawing belongs to. scale: pixels of the drawing for one of the picture."""
+    wide, high = size
+    found = np.full((high, wide), NOBODY, dtype=np.int64)
+    for grid in grids:
+        for token, box in grid.cells():
+            x1, y1, x2, y2 = scaled(box, scale, size)
+            found[y1:y2, x1:x2] = token
+    return found
+
+
+def scaled(box: Box, scale: tuple[float, float], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """A box of the picture in whole pixels of the drawing, and no further than its edge."""
+    (across, down), (wide, high) = scale, size
+    x1, x2 = (min(max(round(x * across), 0), wide) for x in (box[0], box[2]))
+    y1, y2 = (min(max(round(y * down), 0), high) for y in (box[1], box[3]))
+    return x1, y1, x2, y2
+
+
+def state_map(picture: Pixels, tokens: Tokens, states: str, *, lines: bool) -> Pixels:
+    """The picture with the state of each token on it. lines: between the cells."""
+    letters = np.frombuffer((states + " ").encode("ascii"), dtype=np.uint8)[tokens]
+    found = picture.astype(np.float64)
+    deferred = letters == ord(DEFERRED)
+    found = _mixed(found, deferred, 0.0, 1 - _DARK)
+    found = _mixed(found, deferred & _stipple(tokens.shape), 255.0, _DOTS)
+    pruned = letters == ord(PRUNED)
+    grey = found.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
+    found = np.where(pruned[..., None], grey * (1 - _FADED) + 255 * _FADED, found)
+    found[pruned & _hatching(tokens.shape)] = (168, 172, 178)
+    if lines:
+        found = _mixed(found, _borders(tokens) & ~pruned, 0.0, _LINES)
+    found = _mixed(found, tokens == NOBODY, 255.0, 0.72)
+    _outline(found, letters == ord(REENTERED))
+    return found.round().astype(np.uint8)
+
+
+def score_map(tokens: Tokens, scores: Sequence[float | None]) -> Pixels:
+    """The score of each token as a colour, hatched grey where it has none."""
+    values = np.array([np.nan if score is None else score for score in (*scores, None)])
+    known = values[np.isfinite(values)]
+    low, high = np.percentile(known, (_LOW, _HIGH)) if len(known) else (0.0, 1.0)
+    shares = np.clip((values - low) / ((high - low) or 1.0), 0.0, 1.0)
+    found = palette.heat(np.nan_to_num(shares))[tokens]
+    unknown = ~np.isfinite(values)[tokens]
+    found[unknown] = palette.BLANK
+    found[unknown & _hatching(tokens.shape)] = (200, 204, 209)
+    found[tokens == NOBODY] = palette.PAPER
+    return found
+
+
+def draws_lines(tokens: Tokens) -> bool:
+    """Whether the cells are large enough for lines between them."""
+    inside = tokens[tokens != NOBODY]
+    if not len(inside):
+        return False
+    return len(inside) / len(np.unique(inside)) >= _GRID_FROM**2
+
+
+def _mixed(
+    pixels: NDArray[np.float64], where: NDArray[np.bool_], with_: float, share: float
+) -> NDArray[np.float64]:
+    """Pixels, blended with a grey by this share where the mask says so."""
+    return np.where(where[..., None], pixels * (1 - share) + with_ * share, pixels)
+
+
+def _hatching(shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Diagonal lines."""
+    rows, columns = np.indices(shape)
+    lines: NDArray[np.bool_] = (rows + columns) % _HATCH == 0
+    return lines
+
+
+def _stipple(shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Fine dots, so that what is darkened shows on a dark picture too."""
+    rows, columns = np.indices(shape)
+    dots: NDArray[np.bool_] = (rows % 4 == 2) & ((columns + rows // 4 % 2 * 2) % 4 == 2)
+    return dots
+
+
+def _borders(tokens: Tokens) -> NDArray[np.bool_]:
+    """The left and top pixels of every cell."""
+    found = np.zeros(tokens.shape, dtype=np.bool_)
+    found[:, 1:] |= tokens[:, 1:] != tokens[:, :-1]
+    found[1:, :] |= tokens[1:, :] != tokens[:-1, :]
+    return found
+
+
+def _outline(pixels: NDArray[np.float64], mask: NDArray[np.bool_]) -> None:
+    """Draw around every region of the mask, just inside it, with a dark line that sets off what it holds."""
+    inner = _eroded(mask, 2)
+    pixels[mask & ~inner] = palette.REENTERED
+    pixels[inner & ~_eroded(inner, 1)] = palette.INK
+
+
+def _eroded(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
+    """What is left of a mask when so many pixels at its edge are taken away; the drawing's edge is one."""
+    for _ in range(steps):
+        padded = np.pad(mask, 1)
+        mask = mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+        diagonal = padded[:-2, :-2] & padded[2:, 2:] & padded[:-2, 2:] & padded[2:, :-2]
+        mask = mask & diagonal
+    return mask

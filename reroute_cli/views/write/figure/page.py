@@ -1,0 +1,266 @@
+"""A trace as one figure: a block of panels an arm, a column a stage.
+
+Knows records and views; how a panel is coloured is in maps.py, what the signs mean in legend.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING
+
+from reroute_cli.console import units
+from reroute_cli.records.trace import TraceArm, TraceRecord, TraceStage
+from reroute_cli.views.write.figure import palette
+from reroute_cli.views.write.figure.canvas import Canvas
+from reroute_cli.views.write.figure.legend import LEGEND_WIDTH, draw_legend, legend_height
+from reroute_cli.views.write.figure.lettering import drawable, wrapped
+from reroute_cli.views.write.figure.views import View, Views, views_of
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MARGIN, GAP = 40, 28
+TITLE, NAME, BODY, SMALL = 27, 21, 17, 15
+_HEAD, _ARM, _CAPTION, _BLOCK = (
+    92,
+    42,
+    26,
+    22,
+)  # heights: page head, arm's line, panel's line, space below an arm
+_WIDEST, _IN_A_LINE = 2000, 5  # pixels of a page, stages that are made to fit it
+_ANSWER_LINES = 4
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A finished drawing. replaced: characters that its font lacks."""
+
+    png: bytes
+    replaced: int
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Where things stand. per_line: stages side by side. answers: lines that the longest answer takes."""
+
+    views: Views
+    per_line: int
+    answers: int
+
+    @property
+    def panel(self) -> tuple[int, int]:
+        """Width and height of a panel."""
+        return self.views.full.size
+
+    @property
+    def column(self) -> int:
+        """From one panel's left edge to the next one's."""
+        return self.panel[0] + self.views.strip + GAP
+
+    @property
+    def width(self) -> int:
+        """Of the page."""
+        natural = 2 * MARGIN + (1 + self.per_line) * self.column - GAP
+        return max(natural, self.x(1) + LEGEND_WIDTH + MARGIN)
+
+    @property
+    def below(self) -> int:
+        """Pixels below a stage's panel: half-size maps and numbers."""
+        numbers = 2 * 24 if self.views.overview else 0
+        return 24 + max(self.views.half.size[1] + 24, 0 if self.views.overview else 5 * 22) + numbers
+
+    def lines(self, arm: TraceArm) -> int:
+        """Lines of panels."""
+        return max(1, ceil(len(arm.stages) / self.per_line))
+
+    def height_of(self, arm: TraceArm) -> int:
+        """Pixels of an arm's block."""
+        line = _CAPTION + self.panel[1] + self.below
+        said = _CAPTION + self.panel[1] + 10 + self.answers * 22
+        return _ARM + max(self.lines(arm) * line, said) + _BLOCK
+
+    def x(self, column: int) -> int:
+        """The left edge of a column; 0 is that of the answers."""
+        return MARGIN + column * self.column
+
+
+def draw_trace(record: TraceRecord, picture: Image.Image) -> Figure:
+    """The figure of a trace over its picture."""
+    sheet = _sheet(record, picture)
+    dense, routed = record.arms[0], record.arms[1:]
+    first = _dense_height(sheet, record)
+    canvas = Canvas(sheet.width, _HEAD + first + sum(map(sheet.height_of, routed)) + MARGIN // 2)
+    _head(canvas, record, sheet)
+    _arm_line(canvas, record, dense, _HEAD, sheet)
+    _answer_panel(canvas, record, dense, _HEAD + _ARM, sheet)
+    draw_legend(canvas, record, sheet.views, (sheet.x(1), _HEAD + _ARM + _CAPTION), sheet.width - MARGIN)
+    y = _HEAD + first
+    for arm in routed:
+        _block(canvas, record, arm, y, sheet)
+        y += sheet.height_of(arm)
+    return Figure(canvas.png(), canvas.replaced)
+
+
+def _sheet(record: TraceRecord, picture: Image.Image) -> Sheet:
+    longest = max(len(arm.stages) for arm in record.arms)
+    room = _WIDEST - 2 * MARGIN + GAP
+    views = views_of(record, picture, room // (1 + min(longest, _IN_A_LINE)) - GAP)
+    fitting = max(1, room // (views.full.size[0] + views.strip + GAP) - 1)
+    lines = ceil(longest / fitting)
+    wide = views.full.size[0]
+    said = (drawable(arm.answer)[0] for arm in record.arms)
+    answers = max(len(wrapped(text, BODY, wide, _ANSWER_LINES)) for text in said)
+    return Sheet(views, ceil(longest / lines), max(answers, 1))
+
+
+def _dense_height(sheet: Sheet, record: TraceRecord) -> int:
+    answer = _CAPTION + sheet.panel[1] + 10 + sheet.answers * 22
+    room = sheet.width - MARGIN - sheet.x(1)
+    return _ARM + max(answer, _CAPTION + legend_height(record, sheet.views, room)) + _BLOCK
+
+
+def _head(canvas: Canvas, record: TraceRecord, sheet: Sheet) -> None:
+    """The question, and what it was asked of."""
+    room = sheet.width - 2 * MARGIN
+    canvas.text((MARGIN, 26), record.question, TITLE, width=room)
+    picture = record.picture
+    name = picture.path.replace("\\", "/").rsplit("/", 1)[-1]
+    parts = (
+        record.model.id if record.model.weights == "loaded" else f"{record.model.id} with random weights",
+        _schedule(record.arms[-1]),
+        f"{record.visual_tokens} visual tokens in {record.layers} decoder layers",
+        f"{name}, {picture.width} × {picture.height}",
+    )
+    canvas.text((MARGIN, 62), " · ".join(parts), BODY, palette.SOFT, width=room)
+
+
+def _schedule(arm: TraceArm) -> str:
+    """'pdrop at reduction ratio 0.800'."""
+    if arm.profile is not None:
+        return f"profile {arm.profile}"
+    return f"{arm.method} at reduction ratio {arm.achieved_ratio:.3f}"
+
+
+def _arm_line(canvas: Canvas, record: TraceRecord, arm: TraceArm, y: int, sheet: Sheet) -> None:
+    """An arm's name and its numbers over its panels."""
+    canvas.fill((MARGIN, y, sheet.width - MARGIN - 1, y), palette.RULE)
+    canvas.fill((MARGIN, y + 13, MARGIN + 5, y + 33), palette.ARMS[arm.action])
+    name = arm.action or "dense"
+    wide = canvas.text((MARGIN + 15, y + 12), name, NAME)
+    room = sheet.width - 2 * MARGIN - wide - 35
+    canvas.text((MARGIN + 15 + wide + 20, y + 15), _numbers(record, arm), BODY, palette.SOFT, width=room)
+
+
+def _numbers(record: TraceRecord, arm: TraceArm) -> str:
+    """What an arm cost and what it left out, in one line."""
+    parts = [f"{units.tokens(arm.visual_tokens_per_layer)} of {record.visual_tokens} visual tokens a layer"]
+    if arm.stages:
+        share = _share(arm.never_used, record.visual_tokens)
+        parts.append(f"{arm.never_used} ({share}) never used from layer {arm.stages[0].layer} on")
+    if arm.overlap is not None and (arm.stages or record.target.source == "given"):
+        parts.append(f"box overlap (IoU) {arm.overlap:.2f}")
+    return " · ".join(parts)
+
+
+def _block(canvas: Canvas, record: TraceRecord, arm: TraceArm, y: int, sheet: Sheet) -> None:
+    """One arm: its line, its answer, its stages, in as many lines as they need."""
+    _arm_line(canvas, record, arm, y, sheet)
+    y += _ARM
+    _answer_panel(canvas, record, arm, y, sheet)
+    line = _CAPTION + sheet.panel[1] + sheet.below
+    for number, stage in enumerate(arm.stages):
+        row, column = divmod(number, sheet.per_line)
+        _stage_panel(canvas, record, arm, stage, (sheet.x(1 + column), y + row * line), sheet)
+
+
+def _answer_panel(canvas: Canvas, record: TraceRecord, arm: TraceArm, y: int, sheet: Sheet) -> None:
+    """The picture with the target and what the arm said, in words and as a box."""
+    x, (wide, high) = sheet.x(0), sheet.panel
+    canvas.text((x, y), "answer", BODY, palette.SOFT)
+    canvas.picture((x, y + _CAPTION), sheet.views.full.pixels)
+    _boxes(canvas, sheet.views.full, record.target.boxes or (), (x, y + _CAPTION), palette.TARGET)
+    if arm.stages or record.target.source == "given":  # elsewhere it is the target
+        _boxes(canvas, sheet.views.full, arm.boxes or (), (x, y + _CAPTION), palette.ANSWER, dashed=True)
+    said = arm.answer or "(nothing)"
+    canvas.paragraph((x, y + _CAPTION + high + 10), said, BODY, wide, _ANSWER_LINES)
+
+
+def _boxes(
+    canvas: Canvas,
+    view: View,
+    boxes: Sequence[tuple[float, float, float, float]],
+    at: tuple[int, int],
+    colour: palette.Colour,
+    *,
+    dashed: bool = False,
+    thick: int = 3,
+) -> None:
+    for box in boxes:
+        x1, y1, x2, y2 = view.box(box)
+        canvas.frame((at[0] + x1, at[1] + y1, at[0] + x2, at[1] + y2), colour, thick=thick, dashed=dashed)
+
+
+def _stage_panel(
+    canvas: Canvas, record: TraceRecord, arm: TraceArm, stage: TraceStage, at: tuple[int, int], sheet: Sheet
+) -> None:
+    """One stage: its map, and below it scores, the overview's tokens and numbers."""
+    (x, y), views, (wide, high) = at, sheet.views, sheet.panel
+    place = "vision tower" if stage.where == "vision" else f"layer {stage.layer}"
+    taken = canvas.text((x, y), place, BODY, palette.INK)
+    canvas.text(
+        (x + wide, y),
+        f"keeps {stage.kept} of {record.visual_tokens}",
+        BODY,
+        palette.SOFT,
+        right=True,
+        width=wide - taken - 8,
+    )
+    top = y + _CAPTION
+    canvas.picture((x, top), views.full.states(stage.states))
+    _boxes(canvas, views.full, record.target.boxes or (), (x, top), palette.TARGET, thick=2)
+    if views.ends is not None:
+        canvas.picture((x + wide + 4, top), views.ends.states(stage.states))
+    _below(canvas, record, arm, stage, (x, top + high + 10), sheet)
+
+
+def _below(
+    canvas: Canvas, record: TraceRecord, arm: TraceArm, stage: TraceStage, at: tuple[int, int], sheet: Sheet
+) -> None:
+    (x, y), views = at, sheet.views
+    half, right = views.half.size, x + sheet.panel[0] - views.half.size[0]
+    if stage.scores is not None:
+        canvas.picture((x, y), views.half.scores(stage.scores))
+        _boxes(canvas, views.half, record.target.boxes or (), (x, y), palette.TARGET, thick=1)
+    else:
+        canvas.paragraph((x, y), "not scored: every candidate is kept", SMALL, half[0], 3, palette.SOFT)
+    canvas.text((x, y + half[1] + 5), "scores", SMALL, palette.SOFT)
+    if views.overview is None:
+        for number, line in enumerate(_stage_numbers(record, arm, stage)):
+            canvas.text((right + 6, y - 3 + number * 22), line, BODY, width=half[0] - 6)
+        return
+    canvas.picture((right, y), views.overview.states(stage.states))
+    canvas.text((right, y + half[1] + 5), "whole-picture tokens", SMALL, palette.SOFT, width=half[0])
+    lines = _stage_numbers(record, arm, stage)
+    for number in range(2):
+        words = " · ".join(lines[number * 2 : number * 2 + 2])
+        canvas.text((x, y + half[1] + 27 + number * 22), words, BODY, width=sheet.panel[0])
+
+
+def _stage_numbers(record: TraceRecord, arm: TraceArm, stage: TraceStage) -> list[str]:
+    """'27% kept', '12 re-entered', '83% of the box', and the row ends where there are any."""
+    lines = [f"{_share(stage.kept, record.visual_tokens)} kept"]
+    if arm.action == "reroute":
+        lines.append(f"{stage.reentered} re-entered")
+    if stage.recall is not None:
+        lines.append(f"{stage.recall:.0%} of the box")
+    if record.unplaced:
+        lines.append(f"{stage.kept_unplaced} of {record.unplaced} row ends")
+    return lines
+
+
+def _share(part: int, whole: int) -> str:
+    """A share in percent, with a decimal where it is small."""
+    share = part / whole
+    return f"{share:.1%}" if 0 < share < 0.01 else f"{share:.0%}"

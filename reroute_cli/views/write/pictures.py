@@ -1,0 +1,160 @@
+"""Pictures of a gallery as data that a page holds: found, decoded by us, made smaller, encoded anew.
+
+A record says only a name, and may have been written by anybody: files are looked for below the folders that
+the caller allows and nowhere else, but for a picture whose SHA-256 the record knows. What a page gets is what
+we have encoded ourselves. Knows pictures; no page.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reroute_cli.console.errors import CliError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from reroute_cli.data.images import Picture
+    from reroute_cli.views.document import Item
+
+_LADDER = ((640, 82), (480, 78), (360, 74), (256, 68), (160, 60))  # longest side, WebP quality
+_LONGEST = _LADDER[0][0]
+
+
+@dataclass(frozen=True)
+class Inlined:
+    """One picture in the page. width, height: of the original, in pixels, as boxes count them."""
+
+    key: str
+    width: int
+    height: int
+    uri: str
+
+
+@dataclass(frozen=True)
+class Album:
+    """Pictures by the names that records have for them; what was not found, and what did not fit."""
+
+    pictures: dict[str, Inlined] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    left_out: int = 0
+    longest: int = _LONGEST
+
+    @property
+    def shrunk(self) -> bool:
+        """Whether pictures were made smaller than they would be with more room."""
+        return self.longest < _LONGEST
+
+
+@dataclass(frozen=True)
+class _Found:
+    name: str
+    width: int
+    height: int
+    pixels: Image.Image
+
+
+def find_images(items: Iterable[Item], folders: Sequence[Path]) -> Images:
+    """Every picture of these items that is there, decoded once."""
+    found, missing = {}, []
+    for item in items:
+        if not item.image or item.image in found or item.image in missing:
+            continue
+        picture = _open(item, folders)
+        if picture is None:
+            missing.append(item.image)
+            continue
+        width, height = picture.size
+        pixels = picture.pixels.copy()
+        pixels.thumbnail((_LONGEST, _LONGEST))
+        found[item.image] = _Found(item.image, width, height, pixels)
+    return Images(tuple(found.values()), tuple(missing))
+
+
+@dataclass(frozen=True)
+class Images:
+    """Pictures that were found, before it is known how much room they have."""
+
+    found: tuple[_Found, ...]
+    missing: tuple[str, ...]
+
+    def fit(self, room: int) -> Album:
+        """All pictures at the largest size that fits into so many bytes; else, at the smallest, the first."""
+        for longest, quality in _LADDER:
+            uris = [_encode(one.pixels, longest, quality) for one in self.found]
+            if sum(map(len, uris)) <= room:
+                return self._album(uris, longest)
+        longest = _LADDER[-1][0]
+        kept, used = [], 0
+        for uri in uris:
+            if used + len(uri) > room:
+                break
+            kept.append(uri)
+            used += len(uri)
+        return self._album(kept, longest)
+
+    def blank(self) -> Album:
+        """All of them with nothing in them: what a page takes without their bytes."""
+        return self._album([""] * len(self.found), _LONGEST)
+
+    def _album(self, uris: Sequence[str], longest: int) -> Album:
+        pairs = zip(self.found, uris, strict=False)
+        pictures = {
+            one.name: Inlined(f"p{number}", one.width, one.height, uri)
+            for number, (one, uri) in enumerate(pairs, start=1)
+        }
+        return Album(pictures, self.missing, len(self.found) - len(uris), longest)
+
+
+def _open(item: Item, folders: Sequence[Path]) -> Picture | None:
+    """The picture that a record names, where it may be looked for; None where it is not to be had."""
+    from reroute_cli.data.images import open_picture
+
+    for place in _places(item.image, folders):
+        try:
+            picture = open_picture(str(place))
+        except (CliError, OSError, ValueError):
+            continue
+        if item.digest is None or picture.digest == item.digest:
+            return picture
+    if item.digest is None:
+        return None
+    return _by_digest(item.image, item.digest)
+
+
+def _by_digest(name: str, digest: str) -> Picture | None:
+    """A picture anywhere, whose content the record already knows."""
+    from reroute_cli.data.images import open_picture
+
+    try:
+        picture = open_picture(name)
+    except (CliError, OSError, ValueError):
+        return None
+    return picture if picture.digest == digest else None
+
+
+def _places(name: str, folders: Sequence[Path]) -> list[Path]:
+    """Files of this name below the folders, links followed; never beside or above them."""
+    found = []
+    for folder in folders:
+        try:
+            root = folder.resolve()
+            place = (root / name).resolve()
+            if place.is_relative_to(root) and place.is_file():
+                found.append(place)
+        except (OSError, ValueError, RuntimeError):
+            continue
+    return found
+
+
+def _encode(pixels: Image.Image, longest: int, quality: int) -> str:
+    small = pixels.copy()
+    small.thumbnail((longest, longest))
+    data = io.BytesIO()
+    small.save(data, "WEBP", quality=quality, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
