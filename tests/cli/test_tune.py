@@ -108,7 +108,7 @@ def test_the_profile_is_the_schedule_that_was_reported(
     """The file is valid, shows and loads as the very schedule, and `ask -p` runs it at the average tokens of
     the report, which are no more than the budget."""
     made = profiles.load(runs.profile)
-    assert made.schedule(12, 256).digest() == runs.found["found"]["digest"]
+    assert made.schedule(12, 256).digest() == runs.found["found"]["schedule_digest"]
     assert run("profiles", "validate", str(runs.profile)).exit_code == 0
     shown = run("profiles", "show", str(runs.profile))
     assert shown.stdout == runs.profile.read_text()
@@ -180,7 +180,7 @@ def test_the_course_is_marked_as_searched(runs: Runs) -> None:
         one["visual_tokens_per_layer"] <= runs.found["budget"]["visual_tokens_per_layer"]
         for one in course["tried"]
     )
-    assert len({one["stages"] for one in course["tried"]}) == len(course["tried"])
+    assert len({one["identity"] for one in course["tried"]}) == len(course["tried"])
 
 
 def test_the_page_fits_eighty_columns(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +213,7 @@ def test_a_floor_is_reported_as_it_is(warm: Loaded, run: Run, tmp_path: Path) ->
     assert ("the floor does not hold" in done.stdout) == (not holds)
     assert found["found"]["average"] < 256
     assert profiles.load(written).provenance["floor_holds"] == ("yes" if holds else "no")
-    budgets = {one["budget"] for one in found["course"]["rungs"]}
+    budgets = {one["layer_tokens"] for one in found["course"]["rungs"]}
     assert len(budgets) > 2
 
 
