@@ -77,7 +77,9 @@ def program(commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from reroute_cli.environment import installed_version
+        from reroute_cli.proof import (
+            installed_version,
+        )
 
         Sink().result(f"reroute {installed_version('reroute')}")
         raise typer.Exit

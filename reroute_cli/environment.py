@@ -7,7 +7,6 @@ names and sizes of `gpus`; the rest is software and settings.
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -62,14 +61,6 @@ def describe_environment(proven: bool | str | None = None) -> dict[str, Any]:
         "driver": _driver(),
         "settings": {name: os.environ.get(name, "not set") for name in SETTINGS},
     }
-
-
-def installed_version(package: str) -> str:
-    """The version of a package as its installer recorded it, without importing it."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _commit() -> str | None:

@@ -15,29 +15,14 @@ from reroute_cli.console.errors import UsageError
 from reroute_cli.console.options import ACTIONS, ArmsOptions, ScheduleOptions, layers_in
 from reroute_cli.console.study_options import GridOptions
 from reroute_cli.metrics import DENSE_ARM
+from reroute_cli.planning.shapes import Target
 from reroute_cli.records.pairs import Asked
-from routing.families.family import CLASS_TOKENS
 from routing.methods import DENSE, METHODS
 from routing.schedule import Schedule
 
 _NUMBER = re.compile(r"[0-9]{0,9}\.?[0-9]{1,9}")
 _FORM = f"METHOD[@LAYER+LAYER...][:ACTION] (ACTION is {' or '.join(ACTIONS)}), separated by commas"
 _RATIOS = "0.667,0.778,0.889"  # of a grid, by default
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a schedule is made for: one model, one prompt. visual: its visual tokens."""
-
-    layers: int
-    first_layer: int
-    visual: int
-    vision_tower: str
-
-    @property
-    def vision_scorer(self) -> str:
-        """What a stage at the vision tower ranks patches by: a CLS token where the tower has one."""
-        return "cls" if CLASS_TOKENS.get(self.vision_tower) else "column_mean"
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,9 @@ def _config_of(model: str) -> Any:
 
 
 def _record(results: tuple[FamilyCheck, ...]) -> Check:
-    from reroute_cli.environment import installed_version
+    from reroute_cli.proof import (
+        installed_version,
+    )
     from reroute_cli.records.installation import Check, FamilyCheckPart, FindingPart
     from routing.host import PROVEN, is_proven
 

@@ -14,7 +14,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from reroute_cli.adapters import (
     Merged,
@@ -33,10 +33,14 @@ from reroute_cli.generation import (
 from reroute_cli.proof import Proven, setting_of_check, standing
 from reroute_cli.sources import Source, explained, find, known, read_config
 
-if TYPE_CHECKING:
-    from reroute_cli.schedules import ScheduleChoice
-
 _DEVICE = re.compile(r"cpu|mps|cuda(:[0-9]{1,4})?")
+
+
+class MadeForAModel(Protocol):
+    """A schedule that may have been made for another model."""
+
+    def caveat(self, family: str, layers: int) -> str | None:
+        """What to know of it on a model of this family and depth; None where there is nothing."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +110,14 @@ def load(options: ModelOptions) -> Loaded:
     )
 
 
-def load_aloud(options: ModelOptions, sink: Sink, choices: Iterable[ScheduleChoice] = ()) -> Loaded:
+def load_aloud(options: ModelOptions, sink: Sink, choices: Iterable[MadeForAModel] = ()) -> Loaded:
     """Load the model and tell what is to be known of it; raises like `load`."""
     loaded = load(options)
     tell_remarks(loaded, sink, choices)
     return loaded
 
 
-def tell_remarks(loaded: Loaded, sink: Sink, choices: Iterable[ScheduleChoice] = ()) -> None:
+def tell_remarks(loaded: Loaded, sink: Sink, choices: Iterable[MadeForAModel] = ()) -> None:
     """Say what loading found, and of each of these schedules whether it was made for another model."""
     caveats = (choice.caveat(loaded.family, loaded.layers) for choice in choices)
     for remark in (*loaded.remarks, *filter(None, caveats)):

@@ -7,6 +7,7 @@ how a verdict was reached.
 from __future__ import annotations
 
 from enum import StrEnum
+from fractions import Fraction
 from typing import Literal
 
 from pydantic import Field
@@ -15,6 +16,8 @@ from reroute_cli.records.base import Part
 
 SCHEMA = "reroute.comparison/2"
 Number = int | float
+
+EACH, COUNT, PRESENCE = "each item", "count", "presence"  # what a row compares, where it is no statistic
 
 
 class Verdict(StrEnum):
@@ -125,3 +128,17 @@ class Comparison(Part):
         """The rows that fail the comparison, in the table's order."""
         bad = {Verdict.REGRESSION, Verdict.MISSING} | ({Verdict.WIN} if self.strict else set())
         return [row for row in self.rows if row.verdict in bad]
+
+
+def relative_change(before: Number | None, after: Number | None) -> float | None:
+    """(after - before) / |before|; None where that is no number."""
+    if before is None or after is None:
+        return None
+    if before == after:
+        return 0.0
+    if not before:
+        return None
+    try:
+        return float((Fraction(after) - Fraction(before)) / abs(Fraction(before)))
+    except OverflowError:
+        return None

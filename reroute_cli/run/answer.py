@@ -23,13 +23,15 @@ from reroute_cli.chat import Turn
 from reroute_cli.console.errors import Failure
 from reroute_cli.data.images import Picture
 from reroute_cli.data.items import Box
-from reroute_cli.environment import installed_version
 from reroute_cli.measure import passes
 from reroute_cli.measure.clock import TokenClock
 from reroute_cli.measure.kv import KvUse
 from reroute_cli.measure.memory import weights_bytes
 from reroute_cli.models.load import Loaded
 from reroute_cli.prompts import Prompt, build_prompt
+from reroute_cli.proof import (
+    installed_version,
+)
 from reroute_cli.records.answer import (
     AnswerRecord,
     FlopsPart,

@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 from reroute_cli.console import units
 from reroute_cli.metrics import MAIN_TIMES, METRICS
-from reroute_cli.records.comparison import Comparison, ItemChanges, Row, Verdict
-from reroute_cli.studies.compare.verdicts import (
+from reroute_cli.records.comparison import (
     PRESENCE,
+    Comparison,
+    ItemChanges,
+    Row,
+    Verdict,
     relative_change,
 )
 from reroute_cli.views import wording as w

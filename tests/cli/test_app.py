@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reroute_cli.environment import installed_version
+from reroute_cli.proof import (
+    installed_version,
+)
 
 COMMANDS = ("ask", "profile", "compare", "plan", "methods", "models", "profiles", "env")
 

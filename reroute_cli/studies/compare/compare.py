@@ -10,7 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from reroute_cli.console.errors import NotComparable, UsageError
 from reroute_cli.metrics import DENSE_ARM, Kind, Level
-from reroute_cli.records.comparison import ChangedAnswer, Comparison, Row, Side, Verdict
+from reroute_cli.records.comparison import (
+    PRESENCE,
+    ChangedAnswer,
+    Comparison,
+    Row,
+    Side,
+    Verdict,
+)
 from reroute_cli.records.report import ArmPart, Measured, Report
 from reroute_cli.studies.compare.comparable import (
     Pairing,
@@ -22,7 +29,14 @@ from reroute_cli.studies.compare.comparable import (
     some,
 )
 from reroute_cli.studies.compare.gates import ANSWERS, GATED, Gate, Stat
-from reroute_cli.studies.compare.verdicts import PRESENCE, ArmPair, Number, judge, show, statistic, worst
+from reroute_cli.studies.compare.verdicts import (
+    ArmPair,
+    Number,
+    judge,
+    show,
+    statistic,
+    worst,
+)
 from reroute_cli.views.wording import different
 
 _EXACT_FIRST = sorted(GATED, key=lambda name: GATED[name].kind is not Kind.EXACT)

@@ -14,7 +14,15 @@ from fractions import Fraction
 from typing import Any
 
 from reroute_cli.metrics import METRICS, Better, Kind
-from reroute_cli.records.comparison import ItemChanges, LargestChange, Row, Verdict
+from reroute_cli.records.comparison import (
+    COUNT,
+    EACH,
+    ItemChanges,
+    LargestChange,
+    Row,
+    Verdict,
+    relative_change,
+)
 from reroute_cli.records.report import ArmPart, Measured
 from reroute_cli.studies.compare.comparable import some
 from reroute_cli.studies.compare.gates import ANSWERS, EXACT, GATED, Gate, Limit, Stat
@@ -22,7 +30,6 @@ from reroute_cli.studies.compare.gates import ANSWERS, EXACT, GATED, Gate, Limit
 Number = int | float
 ROUNDING = Fraction(1, 10**9)
 _VERDICTS = {1: Verdict.REGRESSION, -1: Verdict.WIN, 0: Verdict.OK}
-EACH, COUNT, PRESENCE = "each item", "count", "presence"
 
 
 @dataclass(frozen=True)
@@ -192,20 +199,6 @@ def _mean(values: Sequence[Number]) -> Number | None:
     if not values:
         return None
     return values[0] if len(set(values)) == 1 else statistics.fmean(values)
-
-
-def relative_change(before: Number | None, after: Number | None) -> float | None:
-    """(after - before) / |before|; None where that is no number."""
-    if before is None or after is None:
-        return None
-    if before == after:
-        return 0.0
-    if not before:
-        return None
-    try:
-        return float((Fraction(after) - Fraction(before)) / abs(Fraction(before)))
-    except OverflowError:
-        return None
 
 
 def _absence(pair: ArmPair, metric: str) -> str:
