@@ -99,6 +99,7 @@ def _gpu(properties: Any) -> dict[str, Any]:
 
 def _driver() -> str | None:
     """The NVIDIA driver's version; None where there is no driver to ask."""
-    from reroute_cli.measure.nvml import driver_version
+    from reroute_cli.proof import installed_version
+from reroute_cli.measure.nvml import driver_version
 
     return driver_version()

@@ -28,6 +28,7 @@ from reroute_cli.measure.clock import TokenClock
 from reroute_cli.measure.kv import KvUse
 from reroute_cli.measure.memory import weights_bytes
 from reroute_cli.models.load import Loaded
+from reroute_cli.planning.shapes import Target
 from reroute_cli.prompts import Prompt, build_prompt
 from reroute_cli.proof import (
     installed_version,
@@ -43,7 +44,7 @@ from reroute_cli.records.answer import (
     TokensPart,
 )
 from reroute_cli.records.base import AdapterPart, EnvironmentPart, GenerationPart, ModelPart
-from reroute_cli.schedules import ScheduleChoice, Target
+from reroute_cli.schedules import ScheduleChoice
 from reroute_cli.sources import POCKET
 from routing import Schedule
 from routing.methods import DENSE

@@ -33,6 +33,7 @@ from reroute_cli.measure.scores import JudgedAnswer, JudgedItem
 from reroute_cli.models.load import (
     Loaded,
 )
+from reroute_cli.planning.shapes import Target
 from reroute_cli.record_file import RecordFile
 from reroute_cli.records.answer import AnswerRecord, SchedulePart, told
 from reroute_cli.run.answer import count_visual, target_of
@@ -51,7 +52,7 @@ from reroute_cli.run.session import (
 from reroute_cli.run.summary import (
     Tally,
 )
-from reroute_cli.schedules import Arm, Target
+from reroute_cli.schedules import Arm
 
 _LOOKED_AT = 8  # items at most, in search of one that can be read
 

@@ -4,10 +4,8 @@ import pytest
 
 from reroute_cli.console.errors import UsageError
 from reroute_cli.console.options import read_layers
-from reroute_cli.schedules import (
-    ScheduleChoice,
-    Target,
-)
+from reroute_cli.planning.shapes import Target
+from reroute_cli.schedules import ScheduleChoice
 from routing import BudgetError, Schedule, ScheduleError
 
 POCKET = Target(layers=12, first_layer=0, visual=256, vision_tower="clip_vision_model")

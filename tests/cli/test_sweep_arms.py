@@ -4,8 +4,9 @@ import pytest
 
 from reroute_cli.console.errors import UsageError
 from reroute_cli.console.study_options import GridOptions
+from reroute_cli.planning.shapes import Target
 from reroute_cli.records.pairs import pairs_of
-from reroute_cli.schedules import Target, arms_of
+from reroute_cli.schedules import arms_of
 from reroute_cli.studies.sweep.arms import reach
 from routing import METHODS, ScheduleError
 

@@ -5,7 +5,8 @@ from random import Random
 
 import pytest
 
-from reroute_cli.schedules import ScheduleChoice, Target
+from reroute_cli.planning.shapes import Target
+from reroute_cli.schedules import ScheduleChoice
 from reroute_cli.studies.tune.moves import defaults, neighbours, starters
 from reroute_cli.studies.tune.plans import SchedulePlan, SearchSpace, candidate, identity, least_tokens
 from routing import Action, Schedule, Stage
