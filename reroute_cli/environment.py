@@ -14,6 +14,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from reroute_cli.proof import installed_version
 from routing.host import is_proven
 
 PACKAGES = (
@@ -99,7 +100,6 @@ def _gpu(properties: Any) -> dict[str, Any]:
 
 def _driver() -> str | None:
     """The NVIDIA driver's version; None where there is no driver to ask."""
-    from reroute_cli.proof import installed_version
-from reroute_cli.measure.nvml import driver_version
+    from reroute_cli.measure.nvml import driver_version
 
     return driver_version()
