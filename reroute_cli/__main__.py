@@ -68,7 +68,7 @@ def _end_as_interrupted(interrupted: threading.Event) -> None:
 
 
 def _leave_if_missing(error: BaseException) -> None:
-    from reroute_cli.missing import missing_name
+    from reroute_cli.console.missing import missing_name
 
     if sentence := missing_name(error):
         _leave(sentence, _FAILURE)

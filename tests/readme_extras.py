@@ -52,10 +52,10 @@ def lmms_eval() -> str:
 
 
 def _write_task(folder: Path) -> None:
-    """The task of tests/cli/plugins/task over all sample questions that are answered in words."""
+    """The task of the tests of lmms-eval over all sample questions that are answered in words."""
     import datasets
 
-    from tests.cli.plugins.rows import HERE, SAMPLES, row
+    from tests.cli.integrations.lmms_eval.rows import HERE, SAMPLES, row
 
     lines = (json.loads(line) for line in (SAMPLES / "manifest.jsonl").read_text("utf-8").splitlines())
     rows = [row(line) for line in lines if not line["box"]]

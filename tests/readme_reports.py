@@ -28,7 +28,7 @@ def profile() -> str:
     """The committed report of the documented command, as the command shows it."""
 
     from reroute_cli.console.output import draw
-    from reroute_cli.records.files import read_report
+    from reroute_cli.records.reading import read_report
     from reroute_cli.views.registry import document
     from reroute_cli.views.write import terminal
 

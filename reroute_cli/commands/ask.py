@@ -20,8 +20,8 @@ def ask(
 ) -> None:
     """Ask a question about images: the answer on stdout, what it cost on stderr."""
     from reroute_cli.data.images import open_picture
-    from reroute_cli.prompts import check_question
-    from reroute_cli.schedules import ScheduleChoice
+    from reroute_cli.data.prompts import check_question
+    from reroute_cli.run.schedules import ScheduleChoice
 
     check_question(asked.question)
     choice = ScheduleChoice.of(schedule)

@@ -14,14 +14,14 @@ from reroute_cli.console.options import ModelOptions, OutputOptions, ScheduleOpt
 from reroute_cli.console.output import (
     write_result,
 )
-from reroute_cli.record_file import RecordFile
-from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.records.store import RecordFile
+from reroute_cli.run.schedules import ScheduleChoice
 
 if TYPE_CHECKING:
     from reroute_cli.data.items import Items
     from reroute_cli.records.batch import BatchSummary
+    from reroute_cli.run.schedules import ScheduleChoice
     from reroute_cli.run.session import ItemRun
-    from reroute_cli.schedules import ScheduleChoice
 
 
 def batch(
@@ -34,7 +34,7 @@ def batch(
 ) -> None:
     """Ask about every image of a folder or a manifest: JSON lines, resumable, and a summary on stderr."""
     from reroute_cli.data.items import batch_items
-    from reroute_cli.schedules import ScheduleChoice
+    from reroute_cli.run.schedules import ScheduleChoice
 
     choice = ScheduleChoice.of(schedule)
     items = batch_items(folder.folder, folder.question, folder.manifest, folder.limit)

@@ -51,7 +51,7 @@ def _config_of(model: str) -> Any:
     from reroute_cli.models.load import (
         quiet_libraries,
     )
-    from reroute_cli.sources import explained, find, known, read_config
+    from reroute_cli.models.sources import explained, find, known, read_config
 
     with quiet_libraries(), explained(model):
         if entry := known(model):
@@ -62,9 +62,7 @@ def _config_of(model: str) -> Any:
 
 
 def _record(results: tuple[FamilyCheck, ...]) -> Check:
-    from reroute_cli.proof import (
-        installed_version,
-    )
+    from reroute_cli.models.proof import installed_version
     from reroute_cli.records.installation import Check, FamilyCheckPart, FindingPart
     from routing.host import PROVEN, is_proven
 

@@ -17,7 +17,7 @@ def evaluate(
     output: KeptTables,
 ) -> None:
     """Score answers to questions with ground truth, under schedules and dense, pair by pair."""
-    from reroute_cli.schedules import arms_of
+    from reroute_cli.run.schedules import arms_of
     from reroute_cli.views.emit import emit
 
     if questions.benches:

@@ -8,8 +8,8 @@ from reroute_cli.console.options import ScheduleOptions
 
 def plan(model: ShapeOptions, schedule: ScheduleOptions, prompt: PromptOptions, output: PlanOutput) -> None:
     """Show a schedule's stages, FLOPs and KV bytes beside dense, by arithmetic: no weights are loaded."""
-    from reroute_cli.planning.shapes import read_shape
-    from reroute_cli.schedules import ScheduleChoice
+    from reroute_cli.models.shapes import read_shape
+    from reroute_cli.run.schedules import ScheduleChoice
     from reroute_cli.studies.plan import plan as planned
     from reroute_cli.views.emit import emit
 

@@ -19,7 +19,7 @@ def profile(
         check_images,
         choose_items,
     )
-    from reroute_cli.schedules import arms_of
+    from reroute_cli.run.schedules import arms_of
     from reroute_cli.studies.compare.check import judged, prepare
 
     sink, arms = output.sink, arms_of(schedules)

@@ -8,7 +8,7 @@ from reroute_cli.console.command_options import ProfileFiles, ShownProfileOption
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.options import ListOutput
 from reroute_cli.console.output import Sink
-from reroute_cli.sources import POCKET
+from reroute_cli.models.sources import POCKET
 
 if TYPE_CHECKING:
     from profiles import Profile
@@ -73,7 +73,7 @@ def _checked(profile: Profile) -> str:
 
 def _fitted(profile: Profile, model: str | None) -> tuple[int, int, int]:
     """Layers, visual tokens and first layer: of `model`, else of what it was made for, else of pocket."""
-    from reroute_cli.planning.shapes import read_shape
+    from reroute_cli.models.shapes import read_shape
 
     if model is None and profile.layers is not None and profile.visual is not None:
         return profile.layers, profile.visual, 0

@@ -18,7 +18,7 @@ def sweep(
     output: SweepOutput,
 ) -> None:
     """Sweep methods, actions and amounts over questions with ground truth: quality against measured cost."""
-    from reroute_cli.schedules import arms_of
+    from reroute_cli.run.schedules import arms_of
     from reroute_cli.studies.profile import MeasurePlan
     from reroute_cli.studies.questions import (
         check_files,

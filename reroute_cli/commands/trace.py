@@ -18,8 +18,8 @@ def trace(
     from reroute_cli.data.images import (
         open_picture,
     )
-    from reroute_cli.prompts import check_question
-    from reroute_cli.schedules import arms_of
+    from reroute_cli.data.prompts import check_question
+    from reroute_cli.run.schedules import arms_of
     from reroute_cli.views.write.terminal import shows_images
 
     arms = arms_of(schedules)

@@ -23,8 +23,8 @@ from typing import Any, NoReturn, TypeVar
 import typer
 from typer.core import TyperGroup
 
+from reroute_cli.console.missing import missing_name
 from reroute_cli.console.output import clean, write
-from reroute_cli.missing import missing_name
 
 EXIT_BUG, EXIT_USAGE, EXIT_REGRESSION, EXIT_FAILURE, EXIT_NOT_COMPARABLE, EXIT_INTERRUPTED = (
     1,

@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from reroute_cli.chat import Turn
 from reroute_cli.console.errors import CliError, Failure, UsageError
 from reroute_cli.console.output import shortened
 from reroute_cli.data import manifest as lines
+from reroute_cli.data.chat import Turn
+from reroute_cli.data.folders import find_pictures
 from reroute_cli.data.images import LONGEST_SHOWN, ImageSource, as_text, exists
 from reroute_cli.data.manifest import EXAMPLE, Conversation, Line, is_unicode
-from reroute_cli.picture_files import find_pictures
-from reroute_cli.prompts import check_question
+from reroute_cli.data.prompts import check_question
 
 MANIFEST = "manifest.jsonl"
 # Of samples and manifests: a minute of the embedded model, and every kind of question of the samples.

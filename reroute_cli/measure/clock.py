@@ -7,15 +7,15 @@ where its decoder is.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from time import perf_counter
 from types import TracebackType
 from typing import Any
 
 import torch
 from transformers import StoppingCriteria
-
-from reroute_cli.measure.alone import alone
 
 
 class TokenClock(StoppingCriteria):
@@ -123,3 +123,26 @@ class TokenClock(StoppingCriteria):
 
     def _since_start(self, mark: Any) -> float:
         return float(self._start.elapsed_time(mark)) / 1e3 if self._cuda else float(mark - self._start)
+
+
+_LOCK = threading.Lock()
+_OPEN: list[str] = []
+
+
+@contextmanager
+def alone(kind: str) -> Iterator[None]:
+    """Hold the right to measure; RuntimeError where it is held already, in this thread or another.
+
+    kind: what is measured, as the message names it.
+    """
+    if not _LOCK.acquire(blocking=False):
+        raise RuntimeError(
+            f"{kind} can't be measured while {' and '.join(_OPEN) or 'something'} is being measured: each "
+            "would falsify the other; give each kind of number a pass of its own"
+        )
+    _OPEN.append(kind)
+    try:
+        yield
+    finally:
+        _OPEN.clear()
+        _LOCK.release()

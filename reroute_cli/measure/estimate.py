@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reroute_cli.console.errors import CliError
-from reroute_cli.measure.kv import filled_layers, window_of
+from reroute_cli.measure.memory import filled_layers, window_of
+from reroute_cli.models.image_tokens import Size, count_pictures
 from reroute_cli.models.load import Loaded
-from reroute_cli.planning.pictures import Size, count_pictures
 from reroute_cli.records.answer import FlopsPart, KvPart
 from routing import Schedule
 from routing.cost import Prompt, plan

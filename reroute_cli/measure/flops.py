@@ -20,8 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import StoppingCriteria
 
 from reroute_cli.console.errors import Failure
-from reroute_cli.measure.alone import alone
-from reroute_cli.missing import lacks
+from reroute_cli.console.missing import lacks
+from reroute_cli.measure.clock import alone
 
 # Older releases compute position tables by a matrix product, newer ones element by element.
 POSITIONS = ("rotary_emb", "rotary_pos_emb", "patch_positional_embedding")

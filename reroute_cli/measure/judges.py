@@ -13,8 +13,8 @@ import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from reroute_cli.boxes import final_answer
 from reroute_cli.data.items import Box, Truth
+from reroute_cli.measure.boxes import final_answer
 
 HIT = 0.5  # the IoU from which a box counts as found, as in RefCOCO (Acc@0.5)
 _AROUND = " \t\r\n.,;:!?\"'`“”‘’()[]*"

@@ -15,8 +15,8 @@ from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any
 
-from reroute_cli.measure.alone import alone
-from reroute_cli.missing import lacks, missing_name
+from reroute_cli.console.missing import lacks, missing_name
+from reroute_cli.measure.clock import alone
 
 PERIOD = 0.01  # seconds between two samples
 ABSENT = "NVML lists no memory for this process: containers hide process ids, some drivers hide usage"

@@ -21,9 +21,9 @@ from typing import Any
 
 from profiles import ProcessorEntry
 from reroute_cli.console.errors import Failure
-from reroute_cli.missing import lacks
-from reroute_cli.processors import image_only
-from reroute_cli.room import check_room
+from reroute_cli.console.missing import lacks
+from reroute_cli.models.processors import image_only
+from reroute_cli.models.room import check_room
 
 _POOL = 1_299_709  # numbers; a prime, so that no two rows and no two matrices start alike
 _STD = 0.02

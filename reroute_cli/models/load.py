@@ -16,22 +16,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from reroute_cli.adapters import (
-    Merged,
-    described,
-    merge,
-)
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.options import ModelOptions
 from reroute_cli.console.output import Sink
-from reroute_cli.generation import (
-    Generation,
-    apply,
-    read_generation,
-    special_tokens,
-)
-from reroute_cli.proof import Proven, setting_of_check, standing
-from reroute_cli.sources import Source, explained, find, known, read_config
+from reroute_cli.models.adapters import Merged, described, merge
+from reroute_cli.models.generation import Generation, apply, read_generation, special_tokens
+from reroute_cli.models.proof import Proven, setting_of_check, standing
+from reroute_cli.models.sources import Source, explained, find, known, read_config
 
 _DEVICE = re.compile(r"cpu|mps|cuda(:[0-9]{1,4})?")
 
@@ -89,7 +80,7 @@ def load(options: ModelOptions) -> Loaded:
 
             model = build_model(options.model, config, settings, device, options.seed)
         else:
-            from reroute_cli.weights import load_weights
+            from reroute_cli.models.weights import load_weights
 
             assert source is not None
             own = special_tokens(options.model, known_as.generation)
@@ -148,10 +139,10 @@ def _described(options: ModelOptions) -> tuple[Loaded, Source | None, Any]:
     """
     from transformers import AutoConfig
 
-    from reroute_cli.chat_templates import choose_template
+    from reroute_cli.models.chat_templates import choose_template
     from reroute_cli.models.dummy import build_config, build_processor
-    from reroute_cli.processors import prepared
-    from reroute_cli.weights import refuse_feature_layers
+    from reroute_cli.models.processors import prepared
+    from reroute_cli.models.weights import refuse_feature_layers
     from routing.families import describe_config
 
     entry = known(options.model)

@@ -1,8 +1,8 @@
 """The report of one measured run, `reroute.report/2`: what `profile` writes and `compare` reads.
 
-Several arms, the dense one first, over the same items; every metric of `reroute_cli.metrics` is either there
-with its raw values or unknown with a reason. What decides whether two reports may be compared, workload and
-environment, is in it. Does not know how anything was measured.
+Several arms, the dense one first, over the same items; every metric of `METRICS` is either there with its raw
+values or unknown with a reason. What decides whether two reports may be compared, workload and environment,
+is in it. Does not know how anything was measured.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from reroute_cli.metrics import DENSE_ARM, METRICS, Level
 from reroute_cli.records.answer import StagePart
 from reroute_cli.records.base import Part, ReportHeader, Section, Source
+from reroute_cli.records.metrics import DENSE_ARM, METRICS, Level
 
 SCHEMA = "reroute.report/2"
 Number = int | float

@@ -10,10 +10,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from reroute_cli.metrics import DENSE_ARM
 from reroute_cli.records.base import Part, ReportHeader, Section, Source
+from reroute_cli.records.evaluation import DifferencePart, MadePart, ScorePart
+from reroute_cli.records.metrics import DENSE_ARM
 from reroute_cli.records.report import Report
-from reroute_cli.records.score import DifferencePart, MadePart, ScorePart
 
 RIGHT, WRONG, FAILED = "1", "0", "-"
 

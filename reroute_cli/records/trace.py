@@ -10,8 +10,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from reroute_cli.metrics import DENSE_ARM
 from reroute_cli.records.base import Part, RunHeader, Section
+from reroute_cli.records.metrics import DENSE_ARM
 
 KEPT, REENTERED, DEFERRED, PRUNED = "k", "r", "d", "p"
 

@@ -10,9 +10,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from reroute_cli.metrics import DENSE_ARM
 from reroute_cli.records.base import Part, ReportHeader, Section
-from reroute_cli.records.score import CostPart, DifferencePart, MadePart, ScorePart
+from reroute_cli.records.evaluation import CostPart, DifferencePart, MadePart, ScorePart
+from reroute_cli.records.metrics import DENSE_ARM
 
 
 class AskedPart(Part):

@@ -14,25 +14,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reroute_cli.boxes import (
-    convention_of,
-    decode_boxes,
-    view_of,
-)
-from reroute_cli.chat import Turn
 from reroute_cli.console.errors import Failure
+from reroute_cli.data.chat import Turn
 from reroute_cli.data.images import Picture
 from reroute_cli.data.items import Box
+from reroute_cli.data.prompts import Prompt, build_prompt
 from reroute_cli.measure import passes
+from reroute_cli.measure.boxes import convention_of, decode_boxes, view_of
 from reroute_cli.measure.clock import TokenClock
-from reroute_cli.measure.kv import KvUse
-from reroute_cli.measure.memory import weights_bytes
+from reroute_cli.measure.memory import KvUse, weights_bytes
 from reroute_cli.models.load import Loaded
-from reroute_cli.planning.shapes import Target
-from reroute_cli.prompts import Prompt, build_prompt
-from reroute_cli.proof import (
-    installed_version,
-)
+from reroute_cli.models.proof import installed_version
+from reroute_cli.models.shapes import Target
+from reroute_cli.models.sources import POCKET
 from reroute_cli.records.answer import (
     AnswerRecord,
     FlopsPart,
@@ -44,8 +38,7 @@ from reroute_cli.records.answer import (
     TokensPart,
 )
 from reroute_cli.records.base import AdapterPart, EnvironmentPart, GenerationPart, ModelPart
-from reroute_cli.schedules import ScheduleChoice
-from reroute_cli.sources import POCKET
+from reroute_cli.run.schedules import ScheduleChoice
 from routing import Schedule
 from routing.methods import DENSE
 

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reroute_cli.data.prompts import Prompt
 from reroute_cli.measure import passes
 from reroute_cli.measure.clock import TokenClock
 from reroute_cli.measure.estimate import kv_layers, kv_share
-from reroute_cli.measure.kv import measure_kv
+from reroute_cli.measure.memory import measure_kv
 from reroute_cli.models.load import Loaded
-from reroute_cli.prompts import Prompt
 from reroute_cli.records.answer import KvPart
 from reroute_cli.run.answer import measured_kv, visual_per_layer
 from routing import Schedule

@@ -19,9 +19,9 @@ from time import perf_counter
 from typing import TypeVar
 
 from profiles.errors import ProfileError
-from reroute_cli.chat import Turn, prompt_of
 from reroute_cli.console.errors import CliError, Failure, sentence_of
 from reroute_cli.console.output import shortened
+from reroute_cli.data.chat import Turn, prompt_of
 from reroute_cli.data.items import Item, misplaced
 from reroute_cli.measure import passes
 from reroute_cli.models.load import Loaded
@@ -34,7 +34,7 @@ from reroute_cli.run.answer import (
     target_of,
 )
 from reroute_cli.run.batch_pass import PreparedPrompt
-from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.run.schedules import ScheduleChoice
 from routing.errors import RoutingError
 from routing.methods import DENSE
 

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from reroute_cli.console.output import Progress, to_line
 from reroute_cli.data.items import Item, Items
-from reroute_cli.record_file import RecordFile
 from reroute_cli.records.batch import BatchSummary
+from reroute_cli.records.store import RecordFile
 from reroute_cli.run.answer import (
     model_part,
 )

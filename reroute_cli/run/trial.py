@@ -20,8 +20,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from reroute_cli.chat import prompt_of
 from reroute_cli.console.errors import Failure, sentence_of
+from reroute_cli.data.chat import prompt_of
 from reroute_cli.data.items import (
     Box,
     Item,
@@ -33,9 +33,9 @@ from reroute_cli.measure.scores import JudgedAnswer, JudgedItem
 from reroute_cli.models.load import (
     Loaded,
 )
-from reroute_cli.planning.shapes import Target
-from reroute_cli.record_file import RecordFile
+from reroute_cli.models.shapes import Target
 from reroute_cli.records.answer import AnswerRecord, SchedulePart, told
+from reroute_cli.records.store import RecordFile
 from reroute_cli.run.answer import count_visual, target_of
 from reroute_cli.run.batch import (
     BatchRun,
@@ -46,13 +46,13 @@ from reroute_cli.run.prepare import (
     Request,
     make_request,
 )
+from reroute_cli.run.schedules import Arm
 from reroute_cli.run.session import (
     keep,
 )
 from reroute_cli.run.summary import (
     Tally,
 )
-from reroute_cli.schedules import Arm
 
 _LOOKED_AT = 8  # items at most, in search of one that can be read
 

@@ -9,36 +9,32 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from reroute_cli.environment import describe_environment
+from reroute_cli.measure.environment import describe_environment
 from reroute_cli.measure.scores import Estimate, JudgedAnswer, JudgedImages, JudgedItem, Score
 from reroute_cli.measure.stats import mcnemar
 from reroute_cli.models.load import Loaded
-from reroute_cli.record_file import RecordFile
 from reroute_cli.records.evaluation import (
+    ArmChoicePart,
+    CostPart,
+    DifferencePart,
     Evaluation,
     EvaluationArm,
     EvaluationCounts,
     EvaluationItem,
     EvaluationRun,
     EvaluationWorkload,
+    MadePart,
     QuestionsPart,
     SaidPart,
-    TruthPart,
-)
-from reroute_cli.records.score import (
-    ArmChoicePart,
-    CostPart,
-    DifferencePart,
-    MadePart,
     ScorePart,
     ScoresPart,
+    TruthPart,
 )
+from reroute_cli.records.store import RecordFile
 from reroute_cli.run.answer import generation_part, model_part
+from reroute_cli.run.schedules import Arm
 from reroute_cli.run.summary import Tally
 from reroute_cli.run.trial import ScheduleTally, Trial, checked, hold_trial
-from reroute_cli.schedules import (
-    Arm,
-)
 from reroute_cli.studies import SILENT, StudyProgress
 from reroute_cli.studies.benchmarks.benchmark import (
     Questions,

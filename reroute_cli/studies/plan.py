@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reroute_cli.planning.shapes import ELEMENT_BYTES, Shaped
+from reroute_cli.models.shapes import ELEMENT_BYTES, Shaped
 from reroute_cli.records.base import ModelPart
 from reroute_cli.records.plan import (
     Plan,
@@ -18,7 +18,7 @@ from reroute_cli.records.plan import (
     PlannedStagePart,
     PlannedTokensPart,
 )
-from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.run.schedules import ScheduleChoice
 from routing import Schedule
 from routing.cost import Cost, Prompt
 from routing.cost import plan as plan_cost

@@ -10,11 +10,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from reroute_cli.environment import describe_environment
 from reroute_cli.measure import passes
+from reroute_cli.measure.environment import describe_environment
 from reroute_cli.measure.flops import Flops
-from reroute_cli.measure.kv import KvUse
-from reroute_cli.measure.memory import host_peak_rss, weights_bytes
+from reroute_cli.measure.memory import KvUse, host_peak_rss, weights_bytes
 from reroute_cli.measure.nvml import PERIOD
 from reroute_cli.measure.stats import (
     CONFIDENCE,
@@ -22,8 +21,8 @@ from reroute_cli.measure.stats import (
     ratio_of_sums,
     summarise,
 )
-from reroute_cli.metrics import METRICS, OF_ARMS, Kind
 from reroute_cli.records.base import Source
+from reroute_cli.records.metrics import METRICS, OF_ARMS, Kind
 from reroute_cli.records.report import (
     ArmItem,
     ArmPart,

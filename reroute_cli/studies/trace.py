@@ -16,6 +16,7 @@ from reroute_cli.data.images import (
     as_text,
 )
 from reroute_cli.data.items import Box
+from reroute_cli.data.prompts import Prompt, build_prompt
 from reroute_cli.measure import passes
 from reroute_cli.measure.judges import (
     iou,
@@ -23,7 +24,6 @@ from reroute_cli.measure.judges import (
 from reroute_cli.models.load import (
     Loaded,
 )
-from reroute_cli.prompts import Prompt, build_prompt
 from reroute_cli.records.trace import (
     DEFERRED,
     KEPT,
@@ -46,10 +46,8 @@ from reroute_cli.run.answer import (
     target_of,
     text_of,
 )
-from reroute_cli.schedules import (
-    Arm,
-)
-from reroute_cli.tracing.geometry import Sight, grids_of
+from reroute_cli.run.schedules import Arm
+from reroute_cli.studies.geometry import Sight, grids_of
 from routing import RouteTrace, Schedule
 from routing.grids import Grid, placed, tokens_within
 from routing.schedule import Action, Pool

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from reroute_cli.console import units
-from reroute_cli.metrics import MAIN_TIMES, METRICS
 from reroute_cli.records.comparison import (
     PRESENCE,
     Comparison,
@@ -17,6 +16,7 @@ from reroute_cli.records.comparison import (
     Verdict,
     relative_change,
 )
+from reroute_cli.records.metrics import MAIN_TIMES, METRICS
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import PAGE, TEXT, Block, Cell, Column, Document, Table, Text, Tile, Tone
 

@@ -9,8 +9,14 @@ import math
 from collections.abc import Iterator
 
 from reroute_cli.console import units
-from reroute_cli.records.evaluation import Evaluation, EvaluationArm, EvaluationItem
-from reroute_cli.records.score import DifferencePart, ScorePart, ScoresPart
+from reroute_cli.records.evaluation import (
+    DifferencePart,
+    Evaluation,
+    EvaluationArm,
+    EvaluationItem,
+    ScorePart,
+    ScoresPart,
+)
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import (
     BLANK,

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from reroute_cli.console import units
-from reroute_cli.metrics import MAIN_TIMES, METRICS, OF_ARMS
+from reroute_cli.records.metrics import MAIN_TIMES, METRICS, OF_ARMS
 from reroute_cli.records.report import ArmItem, ArmPart, Measured, Ratio, Report
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import (

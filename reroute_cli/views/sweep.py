@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from reroute_cli.console import units
-from reroute_cli.metrics import METRICS
+from reroute_cli.records.evaluation import DifferencePart
+from reroute_cli.records.metrics import METRICS
 from reroute_cli.records.pairs import ArmPair, Asked, pairs_of
-from reroute_cli.records.score import DifferencePart
 from reroute_cli.records.sweep import FrontPart, ScoreName, SweepArm, SweepReport
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from reroute_cli.console import units
 from reroute_cli.console.output import clean
 from reroute_cli.console.units import UNKNOWN
-from reroute_cli.metrics import METRICS, Kind
+from reroute_cli.records.metrics import METRICS, Kind
 from reroute_cli.views.document import (
     BLANK,
     DENSE,
@@ -28,8 +28,8 @@ from reroute_cli.views.document import (
 
 if TYPE_CHECKING:
     from reroute_cli.records.base import GenerationPart, ModelPart
+    from reroute_cli.records.evaluation import DifferencePart, ScorePart
     from reroute_cli.records.report import Measured, Number, Ratio, Series
-    from reroute_cli.records.score import DifferencePart, ScorePart
 
 LONGEST_NAME = 28
 NAME = 48  # characters of a name in a cell

@@ -26,7 +26,7 @@ from reroute_cli.data.items import (
     Item,
     batch_items,
 )
-from reroute_cli.environment import describe_environment
+from reroute_cli.measure.environment import describe_environment
 from reroute_cli.models.load import (
     Loaded,
     load,
@@ -37,7 +37,7 @@ from reroute_cli.run.prepare import (
     Request,
     make_request,
 )
-from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.run.schedules import ScheduleChoice
 from tests.benchmarks.batch_results import SCHEMA, Course, arm_results, table
 from tests.benchmarks.rounds import Timed, interleave
 from tests.benchmarks.shape import write_shape

@@ -20,7 +20,7 @@ from unittest import mock
 
 import torch
 
-from reroute_cli.environment import describe_environment
+from reroute_cli.measure.environment import describe_environment
 from routing.prefill import Prefill
 from routing.schedule import Action
 from tests.benchmarks.limits import Arm

@@ -118,7 +118,7 @@ def test_the_benchmark_shape_has_the_prompt_of_the_prefill_benchmark(tmp_path):
     from transformers import AutoConfig, AutoProcessor
 
     from reroute_cli.data.images import open_picture
-    from reroute_cli.prompts import build_prompt
+    from reroute_cli.data.prompts import build_prompt
     from tests.benchmarks.batching import SAMPLES
     from tests.benchmarks.shape import write_shape
     from tests.benchmarks.subject import IMAGE, benchmark_config

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.cli.pages import samples_of_runs as runs
-from tests.cli.pages.test_page_hostile import HOSTILE, hostile_eval, hostile_sweep
+from tests.cli.views.pages import samples_of_runs as runs
+from tests.cli.views.pages.test_page_hostile import HOSTILE, hostile_eval, hostile_sweep
 
 EVERY = (runs.PROFILE, runs.COMPARISON, runs.SWEEP, runs.EVAL, runs.TUNE, runs.BATCH, runs.ANSWERS)
 

@@ -5,8 +5,8 @@ import os
 import shutil
 from pathlib import Path
 
-from reroute_cli.generation import FILE
-from reroute_cli.pocket import WEIGHTS
+from reroute_cli.models.generation import FILE
+from reroute_cli.models.pocket import WEIGHTS
 
 TOKENS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 

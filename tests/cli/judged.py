@@ -9,7 +9,7 @@ from reroute_cli.data.items import (
 )
 from reroute_cli.measure.judges import Verdict
 from reroute_cli.measure.scores import JudgedAnswer, JudgedItem
-from reroute_cli.schedules import Arm, ScheduleChoice
+from reroute_cli.run.schedules import Arm, ScheduleChoice
 
 WORDS, BOX = Truth("words", ("yes",)), Truth("box", box=(0.0, 0.0, 10.0, 10.0))
 

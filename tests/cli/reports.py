@@ -10,7 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from reroute_cli.metrics import METRICS, Kind, Level
+from reroute_cli.records.metrics import METRICS, Kind, Level
 from reroute_cli.records.report import Report
 
 Plain = dict[str, Any]

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from reroute_cli.planning.shapes import Target
+from reroute_cli.models.shapes import Target
 from reroute_cli.studies.tune.plans import Candidate, SearchSpace
 from reroute_cli.studies.tune.search import Mark
 

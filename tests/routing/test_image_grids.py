@@ -1,7 +1,7 @@
 """What an image becomes, where the library has functions that say it, too: theirs and ours agree.
 
-The families with well-known numbers are held to whole processors in tests/cli/test_picture_tokens.py, all of
-them to their processors and towers in tests/cli/tracing/test_geometry.py.
+The families with well-known numbers are held to whole processors in tests/cli/data/test_picture_tokens.py,
+all of them to their processors and towers in tests/cli/studies/trace/test_geometry.py.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 import routing
-from reroute_cli.pocket import WEIGHTS
+from reroute_cli.models.pocket import WEIGHTS
 from routing.checks.runs import ACTIONS, HALF_THEN_QUARTER, generate, plan
 from routing.checks.subjects import RAGGED, tiny
 

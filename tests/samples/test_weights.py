@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from reroute_cli.pocket import WEIGHTS
+from reroute_cli.models.pocket import WEIGHTS
 from samples.pocket_training.evaluate import Item, Result, evaluate, read_manifest
 
 SAMPLES = Path(__file__).parents[2] / "samples"

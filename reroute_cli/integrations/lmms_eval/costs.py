@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from reroute_cli.integrations.lmms_eval.requests import ChatAnswer
 from reroute_cli.records.base import EnvironmentPart, GenerationPart, ModelPart
 from reroute_cli.records.lmms_costs import AnswersPart, AskedPart, LmmsCosts, TaskPart, VisualPart
-from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.run.schedules import ScheduleChoice
 from routing.methods import DENSE
 
 NOTHING = "nothing was answered"

@@ -25,10 +25,10 @@ from tqdm import tqdm
 from profiles.errors import ProfileError
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.output import check_writable, to_json, write_file
+from reroute_cli.integrations.lmms_eval.arguments import Arguments, read_arguments
 from reroute_cli.integrations.lmms_eval.costs import TaskSums, costs_of, merged
 from reroute_cli.integrations.lmms_eval.requests import ChatAnswer, ChatEngine, TaskRequest, read_request
 from reroute_cli.models.load import load, quiet_libraries
-from reroute_cli.plugins.lmms_arguments import Arguments, read_arguments
 from reroute_cli.records.lmms_costs import LmmsCosts
 from reroute_cli.run.answer import environment_part, generation_part, model_part
 from reroute_cli.views.batch import cost_lines, lmms_warnings

@@ -13,16 +13,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from reroute_cli.chat import Chat, build_chat, picture, read_chat
 from reroute_cli.console.errors import CliError, Failure, UsageError, sentence_of
 from reroute_cli.console.output import clean
+from reroute_cli.data.chat import Chat, build_chat, picture, read_chat
 from reroute_cli.measure import passes
 from reroute_cli.models.load import Loaded
 from reroute_cli.run.answer import average_visual, target_of, text_of
 from reroute_cli.run.batch import BatchEngine, gathered
 from reroute_cli.run.batch_pass import PassAnswer, PreparedPrompt
 from reroute_cli.run.prepare import WORKERS, ahead
-from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.run.schedules import ScheduleChoice
 
 _ROOM = 32  # lengths that the context cuts short are multiples of it, so that neighbours share a pass
 _PADDING = "__padding_only__"  # lmms-eval's mark of a request that only evens out its processes

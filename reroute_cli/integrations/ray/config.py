@@ -13,12 +13,10 @@ from typing import Any
 
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.options import ModelOptions
-from reroute_cli.proof import (
-    installed_version,
-)
+from reroute_cli.models.proof import installed_version
 from reroute_cli.run.answer import Settings
 from reroute_cli.run.prepare import Request
-from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.run.schedules import ScheduleChoice
 
 WorkerConfig = dict[str, Any]
 

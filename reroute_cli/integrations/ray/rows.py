@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from reroute_cli.chat import Turn
 from reroute_cli.console.errors import sentence_of
+from reroute_cli.data.chat import Turn
 from reroute_cli.data.images import ImageSource
 from reroute_cli.data.items import Item, Truth
 from reroute_cli.run.prepare import KeyedItem

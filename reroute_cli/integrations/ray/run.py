@@ -31,7 +31,7 @@ from reroute_cli.records.answer import AnyAnswer
 from reroute_cli.run import prepare
 from reroute_cli.run.batch import Outcome, failed
 from reroute_cli.run.prepare import ByteRoom, KeyedItem, Request, Waiting, keyed_items, make_request
-from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.run.schedules import ScheduleChoice
 
 _BATCHES = 4  # of a worker's table: the later ones are prepared while the first is answered
 _READ_AHEAD = 16  # images that are read for their keys before they are asked for

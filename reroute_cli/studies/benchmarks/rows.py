@@ -19,7 +19,7 @@ from reroute_cli.data.images import (
     as_text,
 )
 from reroute_cli.data.items import Item, spread
-from reroute_cli.prompts import check_question
+from reroute_cli.data.prompts import check_question
 from reroute_cli.studies.benchmarks.benchmark import Questions
 from reroute_cli.studies.benchmarks.table import DatasetSplit, Plain
 

@@ -60,7 +60,7 @@ def prepare(
         return None
     parsed = all_gates(gates)
     refuse_same_file(output, baseline, "--baseline")
-    from reroute_cli.records.files import read_report
+    from reroute_cli.records.reading import read_report
     from reroute_cli.studies.compare.compare import check_gates
 
     report = read_report(baseline, absent=NotComparable)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from reroute_cli.console.errors import NotComparable, UsageError
-from reroute_cli.metrics import DENSE_ARM, Kind, Level
 from reroute_cli.records.comparison import (
     PRESENCE,
     ChangedAnswer,
@@ -18,6 +17,7 @@ from reroute_cli.records.comparison import (
     Side,
     Verdict,
 )
+from reroute_cli.records.metrics import DENSE_ARM, Kind, Level
 from reroute_cli.records.report import ArmPart, Measured, Report
 from reroute_cli.studies.compare.comparable import (
     Pairing,

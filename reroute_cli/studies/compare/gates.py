@@ -15,7 +15,7 @@ from enum import StrEnum
 from fractions import Fraction
 
 from reroute_cli.console.errors import UsageError
-from reroute_cli.metrics import METRICS, Kind, Level, Metric
+from reroute_cli.records.metrics import METRICS, Kind, Level, Metric
 
 
 class Stat(StrEnum):

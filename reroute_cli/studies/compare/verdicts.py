@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from reroute_cli.metrics import METRICS, Better, Kind
 from reroute_cli.records.comparison import (
     COUNT,
     EACH,
@@ -23,6 +22,7 @@ from reroute_cli.records.comparison import (
     Verdict,
     relative_change,
 )
+from reroute_cli.records.metrics import METRICS, Better, Kind
 from reroute_cli.records.report import ArmPart, Measured
 from reroute_cli.studies.compare.comparable import some
 from reroute_cli.studies.compare.gates import ANSWERS, EXACT, GATED, Gate, Limit, Stat

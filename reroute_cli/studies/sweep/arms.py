@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from reroute_cli.planning.shapes import Target
-from reroute_cli.schedules import Arm
+from reroute_cli.models.shapes import Target
+from reroute_cli.run.schedules import Arm
 from routing.errors import BudgetError
 
 

@@ -14,19 +14,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from reroute_cli.data.items import Item
-from reroute_cli.environment import describe_environment
-from reroute_cli.metrics import OF_ARMS
+from reroute_cli.measure.environment import describe_environment
 from reroute_cli.models.load import (
     Loaded,
 )
-from reroute_cli.record_file import RecordFile
+from reroute_cli.records.metrics import OF_ARMS
 from reroute_cli.records.report import Ratio, Report, Series
+from reroute_cli.records.store import RecordFile
 from reroute_cli.records.sweep import CostBlock
 from reroute_cli.run.answer import settings_of
+from reroute_cli.run.schedules import Arm
 from reroute_cli.run.trial import (
     Trial,
 )
-from reroute_cli.schedules import Arm
 from reroute_cli.studies.profile import MeasurePlan, measure, prepare
 from reroute_cli.studies.profile_report import make_report, ratios, series
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from reroute_cli.environment import describe_environment
+from reroute_cli.measure.environment import describe_environment
 from reroute_cli.measure.scores import (
     JudgedImages,
     Score,
 )
-from reroute_cli.metrics import METRICS, Kind
+from reroute_cli.records.metrics import METRICS, Kind
 from reroute_cli.records.pairs import pairs_of
 from reroute_cli.records.report import Report
 from reroute_cli.records.sweep import (
@@ -37,12 +37,9 @@ from reroute_cli.run.answer import (
     generation_part,
     model_part,
 )
+from reroute_cli.run.schedules import Arm, place_of
 from reroute_cli.run.trial import (
     Trial,
-)
-from reroute_cli.schedules import (
-    Arm,
-    place_of,
 )
 from reroute_cli.studies.evaluate import (
     NO_ANSWER,

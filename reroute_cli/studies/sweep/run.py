@@ -17,14 +17,14 @@ from reroute_cli.measure.scores import (
 from reroute_cli.models.load import (
     Loaded,
 )
-from reroute_cli.planning.shapes import Target
-from reroute_cli.record_file import RecordFile
+from reroute_cli.models.shapes import Target
+from reroute_cli.records.store import RecordFile
 from reroute_cli.records.sweep import SweepReport
+from reroute_cli.run.schedules import Arm
 from reroute_cli.run.trial import (
     hold_trial,
     target_for,
 )
-from reroute_cli.schedules import Arm
 from reroute_cli.studies import SILENT, StudyProgress
 from reroute_cli.studies.benchmarks.benchmark import Questions
 from reroute_cli.studies.profile import MeasurePlan

@@ -12,7 +12,7 @@ from random import Random
 
 from reroute_cli.console.errors import CliError
 from reroute_cli.console.options import ActionName
-from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.run.schedules import ScheduleChoice
 from reroute_cli.studies.tune.plans import (
     MOST_DECISIONS,
     Candidate,

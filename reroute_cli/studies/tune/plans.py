@@ -14,8 +14,8 @@ from itertools import pairwise, product
 from operator import mul
 
 from reroute_cli.console.options import ActionName
-from reroute_cli.planning.shapes import Target
-from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.models.shapes import Target
+from reroute_cli.run.schedules import ScheduleChoice
 from routing import Action, Pool, Schedule, Stage, VisionStage
 from routing.methods import METHODS, SCORERS
 from routing.methods.method import Shape

@@ -15,17 +15,13 @@ from reroute_cli.console.errors import Failure
 from reroute_cli.data.images import (
     as_text,
 )
-from reroute_cli.environment import (
-    describe_environment,
-)
+from reroute_cli.measure.environment import describe_environment
 from reroute_cli.measure.scores import (
     PLAIN,
     JudgedImages,
     Score,
 )
-from reroute_cli.proof import (
-    installed_version,
-)
+from reroute_cli.models.proof import installed_version
 from reroute_cli.records.tune import (
     ArmPart,
     AskedPart,

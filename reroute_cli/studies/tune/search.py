@@ -21,7 +21,7 @@ from itertools import chain, islice
 from random import Random
 from typing import Protocol
 
-from reroute_cli.schedules import ScheduleChoice
+from reroute_cli.run.schedules import ScheduleChoice
 from reroute_cli.studies.tune.moves import defaults, neighbours, starters
 from reroute_cli.studies.tune.plans import Candidate, SchedulePlan, SearchSpace, candidate
 

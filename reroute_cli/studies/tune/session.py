@@ -18,19 +18,19 @@ from reroute_cli.measure.scores import (
     JudgedImages,
     Score,
 )
-from reroute_cli.metrics import DENSE_ARM
 from reroute_cli.models.load import (
     Loaded,
 )
-from reroute_cli.planning.shapes import Target
-from reroute_cli.record_file import RecordFile
+from reroute_cli.models.shapes import Target
+from reroute_cli.records.metrics import DENSE_ARM
+from reroute_cli.records.store import RecordFile
 from reroute_cli.records.tune import TuneReport
+from reroute_cli.run.schedules import Arm, ScheduleChoice
 from reroute_cli.run.trial import (
     Trial,
     hold_trial,
     target_for,
 )
-from reroute_cli.schedules import Arm, ScheduleChoice
 from reroute_cli.studies import SILENT, StudyProgress
 from reroute_cli.studies.tune import report
 from reroute_cli.studies.tune.moves import defaults

@@ -19,8 +19,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 from reroute_cli.console.output import clean, to_json
-from reroute_cli.metrics import METRICS, Better, Kind
 from reroute_cli.records.comparison import Comparison, Row, Verdict
+from reroute_cli.records.metrics import METRICS, Better, Kind
 from reroute_cli.records.report import ArmPart, Measured, Ratio, Report
 from reroute_cli.views import comparison as words
 

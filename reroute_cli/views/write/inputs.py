@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.records.files import checked, json_of, read_content
 from reroute_cli.records.migrate import upgraded
+from reroute_cli.records.reading import checked, json_of, read_content
 from reroute_cli.records.schema import kind_of, model_of, name_of
 from reroute_cli.views.answer import Answers, Judge, answers_document, arm_of
 from reroute_cli.views.document import Tone

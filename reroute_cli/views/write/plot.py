@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.output import write_file
-from reroute_cli.records.score import ScorePart
+from reroute_cli.records.evaluation import ScorePart
 from reroute_cli.records.sweep import FrontPart, MetricPart, ScoreName, SweepArm, SweepReport
 from reroute_cli.views.sweep import COSTS
 from reroute_cli.views.wording import count, short

@@ -5,8 +5,7 @@ import threading
 import pytest
 import torch
 
-from reroute_cli.measure.alone import alone
-from reroute_cli.measure.clock import TokenClock
+from reroute_cli.measure.clock import TokenClock, alone
 from reroute_cli.measure.flops import FlopMeter
 from reroute_cli.measure.nvml import NvmlSampler
 from routing.checks.subjects import tiny

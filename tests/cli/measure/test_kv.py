@@ -9,7 +9,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from reroute_cli.console.errors import Failure
-from reroute_cli.measure.kv import measure_kv
+from reroute_cli.measure.memory import measure_kv
 from routing import Schedule, Stage, route
 from routing.cache import RoutedLayer
 from routing.checks.subjects import ONE, tiny
@@ -189,8 +189,8 @@ def test_an_empty_cache_holds_nothing():
 def test_a_routed_answer_holds_text_and_kept_tokens_only(pocket, picture):
     """Stored tokens are text + kept + decoded in every layer; dense bytes are those of all positions."""
     from reroute_cli.data.images import open_picture
+    from reroute_cli.data.prompts import build_prompt
     from reroute_cli.measure import passes as run
-    from reroute_cli.prompts import build_prompt
     from routing import Schedule, Stage
 
     schedule = Schedule((Stage(3, 0.25), Stage(6, 0.125)), action="reroute")

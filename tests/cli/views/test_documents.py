@@ -30,7 +30,7 @@ from reroute_cli.views.document import (
 )
 from reroute_cli.views.write import markdown, terminal
 from reroute_cli.views.write.csv import document_csv
-from tests.cli.pages.test_page_hostile import HOSTILE, hostile_eval, hostile_sweep
+from tests.cli.views.pages.test_page_hostile import HOSTILE, hostile_eval, hostile_sweep
 
 PLAIN = {
     "div",

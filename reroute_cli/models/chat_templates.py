@@ -1,0 +1,85 @@
+"""Which chat template a model is asked with: the one that was given, its own, or its family's published one.
+
+A template is taken only if it puts in an image and the question: without the image token an answer is about
+no image at all. Templates are programs of other people: transformers runs them in a sandbox. Knows processors
+and families; not options, models or files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.data.prompts import render_template
+from routing.families import FAMILIES
+from routing.families.family import Missing
+
+OWN = "model"
+_PROBE = "where is the cup"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The template that a processor was left with.
+
+    identity: "model", or "family" or "file" with the SHA-256 of its text. remark: what to say about it, if
+    anything.
+    """
+
+    identity: str = OWN
+    remark: str | None = None
+
+
+def choose_template(name: str, processor: Any, config: Any, given: str | None) -> Chosen:
+    """Leave the processor with the template that it is to be asked with.
+
+    given: the text of --chat-template, or None. Raises UsageError where the given one can't be used, Failure
+    where none can.
+    """
+    if given is not None:
+        if problem := _problem(processor, given):
+            raise UsageError(f"--chat-template can't be used with '{name}': it {problem}")
+        return Chosen(_identity("file", given))
+    own, problem = processor.chat_template, ""
+    for template in (own, processor.tokenizer.chat_template):
+        if template:
+            problem = _problem(processor, template)
+            if not problem:
+                return Chosen()
+    published = FAMILIES[config.model_type].chat_templates
+    if isinstance(published, Missing):  # asked as it was trained: its processor itself puts in the image
+        processor.chat_template = own
+        return Chosen()
+    known = processor.tokenizer.get_vocab().keys()
+    for one in published(config):
+        if known >= set(one.tokens) and not _problem(processor, one.text):
+            why = f"its own {problem}" if problem else "it has none of its own"
+            remark = (
+                f"'{name}' is asked with the chat template of {one.source}, as {why}; see --chat-template"
+            )
+            return Chosen(_identity("family", one.text), remark)
+    lack = (
+        f"the chat template of '{name}' {problem}" if problem else f"the model '{name}' has no chat template"
+    )
+    raise Failure(
+        f"{lack}, and none is known for its decoder and tokenizer: give one with --chat-template FILE"
+    )
+
+
+def _problem(processor: Any, template: Any) -> str:
+    """What keeps a template from being used, empty where nothing does; the processor is left with it."""
+    processor.chat_template = template
+    try:
+        shown = render_template(processor, _PROBE, 1)
+    except Failure as error:
+        return f"fails ({error.__cause__})"
+    token = getattr(processor, "image_token", "<image>")
+    if shown.count(token) != 1:
+        return f"puts in {shown.count(token)} '{token}' for one image"
+    return "" if _PROBE in shown else "leaves out the question"
+
+
+def _identity(kind: str, template: str) -> str:
+    return f"{kind} {hashlib.sha256(template.encode()).hexdigest()}"

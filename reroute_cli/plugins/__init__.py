@@ -1,1 +1,0 @@
-"""The arguments and the words of lmms-eval's model `reroute`, see integrations/lmms_eval."""

@@ -1,0 +1,236 @@
+"""The measuring loop: order, equal work, and a clock that nothing disturbs."""
+
+import gc
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from reroute_cli.console.options import ArmsOptions
+from reroute_cli.data.images import ImageSource
+from reroute_cli.data.items import Item
+from reroute_cli.measure import passes as run
+from reroute_cli.run.schedules import arms_of
+from reroute_cli.studies import profile as loop
+from reroute_cli.studies.profile import (
+    MeasurePlan,
+    Task,
+    Work,
+    measure,
+    prepare,
+)
+from reroute_cli.studies.profile_report import make_report
+from reroute_cli.views.profile import warnings
+from tests.cli.published import checked
+
+QUESTION = "where is the cup?"
+
+
+class Recorder:
+    """Passes that note what ran, in place of a model: (pass, item, arm, length) in order."""
+
+    def __init__(self, monkeypatch):
+        self.ran = []
+        self.collecting = []
+        kv = SimpleNamespace()
+        for name, result in {
+            "timed_pass": SimpleNamespace(),
+            "forced_pass": SimpleNamespace(),
+            "count_flops": SimpleNamespace(),
+            "cache_pass": kv,
+            "memory_pass": SimpleNamespace(),
+        }.items():
+            monkeypatch.setattr(run, name, self._noting(name, result))
+        monkeypatch.setattr(run, "on_device", lambda inputs, model: inputs)
+        monkeypatch.setattr(Task, "preprocess", lambda task, loaded: self._preprocess(task))
+
+    def _noting(self, name, result):
+        def note(job, length):
+            self.ran.append((name, job.inputs["item"], job.schedule, length))
+            self.collecting.append(gc.isenabled())
+            return result
+
+        return note
+
+    def _preprocess(self, task):
+        self.ran.append(("preprocess", task.item.id, None, None))
+        return 0.001
+
+
+def _work(items=("a", "b"), arms=("dense", "routed")):
+    loaded = SimpleNamespace(model=None, attention="sdpa")
+    tasks = tuple(
+        Task(Item(name, (), QUESTION), "", SimpleNamespace(inputs={"item": name}), 4, arms) for name in items
+    )
+    return Work(loaded, arms, tasks)
+
+
+def _measure(work, plan, tell=lambda _: None, done=lambda: None):
+    return measure(work, plan, tell, done)
+
+
+def test_arms_are_interleaved_in_every_pass(monkeypatch):
+    """Item by item, dense and routed in turn: A B A B in answers, each round, FLOPs and memory."""
+    recorder = Recorder(monkeypatch)
+    _measure(_work(), MeasurePlan(16, warmup=1, rounds=2))
+    in_turn = [("a", "dense"), ("a", "routed"), ("b", "dense"), ("b", "routed")]
+    for name, passes in {"timed_pass": 1, "forced_pass": 3, "count_flops": 1, "memory_pass": 1}.items():
+        order = [(item, arm) for ran, item, arm, _ in recorder.ran if ran == name]
+        assert order == in_turn * passes
+
+
+def test_passes_of_one_kind_stand_together(monkeypatch):
+    """Answers, then time, then FLOPs, then memory: no FLOP is counted between two timed answers."""
+    recorder = Recorder(monkeypatch)
+    _measure(_work(), MeasurePlan(16, warmup=1, rounds=2))
+    kinds = [name for name, *_ in recorder.ran]
+    kinds = ["time" if name in ("forced_pass", "preprocess") else name for name in kinds]
+    kinds = ["memory" if name in ("memory_pass", "cache_pass") else name for name in kinds]
+    together = [kind for index, kind in enumerate(kinds) if not index or kinds[index - 1] != kind]
+    assert together == ["timed_pass", "time", "count_flops", "memory"]
+
+
+def test_every_measured_answer_has_the_forced_length(monkeypatch):
+    """Clock, FLOPs and memory run 7 tokens in both arms; only the cache after the prefill runs one."""
+    recorder = Recorder(monkeypatch)
+    _measure(_work(), MeasurePlan(7, warmup=1, rounds=1))
+    lengths = {name: [] for name, *_ in recorder.ran}
+    for name, _, _, length in recorder.ran:
+        lengths[name].append(length)
+    assert set(lengths["forced_pass"]) == set(lengths["count_flops"]) == set(lengths["memory_pass"]) == {7}
+    assert lengths["cache_pass"] == [1, 7] * 4
+
+
+def test_warm_up_rounds_are_run_and_not_kept(monkeypatch):
+    """Two warm-up rounds do the work of a timed round, preprocessing included, and leave nothing."""
+    recorder = Recorder(monkeypatch)
+    measured = _measure(_work(), MeasurePlan(4, warmup=2, rounds=3))
+    assert [len(rounds) for rounds in (measured.rounds, measured.preprocess)] == [3, 3]
+    names = [name for name, *_ in recorder.ran]
+    assert names.count("forced_pass") == (2 + 3) * 4
+    assert names.count("preprocess") == (2 + 3) * 2
+
+
+def test_no_garbage_is_collected_inside_a_timed_answer(monkeypatch):
+    """The collector is off while the clock runs, on again afterwards, also when a pass fails."""
+    recorder = Recorder(monkeypatch)
+    _measure(_work(), MeasurePlan(4, warmup=0, rounds=1))
+    by_pass = {name: on for (name, *_), on in zip(_jobs(recorder), recorder.collecting, strict=True)}
+    assert by_pass == {
+        "timed_pass": True,
+        "forced_pass": False,
+        "count_flops": True,
+        "memory_pass": True,
+        "cache_pass": True,
+    }
+    assert gc.isenabled()
+    monkeypatch.setattr(run, "forced_pass", lambda job, length: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        _measure(_work(), MeasurePlan(4, warmup=0, rounds=1))
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
+
+
+def _jobs(recorder):
+    return [ran for ran in recorder.ran if ran[0] != "preprocess"]
+
+
+def test_a_collector_that_was_off_stays_off():
+    """Whoever switched it off gets it back switched off."""
+    gc.disable()
+    try:
+        with loop.calm_collector():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_the_garbage_of_one_answer_is_gone_before_the_next(monkeypatch):
+    """With the collector off, what an answer leaves in a cycle would pile up: it is freed in between."""
+    alive = []
+
+    class Cycle:
+        pass
+
+    def leave(job, length):
+        alive.append(sum(isinstance(thing, Cycle) for thing in gc.get_objects()))
+        cycle = Cycle()
+        cycle.self = cycle
+
+    Recorder(monkeypatch)
+    monkeypatch.setattr(run, "forced_pass", leave)
+    _measure(_work(), MeasurePlan(4, warmup=0, rounds=2))
+    assert alive == [0] * 8
+
+
+def test_progress_counts_every_job_and_only_between_them(monkeypatch):
+    """As many steps as the plan says, each after its job, and none while one runs."""
+    recorder = Recorder(monkeypatch)
+    plan, steps = MeasurePlan(4, warmup=1, rounds=2), []
+    _measure(_work(), plan, done=lambda: steps.append(len(recorder.ran)))
+    assert len(steps) == plan.jobs(items=2, arms=2) == 2 * 2 * (1 + 2 + 3)
+    assert steps == sorted(steps)
+
+
+def test_attention_that_can_t_be_counted_is_not_run_for_counting(monkeypatch):
+    """Flash attention: no FLOPs pass, and none of its numbers."""
+    recorder = Recorder(monkeypatch)
+    work = _work()
+    work.loaded.attention = "flash_attention_2"
+    measured = _measure(work, MeasurePlan(4, warmup=0, rounds=1))
+    assert measured.flops == [[None, None]] * 2
+    assert "count_flops" not in {name for name, *_ in recorder.ran}
+
+
+def _prepared(pocket, picture, new_tokens):
+    items = [Item("one", (ImageSource(picture, picture),), QUESTION)]
+    arms = arms_of(ArmsOptions(method="pdrop", action="prune", ratio=0.9))
+    return prepare(pocket, items, arms, new_tokens)
+
+
+def test_a_known_slow_down_shows_in_the_ratio(pocket, picture, monkeypatch):
+    """A sleep in front of the decoder, in the routed arm alone, comes out as that arm's time, and is said."""
+    nap, generate = 0.15, run._generate
+
+    def slowed(job, *arguments, **options):
+        if not job.schedule.entries:
+            return generate(job, *arguments, **options)
+        decoder = job.loaded.model.get_decoder()
+        hook = decoder.register_forward_pre_hook(lambda *_: time.sleep(nap))
+        try:
+            return generate(job, *arguments, **options)
+        finally:
+            hook.remove()
+
+    monkeypatch.setattr(run, "_generate", slowed)
+    work, plan = _prepared(pocket, picture, 3), MeasurePlan(3, warmup=0, rounds=6)
+    report = make_report(work, plan, _measure(work, plan), seed=0)
+    from reroute_cli.console.output import to_json
+
+    dense, routed = checked(to_json(report.as_dict())).arms
+    assert routed.metrics["tpot"].min >= nap
+    assert routed.metrics["tpot"].p50 - dense.metrics["tpot"].p50 > nap / 2
+    assert routed.ratios["tpot"].low > 1
+    said = " ".join(warnings(report, verbose=False))
+    assert "slower than dense: " in said
+    assert "pdrop prune, TPOT " in said
+
+
+def test_nothing_is_written_while_measuring(pocket, picture, capfd):
+    """The loop itself says nothing on either stream."""
+    work = _prepared(pocket, picture, 2)
+    from reroute_cli.models.load import quiet_libraries
+
+    with quiet_libraries():
+        _measure(work, MeasurePlan(2, warmup=1, rounds=1))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_both_arms_get_the_very_same_inputs(monkeypatch):
+    """An item goes to the device once a pass, and its arms share the tensors."""
+    moved = []
+    Recorder(monkeypatch)
+    monkeypatch.setattr(run, "on_device", lambda inputs, model: moved.append(inputs["item"]) or inputs)
+    _measure(_work(), MeasurePlan(4, warmup=0, rounds=1))
+    assert moved == ["a", "b"] * 4
