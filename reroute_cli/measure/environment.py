@@ -66,7 +66,7 @@ def describe_environment(proven: bool | str | None = None) -> dict[str, Any]:
 
 def _commit() -> str | None:
     """The commit of the checkout this package runs from, '+' when it was changed; None outside one."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     git = shutil.which("git")
     if git is None or not (root / ".git").exists():
         return None
