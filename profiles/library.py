@@ -6,14 +6,23 @@ Knows where files are, not what is in them.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 from profiles.errors import ProfileError
-from profiles.profile import Profile, from_section
-from profiles.published import expand
-from profiles.reader import read
+from profiles.profile import (
+    Fixed,
+    Profile,
+    Recipe,
+    Solved,
+    from_section,
+)
+from profiles.reader import Section, read
 from profiles.resources import folder
+from routing.methods import METHODS
+from routing.methods.solver import NUDGE
+from routing.schedule import Action, Rounding, Schedule, Stage, VisionStage
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -52,3 +61,95 @@ def _own() -> dict[str, Profile]:
     for path in folder("presets"):
         found[path.stem] = from_section(read(path, path.name), path.stem)
     return found
+
+
+_KEYS = ("method", "action", "cuts", "options", "source", "keep", "tokens")
+
+
+def expand(collection: Section) -> Iterator[Profile]:
+    """Every profile of one file."""
+    collection.only("model", "title", "model_family", "layers", "visual", "tiers", "variants")
+    variants = collection.section("variants")
+    for name in variants:
+        variant = variants.section(name)
+        variant.only(*_KEYS)
+        for tier in collection.wholes("tiers"):
+            stem = f"{collection.text('model')}-avg{tier}-{name}"
+            yield _profile(collection, variant, tier, stem)
+            yield _exact(collection, variant, tier, f"{stem}-exact")
+
+
+def _profile(collection: Section, variant: Section, tier: int, name: str) -> Profile:
+    keeps = _keeps(collection, variant, tier)
+    if keeps is None:
+        return _named(
+            collection, variant, tier, name, "solved", _solver(collection, variant, tier), Rounding.FLOOR
+        )
+    return _named(
+        collection, variant, tier, name, "release", Fixed(_verbatim(variant, keeps)), Rounding.FLOOR
+    )
+
+
+def _exact(collection: Section, variant: Section, tier: int, name: str) -> Profile:
+    recipe = _solver(collection, variant, tier, Rounding.BUDGET)
+    return _named(collection, variant, tier, name, "exact", recipe, Rounding.BUDGET)
+
+
+def _named(
+    collection: Section,
+    variant: Section,
+    tier: int,
+    name: str,
+    origin: str,
+    recipe: Recipe,
+    rounding: Rounding,
+) -> Profile:
+    layers, visual = collection.whole("layers"), collection.whole("visual")
+    average = recipe.schedule(layers, visual, 0).average_tokens(visual, layers)
+    arm = f"{METHODS[variant.text('method')].title}, {variant.text('action')}"
+    return Profile(
+        name=name,
+        title=f"{arm}, {collection.text('title')}: named for {tier} tokens a layer, averages {average:.1f}",
+        recipe=recipe,
+        origin=origin,
+        model_family=collection.text("model_family"),
+        source=variant.text("source"),
+        rounding=rounding,
+        layers=layers,
+        visual=visual,
+    )
+
+
+def _solver(collection: Section, variant: Section, tier: int, rounding: Rounding = Rounding.FLOOR) -> Solved:
+    options = dict(variant.section("options")) if "options" in variant else {}
+    return Solved(
+        method=variant.text("method"),
+        action=Action(variant.text("action")),
+        ratio=1 - tier / collection.whole("visual"),
+        budget=None,
+        rounding=rounding,
+        options={**options, "cuts": variant.wholes("cuts")},
+        made_for=collection.whole("layers"),
+    )
+
+
+def _keeps(collection: Section, variant: Section, tier: int) -> list[float] | None:
+    """Published keep ratios of a tier, given as such or as token counts; None where nothing was published."""
+    if "keep" in variant:
+        return variant.section("keep").numbers(f"avg{tier}")
+    if "tokens" not in variant:
+        return None
+    visual = collection.whole("visual")
+    return [count / visual * (1 + NUDGE) for count in variant.section("tokens").wholes(f"avg{tier}")]
+
+
+def _verbatim(variant: Section, keeps: list[float]) -> Schedule:
+    """A published schedule as it stands; one keep ratio more than cut layers is a vision stage's."""
+    cuts = variant.wholes("cuts")
+    vision = VisionStage(keeps[0]) if len(keeps) > len(cuts) else None
+    previous = "options" in variant and variant.section("options").get("scored_by") == "previous"
+    stages = tuple(
+        Stage(cut, keep, cut - 1 if previous else None)
+        for cut, keep in zip(cuts, keeps[-len(cuts) :], strict=True)
+    )
+    return Schedule(stages, action=Action(variant.text("action")), vision=vision)

@@ -164,10 +164,9 @@ def _verdict(error: Exception) -> tuple[str, int]:
 
 def _engine_verdict(error: Exception) -> tuple[str, int] | None:
     """Errors that the engine and the profile reader raise on purpose."""
-    from profiles import ProfileError
     from routing.errors import BudgetError, RoutingError, ScheduleError
 
-    if isinstance(error, (ScheduleError, BudgetError, ProfileError)):
+    if isinstance(error, (ScheduleError, BudgetError)):
         return str(error), EXIT_USAGE
     if isinstance(error, RoutingError):
         return str(error), EXIT_FAILURE

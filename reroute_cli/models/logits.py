@@ -10,16 +10,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.missing import lacks
-from reroute_cli.models.load import Loaded
 
 _MAKER = "_get_logits_processor"
+
+if TYPE_CHECKING:
+    from reroute_cli.models.load import Loaded
 
 
 class RowByRow(LogitsProcessor):

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
@@ -232,3 +234,14 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def records_at(path: Path | None) -> Iterator[RecordFile]:
+    """The file that keeps the answers; without a path, one that is gone at the end."""
+    if path is not None:
+        with RecordFile(path) as file:
+            yield file
+        return
+    with TemporaryDirectory(prefix="reroute-") as folder, RecordFile(Path(folder) / "answers.jsonl") as file:
+        yield file

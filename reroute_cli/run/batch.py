@@ -8,29 +8,45 @@ becomes of a record.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
 
 from reroute_cli.console.errors import is_out_of_memory, sentence_of
 from reroute_cli.data.items import Item
-from reroute_cli.measure.estimate import CostModel
+from reroute_cli.measure import passes
+from reroute_cli.measure.clock import TokenClock
+from reroute_cli.measure.estimate import CostModel, kv_layers, kv_share
+from reroute_cli.measure.memory import measure_kv
 from reroute_cli.models.load import Loaded
-from reroute_cli.records.answer import AnswerRecord, FailedAnswer, TokensPart, TurnPart
+from reroute_cli.records.answer import AnswerRecord, FailedAnswer, KvPart, TokensPart, TurnPart
+from reroute_cli.records.store import RecordFile
 from reroute_cli.run.answer import (
     average_visual,
     boxes_in,
     environment_part,
     generation_part,
     latency_part,
+    measured_kv,
     model_part,
     schedule_part,
     text_of,
+    visual_per_layer,
 )
-from reroute_cli.run.batch_pass import PassAnswer, PreparedPrompt, answer_pass
-from reroute_cli.run.prepare import KeyedItem, Keys, PreparedItem, Request, Waiting, prepared_items
+from reroute_cli.run.prepare import (
+    KeyedItem,
+    Keys,
+    PreparedItem,
+    PreparedPrompt,
+    Request,
+    Waiting,
+    prepared_items,
+)
 
 _FITTING = 8  # batches that fit in a row, before larger ones are tried again
 _GATHERED = 4  # batches, at most, of prompts of several kinds that are sorted into passes together
@@ -141,6 +157,14 @@ class Outcome:
     record: AnswerRecord | FailedAnswer | None
     digests: tuple[str, ...] = ()
 
+    def keep(self, file: RecordFile) -> str:
+        """Write the record where it is new; returns the key that the file knows it by."""
+        if self.record is not None:
+            file.append(self.record.as_dict())
+        key = self.keys.answer if self.record is None else self.record.key
+        file.supersede(self.keys.failure, key)
+        return key
+
 
 class BatchRun:
     """One run over items: iterate `outcomes`; `waiting` says how long the device had nothing to do."""
@@ -239,3 +263,87 @@ def failed(request: Request, ask: int, keyed: KeyedItem, reason: str) -> FailedA
 def turn_parts(item: Item) -> list[TurnPart]:
     """The turns of a chat, as records have them; [] where there is but a question."""
     return [TurnPart.model_validate(turn.message()) for turn in item.turns]
+
+
+@dataclass(frozen=True)
+class PassAnswer:
+    """What one prompt of a pass got. kv: its part of the cache. clock: of the whole pass.
+
+    batch_size: prompts of the pass. halvings: how often a batch that did not fit was cut in two before it.
+    """
+
+    row: passes.SampleAnswer
+    kv: KvPart
+    clock: TokenClock
+    batch_size: int
+    halvings: int
+
+
+def answer_pass(
+    loaded: Loaded, prompts: Sequence[PreparedPrompt], halvings: int, *, measured: bool
+) -> list[PassAnswer]:
+    """Answer prompts of one kind together; raises what the model raises.
+
+    measured: the cache is that of one prompt and its bytes are counted; of several they are estimated.
+    """
+    inputs = collate([one.prompt.inputs for one in prompts], passes.pad_token(loaded))
+    job = passes.Job(loaded, passes.on_device(inputs, loaded.model), prompts[0].schedule)
+    timed = passes.timed_rows(job, prompts[0].max_new_tokens)
+    layers = kv_layers(timed.cache)
+    answers = []
+    for one, row in zip(prompts, timed.rows, strict=True):
+        others = one.prompt.tokens - one.visual + len(row.new) - 1  # the last new token is not stored
+        if measured:
+            kv = measured_kv(measure_kv(timed.cache))
+        else:
+            kept = visual_per_layer(row.stages, one.visual, len(layers))
+            kv = kv_share(layers, [others + visual for visual in kept], others + one.visual)
+        answers.append(PassAnswer(row, kv, timed.clock, len(prompts), halvings))
+    return answers
+
+
+def collate(prompts: Sequence[Mapping[str, Any]], pad: int) -> dict[str, Any]:
+    """One batch of B prompts, each the inputs of one: input_ids (1, L) and whatever else its family has.
+
+    Tensors of the shape of input_ids are padded on the left (input_ids with `pad`, the others with 0). All
+    others are joined along their first dimension; where the rest of their shapes differ (tiles, pixels of
+    images of several sizes) zeros are appended, as the processors of these families do for a batch.
+    """
+    names = list(prompts[0])
+    assert all(set(prompt) == set(names) for prompt in prompts), "prompts of one model have the same inputs"
+    made: dict[str, Any] = {}
+    for name in names:
+        values = [prompt[name] for prompt in prompts]
+        if isinstance(values[0], list):
+            made[name] = [part for value in values for part in value]
+        elif not isinstance(values[0], Tensor):
+            made[name] = values[0]
+        elif all(prompt[name].shape == prompt["input_ids"].shape for prompt in prompts):
+            made[name] = _padded(values, pad if name == "input_ids" else 0)
+        else:
+            made[name] = _stacked(values)
+    if "attention_mask" not in made:
+        made["attention_mask"] = _padded([torch.ones_like(prompt["input_ids"]) for prompt in prompts], 0)
+    return made
+
+
+def _padded(rows: Sequence[Tensor], fill: int) -> Tensor:
+    """(B, L) of rows (1, L_b), the shorter ones behind `fill`."""
+    width = max(row.shape[1] for row in rows)
+    made = rows[0].new_full((len(rows), width), fill)
+    for index, row in enumerate(rows):
+        made[index, width - row.shape[1] :] = row[0]
+    return made
+
+
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    """Parts below one another, each with zeros appended up to the largest of every later dimension."""
+    rest = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
+    if all(list(part.shape[1:]) == rest for part in parts):
+        return torch.cat(list(parts))
+    made = parts[0].new_zeros((sum(len(part) for part in parts), *rest))
+    start = 0
+    for part in parts:
+        made[(slice(start, start + len(part)), *(slice(size) for size in part.shape[1:]))] = part
+        start += len(part)
+    return made

@@ -23,6 +23,7 @@ from reroute_cli.console.errors import CliError, Failure, sentence_of
 from reroute_cli.console.output import shortened
 from reroute_cli.data.chat import Turn, prompt_of
 from reroute_cli.data.items import Item, misplaced
+from reroute_cli.data.prompts import Prompt
 from reroute_cli.measure import passes
 from reroute_cli.models.load import Loaded
 from reroute_cli.run.answer import (
@@ -33,8 +34,8 @@ from reroute_cli.run.answer import (
     settings_of,
     target_of,
 )
-from reroute_cli.run.batch_pass import PreparedPrompt
 from reroute_cli.run.schedules import ScheduleChoice
+from routing import Schedule
 from routing.errors import RoutingError
 from routing.methods import DENSE
 
@@ -83,6 +84,21 @@ def ahead(
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class PreparedPrompt:
+    """A prompt that the model can answer. visual: how many of its tokens are visual tokens."""
+
+    prompt: Prompt
+    visual: int
+    schedule: Schedule
+    max_new_tokens: int
+
+    @property
+    def kind(self) -> Hashable:
+        """What all prompts of one pass have in common."""
+        return self.schedule, self.max_new_tokens, frozenset(self.prompt.inputs)
 
 
 @dataclass(frozen=True)

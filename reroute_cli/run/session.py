@@ -71,22 +71,12 @@ def run_into_file(
     counts, tally = _Counts(), Tally()
     mine: dict[str, Item] = {}
     for outcome in _outcomes(run, items, file.is_done, progress):
-        mine[keep(outcome, file)] = outcome.item
+        mine[outcome.keep(file)] = outcome.item
         counts.note(outcome)
     for plain in file.records():
         if item := mine.get(plain["key"]):
             tally.add(plain, item)
     return counts.summary(tally, run, request, items)
-
-
-def keep(outcome: Outcome, file: RecordFile) -> str:
-    """Write the record of an outcome, where it has a new one; returns the key that the file knows it by."""
-    record = outcome.record
-    if record is not None:
-        file.append(record.as_dict())
-    key = outcome.keys.answer if record is None else record.key
-    file.supersede(outcome.keys.failure, key)
-    return key
 
 
 def run_onto_stream(

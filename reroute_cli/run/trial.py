@@ -10,11 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
@@ -47,9 +45,6 @@ from reroute_cli.run.prepare import (
     make_request,
 )
 from reroute_cli.run.schedules import Arm
-from reroute_cli.run.session import (
-    keep,
-)
 from reroute_cli.run.summary import (
     Tally,
 )
@@ -163,7 +158,7 @@ def hold_trial(
     start, answered, resumed = perf_counter(), 0, 0
     with closing(run.outcomes(_with_truth(items), file.is_done)) as outcomes:
         for outcome in outcomes:
-            record = file.get(keep(outcome, file))
+            record = file.get(outcome.keep(file))
             if outcome.record is None:  # that another run has written, and somebody perhaps changed
                 try:
                     AnswerRecord.model_validate(record)
@@ -181,17 +176,6 @@ def hold_trial(
     digest = items_digest(zip(sheet.items, sheet.images, strict=True))
     counts = TrialCounts(answered, resumed, perf_counter() - start, run.waiting.seconds)
     return Trial(tuple(arms), request, tuple(sheet.rows()), costs, schedules, digest, counts)
-
-
-@contextmanager
-def records_at(path: Path | None) -> Iterator[RecordFile]:
-    """The file that keeps the answers; without a path, one that is gone at the end."""
-    if path is not None:
-        with RecordFile(path) as file:
-            yield file
-        return
-    with TemporaryDirectory(prefix="reroute-") as folder, RecordFile(Path(folder) / "answers.jsonl") as file:
-        yield file
 
 
 def _with_truth(items: Iterable[Item]) -> Iterator[Item]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from reroute_cli.measure.environment import describe_environment
 from reroute_cli.measure.scores import Estimate, JudgedAnswer, JudgedImages, JudgedItem, Score
@@ -36,10 +37,10 @@ from reroute_cli.run.schedules import Arm
 from reroute_cli.run.summary import Tally
 from reroute_cli.run.trial import ScheduleTally, Trial, checked, hold_trial
 from reroute_cli.studies import SILENT, StudyProgress
-from reroute_cli.studies.benchmarks.benchmark import (
-    Questions,
-)
-from reroute_cli.studies.questions import Subject
+
+if TYPE_CHECKING:
+    from reroute_cli.studies.benchmarks.benchmark import Questions
+    from reroute_cli.studies.questions import Subject
 
 NO_ANSWER = "nothing was answered"
 

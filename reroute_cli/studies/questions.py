@@ -21,9 +21,8 @@ from reroute_cli.data.images import as_text
 from reroute_cli.data.items import Item
 from reroute_cli.models.load import Loaded, quiet_libraries
 from reroute_cli.models.sources import read_config
-from reroute_cli.records.store import RecordFile
+from reroute_cli.records.store import RecordFile, records_at
 from reroute_cli.run.schedules import Arm
-from reroute_cli.run.trial import records_at
 from reroute_cli.studies.benchmarks import load_benchmark
 from reroute_cli.studies.benchmarks.benchmark import (
     Benchmark,

@@ -13,24 +13,23 @@ from typing import TYPE_CHECKING
 
 from routing.errors import ScheduleError
 from routing.methods.method import Method, Request, Scorer, Shape
-from routing.methods.solver import Weighted, feasible_cuts, fit
+from routing.methods.solver import (
+    LAST_QUERY,
+    Weighted,
+    feasible_cuts,
+    fit,
+    scored_earlier,
+    scored_stages,
+)
 from routing.schedule import Action, Schedule, Stage
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-LAST_QUERY = "last_query"
-SCORED_BY = ("own", "previous")
-
 
 def mean_over_heads(attention: Tensor) -> Tensor:
     """The last prompt token's attention, averaged over heads (FastV, PyramidDrop, Reroute section 3)."""
     return attention.mean(dim=1)[:, -1]
-
-
-def scored_earlier(request: Request) -> bool:
-    """Whether each stage is ranked by the layer before its cut (option `scored_by`)."""
-    return request.choice("scored_by", SCORED_BY) == "previous"
 
 
 def uniform_stages(request: Request) -> tuple[Stage, ...]:
@@ -43,13 +42,6 @@ def uniform_stages(request: Request) -> tuple[Stage, ...]:
         raise ScheduleError(f"{request.method} prunes once: give one cut layer, got {list(cuts)}")
     keeps = fit(request, cuts, Weighted((1.0,) * len(cuts)))
     return tuple(Stage(cut, keep) for cut, keep in zip(cuts, keeps, strict=True))
-
-
-def scored_stages(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    """The stages ranked as option `scored_by` says: by the cut layer itself, or by the layer before it."""
-    if not scored_earlier(request):
-        return stages
-    return tuple(Stage(stage.layer, stage.keep_ratio, stage.layer - 1) for stage in stages)
 
 
 def _solve(request: Request) -> Schedule:

@@ -14,9 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from routing.errors import ScheduleError
-from routing.methods.fastv import LAST_QUERY, scored_stages
 from routing.methods.method import Method, Request, Scorer, Shape
-from routing.methods.solver import Weighted, fit
+from routing.methods.solver import LAST_QUERY, Weighted, fit, scored_stages
 from routing.schedule import Action, Pool, Schedule, Stage, VisionStage
 
 if TYPE_CHECKING:

@@ -15,9 +15,12 @@ from typing import Protocol
 
 from routing.errors import BudgetError
 from routing.methods.method import Request
+from routing.schedule import Stage
 
 BISECTIONS = 200  # halvings of [0, 1]; a float64 interval is exhausted long before
 LEAST_KEEP = 0.001  # of the visual tokens, when their number is not known: fewer would be none at all
+LAST_QUERY = "last_query"  # the ranking that most methods begin with
+SCORED_BY = ("own", "previous")
 NUDGE = 1e-12  # relative; so that floor(V * keep) never loses a token to the last bit of a float
 SLACK = 1e-9  # a ratio this close to what can be reached counts as reached
 DIGITS = 4  # of the nearest reachable ratio in messages
@@ -132,3 +135,15 @@ def _out_of_reach(
         f"a reduction ratio of {request.ratio:g}; the nearest it reaches is {nearest:g} ({remedy})",
         nearest=nearest,
     )
+
+
+def scored_earlier(request: Request) -> bool:
+    """Whether each stage is ranked by the layer before its cut (option `scored_by`)."""
+    return request.choice("scored_by", SCORED_BY) == "previous"
+
+
+def scored_stages(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The stages ranked as option `scored_by` says: by the cut layer itself, or by the layer before it."""
+    if not scored_earlier(request):
+        return stages
+    return tuple(Stage(stage.layer, stage.keep_ratio, stage.layer - 1) for stage in stages)

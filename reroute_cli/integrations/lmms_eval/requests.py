@@ -19,9 +19,8 @@ from reroute_cli.data.chat import Chat, build_chat, picture, read_chat
 from reroute_cli.measure import passes
 from reroute_cli.models.load import Loaded
 from reroute_cli.run.answer import average_visual, target_of, text_of
-from reroute_cli.run.batch import BatchEngine, gathered
-from reroute_cli.run.batch_pass import PassAnswer, PreparedPrompt
-from reroute_cli.run.prepare import WORKERS, ahead
+from reroute_cli.run.batch import BatchEngine, PassAnswer, gathered
+from reroute_cli.run.prepare import WORKERS, PreparedPrompt, ahead
 from reroute_cli.run.schedules import ScheduleChoice
 
 _ROOM = 32  # lengths that the context cuts short are multiples of it, so that neighbours share a pass

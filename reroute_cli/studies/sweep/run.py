@@ -2,35 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import islice
+from typing import Any
 
 from reroute_cli.console.errors import Failure
 from reroute_cli.data.items import (
     Item,
     spread,
 )
+from reroute_cli.measure.environment import describe_environment
 from reroute_cli.measure.scores import (
+    JudgedImages,
     Score,
 )
 from reroute_cli.models.load import (
     Loaded,
 )
 from reroute_cli.models.shapes import Target
+from reroute_cli.records.metrics import METRICS, Kind
+from reroute_cli.records.pairs import pairs_of
+from reroute_cli.records.report import Report
 from reroute_cli.records.store import RecordFile
-from reroute_cli.records.sweep import SweepReport
-from reroute_cli.run.schedules import Arm
+from reroute_cli.records.sweep import (
+    FAILED,
+    RIGHT,
+    WRONG,
+    BeatenPart,
+    FrontPart,
+    MetricPart,
+    PairPart,
+    ScoreName,
+    SweepArm,
+    SweepCostPart,
+    SweepCounts,
+    SweepReport,
+    SweepRun,
+)
+from reroute_cli.run.answer import (
+    generation_part,
+    model_part,
+)
+from reroute_cli.run.schedules import (
+    Arm,
+    place_of,
+)
 from reroute_cli.run.trial import (
+    Trial,
     hold_trial,
     target_for,
 )
 from reroute_cli.studies import SILENT, StudyProgress
 from reroute_cli.studies.benchmarks.benchmark import Questions
+from reroute_cli.studies.evaluate import (
+    NO_ANSWER,
+    difference,
+    differences,
+    made_part,
+    scores_part,
+    whole,
+)
 from reroute_cli.studies.profile import MeasurePlan
-from reroute_cli.studies.sweep.arms import reach
-from reroute_cli.studies.sweep.costs import CostJob, measure_costs
-from reroute_cli.studies.sweep.report import Swept, make_sweep
+from reroute_cli.studies.sweep.costs import ArmCosts, CostJob, combined, estimated, measure_costs
+from routing.errors import BudgetError
 
 _LOOKED_AT = 8  # items at most, in search of one that can be read
 
@@ -120,3 +156,229 @@ def _probes(loaded: Loaded, items: Sequence[Item], wanted: int) -> list[tuple[It
         if made is not None:
             found.append(made)
     return found
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Arms that can be asked, the dense one first, and why the others cannot, by name."""
+
+    arms: tuple[Arm, ...]
+    refused: dict[str, str]
+
+
+def reach(arms: Iterable[Arm], targets: Sequence[Target]) -> Reach:
+    """Which arms meet their amount on every one of these prompts.
+
+    Raises ScheduleError for layers that the model or the method does not have: no amount would help.
+    """
+    able, refused = [], {}
+    for arm in arms:
+        try:
+            for target in targets:
+                arm.choice.build(target)
+        except BudgetError as error:
+            refused[arm.name] = str(error)
+        else:
+            able.append(arm)
+    return Reach(tuple(able), refused)
+
+
+LEFT_OUT = ("agreement", *(name for name, metric in METRICS.items() if metric.shared))  # it has truths
+
+
+@dataclass(frozen=True)
+class Swept:
+    """Everything that a sweep found.
+
+    arms: all that were listed; refused: why some of them were not asked, by name. source: of the questions,
+    for people. blocks: a report of each measured item, none where costs are estimated.
+    """
+
+    arms: tuple[Arm, ...]
+    refused: dict[str, str]
+    source: dict[str, str]
+    scores: tuple[Score, ...]
+    trial: Trial
+    blocks: Sequence[Report]
+
+
+def make_sweep(swept: Swept, plan: MeasurePlan, against: str, seed: int) -> SweepReport:
+    """The whole report; its models check that nothing is missing. against: the cost of the fronts."""
+    trial, pictures = swept.trial, whole(swept.trial.rows)
+    request, scores = trial.request, [score for score in swept.scores if pictures.questions(score)]
+    arms = _arms(swept, pictures, scores)
+    return SweepReport(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        model=model_part(request.loaded),
+        source=swept.source,
+        batch_size=request.batch_size,
+        max_new_tokens=request.max_new_tokens,
+        seed=seed,
+        generation=generation_part(request.loaded, request.max_new_tokens),
+        counts=SweepCounts(
+            items=len(trial.rows),
+            compared=len(pictures.rows),
+            pictures=len(pictures.groups),
+            answers=sum(tally.answered for tally in trial.costs),
+            errors=trial.failed,
+        ),
+        this_run=SweepRun(
+            answered=trial.counts.answered, resumed=trial.counts.resumed, wall_s=trial.counts.wall_s
+        ),
+        costs=SweepCostPart(
+            items=[block.workload.items[0].id for block in swept.blocks],
+            new_tokens=plan.new_tokens,
+            warmup=plan.warmup,
+            rounds=plan.rounds,
+        ),
+        scores=_score_names(pictures, scores),
+        items=[row.id for row in trial.rows],
+        items_digest=trial.items_digest,
+        arms=arms,
+        pairs=_pairs(trial.arms, pictures, scores),
+        fronts=[_front(trial.arms, pictures, score, arms, against) for score in scores],
+        first_error=next((tally.first_error for tally in trial.costs if tally.first_error), None),
+        environment=describe_environment(request.loaded.proven),
+    )
+
+
+def _score_names(pictures: JudgedImages, scores: Sequence[Score]) -> list[ScoreName]:
+    """The scores; shown: the first share of each set of questions, or the first score without one."""
+    seen: list[list[bool]] = []
+    found = []
+    for score in scores:
+        questions = [score.of(row) for row in pictures.rows]
+        shown = score.share and questions not in seen
+        seen += [questions] if shown else []
+        found.append(ScoreName(name=score.name, title=score.title, share=score.share, shown=shown))
+    if found and not seen:
+        found[0] = found[0].model_copy(update={"shown": True})
+    return found
+
+
+def _arms(swept: Swept, pictures: JudgedImages, scores: Sequence[Score]) -> list[SweepArm]:
+    """Every listed arm, those that were not asked among them."""
+    asked = {arm.name: place for place, arm in enumerate(swept.trial.arms)}
+    costs = combined(swept.blocks) if swept.blocks else estimated(swept.trial)
+    nothing: dict[str, Any] = dict.fromkeys(("made", "visual_tokens_per_layer", "right"))
+    parts = []
+    for arm in swept.arms:
+        cuts = arm.choice.layers
+        named: dict[str, Any] = {
+            "name": arm.name,
+            "place": place_of(arm.choice) if arm.method else arm.name,
+            "method": arm.method,
+            "action": arm.action,
+            "decision_layers": None if cuts is None else list(cuts),
+            "ratio": arm.choice.ratio,
+            "budget": arm.choice.budget,
+        }
+        if arm.name in asked:
+            found = _asked(swept.trial, pictures, scores, asked[arm.name], costs[arm.name])
+        else:
+            reasons = dict.fromkeys(nothing, "the arm was asked nothing, see refused")
+            found = nothing | {"scores": {}, "to_dense": {}, "costs": {}, "unknown": {}, "reasons": reasons}
+        parts.append(SweepArm(**named, refused=swept.refused.get(arm.name), **found))
+    return parts
+
+
+def _asked(
+    trial: Trial, pictures: JudgedImages, scores: Sequence[Score], place: int, costs: ArmCosts
+) -> dict[str, Any]:
+    """What came of an arm: its schedules, its scores, its costs."""
+    tally, judged = trial.costs[place], scores_part(pictures, scores, trial.arms, place)
+    average = tally.means().visual_tokens_per_layer if tally.answered else None
+    verdicts = [row.said[place].verdict for row in trial.rows]
+    metrics = {}
+    for name, series in costs.metrics.items():
+        ratio = costs.ratios.get(name)
+        if name not in LEFT_OUT:
+            metrics[name] = MetricPart(
+                unit=series.unit,
+                source=series.source,
+                value=series.p50 if METRICS[name].kind is Kind.TIMED else series.mean,
+                n=series.n,
+                ratio_to_dense=None if ratio is None else ratio.value,
+                low=None if ratio is None else ratio.low,
+                high=None if ratio is None else ratio.high,
+            )
+    return {
+        "made": made_part(trial.schedules[place], tally),
+        "visual_tokens_per_layer": average,
+        "right": "".join(FAILED if one is None else RIGHT if one.right else WRONG for one in verdicts),
+        "scores": judged.scores,
+        "to_dense": judged.to_dense,
+        "costs": metrics,
+        "unknown": {name: reason for name, reason in costs.unknown.items() if name not in LEFT_OUT},
+        "reasons": {} if average is not None else {"visual_tokens_per_layer": NO_ANSWER},
+    }
+
+
+def _pairs(arms: Sequence[Arm], pictures: JudgedImages, scores: Sequence[Score]) -> list[PairPart]:
+    """Rerouting minus pruning, where the model reached both."""
+    place = {arm.name: number for number, arm in enumerate(arms)}
+    return [
+        PairPart(
+            place=pair.place,
+            ratio=pair.ratio,
+            budget=pair.budget,
+            prune=pair.prune.name,
+            reroute=pair.reroute.name,
+            scores=differences(pictures, scores, arms, place[pair.reroute.name], place[pair.prune.name]),
+        )
+        for pair in pairs_of(arms, lambda arm: arm.asked)
+        if pair.prune is not None and pair.reroute is not None
+    ]
+
+
+def _front(
+    asked: Sequence[Arm], pictures: JudgedImages, score: Score, arms: Sequence[SweepArm], cost: str
+) -> FrontPart:
+    """The front of one score, and which arm of it beats each of the others."""
+    place = {arm.name: number for number, arm in enumerate(asked)}
+    points = [
+        CostPoint(arm.name, arm.costs[cost].value, arm.scores[score.name].value)
+        for arm in arms
+        if cost in arm.costs and score.name in arm.scores
+    ]
+    front = pareto_front(points)
+    beaten = []
+    for point in points:
+        if point in front:
+            continue
+        by = rival(point, front)
+        part = difference(pictures, score, asked, place[point.name], place[by.name])
+        assert part is not None
+        beaten.append(BeatenPart(arm=point.name, by=by.name, score=part))
+    return FrontPart(score=score.name, cost=cost, arms=[point.name for point in front], beaten=beaten)
+
+
+@dataclass(frozen=True)
+class CostPoint:
+    """One arm beside others. cost: less is better. score: more is better."""
+
+    name: str
+    cost: float
+    score: float
+
+    def beats(self, other: CostPoint) -> bool:
+        """Nowhere worse, and somewhere better."""
+        nowhere_worse = self.cost <= other.cost and self.score >= other.score
+        return nowhere_worse and (self.cost < other.cost or self.score > other.score)
+
+
+def pareto_front(points: Sequence[CostPoint]) -> list[CostPoint]:
+    """The points that no other beats on score and cost at once, cheapest first; equal ones stay together."""
+    found: list[CostPoint] = []
+    best = float("-inf")
+    for point in sorted(points, key=lambda point: (point.cost, -point.score)):
+        if point.score > best or (found and (point.cost, point.score) == (found[-1].cost, found[-1].score)):
+            found.append(point)
+            best = point.score
+    return found
+
+
+def rival(point: CostPoint, front: Sequence[CostPoint]) -> CostPoint:
+    """The point of the front that beats this one by the highest score at no more cost."""
+    better = [other for other in front if other.beats(point)]
+    return max(better, key=lambda other: (other.score, -other.cost))

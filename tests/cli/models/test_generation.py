@@ -25,9 +25,7 @@ from reroute_cli.run.answer import (
     generation_part,
     settings_of,
 )
-from reroute_cli.run.batch_pass import (
-    collate,
-)
+from reroute_cli.run.batch import collate
 from reroute_cli.run.schedules import ScheduleChoice
 from routing import Schedule
 from tests.cli.checkpoints import TOKENS, checkpoint

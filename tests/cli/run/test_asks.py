@@ -29,9 +29,6 @@ from reroute_cli.run.prepare import (
     make_request,
 )
 from reroute_cli.run.schedules import ScheduleChoice
-from reroute_cli.run.session import (
-    keep,
-)
 
 MANIFEST = Path(__file__).resolve().parents[3] / "samples" / "manifest.jsonl"
 DENSE = ScheduleChoice()
@@ -365,7 +362,7 @@ def test_another_run_goes_on_where_a_file_ends(pocket, items, tmp_path):
         with RecordFile(path) as file:
             outcomes = list(BatchRun(request).outcomes(given, file.is_done))
             for outcome in outcomes:
-                keep(outcome, file)
+                outcome.keep(file)
         return outcomes
 
     kept([items[0], broken, items[2]], [DENSE])

@@ -6,7 +6,7 @@ import torch
 import routing
 from reroute_cli.data.images import open_picture
 from reroute_cli.data.prompts import build_prompt, render_template
-from reroute_cli.run.batch_pass import collate
+from reroute_cli.run.batch import collate
 from routing.checks.runs import HALF_THEN_QUARTER, plan
 from routing.checks.subjects import ALL, COUSINS, ONE, RAGGED, tiny
 

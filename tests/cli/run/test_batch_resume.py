@@ -106,7 +106,7 @@ def answer(manifest, path, loaded):
     items = batch_items(None, None, Path(manifest), 20).chosen
     with RecordFile(Path(path)) as file:
         for outcome in BatchRun(make_request(loaded, choices, 2, 4)).outcomes(items, file.is_done):
-            keep(outcome, file)
+            outcome.keep(file)
 
 if __name__ == "__main__":
     answer(sys.argv[1], sys.argv[2], load(ModelOptions(device="cpu")))

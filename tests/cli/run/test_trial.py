@@ -16,13 +16,15 @@ from reroute_cli.data.items import (
     Truth,
     batch_items,
 )
-from reroute_cli.records.store import RecordFile
+from reroute_cli.records.store import (
+    RecordFile,
+    records_at,
+)
 from reroute_cli.run.schedules import arms_of
 from reroute_cli.run.trial import (
     checked,
     hold_trial,
     items_digest,
-    records_at,
 )
 from routing.errors import BudgetError
 from tests.cli.counted import counted_bytes

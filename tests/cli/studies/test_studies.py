@@ -18,10 +18,10 @@ from reroute_cli.models.load import (
     quiet_libraries,
 )
 from reroute_cli.models.shapes import read_shape
-from reroute_cli.run.schedules import ScheduleChoice, arms_of
-from reroute_cli.run.trial import (
+from reroute_cli.records.store import (
     records_at,
 )
+from reroute_cli.run.schedules import ScheduleChoice, arms_of
 from reroute_cli.studies.compare.compare import compare
 from reroute_cli.studies.compare.gates import all_gates
 from reroute_cli.studies.evaluate import evaluate

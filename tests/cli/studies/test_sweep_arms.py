@@ -7,7 +7,7 @@ from reroute_cli.console.study_options import GridOptions
 from reroute_cli.models.shapes import Target
 from reroute_cli.records.pairs import pairs_of
 from reroute_cli.run.schedules import arms_of
-from reroute_cli.studies.sweep.arms import reach
+from reroute_cli.studies.sweep.run import reach
 from routing import METHODS, ScheduleError
 
 POCKET = Target(layers=12, first_layer=0, visual=256, vision_tower="clip_vision_model")

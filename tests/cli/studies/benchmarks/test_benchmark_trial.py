@@ -20,11 +20,13 @@ from reroute_cli.measure.scores import (
 from reroute_cli.models.load import (
     Loaded,
 )
+from reroute_cli.records.store import (
+    records_at,
+)
 from reroute_cli.run.schedules import arms_of
 from reroute_cli.run.trial import (
     Trial,
     hold_trial,
-    records_at,
 )
 from reroute_cli.studies.benchmarks import (
     load_benchmark,
