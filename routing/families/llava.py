@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from math import ceil, floor
 from typing import Any
 
-from routing.families import mistral3
 from routing.families.family import (
     CLASS_TOKENS,
     UNIT,
@@ -21,7 +21,7 @@ from routing.families.family import (
     setting,
     whole_view,
 )
-from routing.grids import ImageGrids, Size, View, framed
+from routing.grids import ImageGrids, Size, View, covered, framed, whole
 from routing.towers import Config, Tower, feature_layers, fixed_tower, given_or
 
 _HUB = "https://huggingface.co/llava-hf"
@@ -29,6 +29,7 @@ IMAGE = r"<image>\n"
 VIT = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_channels": 3}
 PATCH = {"clip_vision_model": 32, "siglip_vision_model": 16}  # pixels, where a config does not say it
 SIDE = 224  # pixels of an image, likewise
+CELL = 16  # pixels of a patch of Pixtral's, likewise
 VICUNA = (
     '{% for m in messages %}{% if m.role != "system" %}{{ m.role | upper + ": " }}{% endif %}'
     f"{images_first(IMAGE, after=' ')}"
@@ -123,10 +124,24 @@ def one_frame(config: Any, view: View, kind: str = "clip_vision_model") -> Image
     return ImageGrids(((1, side // patch, side // patch),), (cells,), extra)
 
 
+def cells(config: Any, image: Any, size: Size, merge: int) -> ImageGrids:
+    """The image stretched to whole cells of merge x merge patches; what ends a row is text.
+
+    It is only ever made smaller, until it fits the longest side that the processor allows.
+    """
+    longest = number(image, "size.longest_edge", None)
+    width, height = size
+    if (ratio := max(size) / longest) > 1:
+        width, height = floor(width / ratio), floor(height / ratio)
+    cell = number(config, "vision_config.patch_size", CELL) * merge
+    rows, columns = ceil(height / cell), ceil(width / cell)
+    return ImageGrids(((1, rows * merge, columns * merge),), (covered(whole(size), rows, columns),))
+
+
 def grids(config: Any, image: Any, size: Size) -> ImageGrids:
     """One square frame; Pixtral-12B, which calls itself llava, sees the whole image in cells."""
     if setting(config, "vision_config.model_type") == "pixtral":
-        return mistral3.cells(config, image, size, number(config, "spatial_merge_size", 1))
+        return cells(config, image, size, number(config, "spatial_merge_size", 1))
     return one_frame(config, view(image, size))
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from math import ceil, floor
 from typing import Any
 
 from routing.families.family import NO_BOXES, ChatTemplate, Family, Missing, Shared, in_order, number
-from routing.grids import ImageGrids, Size, covered, whole
+from routing.families.llava import cells
+from routing.grids import ImageGrids, Size
 from routing.towers import Config, Tower, feature_layers, fixed_tower, given_or
 
 SIDE, PATCH, MERGE = 1024, 16, 2  # pixels, pixels and patches, where a config does not say them
@@ -36,20 +36,6 @@ def chat_templates(config: Any) -> tuple[ChatTemplate, ...]:
     """Turns between [INST] and [/INST], without the long system turn that the checkpoint's page suggests."""
     source = "https://huggingface.co/mistralai/Mistral-Small-3.1-24B-Instruct-2503"
     return (ChatTemplate(_MISTRAL, source, ("[INST]", "[/INST]", "[IMG]")),)
-
-
-def cells(config: Any, image: Any, size: Size, merge: int) -> ImageGrids:
-    """The image stretched to whole cells of merge x merge patches; what ends a row is text.
-
-    It is only ever made smaller, until it fits the longest side that the processor allows.
-    """
-    longest = number(image, "size.longest_edge", None)
-    width, height = size
-    if (ratio := max(size) / longest) > 1:
-        width, height = floor(width / ratio), floor(height / ratio)
-    cell = number(config, "vision_config.patch_size", PATCH) * merge
-    rows, columns = ceil(height / cell), ceil(width / cell)
-    return ImageGrids(((1, rows * merge, columns * merge),), (covered(whole(size), rows, columns),))
 
 
 def grids(config: Any, image: Any, size: Size) -> ImageGrids:
