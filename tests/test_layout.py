@@ -160,7 +160,7 @@ def test_a_class_has_a_name_of_its_own() -> None:
 
 
 def _imports() -> dict[str, set[str]]:
-    """Module -> the modules of ours that it imports when it runs, not those that only a type checker reads."""
+    """Module -> the modules of ours that it imports when it runs; a type checker may read more."""
     modules = {name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): name for name in TREES}
     found: dict[str, set[str]] = {}
     for module, name in modules.items():

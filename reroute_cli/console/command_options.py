@@ -170,8 +170,8 @@ class TracedSchedules(ScheduleOptions):
         super().__post_init__()
         if self.profile is None and self.method in (None, DENSE):
             raise UsageError(
-                f"trace shows what a schedule does to the visual tokens: add --method {SHOWN} --ratio 0.8, or a "
-                "profile with -p"
+                "trace shows what a schedule does to the visual tokens: "
+                f"add --method {SHOWN} --ratio 0.8, or a profile with -p"
             )
         if self.versus and self.profile is not None:
             raise UsageError(
