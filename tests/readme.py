@@ -50,7 +50,8 @@ def fences(kind: str, path: Path = README) -> list[str]:
 def commands(path: Path = README, *kinds: str) -> list[list[str]]:
     """The `reroute` commands of a document's code blocks, in words, without comments and redirections."""
     joined = re.sub(r"\\\n\s*", "", "".join(body for kind in kinds for body in fences(kind, path)))
-    found = re.findall(r"^(?:\$ |.*&& |\s+)?(reroute [^>\n]+)", joined, re.MULTILINE)
+    # `reroute compare: ...` is no command but what one says
+    found = re.findall(r"^(?:\$ |.*&& |\s+)?(reroute (?!\w+:)[^>\n]+)", joined, re.MULTILINE)
     return [shlex.split(command, comments=True) for command in found]
 
 
