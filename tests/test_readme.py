@@ -159,8 +159,10 @@ def test_commands_that_are_shown_are_understood(path: Path) -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=_named)
 def test_options_that_are_named_exist(path: Path) -> None:
-    """Every `--option` that a document names in its text is one of some command, or an old spelling of one."""
-    known = set(RENAMED) | {name for _, command in leaves(get_command(app)) for each in command.params for name in each.opts}
+    """Every `--option` that a document names in its text is one of some command, or an old spelling."""
+    known = set(RENAMED) | {
+        name for _, command in leaves(get_command(app)) for each in command.params for name in each.opts
+    }
     named = set(re.findall(r"`(--[a-z-]+)\b(?!_)", _outside_fences(path)))
     assert named - known - OTHERS == set()
 
