@@ -164,13 +164,12 @@ def _verdict(error: Exception) -> tuple[str, int]:
 
 def _engine_verdict(error: Exception) -> tuple[str, int] | None:
     """Errors that the engine and the profile reader raise on purpose."""
-    from routing.errors import BudgetError, RoutingError, ScheduleError
+    from routing.errors import RoutingError
 
-    if isinstance(error, (ScheduleError, BudgetError)):
-        return str(error), EXIT_USAGE
-    if isinstance(error, RoutingError):
-        return str(error), EXIT_FAILURE
-    return None
+    if not isinstance(error, RoutingError):
+        return None
+    # those that are ValueErrors too say that what was typed can't be: a schedule, a budget, a profile
+    return str(error), EXIT_USAGE if isinstance(error, ValueError) else EXIT_FAILURE
 
 
 def was_interrupted(error: Exception) -> bool:
