@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 def report(options: PageOptions) -> None:
     """Write one self-contained HTML page: charts, tables that sort, and a gallery of answers."""
-    from reroute_cli.data.items import (
-        samples_manifest,
-    )
+    from reroute_cli.data.items import samples_manifest
     from reroute_cli.studies.compare.check import refuse_same_file
     from reroute_cli.views.write.html import page_of
     from reroute_cli.views.write.inputs import read_inputs, sections_of

@@ -26,15 +26,8 @@ from typer.core import TyperGroup
 from reroute_cli.console.missing import missing_name
 from reroute_cli.console.output import clean, write
 
-EXIT_BUG, EXIT_USAGE, EXIT_REGRESSION, EXIT_FAILURE, EXIT_NOT_COMPARABLE, EXIT_INTERRUPTED = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    130,
-)
-
+EXIT_BUG, EXIT_USAGE, EXIT_REGRESSION, EXIT_FAILURE, EXIT_NOT_COMPARABLE = 1, 2, 3, 4, 5
+EXIT_INTERRUPTED = 130
 
 _RESET = "\x1b[0m"  # "no colour", the colour there is; Typer's echo drops it where no terminal reads
 _Command = TypeVar("_Command", bound=Any)

@@ -16,11 +16,7 @@ from PIL import Image
 
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.output import clean, shortened
-from reroute_cli.data.images import (
-    Picture,
-    as_seen,
-    open_picture,
-)
+from reroute_cli.data.images import Picture, as_seen, open_picture
 from reroute_cli.data.prompts import (
     Message,
     Prompt,
@@ -102,31 +98,25 @@ def _turn(message: Any, where: str) -> tuple[Turn, list[Any]]:
         return Turn(role, (content,)), []
     if not isinstance(content, Sequence):
         raise UsageError(f"{where} has a message whose content is no list of texts and pictures")
-    parts = [_part(part, where) for part in content]
-    texts = tuple(part if isinstance(part, str) else None for part in parts)
-    return Turn(role, texts), [part.image for part in parts if not isinstance(part, str)]
-
-
-@dataclass(frozen=True)
-class _ImagePlace:
-    """An image part. image: a Pillow image, a name, or None."""
-
-    image: Image.Image | str | None
-
-
-def _part(part: Any, where: str) -> str | _ImagePlace:
-    kind = part.get("type") if isinstance(part, Mapping) else None
-    if kind == "text" and isinstance(part.get("text"), str):
-        return str(part["text"])
-    if kind in ("image", "image_url"):
-        given = next((part[key] for key in _IMAGE_KEYS if part.get(key) is not None), None)
-        given = given.get("url", given) if isinstance(given, Mapping) else given
-        if isinstance(given, Image.Image | str) or (given is None and kind == "image"):
-            return _ImagePlace(given)
-    shown = shortened(clean(str(kind), one_line=True))
-    if kind in ("video", "audio"):
-        raise UsageError(f"{where} asks about {shown}; reroute takes pictures and text: drop it")
-    raise UsageError(f"{where} has a message part of type '{shown}' that is no text and no picture")
+    parts: list[str | None] = []
+    named: list[Any] = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if kind == "text" and isinstance(part.get("text"), str):
+            parts.append(str(part["text"]))
+            continue
+        given: Any = None
+        if kind in ("image", "image_url"):
+            given = next((part[key] for key in _IMAGE_KEYS if part.get(key) is not None), None)
+            given = given.get("url", given) if isinstance(given, Mapping) else given
+        if not isinstance(given, Image.Image | str) and not (given is None and kind == "image"):
+            shown = shortened(clean(str(kind), one_line=True))
+            if kind in ("video", "audio"):
+                raise UsageError(f"{where} asks about {shown}; reroute takes pictures and text: drop it")
+            raise UsageError(f"{where} has a message part of type '{shown}' that is no text and no picture")
+        parts.append(None)
+        named.append(given)
+    return Turn(role, tuple(parts)), named
 
 
 def build_chat(processor: Any, chat: Chat, pixels: Sequence[Image.Image]) -> tuple[Prompt, bool]:

@@ -20,20 +20,8 @@ from reroute_cli.data.images import begins_like_a_picture
 
 SUFFIXES = frozenset(
     (
-        *(
-            ".png",
-            ".apng",
-            ".jpg",
-            ".jpeg",
-            ".jpe",
-            ".jfif",
-            ".mpo",
-            ".webp",
-            ".gif",
-            ".bmp",
-            ".tif",
-            ".tiff",
-        ),
+        *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".gif", ".bmp"),
+        *(".tif", ".tiff"),
         *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".ico", ".avif", ".avifs"),
         *(".heic", ".heif", ".hif", ".heics", ".heifs"),
         *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
@@ -83,10 +71,8 @@ class _Walk:
     linked: set[str] = field(default_factory=set)
     folder_links: list[tuple[Name, str, str]] = field(default_factory=list)  # name, folder it is in, target
     file_links: list[tuple[Name, str]] = field(default_factory=list)
-    unnamed: list[tuple[Name, str]] = field(
-        default_factory=list
-    )  # files without a suffix, and links so called
-    unnamed_links: list[tuple[Name, str]] = field(default_factory=list)
+    unnamed: list[tuple[Name, str]] = field(default_factory=list)  # files without a suffix
+    unnamed_links: list[tuple[Name, str]] = field(default_factory=list)  # links without a suffix
 
     def enter(self, place: str, name: Name) -> None:
         """Walk a real folder that is called `name`, and real folders in it, but for those walked before."""
@@ -101,8 +87,12 @@ class _Walk:
                     waiting.append((entry.path, (*name, entry.name)))
                 elif entry.is_symlink():
                     self._add_link(entry, (*name, entry.name), place)
-                else:
-                    self._add_file(entry, (*name, entry.name))
+                elif entry.is_file(follow_symlinks=False) and is_picture_name(entry.name):
+                    self.pictures.append((*name, entry.name))
+                elif entry.is_file(follow_symlinks=False) and _has_no_suffix(entry.name):
+                    self.unnamed.append(((*name, entry.name), entry.path))
+                else:  # a pipe is no file
+                    self.skipped += 1
 
     def _entries(self, place: str, name: Name) -> Iterator[os.DirEntry[str]]:
         """What is in a folder but for hidden things, which are counted."""
@@ -115,16 +105,6 @@ class _Walk:
         shown = [entry for entry in entries if not entry.name.startswith(".")]
         self.skipped += len(entries) - len(shown)
         yield from shown
-
-    def _add_file(self, entry: os.DirEntry[str], name: Name) -> None:
-        """Take a file by its name, or keep it for later where that says nothing; a pipe is no file."""
-        regular = entry.is_file(follow_symlinks=False)
-        if regular and is_picture_name(entry.name):
-            self.pictures.append(name)
-        elif regular and _has_no_suffix(entry.name):
-            self.unnamed.append((name, entry.path))
-        else:
-            self.skipped += 1
 
     def _add_link(self, entry: os.DirEntry[str], name: Name, holder: str) -> None:
         """Keep a link for later; one that leads nowhere may be called a picture, and fails to open."""

@@ -20,7 +20,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -49,16 +49,8 @@ _remembered: dict[_Identity, str] = {}  # what a file was when it was read -> it
 _remembering = threading.Lock()
 _HEIF = "HEIF"  # what the decoder is called in Pillow
 _HEAD = 64  # bytes that tell a file
-_HEIF_CODED = {
-    b"heic",
-    b"heix",
-    b"heim",
-    b"heis",
-    b"hevc",
-    b"hevx",
-    b"hevm",
-    b"hevs",
-}  # ISO/IEC 23008-12, annex B
+# ISO/IEC 23008-12, annex B
+_HEIF_CODED = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 _HEIF_ANY = {b"mif1", b"mif2", b"msf1"}  # the container alone, whatever the coding
 _AVIF = {b"avif", b"avis"}
 _TURNS = {  # EXIF orientation -> what makes the stored pixels upright
@@ -195,7 +187,17 @@ def open_picture(path: str, data: bytes | None = None) -> Picture:
     """
     shown = shortened(as_text(path), LONGEST_SHOWN)
     data = _read(path, shown) if data is None else data
-    pixels = _decode(shown, data)
+    formats = _formats()
+    if _is_heif(data[:_HEAD]):
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError as error:
+            raise Failure(
+                f"'{shown}' is HEIC: pip install 'reroute[heif]', or save it as JPEG or PNG"
+            ) from error
+        register_heif_opener(thumbnails=False)  # as often as one likes, from any thread
+        formats = [_HEIF]
+    pixels = _decode(shown, data, formats)
     _check_sides(shown, pixels)
     return Picture(path, pixels, hashlib.sha256(data).hexdigest())
 
@@ -217,7 +219,10 @@ def digest_of(path: str, data: bytes | None = None) -> tuple[str, bytes | None]:
     """
     if data is not None:
         return hashlib.sha256(data).hexdigest(), data
-    identity = _identity(path)
+    identity: _Identity | None = None  # what tells a file from what it was before it changed
+    with suppress(OSError, ValueError):  # the system knows no such file
+        at = os.stat(path)  # noqa: PTH116  no Path for each of a million names
+        identity = path, at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns
     if identity is not None and (known := _remembered.get(identity)) is not None:
         return known, None
     data = read_bytes(path)
@@ -257,15 +262,6 @@ def as_text(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _identity(path: str) -> _Identity | None:
-    """What tells a file from what it was before it changed; None where the system knows no such file."""
-    try:
-        found = os.stat(path)  # noqa: PTH116  no Path for each of a million names
-    except (OSError, ValueError):
-        return None
-    return path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
 def _read(path: str, shown: str) -> bytes:
     """The bytes of a regular, non-empty, not absurdly large file; raises Failure."""
     if "://" in path:
@@ -283,11 +279,7 @@ def _read(path: str, shown: str) -> bytes:
                 f"'{shown}' has {size} bytes, more than the {MAX_FILE_BYTES} that are read: shrink it"
             )
         return Path(path).read_bytes()
-    except (
-        FileNotFoundError,
-        NotADirectoryError,
-        ValueError,
-    ) as error:  # or a zero byte in the name
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # or a zero byte in the name
         raise Failure(f"'{shown}' does not exist: check the path") from error
     except PermissionError as error:
         raise Failure(f"'{shown}' can't be read ({error.strerror}): check its permissions") from error
@@ -295,12 +287,8 @@ def _read(path: str, shown: str) -> bytes:
         raise Failure(f"'{shown}' can't be read ({error.strerror}): check the path and the disk") from error
 
 
-def _decode(shown: str, data: bytes) -> Image.Image:
-    """The first frame, upright, as RGB."""
-    formats = _formats()
-    if _is_heif(data[:_HEAD]):
-        _add_heif_decoder(shown)
-        formats = [_HEIF]
+def _decode(shown: str, data: bytes, formats: list[str]) -> Image.Image:
+    """The first frame, upright, as RGB; raises Failure for all that decoders make of a broken file."""
     try:
         with _unwarned(), Image.open(io.BytesIO(data), formats=formats) as image:
             _check_pixels(image)
@@ -394,15 +382,3 @@ def _is_heif(head: bytes) -> bool:
     length = min(int.from_bytes(head[:4], "big"), len(head))
     brands = {head[8:12], *(head[start : start + 4] for start in range(16, length - 3, 4))}
     return head[8:12] in _HEIF_CODED or (bool(brands & (_HEIF_CODED | _HEIF_ANY)) and not brands & _AVIF)
-
-
-def _add_heif_decoder(shown: str) -> None:
-    """Let Pillow open HEIF; raises Failure that names the extra where it is not installed.
-
-    shown: the image's name, for the sentence. May be called often, and by several threads.
-    """
-    try:
-        from pillow_heif import register_heif_opener
-    except ImportError as error:
-        raise Failure(f"'{shown}' is HEIC: pip install 'reroute[heif]', or save it as JPEG or PNG") from error
-    register_heif_opener(thumbnails=False)

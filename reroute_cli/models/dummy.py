@@ -75,7 +75,18 @@ def build_model(name: str, config: Any, settings: dict[str, Any], device: str, s
     model.tie_weights()  # allocating gave each of two tied tensors its own memory
     torch.manual_seed(seed)
     with torch.no_grad():
-        _fill_matrices(model)
+        # the pool is written over and over through all matrices, and the library told that they are done
+        pools: dict[Any, Any] = {}
+        start = 0
+        for weight in (weight for weight in model.parameters() if weight.dim() > 1):
+            if weight.dtype not in pools:
+                pool = torch.empty(_POOL, device=weight.device).normal_(0.0, _STD)
+                pools[weight.dtype] = pool.repeat(2).to(weight.dtype)
+            turned = pools[weight.dtype][start : start + _POOL]
+            for part in weight.view(-1).split(_POOL):
+                part.copy_(turned[: len(part)])
+            start = (start + weight.numel()) % _POOL
+            weight._is_hf_initialized = True
         for buffer in model.buffers():  # so that one which initialisation forgets is found, not used as it is
             buffer.fill_(float("nan") if buffer.is_floating_point() else _UNSET)
         first = next(weight for weight in model.parameters() if weight.dim() > 1)
@@ -90,24 +101,6 @@ def build_model(name: str, config: Any, settings: dict[str, Any], device: str, s
     ]
     assert not forgotten, f"these buffers of {type(model).__name__} were not initialised: {forgotten}"
     return model.eval()
-
-
-def _fill_matrices(model: Any) -> None:
-    """Write the pool over and over through all matrices, and tell the library that they are done."""
-    import torch
-
-    matrices = [weight for weight in model.parameters() if weight.dim() > 1]
-    pools: dict[Any, Any] = {}
-    start = 0
-    for weight in matrices:
-        if weight.dtype not in pools:
-            pool = torch.empty(_POOL, device=weight.device).normal_(0.0, _STD)
-            pools[weight.dtype] = pool.repeat(2).to(weight.dtype)
-        turned = pools[weight.dtype][start : start + _POOL]
-        for part in weight.view(-1).split(_POOL):
-            part.copy_(turned[: len(part)])
-        start = (start + weight.numel()) % _POOL
-        weight._is_hf_initialized = True
 
 
 def build_processor(entry: ProcessorEntry, vocabulary: int) -> Any:

@@ -106,13 +106,14 @@ def _shaped(name: str, config: Mapping[str, Any]) -> Shaped:
     if shape.layers > MOST_LAYERS:
         raise Failure(f"the config of '{name}' has {shape.layers} layers, more than {MOST_LAYERS}: mend it")
     tower = config.get("vision_config") or {}
+    named = str(config.get("dtype") or config.get("torch_dtype") or "")
     one_size = shape.family in FAMILIES and FAMILIES[shape.family].one_size
     native = shape.tower.native if shape.tower is not None and one_size else None
     return Shaped(
         name=name,
         shape=shape,
         vision_tower=str(tower.get("model_type", "")) if isinstance(tower, Mapping) else "",
-        dtype=_dtype(config),
+        dtype=named if named in ELEMENT_BYTES else "bfloat16",
         visual=shape.tower.visual_tokens([native]) if shape.tower is not None and native else None,
         grids=(native,) if native else None,
         picture="one of any size" if native else "",
@@ -140,9 +141,3 @@ def _check_tower(tower: Tower | None) -> None:
         raise ValueError("a number in vision_config is not positive")
     if tower.native is not None and not 1 <= tower.visual_tokens([tower.native]) <= MOST_VISUAL:
         raise ValueError(f"its picture has {tower.native[1]} x {tower.native[2]} patches")
-
-
-def _dtype(config: Mapping[str, Any]) -> str:
-    """The dtype a config names, bfloat16 where it names none that is known."""
-    named = str(config.get("dtype") or config.get("torch_dtype") or "")
-    return named if named in ELEMENT_BYTES else "bfloat16"
