@@ -19,7 +19,7 @@ from reroute_cli.console.errors import CliError, Failure, UsageError
 from reroute_cli.console.output import shortened
 from reroute_cli.data import manifest as lines
 from reroute_cli.data.chat import Turn
-from reroute_cli.data.folders import find_pictures
+from reroute_cli.data.folders import find_image_files
 from reroute_cli.data.images import LONGEST_SHOWN, ImageSource, as_text, exists
 from reroute_cli.data.manifest import EXAMPLE, Conversation, ManifestLine, is_unicode
 from reroute_cli.data.prompts import check_question
@@ -119,11 +119,11 @@ def choose_items(
     UsageError, and Failure for the first item that is wrong, chosen or not.
     """
     if images and manifest is not None:
-        raise UsageError("a manifest names its own pictures: drop --manifest or drop the pictures")
+        raise UsageError("a manifest names its own images: drop --manifest or drop the images")
     if images and question is None:
-        raise UsageError("pictures need a question: add -Q QUESTION")
+        raise UsageError("images need a question: add -Q QUESTION")
     if question is not None and not images:
-        raise UsageError("-Q asks about pictures: name them before it, or drop it")
+        raise UsageError("-Q asks about images: name them before it, or drop it")
     seen: dict[str, int] = {}
     if question is None:
         # The manifest is gone over twice: once to check and count every item, once to keep those that are
@@ -148,7 +148,7 @@ def batch_items(folder: Path | None, question: str | None, manifest: Path | None
     An item that is wrong says so in its `problem`. Raises UsageError, and Failure where there is nothing.
     """
     if folder is not None and manifest is not None:
-        raise UsageError("a manifest names its own pictures: drop --manifest or drop the folder")
+        raise UsageError("a manifest names its own images: drop --manifest or drop the folder")
     if manifest is not None:
         if question is not None:
             raise UsageError("a manifest has its own questions: drop -Q or drop --manifest")
@@ -160,7 +160,7 @@ def batch_items(folder: Path | None, question: str | None, manifest: Path | None
         chosen = (item for index, item in enumerate(items) if index in wanted)
         return Items(tuple(_held(manifest, chosen)), available)
     if folder is None:
-        raise UsageError("there is nothing to ask about: name a folder of pictures, or give --manifest FILE")
+        raise UsageError("there is nothing to ask about: name a folder of images, or give --manifest FILE")
     if question is None:
         raise UsageError("a folder needs a question: add -Q QUESTION")
     check_question(question)
@@ -202,7 +202,7 @@ def misplaced(box: Box, size: tuple[int, int]) -> str:
     if box[2] <= width + 1 and box[3] <= height + 1:  # the last pixel may be rounded up
         return ""
     return (
-        f"the true box {list(box)} reaches out of the picture, which is {width} × {height}: give pixels of it"
+        f"the true box {list(box)} reaches out of the image, which is {width} × {height}: give pixels of it"
     )
 
 
@@ -213,7 +213,7 @@ def samples_manifest() -> Path:
     for place in places:
         if place.is_file():
             return place
-    raise Failure("the sample scenes are not installed: reinstall reroute, or name pictures or a --manifest")
+    raise Failure("the sample scenes are not installed: reinstall reroute, or name images or a --manifest")
 
 
 def spread(available: int, limit: int) -> list[int]:
@@ -248,7 +248,7 @@ def _askable(line: ManifestLine, seen: dict[str, int] | None = None) -> Item:
     for image in item.images:
         if image.data is None and not exists(Path(image.path)):
             name, path = shortened(image.name), shortened(as_text(image.path), LONGEST_SHOWN)
-            raise Failure(f"{line.where} names the picture '{name}', and '{path}' does not exist")
+            raise Failure(f"{line.where} names the image '{name}', and '{path}' does not exist")
     return item
 
 
@@ -258,13 +258,13 @@ def _of_folder(folder: Path, question: str, limit: int | None) -> Items:
     try:
         if folder.is_file():
             raise Failure(f"'{shown}' is a file: name the folder that it is in, or use `reroute ask`")
-        found = find_pictures(folder)
+        found = find_image_files(folder)
     except OSError as error:
         raise Failure(f"the folder '{shown}' can't be read ({error.strerror}): check the path") from error
     reasons = dict(found.unreadable)
-    names = sorted([*found.pictures, *reasons])
+    names = sorted([*found.images, *reasons])
     if not names:
-        raise Failure(f"there is no picture in '{shown}', of {found.skipped} files: name another folder")
+        raise Failure(f"there is no image in '{shown}', of {found.skipped} files: name another folder")
     seen: dict[str, int] = {}
     items = []
     for name in names:
@@ -348,7 +348,7 @@ def _box(entry: Mapping[str, Any], line: ManifestLine) -> Box | None:
         raise Failure(f"{form}: {shortened(given)} is not a left upper and a right lower corner")
     if max(x2, y2) <= 1:
         raise Failure(
-            f"{form}: {shortened(given)} are shares of the sides, so multiply them by the picture's size"
+            f"{form}: {shortened(given)} are shares of the sides, so multiply them by the image's size"
         )
     return x1, y1, x2, y2
 

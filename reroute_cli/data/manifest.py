@@ -200,7 +200,7 @@ def images_of(entry: Mapping[str, Any], line: ManifestLine) -> tuple[ImageSource
     """The images of an item in the order of the prompt, none of them opened; raises Failure."""
     where = line.where
     chat = _chat(entry, where)
-    images = _named(entry, where) if chat is None else chat.pictures
+    images = _named(entry, where) if chat is None else chat.images
     if not images:
         raise UsageError(f"{where} has no text under 'image', which names a file: every item needs an image")
     if len(images) > MAX_IMAGES:
@@ -233,7 +233,7 @@ def conversation_of(entry: Mapping[str, Any], line: ManifestLine) -> Conversatio
     _check(question, where)
     if sum(len(turn.text) for turn in turns) > MAX_CHARACTERS:
         raise UsageError(f"{where} has turns of more than {MAX_CHARACTERS} characters: shorten the chat")
-    plain = len(turns) == 1 and turns[0].parts == (*[None] * len(chat.pictures), question)
+    plain = len(turns) == 1 and turns[0].parts == (*[None] * len(chat.images), question)
     return Conversation(question, () if plain else turns, answer)
 
 

@@ -38,7 +38,7 @@ def qwen(tiny_qwen):
 def build(processor, messages):
     """The prompt of these messages, with the pictures that are in them."""
     chat = read_chat(messages, "task")
-    return build_chat(processor, chat, [picture(one, "it") for one in chat.pictures])
+    return build_chat(processor, chat, [picture(one, "it") for one in chat.images])
 
 
 def ids(built):
@@ -176,16 +176,16 @@ def test_a_picture_too_long_for_a_processor_is_refused():
         ([USER | {"content": 3}], "content is no list"),
         (
             [USER | {"content": [{"type": "video", "url": "a.mp4"}]}],
-            "asks about video; reroute takes pictures",
+            "asks about video; reroute takes images",
         ),
         (
             [USER | {"content": [{"type": "audio", "url": "a.wav"}]}],
-            "asks about audio; reroute takes pictures",
+            "asks about audio; reroute takes images",
         ),
         ([USER | {"content": [{"type": "depth\x1b[2J"}]}], "of type 'depth"),
         (
             [USER | {"content": [{"type": "image", "url": 3}]}],
-            "of type 'image' that is no text and no picture",
+            "of type 'image' that is no text and no image",
         ),
         ([USER | {"content": [{"type": "text"}]}], "of type 'text' that is no text"),
     ],

@@ -98,7 +98,7 @@ def test_a_picture_that_is_none_is_named_once(manifest):
     with pytest.raises(Failure, match=r"^'gone.png' does not exist: check the path$"):
         check_images([typed])
     path = manifest(GOOD)
-    with pytest.raises(Failure, match=f"^line 1 of '{path}': '.*a.png' is not a picture"):
+    with pytest.raises(Failure, match=f"^line 1 of '{path}': '.*a.png' is not an image"):
         check_images(choose_items([], None, path, 1).chosen)
 
 
