@@ -15,7 +15,7 @@ come out within a few tokens of the real length, and long rare words longer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from string import ascii_lowercase
 from typing import Any
 
@@ -125,8 +125,13 @@ def build_tokenizer(entry: ProcessorEntry, size: int) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     reserved = {index: token for token, index in entry.tokens.items()}
-    words = _words()  # then fillers, up to the size
-    vocabulary = [
+    # every byte, then pieces of words, then words with and without a space before them
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = [*_PIECES.split(), *(f"Ġ{letter}" for letter in ascii_lowercase)]
+    whole = [*(f"Ġ{word}" for word in _WORDS.split()), *_WORDS.split(), "ĊĊ"]
+    scores = dict.fromkeys(whole, _WORD) | dict.fromkeys(pieces, _PIECE) | dict.fromkeys(letters, _BYTE)
+    words = ((text, scores[text]) for text in dict.fromkeys([*letters, *pieces, *whole]))
+    vocabulary = [  # fillers after the words, up to the size
         (reserved[index], _NEVER) if index in reserved else next(words, (f"Ġt{index}", _NEVER))
         for index in range(size)
     ]
@@ -144,15 +149,3 @@ def build_tokenizer(entry: ProcessorEntry, size: int) -> Any:
         extra_special_tokens={role: token for role, token in entry.roles.items() if role not in _STANDARD},
         **{role: token for role, token in entry.roles.items() if role in _STANDARD},
     )
-
-
-def _words() -> Iterator[tuple[str, float]]:
-    """Every byte, then words with and without a space before them, and pieces of words."""
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    letters, words = sorted(ByteLevel.alphabet()), _WORDS.split()
-    yield from ((letter, _BYTE) for letter in letters)
-    pieces = [*_PIECES.split(), *(f"Ġ{letter}" for letter in ascii_lowercase)]
-    yield from ((piece, _PIECE) for piece in pieces)
-    whole = dict.fromkeys([*(f"Ġ{word}" for word in words), *words, "ĊĊ"])
-    yield from ((word, _WORD) for word in whole if word not in {*letters, *pieces})

@@ -100,7 +100,8 @@ def _shaped(name: str, config: Mapping[str, Any]) -> Shaped:
     try:
         _check_sides(config)
         shape = ModelShape.from_config(config)
-        _check_tower(shape.tower)
+        if shape.tower is not None:
+            _check_tower(shape.tower)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise Failure(f"the config of '{name}' makes no sense ({error}): fetch the model anew") from error
     if shape.layers > MOST_LAYERS:
@@ -132,10 +133,8 @@ def _check_sides(config: Mapping[str, Any]) -> None:
             raise ValueError(f"vision_config.{name} is {value!r}")
 
 
-def _check_tower(tower: Tower | None) -> None:
+def _check_tower(tower: Tower) -> None:
     """Every width and count of a tower is positive, and its one image has a patch (raises ValueError)."""
-    if tower is None:
-        return
     numbers = (tower.layers, tower.hidden, tower.intermediate, tower.patch, tower.merge)
     if min(*numbers, *(side for weights in tower.projector for side in weights)) < 1:
         raise ValueError("a number in vision_config is not positive")
