@@ -9,14 +9,8 @@ import pytest
 from PIL import Image
 
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.data.images import (
-    open_picture,
-)
-from reroute_cli.data.items import (
-    Truth,
-    batch_items,
-    misplaced,
-)
+from reroute_cli.data.images import open_picture
+from reroute_cli.data.items import Truth, batch_items, misplaced
 
 GOOD = {"image": "a.png", "question": "where is the cup?"}
 

@@ -16,11 +16,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from reroute_cli.console.errors import Failure
-from reroute_cli.data.images import (
-    as_text,
-    digest_of,
-    open_picture,
-)
+from reroute_cli.data.images import as_text, digest_of, open_picture
 
 
 def pixels(path):

@@ -10,9 +10,7 @@ import profiles
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.data.images import Picture
 from reroute_cli.data.prompts import build_prompt
-from reroute_cli.models.dummy import (
-    build_processor,
-)
+from reroute_cli.models.dummy import build_processor
 from reroute_cli.models.image_tokens import count_image_tokens
 from routing.model_shape import ModelShape
 
