@@ -16,9 +16,7 @@ def plan(model: ShapeOptions, schedule: ScheduleOptions, prompt: PromptOptions, 
     choice = ScheduleChoice.of(schedule)
     shaped = read_shape(model.model)
     if prompt.image:
-        from reroute_cli.data.images import (
-            open_picture,
-        )
+        from reroute_cli.data.images import open_picture
 
         shaped = shaped.with_pictures([open_picture(path).size for path in prompt.image])
     else:  # a number of tokens, or one image of the model's own size

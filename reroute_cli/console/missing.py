@@ -26,10 +26,7 @@ PACKAGES = {  # module -> the package that brings it
     "typer": "typer",
 }
 _OURS = ("reroute_cli", "routing", "profiles")
-_LOOKUPS = (
-    "__getattr__",
-    "__getattribute__",
-)  # through which a class of theirs says that it has no such name
+_LOOKUPS = ("__getattr__", "__getattribute__")  # through which a class of theirs says: no such name
 _NO_IMPORT = re.compile(r"cannot import name '(\w+)' from '([\w.]+)'")
 
 

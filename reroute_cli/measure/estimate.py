@@ -12,7 +12,7 @@ from typing import Any
 
 from reroute_cli.console.errors import CliError
 from reroute_cli.measure.memory import filled_layers, window_of
-from reroute_cli.models.image_tokens import Size, count_pictures
+from reroute_cli.models.image_tokens import Size, count_image_tokens
 from reroute_cli.models.load import Loaded
 from reroute_cli.records.answer import FlopsPart, KvPart
 from routing import Schedule
@@ -70,7 +70,7 @@ class CostModel:
         """The patch grids of the images; None where their sizes do not tell, or tell another count."""
         assert self.shape is not None
         try:
-            made = count_pictures(self.shape.family, self.config, self.image, self.shape.tower, sizes)
+            made = count_image_tokens(self.shape.family, self.config, self.image, self.shape.tower, sizes)
         except CliError:
             return None
         return made.grids if made.visual == visual else None

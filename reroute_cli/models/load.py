@@ -1,7 +1,7 @@
 """Loading a model and its processor for answering.
 
 Weights are safetensors only and a model's own code is never run. Knows torch and transformers (loaded when a
-function needs them) and sources; not schedules, pictures or measurements.
+function needs them) and sources; not schedules, images or measurements.
 """
 
 from __future__ import annotations

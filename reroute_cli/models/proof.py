@@ -53,7 +53,7 @@ def standing(config: Any, *, quiet: bool = False) -> Standing:
     setting, proven = setting_of_check(), is_proven()
     if setting == "off" or (proven and setting == "auto"):
         return Standing(proven)
-    failed = None if setting == "always" else _kept(_verdict_file(config))
+    failed = None if setting == "always" else _kept_verdict(_verdict_file(config))
     if failed is None:
         failed = _checked(config, Sink(quiet=quiet))
     if not failed:
@@ -84,7 +84,7 @@ def _checked(config: Any, sink: Sink) -> dict[str, str]:
     return failed
 
 
-def _kept(path: Path) -> dict[str, str] | None:
+def _kept_verdict(path: Path) -> dict[str, str] | None:
     """What failed when this was checked before; None where no readable verdict is kept."""
     try:
         failed = json.loads(path.read_text(encoding="utf-8"))["failed"]

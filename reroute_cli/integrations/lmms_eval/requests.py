@@ -209,7 +209,7 @@ class ChatEngine:
         loaded = self._loaded
         if isinstance(request.chat, str):
             raise Failure(request.chat)
-        given = request.chat.pictures
+        given = request.chat.images
         pixels = [picture(one, f"picture {index} of {request.name}") for index, one in enumerate(given, 1)]
         with self._processor:
             prompt, escaped = build_chat(loaded.processor, request.chat, pixels)

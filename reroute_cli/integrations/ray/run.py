@@ -16,8 +16,7 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
-from reroute_cli.console.command_options import BatchRun as BatchOptions
-from reroute_cli.console.command_options import ClusterOptions
+from reroute_cli.console.command_options import BatchRunOptions, ClusterOptions
 from reroute_cli.console.errors import CliError, Failure
 from reroute_cli.console.options import ModelOptions
 from reroute_cli.console.output import Sink
@@ -41,7 +40,7 @@ _LOST = f"the worker process ended each time that it was to answer this, out of 
 
 @contextmanager
 def run_on_cluster(
-    model: ModelOptions, choice: ScheduleChoice, run: BatchOptions, cluster: ClusterOptions, sink: Sink
+    model: ModelOptions, choice: ScheduleChoice, run: BatchRunOptions, cluster: ClusterOptions, sink: Sink
 ) -> Iterator[tuple[ClusterRun, Request]]:
     """A run in the workers of a cluster and what it asks of every item; the cluster is left after the block.
 

@@ -97,8 +97,8 @@ def test_a_dataset_gives_what_a_manifest_gives(
     assert (questions.count, len(found.rows), found.failed) == (QUESTIONS + 2, QUESTIONS + 2, 4)
     errors = {row.id: row.said[0].error for row in found.rows if row.said[0].error}
     assert list(errors) == ["damaged/0", "outside/0"]
-    assert "is not a picture" in errors["damaged/0"] or "is damaged" in errors["damaged/0"]
-    assert "reaches out of the picture" in errors["outside/0"]
+    assert "is not an image" in errors["damaged/0"] or "is damaged" in errors["damaged/0"]
+    assert "reaches out of the image" in errors["outside/0"]
 
     expected = _trial(pocket, _asked_by_manifest(lines), tmp_path / "manifest.jsonl")
     whole = [row for row in found.rows if row.whole]

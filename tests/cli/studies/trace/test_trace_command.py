@@ -110,7 +110,7 @@ def test_what_makes_no_sense_is_a_usage_error_before_a_model_is_loaded(
     ("arguments", "words"),
     [
         (("nosuch.png", CUP, *SCHEDULE, "-o", "x.png"), ("nosuch.png", "does not exist")),
-        (("pyproject.toml", CUP, *SCHEDULE, "-o", "x.png"), ("not a picture",)),
+        (("pyproject.toml", CUP, *SCHEDULE, "-o", "x.png"), ("not an image",)),
         ((DESK, CUP, *SCHEDULE, "-o", "nosuch/x.png"), ("--output", "nosuch")),
     ],
 )
