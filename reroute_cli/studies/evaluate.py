@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from reroute_cli.measure.environment import describe_environment
-from reroute_cli.measure.scores import Estimate, JudgedAnswer, JudgedImages, JudgedItem, Score
+from reroute_cli.measure.scores import Estimate, JudgedImages, JudgedItem, Score
 from reroute_cli.measure.stats import mcnemar
 from reroute_cli.models.load import Loaded
 from reroute_cli.records.evaluation import (
@@ -90,14 +90,32 @@ def evaluate(
 
 def make_evaluation(trial: Trial, subject: Subject, questions: Questions, seed: int) -> Evaluation:
     """The whole report of `eval`; its models check that nothing is missing. seed: of dummy weights."""
-    overall, scores = whole(trial.rows), subject.benchmark.scores
+    request, benchmark = trial.request, subject.benchmark
+    overall, scores = whole(trial.rows), benchmark.scores
+    unknown = {}
+    if questions.available is None:
+        unknown["available"] = "the source does not say how many it has"
     failed = (f"{row.id}: {said.error}" for row in trial.rows for said in row.said if said.error is not None)
     return Evaluation(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        model=model_part(trial.request.loaded),
-        environment=describe_environment(trial.request.loaded.proven),
-        generation=generation_part(trial.request.loaded, trial.request.max_new_tokens),
-        workload=_workload(trial, subject, questions, seed),
+        model=model_part(request.loaded),
+        environment=describe_environment(request.loaded.proven),
+        generation=generation_part(request.loaded, request.max_new_tokens),
+        workload=EvaluationWorkload(
+            questions=QuestionsPart(
+                benchmark=benchmark.name,
+                title=benchmark.title,
+                split=subject.split,
+                source=questions.source,
+                asked=len(trial.rows),
+                available=questions.available,
+                digest=trial.items_digest,
+                reasons=unknown,
+            ),
+            max_new_tokens=request.max_new_tokens,
+            batch_size=request.batch_size,
+            seed=seed,
+        ),
         counts=EvaluationCounts(
             questions=len(trial.rows),
             answered=sum(tally.answered for tally in trial.costs),
@@ -127,28 +145,6 @@ def headlines(rows: Sequence[JudgedItem], scores: Sequence[Score]) -> list[str]:
     return list(first.values())
 
 
-def _workload(trial: Trial, subject: Subject, questions: Questions, seed: int) -> EvaluationWorkload:
-    request, benchmark = trial.request, subject.benchmark
-    unknown = (
-        {} if questions.available is not None else {"available": "the source does not say how many it has"}
-    )
-    return EvaluationWorkload(
-        questions=QuestionsPart(
-            benchmark=benchmark.name,
-            title=benchmark.title,
-            split=subject.split,
-            source=questions.source,
-            asked=len(trial.rows),
-            available=questions.available,
-            digest=trial.items_digest,
-            reasons=unknown,
-        ),
-        max_new_tokens=request.max_new_tokens,
-        batch_size=request.batch_size,
-        seed=seed,
-    )
-
-
 def _arms(trial: Trial, overall: JudgedImages, scores: Sequence[Score]) -> list[EvaluationArm]:
     kinds = list(dict.fromkeys(row.group for row in overall.rows))
     names = kinds if len(kinds) > 1 else []
@@ -167,38 +163,35 @@ def _arms(trial: Trial, overall: JudgedImages, scores: Sequence[Score]) -> list[
 
 
 def _item(trial: Trial, row: JudgedItem) -> EvaluationItem:
-    said = zip(trial.arms, row.said, strict=True)
-    label = row.label
-    truth = None
+    label, truth = row.label, None
     if label is not None:
         truth = TruthPart(
             kind=label.kind, answers=list(label.answers), options=list(label.options), box=label.box
         )
+    verdicts = [said.verdict for said in row.said]
     return EvaluationItem(
         id=row.id,
         image=row.image,
         question=row.question,
         group=row.group,
         truth=truth,
-        said={arm.name: _said(one) for arm, one in said},
-    )
-
-
-def _said(said: JudgedAnswer) -> SaidPart:
-    verdict = said.verdict
-    return SaidPart(
-        answer=said.answer,
-        right=None if verdict is None else verdict.right,
-        box=said.box,
-        iou=None if verdict is None else verdict.iou,
-        centre=None if verdict is None else verdict.centre,
-        read=None if verdict is None else verdict.said,
-        error=said.error,
+        said={
+            arm.name: SaidPart(
+                answer=said.answer,
+                right=None if verdict is None else verdict.right,
+                box=said.box,
+                iou=None if verdict is None else verdict.iou,
+                centre=None if verdict is None else verdict.centre,
+                read=None if verdict is None else verdict.said,
+                error=said.error,
+            )
+            for arm, said, verdict in zip(trial.arms, row.said, verdicts, strict=True)
+        },
     )
 
 
 def whole(rows: Iterable[JudgedItem]) -> JudgedImages:
-    """The rows that compare the arms, those in which each has an answer, by picture."""
+    """The rows that compare the arms, those in which each has an answer, by image."""
     return JudgedImages([row for row in rows if row.whole])
 
 
@@ -214,56 +207,54 @@ def twin(arms: Sequence[Arm], place: int) -> int | None:
     return next((other for other in pruning if asked[other] == asked[place]), None)
 
 
-def scores_part(
-    pictures: JudgedImages, scores: Sequence[Score], arms: Sequence[Arm], place: int
-) -> ScoresPart:
+def scores_part(images: JudgedImages, scores: Sequence[Score], arms: Sequence[Arm], place: int) -> ScoresPart:
     """One arm's scores over these rows, as far as they are of anything here. Arm 0 is the dense one."""
     other = twin(arms, place)
     parts = {}
     for score in scores:
-        if (estimate := pictures.estimate(score, place)) is not None:
+        if (estimate := images.estimate(score, place)) is not None:
             parts[score.name] = ScorePart(
                 title=score.title,
                 value=estimate.value,
                 low=estimate.low,
                 high=estimate.high,
-                n=pictures.questions(score),
-                pictures=pictures.pictures(score),
+                n=images.questions(score),
+                pictures=images.pictures(score),
                 interval="bootstrap" if estimate.effect is None else "wilson",
                 design_effect=estimate.effect,
                 reasons=_reasons(estimate),
             )
     return ScoresPart(
         scores=parts,
-        to_dense=differences(pictures, scores, arms, place, 0) if place else {},
-        to_prune={} if other is None else differences(pictures, scores, arms, place, other),
+        to_dense=differences(images, scores, arms, place, 0) if place else {},
+        to_prune={} if other is None else differences(images, scores, arms, place, other),
     )
 
 
 def differences(
-    pictures: JudgedImages, scores: Sequence[Score], arms: Sequence[Arm], place: int, base: int
+    images: JudgedImages, scores: Sequence[Score], arms: Sequence[Arm], place: int, base: int
 ) -> dict[str, DifferencePart]:
     """Every score of an arm minus that of another one, by name."""
-    found = {score.name: difference(pictures, score, arms, place, base) for score in scores}
+    found = {score.name: difference(images, score, arms, place, base) for score in scores}
     return {name: part for name, part in found.items() if part is not None}
 
 
 def difference(
-    pictures: JudgedImages, score: Score, arms: Sequence[Arm], place: int, base: int
+    images: JudgedImages, score: Score, arms: Sequence[Arm], place: int, base: int
 ) -> DifferencePart | None:
     """One score of an arm minus that of another one; None where either is of nothing."""
-    estimate = pictures.difference(score, place, base)
+    estimate = images.difference(score, place, base)
     if estimate is None:
         return None
-    this, other = pictures.only(score, place, base) if score.share else (None, None)
+    this, other = images.only(score, place, base) if score.share else (None, None)
     return DifferencePart(
         base=arms[base].name,
         title=score.title,
         value=estimate.value,
         low=estimate.low,
         high=estimate.high,
-        n=pictures.questions(score),
-        pictures=pictures.pictures(score),
+        n=images.questions(score),
+        pictures=images.pictures(score),
         only_this=this,
         only_base=other,
         mcnemar_p=None if this is None or other is None else mcnemar(this, other),

@@ -15,12 +15,7 @@ from reroute_cli.measure.environment import describe_environment
 from reroute_cli.measure.flops import Flops
 from reroute_cli.measure.memory import KvUse, host_peak_rss, weights_bytes
 from reroute_cli.measure.nvml import PERIOD
-from reroute_cli.measure.stats import (
-    CONFIDENCE,
-    ratio_of_medians,
-    ratio_of_sums,
-    summarise,
-)
+from reroute_cli.measure.stats import CONFIDENCE, ratio_of_medians, ratio_of_sums, summarise
 from reroute_cli.records.base import Source
 from reroute_cli.records.metrics import METRICS, OF_ARMS, Kind
 from reroute_cli.records.report import (

@@ -6,11 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from reroute_cli.data.items import Item
-from reroute_cli.measure.scores import (
-    PLAIN,
-    JudgedItem,
-    Score,
-)
+from reroute_cli.measure.scores import PLAIN, JudgedItem, Score
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,7 @@ from typing import Any
 
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.output import shortened
-from reroute_cli.data.images import (
-    ImageSource,
-    as_text,
-)
+from reroute_cli.data.images import ImageSource, as_text
 from reroute_cli.data.items import Item, spread
 from reroute_cli.data.prompts import check_question
 from reroute_cli.studies.benchmarks.benchmark import Questions
@@ -51,7 +48,7 @@ class TableRow:
         value = self.values.get(column)
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else self.text(column)
 
-    def picture(self, column: str = "image") -> bytes:
+    def image(self, column: str = "image") -> bytes:
         """The bytes of an image; raises Failure where the row holds none. What they are is not looked at."""
         value = self.values.get(column)
         data = value.get("bytes") if isinstance(value, dict) else value

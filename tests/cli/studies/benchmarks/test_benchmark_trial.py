@@ -7,33 +7,14 @@ from typing import Any
 import pytest
 
 from reroute_cli.console.options import ArmsOptions
-from reroute_cli.data.items import (
-    Item,
-    batch_items,
-    samples_manifest,
-)
-from reroute_cli.measure.scores import (
-    BOX_HIT,
-    BOX_IOU,
-    JudgedImages,
-)
-from reroute_cli.models.load import (
-    Loaded,
-)
-from reroute_cli.records.store import (
-    records_at,
-)
+from reroute_cli.data.items import Item, batch_items, samples_manifest
+from reroute_cli.measure.scores import BOX_HIT, BOX_IOU, JudgedImages
+from reroute_cli.models.load import Loaded
+from reroute_cli.records.store import records_at
 from reroute_cli.run.schedules import arms_of
-from reroute_cli.run.trial import (
-    Trial,
-    hold_trial,
-)
-from reroute_cli.studies.benchmarks import (
-    load_benchmark,
-)
-from reroute_cli.studies.benchmarks.benchmark import (
-    Wanted,
-)
+from reroute_cli.run.trial import Trial, hold_trial
+from reroute_cli.studies.benchmarks import load_benchmark
+from reroute_cli.studies.benchmarks.benchmark import Wanted
 from tests.cli.studies.benchmarks import hub_tables as hub
 
 pytest.importorskip("datasets", reason="the extra eval")

@@ -8,9 +8,7 @@ import pytest
 from PIL import Image
 
 from reroute_cli.models import load as models
-from reroute_cli.views.write import (
-    terminal,
-)
+from reroute_cli.views.write import terminal
 
 DESK, CUP = "samples/desk.png", "where is the cup?"
 SCHEDULE = ("--method", "pdrop", "--ratio", "0.8")
