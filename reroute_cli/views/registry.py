@@ -62,7 +62,7 @@ def fragment(document: Document) -> Iterator[str]:
         elif isinstance(block, Heading):
             yield f"<h4>{_safe(block.text)}</h4>"
         elif isinstance(block, Text):
-            text = _safe(block.text)
+            text = _safe(block.line)
             yield f"<p><b>{text}</b></p>" if block.tone in HEADLINES else f"<p>{text}</p>"
         elif isinstance(block, Tile):
             note = f" <small>{_safe(block.note)}</small>" if block.note else ""
