@@ -1,6 +1,7 @@
 """Which document each kind of record has; the one place that asks, and loads only what it is asked for.
 
-`html_fragment` is a document as a few plain elements, for notebooks: no script, no style, no figure.
+`html_fragment` is a document as a few plain elements, for notebooks: no script, no style, no figure. It is
+what `html_of` of the records is set to where they are used as a library.
 """
 
 from __future__ import annotations
