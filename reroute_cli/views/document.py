@@ -45,12 +45,21 @@ class Heading:
 
 @dataclass(frozen=True)
 class Text:
-    """One sentence. whole: a terminal never breaks it into lines, so that it can be copied and searched."""
+    """One sentence. whole: a terminal never breaks it into lines, so that it can be copied and searched.
+
+    command: what it says to type, at its end.
+    """
 
     text: str
     tone: Tone = Tone.NOTE
     whole: bool = False
     on: tuple[str, ...] = SHOWN
+    command: str = ""
+
+    @property
+    def line(self) -> str:
+        """The sentence with its command."""
+        return f"{self.text} {self.command}" if self.command else self.text
 
 
 @dataclass(frozen=True)
@@ -286,7 +295,7 @@ class Document:
     def texts(self, writer: str, *tones: Tone) -> tuple[str, ...]:
         """The sentences of these tones that are for this writer."""
         found = (block for block in self.blocks if isinstance(block, Text) and writer in block.on)
-        return tuple(block.text for block in found if block.tone in tones)
+        return tuple(block.line for block in found if block.tone in tones)
 
     @property
     def tables(self) -> tuple[Table, ...]:
