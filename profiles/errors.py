@@ -1,7 +1,7 @@
 """The one exception of this package.
 
-ProfileError (a RoutingError, ValueError)   a file that is not a valid profile, or a name that does not exist; says file
-and key
+ProfileError (a RoutingError, ValueError)   a file that is not a valid profile, or a name that does not
+exist; says file and key
 """
 
 from __future__ import annotations
