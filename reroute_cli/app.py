@@ -82,7 +82,7 @@ def program(commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from reroute_cli.models.proof import installed_version
+        from reroute_cli.console.missing import installed_version
 
         Sink().result(f"reroute {installed_version('reroute')}")
         raise typer.Exit

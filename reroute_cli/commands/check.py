@@ -56,7 +56,7 @@ def _config_of(model: str) -> Any:
 
 
 def _record(results: tuple[FamilyCheck, ...]) -> Check:
-    from reroute_cli.models.proof import installed_version
+    from reroute_cli.console.missing import installed_version
     from reroute_cli.records.installation import Check, FamilyCheckPart, FindingPart
     from routing.host import PROVEN, is_proven
 

@@ -9,7 +9,6 @@ kept in the user's cache folder under all versions, and a failed one refuses to 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reroute_cli.console.errors import UsageError
+from reroute_cli.console.missing import installed_version
 from reroute_cli.console.output import Sink, write_file
 from routing.host import PROVEN, is_proven, versions, what_is_proven
 
@@ -110,11 +110,3 @@ def cache_folder(environment: Mapping[str, str] = os.environ, platform: str = sy
         return Path.home() / "Library" / "Caches" / "reroute"
     given = environment.get("XDG_CACHE_HOME", "")
     return (Path(given) if Path(given).is_absolute() else Path.home() / ".cache") / "reroute"
-
-
-def installed_version(package: str) -> str:
-    """The version of a package as its installer recorded it, without importing it."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from reroute_cli.console.errors import Failure
+from reroute_cli.console.missing import installed_version
 from reroute_cli.data.chat import Turn
 from reroute_cli.data.images import Picture
 from reroute_cli.data.items import Box
@@ -24,7 +25,6 @@ from reroute_cli.measure.boxes import convention_of, decode_boxes, view_of
 from reroute_cli.measure.clock import TokenClock
 from reroute_cli.measure.memory import KvUse, weights_bytes
 from reroute_cli.models.load import Loaded
-from reroute_cli.models.proof import installed_version
 from reroute_cli.models.shapes import Target
 from reroute_cli.models.sources import POCKET
 from reroute_cli.records.answer import (

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from reroute_cli.console.errors import Failure
+from reroute_cli.console.missing import installed_version
 from reroute_cli.console.options import ModelOptions
-from reroute_cli.models.proof import installed_version
 from reroute_cli.run.answer import Settings
 from reroute_cli.run.prepare import Request
 from reroute_cli.run.schedules import ScheduleChoice

@@ -39,7 +39,8 @@ from reroute_cli.run.schedules import Arm, place_of
 from reroute_cli.run.trial import Trial, hold_trial, target_for
 from reroute_cli.studies import SILENT, StudyProgress
 from reroute_cli.studies.benchmarks.benchmark import Questions
-from reroute_cli.studies.evaluate import (
+from reroute_cli.studies.profile import MeasurePlan
+from reroute_cli.studies.score_parts import (
     NO_ANSWER,
     difference,
     differences,
@@ -48,7 +49,6 @@ from reroute_cli.studies.evaluate import (
     scores_part,
     whole,
 )
-from reroute_cli.studies.profile import MeasurePlan
 from reroute_cli.studies.sweep.costs import CostJob, combined, estimated, measure_costs
 from routing.errors import BudgetError
 

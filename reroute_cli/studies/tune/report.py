@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure
+from reroute_cli.console.missing import installed_version
 from reroute_cli.data.images import as_text
 from reroute_cli.measure.environment import describe_environment
 from reroute_cli.measure.scores import PLAIN, JudgedImages, Score
-from reroute_cli.models.proof import installed_version
 from reroute_cli.records.tune import (
     ArmPart,
     AskedPart,
@@ -33,8 +33,15 @@ from reroute_cli.records.tune import (
 )
 from reroute_cli.run.answer import generation_part, model_part
 from reroute_cli.run.trial import items_digest
-from reroute_cli.studies.evaluate import cost_part, difference, differences, made_part, scores_part, whole
 from reroute_cli.studies.questions import Subject
+from reroute_cli.studies.score_parts import (
+    cost_part,
+    difference,
+    differences,
+    made_part,
+    scores_part,
+    whole,
+)
 from reroute_cli.studies.tune.request import SplitQuestions, TuneRequest
 from routing import Schedule
 
