@@ -13,16 +13,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from reroute_cli.console.errors import CliError, Failure, UsageError
 from reroute_cli.console.output import shortened
 from reroute_cli.data import manifest as lines
-from reroute_cli.data.chat import Turn
 from reroute_cli.data.folders import find_image_files
 from reroute_cli.data.images import LONGEST_SHOWN, ImageSource, as_text, exists
 from reroute_cli.data.manifest import EXAMPLE, Conversation, ManifestLine, is_unicode
 from reroute_cli.data.prompts import check_question
+
+if TYPE_CHECKING:
+    from reroute_cli.data.chat import Turn
 
 MANIFEST = "manifest.jsonl"
 # Of samples and manifests: a minute of the embedded model, and every kind of question of the samples.

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.missing import missing_name
 from reroute_cli.console.output import clean, shortened
-from reroute_cli.data.images import Picture
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from reroute_cli.data.images import Picture
 
 MAX_QUESTION = 8192  # characters
 _SHOWN = 40

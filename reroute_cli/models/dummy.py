@@ -17,13 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from string import ascii_lowercase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from profiles import ProcessorEntry
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.missing import lacks
 from reroute_cli.models.processors import image_only
 from reroute_cli.models.room import check_room
+
+if TYPE_CHECKING:
+    from profiles import ProcessorEntry
 
 _POOL = 1_299_709  # numbers; a prime, so that no two rows and no two matrices start alike
 _STD = 0.02

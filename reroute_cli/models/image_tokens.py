@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure, UsageError
 from routing.families import FAMILIES
 from routing.grids import PatchGrid, Size
-from routing.towers import Tower
+
+if TYPE_CHECKING:
+    from routing.towers import Tower
 
 __all__ = ["ImageTokens", "Size", "count_image_tokens"]
 

@@ -12,14 +12,16 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.missing import lacks
 from reroute_cli.models.chat_templates import choose_template
 from reroute_cli.models.sources import PROCESSORS, Source
 from routing.families import FAMILIES
-from routing.families.family import Shared
+
+if TYPE_CHECKING:
+    from routing.families.family import Shared
 
 _REMEDY = "the two were not saved together: fetch the model anew, or correct the one that is wrong"
 _SHOWN = 120  # characters of a value

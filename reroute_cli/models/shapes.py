@@ -8,36 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.models.image_tokens import Size, count_image_tokens
 from reroute_cli.models.sources import known, read_config, read_preprocessing
 from routing.families import FAMILIES
-from routing.families.family import CLASS_TOKENS
-from routing.grids import PatchGrid
 from routing.model_shape import ModelShape
+
+if TYPE_CHECKING:
+    from routing.grids import PatchGrid
+    from routing.solve import Target
 from routing.towers import Tower
 
 MOST_LAYERS = 1000  # costs are worked out layer by layer
 MOST_VISUAL = 1_000_000  # tokens of a prompt
 MOST_SIDE = 100_000  # pixels: no image and no patch is larger
 ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a schedule is made for: one model, one prompt. visual: its visual tokens."""
-
-    layers: int
-    first_layer: int
-    visual: int
-    vision_tower: str
-
-    @property
-    def vision_scorer(self) -> str:
-        """What a stage at the vision tower ranks patches by: a CLS token where the tower has one."""
-        return "cls" if CLASS_TOKENS.get(self.vision_tower) else "column_mean"
 
 
 @dataclass(frozen=True)

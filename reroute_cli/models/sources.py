@@ -57,11 +57,12 @@ class Source:
 
 def known(name: str) -> ModelEntry | None:
     """The well-known model of this name or hub id; None for folders, `pocket` and all others."""
-    import profiles
+    from profiles.errors import ProfileError
+    from profiles.models import model
 
     try:
-        return None if name == POCKET or Path(name).is_dir() else profiles.model(name)
-    except (profiles.ProfileError, OSError):
+        return None if name == POCKET or Path(name).is_dir() else model(name)
+    except (ProfileError, OSError):
         return None
 
 

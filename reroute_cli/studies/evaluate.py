@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from reroute_cli.measure.environment import describe_environment
 from reroute_cli.measure.scores import JudgedImages, JudgedItem, Score
-from reroute_cli.models.load import Loaded
 from reroute_cli.records.evaluation import (
     Evaluation,
     EvaluationArm,
@@ -23,9 +22,7 @@ from reroute_cli.records.evaluation import (
     SaidPart,
     TruthPart,
 )
-from reroute_cli.records.store import RecordFile
 from reroute_cli.run.answer import generation_part, model_part
-from reroute_cli.run.schedules import Arm
 from reroute_cli.run.trial import Trial, checked, hold_trial
 from reroute_cli.studies import SILENT, StudyProgress
 from reroute_cli.studies.score_parts import (
@@ -38,6 +35,9 @@ from reroute_cli.studies.score_parts import (
 )
 
 if TYPE_CHECKING:
+    from reroute_cli.models.load import Loaded
+    from reroute_cli.records.store import RecordFile
+    from reroute_cli.run.schedules import Arm
     from reroute_cli.studies.benchmarks.benchmark import Questions
     from reroute_cli.studies.questions import Subject
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure
 from routing.families import FAMILIES
-from routing.grids import Grid, Size
+
+if TYPE_CHECKING:
+    from routing.grids import Grid, Size
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Knows shapes and schedules; no torch.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.models.shapes import ELEMENT_BYTES, Shaped
 from reroute_cli.records.base import ModelPart
@@ -18,10 +18,12 @@ from reroute_cli.records.plan import (
     PlannedStagePart,
     PlannedTokensPart,
 )
-from reroute_cli.run.schedules import ScheduleChoice
 from routing.cost import Cost, Prompt
 from routing.cost import plan as plan_cost
 from routing.methods import DENSE
+
+if TYPE_CHECKING:
+    from reroute_cli.run.schedules import ScheduleChoice
 
 
 def plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> Plan:

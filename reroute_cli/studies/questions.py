@@ -13,18 +13,21 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.console.options import ModelOptions
 from reroute_cli.console.output import Progress, Sink, check_writable
 from reroute_cli.data.images import as_text
 from reroute_cli.models.load import Loaded, quiet_libraries
 from reroute_cli.models.sources import read_config
 from reroute_cli.records.store import RecordFile, records_at
-from reroute_cli.run.schedules import Arm
 from reroute_cli.studies.benchmarks import load_benchmark
 from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted
 from reroute_cli.studies.benchmarks.scenes import of_manifest
+
+if TYPE_CHECKING:
+    from reroute_cli.console.options import ModelOptions
+    from reroute_cli.run.schedules import Arm
 
 DEFAULT = "scenes"
 MANIFEST = "manifest"  # what a manifest is called where benchmarks have a name

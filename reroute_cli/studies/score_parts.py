@@ -18,12 +18,11 @@ from reroute_cli.records.evaluation import (
     ScorePart,
     ScoresPart,
 )
-from reroute_cli.run.schedules import Arm
-from reroute_cli.run.summary import Tally
-from reroute_cli.run.trial import ScheduleTally
 
 if TYPE_CHECKING:
-    pass
+    from reroute_cli.run.schedules import Arm
+    from reroute_cli.run.summary import Tally
+    from reroute_cli.run.trial import ScheduleTally
 
 NO_ANSWER = "nothing was answered"
 

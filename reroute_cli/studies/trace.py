@@ -8,15 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from reroute_cli.console.errors import UsageError
 from reroute_cli.data.images import Picture, as_text
-from reroute_cli.data.items import Box
 from reroute_cli.data.prompts import Prompt, build_prompt
 from reroute_cli.measure import passes
 from reroute_cli.measure.judges import iou
-from reroute_cli.models.load import Loaded
 from reroute_cli.records.trace import (
     DEFERRED,
     KEPT,
@@ -39,11 +37,15 @@ from reroute_cli.run.answer import (
     target_of,
     text_of,
 )
-from reroute_cli.run.schedules import Arm
 from reroute_cli.studies.geometry import ProcessedImage, grids_of
-from routing import RouteTrace, Schedule
 from routing.grids import Grid, placed, tokens_within
 from routing.schedule import Action, Pool
+
+if TYPE_CHECKING:
+    from reroute_cli.data.items import Box
+    from reroute_cli.models.load import Loaded
+    from reroute_cli.run.schedules import Arm
+    from routing import RouteTrace, Schedule
 
 _DECIMALS = 2  # of a pixel
 _DIGITS = 4  # of a score

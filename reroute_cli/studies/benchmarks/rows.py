@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.output import shortened
@@ -18,7 +18,9 @@ from reroute_cli.data.images import ImageSource, as_text
 from reroute_cli.data.items import Item, spread
 from reroute_cli.data.prompts import check_question
 from reroute_cli.studies.benchmarks.benchmark import Questions
-from reroute_cli.studies.benchmarks.table import DatasetSplit, Plain
+
+if TYPE_CHECKING:
+    from reroute_cli.studies.benchmarks.table import DatasetSplit, Plain
 
 _SHOWN = 60
 

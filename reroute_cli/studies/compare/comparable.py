@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import NotComparable
 from reroute_cli.records.base import ModelPart
 from reroute_cli.records.comparison import Difference
-from reroute_cli.records.report import ArmPart, ItemPart, Report
+
+if TYPE_CHECKING:
+    from reroute_cli.records.report import ArmPart, ItemPart, Report
 
 _MODEL_FIELDS = [name for name in ModelPart.model_fields if name not in ("reasons", "device")]
 _RUN_FIELDS = {"new_tokens": "--max-new-tokens", "batch_size": "batch size", "seed": "--seed"}

@@ -11,20 +11,22 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from reroute_cli.data.items import Item
 from reroute_cli.measure.environment import describe_environment
-from reroute_cli.models.load import Loaded
 from reroute_cli.records.metrics import METRICS, OF_ARMS, Kind
-from reroute_cli.records.report import Ratio, Report, Series
-from reroute_cli.records.store import RecordFile
 from reroute_cli.records.sweep import CostBlock, MetricPart
 from reroute_cli.run.answer import settings_of
-from reroute_cli.run.schedules import Arm
-from reroute_cli.run.trial import Trial
 from reroute_cli.studies.profile import MeasurePlan, measure, prepare
 from reroute_cli.studies.profile_report import make_report, ratios, series
+
+if TYPE_CHECKING:
+    from reroute_cli.data.items import Item
+    from reroute_cli.models.load import Loaded
+    from reroute_cli.records.report import Ratio, Report, Series
+    from reroute_cli.records.store import RecordFile
+    from reroute_cli.run.schedules import Arm
+    from reroute_cli.run.trial import Trial
 
 LEFT_OUT = ("agreement", *(name for name, metric in METRICS.items() if metric.shared))
 """What a sweep does not report: scores against ground truth say more than agreement with the dense arm."""

@@ -9,17 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure
 from reroute_cli.data.items import Item, spread
 from reroute_cli.measure.environment import describe_environment
-from reroute_cli.measure.scores import JudgedImages, Score
-from reroute_cli.models.load import Loaded
-from reroute_cli.models.shapes import Target
 from reroute_cli.records.pairs import pairs_of
-from reroute_cli.records.report import Report
-from reroute_cli.records.store import RecordFile
 from reroute_cli.records.sweep import (
     FAILED,
     RIGHT,
@@ -38,8 +33,6 @@ from reroute_cli.run.answer import generation_part, model_part
 from reroute_cli.run.schedules import Arm, place_of
 from reroute_cli.run.trial import Trial, hold_trial, target_for
 from reroute_cli.studies import SILENT, StudyProgress
-from reroute_cli.studies.benchmarks.benchmark import Questions
-from reroute_cli.studies.profile import MeasurePlan
 from reroute_cli.studies.score_parts import (
     NO_ANSWER,
     difference,
@@ -51,6 +44,15 @@ from reroute_cli.studies.score_parts import (
 )
 from reroute_cli.studies.sweep.costs import CostJob, combined, estimated, measure_costs
 from routing.errors import BudgetError
+
+if TYPE_CHECKING:
+    from reroute_cli.measure.scores import JudgedImages, Score
+    from reroute_cli.models.load import Loaded
+    from reroute_cli.records.report import Report
+    from reroute_cli.records.store import RecordFile
+    from reroute_cli.studies.benchmarks.benchmark import Questions
+    from reroute_cli.studies.profile import MeasurePlan
+    from routing.solve import Target
 
 _LOOKED_AT = 8  # items at most, in search of one that can be read
 

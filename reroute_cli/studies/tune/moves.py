@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise, product, zip_longest
 from random import Random
+from typing import TYPE_CHECKING
 
 from reroute_cli.console.errors import CliError
 from reroute_cli.console.options import ActionName
-from reroute_cli.run.schedules import ScheduleChoice
 from reroute_cli.studies.tune.plans import (
     MOST_DECISIONS,
     Candidate,
@@ -25,6 +25,9 @@ from reroute_cli.studies.tune.plans import (
 )
 from routing.errors import RoutingError
 from routing.methods import SCORERS, SEARCHED
+
+if TYPE_CHECKING:
+    from reroute_cli.run.schedules import ScheduleChoice
 
 DECAYS = (0.35, 0.5, 0.7, 1.0, 1.4)  # rising ones under rerouting only: what was pruned can't return
 RHOS = (0.07, *(rho for name in SEARCHED if (rho := shape_of(name).rho) is not None), 0.3, 0.6)

@@ -12,13 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from operator import mul
+from typing import TYPE_CHECKING
 
-from reroute_cli.console.options import ActionName
-from reroute_cli.models.shapes import Target
 from reroute_cli.run.schedules import ScheduleChoice
 from routing import Action, Pool, Schedule, Stage, VisionStage
 from routing.methods import METHODS, SCORERS
-from routing.methods.method import Shape
+
+if TYPE_CHECKING:
+    from reroute_cli.console.options import ActionName
+    from routing.methods.method import Shape
+    from routing.solve import Target
 
 MOST_DECISIONS = 5
 _STEPS = (-1, 0, 1, 2)  # tokens by which a count may differ from its shape, rounded down

@@ -33,7 +33,6 @@ from reroute_cli.records.tune import (
 )
 from reroute_cli.run.answer import generation_part, model_part
 from reroute_cli.run.trial import items_digest
-from reroute_cli.studies.questions import Subject
 from reroute_cli.studies.score_parts import (
     cost_part,
     difference,
@@ -42,11 +41,12 @@ from reroute_cli.studies.score_parts import (
     scores_part,
     whole,
 )
-from reroute_cli.studies.tune.request import SplitQuestions, TuneRequest
-from routing import Schedule
 
 if TYPE_CHECKING:
+    from reroute_cli.studies.questions import Subject
+    from reroute_cli.studies.tune.request import SplitQuestions, TuneRequest
     from reroute_cli.studies.tune.session import Asking, TuneResult
+    from routing import Schedule
 
 
 @dataclass(frozen=True)

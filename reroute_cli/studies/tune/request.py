@@ -12,14 +12,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from random import Random
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.options import ACTIONS, ActionName
-from reroute_cli.console.study_options import SearchOptions
 from reroute_cli.data.items import Item, spread
 from reroute_cli.measure.scores import FEWEST_PICTURES, JudgedItem, Score, connected, share_of
 from routing.methods import METHODS, SEARCHED
+
+if TYPE_CHECKING:
+    from reroute_cli.console.study_options import SearchOptions
 
 ANSWERS, ANSWERS_FLOOR = 1500, 6000  # by default; a floor is several searches
 RIGHT = share_of("right", "all right", lambda _row: True)

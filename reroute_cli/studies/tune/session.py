@@ -6,22 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from statistics import median_low
+from typing import TYPE_CHECKING
 
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.data.items import Item, spread
 from reroute_cli.measure.scores import BOX_HIT, BOX_IOU, JudgedImages, Score
-from reroute_cli.models.load import Loaded
-from reroute_cli.models.shapes import Target
 from reroute_cli.records.metrics import DENSE_ARM
-from reroute_cli.records.store import RecordFile
-from reroute_cli.records.tune import TuneReport
 from reroute_cli.run.schedules import Arm, ScheduleChoice
 from reroute_cli.run.trial import Trial, hold_trial, target_for
 from reroute_cli.studies import SILENT, StudyProgress
 from reroute_cli.studies.tune import report
 from reroute_cli.studies.tune.moves import defaults
 from reroute_cli.studies.tune.plans import Candidate, SearchSpace, least_tokens, shape_of
-from reroute_cli.studies.tune.request import SplitQuestions, TuneRequest
 from reroute_cli.studies.tune.search import (
     FEWEST,
     FINEST,
@@ -33,8 +29,15 @@ from reroute_cli.studies.tune.search import (
     even,
     search,
 )
-from routing import Schedule
 from routing.families import no_vision_stage
+
+if TYPE_CHECKING:
+    from reroute_cli.models.load import Loaded
+    from reroute_cli.records.store import RecordFile
+    from reroute_cli.records.tune import TuneReport
+    from reroute_cli.studies.tune.request import SplitQuestions, TuneRequest
+    from routing import Schedule
+    from routing.solve import Target
 
 FOUND = "tuned"  # the arm of what was found
 _LOOKED_AT = 32  # questions whose visual tokens are counted, to know what a budget is for
