@@ -184,7 +184,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Said:
+class ArmAnswer:
     """One arm's answer to an item. pair: the same for a rerouted arm and its pruning twin.
 
     right: null where nobody judged it. note: of the judge.
@@ -240,7 +240,7 @@ class TokenMap:
 
 
 @dataclass(frozen=True)
-class Item:
+class GalleryItem:
     """One question about an image. image: as it was named. digest: of its file, where the record says so.
 
     source: the file that the record was read from, as a page names it.
@@ -249,7 +249,7 @@ class Item:
     id: str
     image: str
     question: str
-    said: tuple[Said, ...]
+    said: tuple[ArmAnswer, ...]
     source: str = ""
     group: str = ""
     truth: str = ""
@@ -278,7 +278,7 @@ class Item:
 class Gallery:
     """Questions with every arm's answer, over their images."""
 
-    items: tuple[Item, ...]
+    items: tuple[GalleryItem, ...]
     on: tuple[str, ...] = (PAGE,)
 
 
@@ -303,6 +303,6 @@ class Document:
         return tuple(block for block in self.blocks if isinstance(block, Table))
 
     @property
-    def items(self) -> tuple[Item, ...]:
+    def items(self) -> tuple[GalleryItem, ...]:
         """The questions of every gallery."""
         return tuple(item for block in self.blocks if isinstance(block, Gallery) for item in block.items)

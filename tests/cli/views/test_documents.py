@@ -149,9 +149,9 @@ def test_csv_has_every_cell_of_its_data(document):
 def test_a_page_has_every_cell_that_is_for_it_and_no_more_elements(document):
     """The HTML page writes any document; what is in it comes back as text and never as an element."""
     pytest.importorskip("jinja2", reason="the extra report")
-    from reroute_cli.views.write.html import Section, page_of
+    from reroute_cli.views.write.html import PageSection, page_of
 
-    read = Read(page_of([Section("name", document)], 0, []).html)
+    read = Read(page_of([PageSection("name", document)], 0, []).html)
     assert missing(expected(document, PAGE, of(document, PAGE)), read.text) == []
     for table in of(document, PAGE):
         for row in table.rows:
