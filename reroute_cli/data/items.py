@@ -20,7 +20,7 @@ from reroute_cli.console.output import shortened
 from reroute_cli.data import manifest as lines
 from reroute_cli.data.chat import Turn
 from reroute_cli.data.folders import find_pictures
-from reroute_cli.data.images import LONGEST_SHOWN, ImageSource, as_text, exists
+from reroute_cli.data.images import LONGEST_SHOWN, ImageLike, ImageSource, as_list, as_source, as_text, exists
 from reroute_cli.data.manifest import EXAMPLE, Conversation, Line, is_unicode
 from reroute_cli.data.prompts import check_question
 
@@ -111,7 +111,7 @@ class Items:
 
 
 def choose_items(
-    images: Sequence[str], question: str | None, manifest: Path | None, limit: int | None
+    images: Sequence[ImageLike], question: str | None, manifest: Path | None, limit: int | None
 ) -> Items:
     """The items that a measurement's options ask for, spread evenly over what there is.
 
@@ -127,11 +127,28 @@ def choose_items(
     if question is None:
         return _whole_manifest(manifest or samples_manifest(), limit or DEFAULT_ITEMS)
     check_question(question)
+    return asked_of(((image, question) for image in images), limit)
+
+
+def asked_of(pairs: Iterable[tuple[ImageLike | Sequence[ImageLike], str]], limit: int | None = None) -> Items:
+    """An item for each pair of images and a question, or `limit` of them, spread evenly.
+
+    A question that can't be asked is the problem of its item. Raises UsageError for a pair without an image,
+    Failure for pixels that no model can see.
+    """
     seen: dict[str, int] = {}
-    items = [
-        Item(_unlike(Path(image).name or image, seen), (ImageSource(image, image),), question)
-        for image in images
-    ]
+    items = []
+    for images, question in pairs:
+        sources = tuple(map(as_source, as_list(images)))
+        if not sources:
+            raise UsageError(f"no image is given for the question '{shortened(question)}': name one or more")
+        problem = ""
+        try:
+            check_question(question)
+        except UsageError as error:
+            problem = str(error)
+        name = _unlike(Path(sources[0].name).name or sources[0].name, seen)
+        items.append(Item(name, sources, question, problem=problem))
     return Items(tuple(items[index] for index in spread(len(items), limit or len(items))), len(items))
 
 
@@ -207,6 +224,12 @@ def samples_manifest() -> Path:
         if place.is_file():
             return place
     raise Failure("the sample scenes are not installed: reinstall reroute, or name pictures or a --manifest")
+
+
+def image_folders(beside: Iterable[Path] = ()) -> list[Path]:
+    """Where images that records name are looked for: beside these files, here, and among the samples."""
+    samples = samples_manifest().parent
+    return list(dict.fromkeys([*(path.parent for path in beside), Path(), samples / "heldout", samples]))
 
 
 def spread(available: int, limit: int) -> list[int]:

@@ -9,6 +9,8 @@ from itertools import islice
 from typing import Any
 
 from reroute_cli.console.errors import Failure
+from reroute_cli.console.options import RunOptions
+from reroute_cli.console.study_options import CostOptions
 from reroute_cli.data.items import (
     Item,
     spread,
@@ -65,6 +67,7 @@ from reroute_cli.studies.evaluate import (
     whole,
 )
 from reroute_cli.studies.profile import MeasurePlan
+from reroute_cli.studies.questions import Subject
 from reroute_cli.studies.sweep.costs import ArmCosts, CostJob, combined, estimated, measure_costs
 from routing.errors import BudgetError
 
@@ -86,6 +89,19 @@ class SweepRequest:
     plan: MeasurePlan
     against: str
     seed: int
+
+    @classmethod
+    def of(cls, subject: Subject, run: RunOptions, costs: CostOptions, seed: int) -> SweepRequest:
+        """What options ask for; the longest answer is the benchmark's where they say none."""
+        return cls(
+            subject.benchmark.scores,
+            run.max_new_tokens or subject.benchmark.max_new_tokens,
+            run.batch_size,
+            costs.cost_items,
+            MeasurePlan(costs.cost_tokens, costs.warmup, costs.repeat),
+            costs.metric,
+            seed,
+        )
 
 
 def sweep(
