@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from reroute_cli.console.command_options import BatchOutput, BatchRunOptions, ClusterOptions, FolderOptions
 from reroute_cli.console.errors import EXIT_FAILURE
 from reroute_cli.console.options import ModelOptions, OutputOptions, ScheduleOptions
-from reroute_cli.console.output import write_result
+from reroute_cli.console.output import to_line, write_result
+from reroute_cli.records.store import RecordFile
+from reroute_cli.run.schedules import ScheduleChoice
 
 if TYPE_CHECKING:
     from reroute_cli.data.items import Items
@@ -53,8 +55,7 @@ def _answered(
 ) -> BatchSummary:
     """Everything that needs torch: load the model, or find workers that do, answer, sum up."""
     from reroute_cli.models.load import quiet_libraries
-    from reroute_cli.records.store import RecordFile
-    from reroute_cli.run.session import run_into_file, run_onto_stream
+    from reroute_cli.run.session import run_items
 
     answering: ItemRun
     with ExitStack() as stack:
@@ -82,6 +83,9 @@ def _answered(
             request = make_request(loaded, [choice], run.max_new_tokens, run.batch_size)
             answering = BatchRun(request)
         progress.tell("answering")
-        if file is None:
-            return run_onto_stream(answering, request, items, result, progress)
-        return run_into_file(answering, request, items, file, progress)
+
+        def take(record: dict[str, Any]) -> None:
+            if file is None:
+                result(to_line(record))
+
+        return run_items(answering, request, items, take, file=file, progress=progress)

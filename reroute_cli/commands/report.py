@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from reroute_cli.console.command_options import PageOptions
 from reroute_cli.console.output import Sink, write_file
 
 
 def report(options: PageOptions) -> None:
     """Write one self-contained HTML page: charts, tables that sort, and a gallery of answers."""
-    from reroute_cli.data.items import samples_manifest
+    from reroute_cli.data.items import image_folders
     from reroute_cli.studies.compare.check import refuse_same_file
     from reroute_cli.views.write.html import page_of
     from reroute_cli.views.write.inputs import read_inputs, sections_of
 
     for path in options.files:
         refuse_same_file(options.output, path, "RUN")
-    samples = samples_manifest().parent
-    own = [*(path.parent for path in options.files), Path(), samples / "heldout", samples]
-    page = page_of(
-        sections_of(read_inputs(options.files)), options.items, options.images or list(dict.fromkeys(own))
-    )
+    folders = options.images or image_folders(options.files)
+    page = page_of(sections_of(read_inputs(options.files)), options.items, folders)
     write_file(options.output, page.html)
     sink = Sink(quiet=options.quiet)
     gallery, album = page.gallery, page.album

@@ -129,6 +129,25 @@ def error_boundary() -> Iterator[None]:
         _leave(*_verdict(error))
 
 
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn every known failure into UsageError, Failure or another CliError, for Python code that calls.
+
+    A bug passes as what it is, and Ctrl-C stays Ctrl-C.
+    """
+    try:
+        yield
+    except CliError:
+        raise
+    except Exception as error:
+        sentence, code = _verdict(error)
+        if code == EXIT_INTERRUPTED:
+            raise KeyboardInterrupt from error
+        if code not in (EXIT_USAGE, EXIT_FAILURE):
+            raise
+        raise (UsageError if code == EXIT_USAGE else Failure)(sentence) from error
+
+
 def sentence_of(error: Exception) -> str:
     """Any exception as the one sentence that a user gets; Ctrl-C stays Ctrl-C (raises KeyboardInterrupt)."""
     if was_interrupted(error):

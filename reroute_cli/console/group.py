@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import MISSING, dataclass, fields
@@ -138,6 +139,36 @@ def expanded(command: Callable[..., None], helps: Mapping[str, str] | None = Non
     run.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
     run.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
     return run
+
+
+def given(values: Mapping[str, Any], *groups: type[Options]) -> list[Any]:
+    """Each of these groups, made of what Python code gave by name; None and what is left out are defaults.
+
+    What is typed as text may be given as what it stands for: several words as a list, a path as a string.
+    Raises TypeError for a name that no group has, and what the groups raise.
+    """
+    if unknown := values.keys() - {name for group in groups for name in group.declared()}:
+        known = ", ".join(dict.fromkeys(name for group in groups for name in group.declared()))
+        raise TypeError(f"there is no keyword '{min(unknown)}': choose from {known}")
+    made = []
+    for group in groups:
+        named = {name: one for name, one in group.declared().items() if values.get(name) is not None}
+        made.append(group(**{name: _as_typed(one, values[name]) for name, one in named.items()}))
+    return made
+
+
+def _as_typed(one: Field, value: Any) -> Any:
+    """The value of a field as the command line would have it."""
+    if any(get_origin(kind) is list for kind in one.kinds):
+        return [value] if isinstance(value, str) else list(value)
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    reader = getattr(one.option, "callback", None)
+    if reader is not None or str in one.kinds:
+        value = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if reader is not None:
+        return reader(value)
+    return Path(value) if Path in one.kinds else value
 
 
 def made_of(group: type[Options], values: Mapping[str, Any]) -> Any:

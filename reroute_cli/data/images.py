@@ -19,7 +19,7 @@ import stat
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +44,7 @@ MAX_ASPECT = 200  # processors scale the shorter side up: an image of 1 x 60000 
 _SIXTEEN_BIT = 65535
 _MOST_REMEMBERED = 1 << 16  # files
 _SETTLED_NS = 2_000_000_000  # a younger file may be written again without a change of its times
+ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image  # what Python gives: a file's path, or pixels
 _Identity: TypeAlias = tuple[str, int, int, int, int, int]
 _remembered: dict[_Identity, str] = {}  # what a file was when it was read -> its digest, the oldest first
 _remembering = threading.Lock()
@@ -177,6 +178,33 @@ def _of_data(uri: str, where: str) -> ImageSource:
         raise UsageError(f"{where} holds an image of no bytes ('{shortened(uri, 40)}'): give its data")
     digest = hashlib.sha256(data).hexdigest()
     name = f"data:{found[1].lower()};base64,… ({len(data):,} bytes, SHA-256 {digest[:12]}…)"
+    return ImageSource(name, name, data)
+
+
+def as_list(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
+    """One or several images that Python code gives, as a list."""
+    one = isinstance(images, str | os.PathLike | Image.Image)
+    return [images] if one else list(images)  # type: ignore[list-item, arg-type]
+
+
+def as_source(image: ImageLike) -> ImageSource:
+    """An image that Python code gives; raises Failure for pixels that no model can see.
+
+    Pixels are known by a digest of what a model sees of them, not by a file's, so that their answers have
+    keys of their own.
+    """
+    if not isinstance(image, Image.Image):
+        return ImageSource(os.fspath(image), os.fspath(image))
+    try:
+        pixels = as_seen(image, "the image")
+    except Image.DecompressionBombError as error:
+        limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
+        raise Failure(f"the image has more than {limit} million pixels: shrink it first") from error
+    held = io.BytesIO()
+    pixels.save(held, "PPM")  # bytes as they are: no encoder's version changes the digest
+    data = held.getvalue()
+    width, height = pixels.size
+    name = f"image of {width} × {height} pixels, SHA-256 {hashlib.sha256(data).hexdigest()[:12]}…"
     return ImageSource(name, name, data)
 
 

@@ -18,9 +18,23 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from reroute_cli.console.errors import CliError, Failure, UsageError
 from reroute_cli.console.output import shortened
 from reroute_cli.data import manifest as lines
+from reroute_cli.data.chat import Turn
 from reroute_cli.data.folders import find_image_files
-from reroute_cli.data.images import LONGEST_SHOWN, ImageSource, as_text, exists
-from reroute_cli.data.manifest import EXAMPLE, Conversation, ManifestLine, is_unicode
+from reroute_cli.data.images import (
+    LONGEST_SHOWN,
+    ImageLike,
+    ImageSource,
+    as_list,
+    as_source,
+    as_text,
+    exists,
+)
+from reroute_cli.data.manifest import (
+    EXAMPLE,
+    Conversation,
+    ManifestLine,
+    is_unicode,
+)
 from reroute_cli.data.prompts import check_question
 
 if TYPE_CHECKING:
@@ -113,7 +127,7 @@ class Items:
 
 
 def choose_items(
-    images: Sequence[str], question: str | None, manifest: Path | None, limit: int | None
+    images: Sequence[ImageLike], question: str | None, manifest: Path | None, limit: int | None
 ) -> Items:
     """The items that a measurement's options ask for, spread evenly over what there is.
 
@@ -126,7 +140,6 @@ def choose_items(
         raise UsageError("images need a question: add -Q QUESTION")
     if question is not None and not images:
         raise UsageError("-Q asks about images: name them before it, or drop it")
-    seen: dict[str, int] = {}
     if question is None:
         # The manifest is gone over twice: once to check and count every item, once to keep those that are
         # chosen. Only ids of chosen items must differ; keys beside those of a question are ignored.
@@ -134,13 +147,32 @@ def choose_items(
         found = lines.read_lines(path)
         available = sum(1 for _ in map(_askable, found))
         wanted = set(spread(available, limit or DEFAULT_ITEMS))
+        seen: dict[str, int] = {}
         chosen = (_askable(line, seen) for index, line in enumerate(found) if index in wanted)
         return Items(tuple(_held(path, chosen)), available)
     check_question(question)
-    items = [
-        Item(_unlike(Path(image).name or image, seen), (ImageSource(image, image),), question)
-        for image in images
-    ]
+    return asked_of(((image, question) for image in images), limit)
+
+
+def asked_of(pairs: Iterable[tuple[ImageLike | Sequence[ImageLike], str]], limit: int | None = None) -> Items:
+    """An item for each pair of images and a question, or `limit` of them, spread evenly.
+
+    A question that can't be asked is the problem of its item. Raises UsageError for a pair without an image,
+    Failure for pixels that no model can see.
+    """
+    seen: dict[str, int] = {}
+    items = []
+    for images, question in pairs:
+        sources = tuple(map(as_source, as_list(images)))
+        if not sources:
+            raise UsageError(f"no image is given for the question '{shortened(question)}': name one or more")
+        problem = ""
+        try:
+            check_question(question)
+        except UsageError as error:
+            problem = str(error)
+        name = _unlike(Path(sources[0].name).name or sources[0].name, seen)
+        items.append(Item(name, sources, question, problem=problem))
     return Items(tuple(items[index] for index in spread(len(items), limit or len(items))), len(items))
 
 
@@ -216,6 +248,12 @@ def samples_manifest() -> Path:
         if place.is_file():
             return place
     raise Failure("the sample scenes are not installed: reinstall reroute, or name images or a --manifest")
+
+
+def image_folders(beside: Iterable[Path] = ()) -> list[Path]:
+    """Where images that records name are looked for: beside these files, here, and among the samples."""
+    samples = samples_manifest().parent
+    return list(dict.fromkeys([*(path.parent for path in beside), Path(), samples / "heldout", samples]))
 
 
 def spread(available: int, limit: int) -> list[int]:

@@ -41,15 +41,15 @@ class Loaded:
     """A model ready to answer.
 
     name: what was asked for, the hub id of a well-known model. revision: the hub commit, None for local
-    folders and dummy weights. random: dummy weights.
+    folders and dummy weights. random: dummy weights, of this seed.
     config_digest: SHA-256 of its config.json's contents. adapter: what was merged into it. proven, refusal:
     how the engine stands to it under what is installed, see proof.py. processor_filled, chat_template,
     remarks: see processors.py. generation: the settings that the model answers with.
     """
 
     name: str
-    model: Any
-    processor: Any
+    model: Any = field(repr=False)
+    processor: Any = field(repr=False)
     family: str
     layers: int
     first_layer: int
@@ -59,6 +59,7 @@ class Loaded:
     dtype: str
     attention: str
     random: bool = False
+    seed: int = 0
     config_digest: str = ""
     adapter: Merged | None = None
     proven: Proven = True
@@ -189,6 +190,7 @@ def _described(options: ModelOptions) -> tuple[Loaded, Source | None, Any]:
         dtype=options.dtype,
         attention=options.attn,
         random=options.load_format == "dummy",
+        seed=options.seed,
         config_digest=config_digest(raw),
         **made,
     )

@@ -317,7 +317,7 @@ def settings_of(loaded: Loaded, choice: ScheduleChoice, max_new_tokens: int) -> 
             "config": loaded.config_digest,
             "dtype": loaded.dtype,
             "attention": loaded.attention,
-            "weights": f"random {choice.seed}" if loaded.random else "loaded",
+            "weights": f"random {loaded.seed}" if loaded.random else "loaded",
             **beside,
         },
         "schedule": choice.identity(),

@@ -6,9 +6,12 @@ Knows shapes and schedules; no torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from reroute_cli.models.shapes import ELEMENT_BYTES, Shaped
+from reroute_cli.console.command_options import PromptOptions, ShapeOptions
+from reroute_cli.models.image_tokens import Size
+from reroute_cli.models.shapes import ELEMENT_BYTES, Shaped, read_shape
 from reroute_cli.records.base import ModelPart
 from reroute_cli.records.plan import (
     Plan,
@@ -89,6 +92,19 @@ def plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> Plan:
         caveat=choice.caveat(shaped.shape.family, layers),
         ratios=PlannedRatiosPart(prefill_flops=costs.prefill_ratio, kv_prefill=costs.kv_ratio),
     )
+
+
+def plan_prompt(
+    model: ShapeOptions, choice: ScheduleChoice, prompt: PromptOptions, sizes: Sequence[Size]
+) -> Plan:
+    """The plan that options ask for; `sizes` are (width, height) in pixels of the prompt's images, if any.
+
+    Without images it is for a number of visual tokens, or for one image of the model's own size. Raises what
+    `plan` and `read_shape` raise.
+    """
+    shaped = read_shape(model.model)
+    shaped = shaped.with_pictures(sizes) if sizes else shaped.with_visual(prompt.visual_tokens)
+    return plan(shaped, choice, prompt.text_tokens, shaped.dtype if model.dtype == "auto" else model.dtype)
 
 
 def _cost(cost: Cost, no_vision: str | None) -> PlannedCostPart:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
@@ -48,6 +48,10 @@ class Subject:
     def is_here(self) -> bool:
         """Whether the questions come from files of this machine, whatever the model."""
         return not self.benchmark.source
+
+    def unlimited(self) -> Subject:
+        """The same for a search, whose limit is of the questions that its score is of: all that are here."""
+        return replace(self, limit=None) if self.is_here else self
 
     def check(self) -> None:
         """Find what is wrong before a model is loaded: raises Failure."""

@@ -12,6 +12,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure
+from reroute_cli.console.options import RunOptions
+from reroute_cli.console.study_options import CostOptions
 from reroute_cli.data.items import Item, spread
 from reroute_cli.measure.environment import describe_environment
 from reroute_cli.records.pairs import pairs_of
@@ -33,6 +35,8 @@ from reroute_cli.run.answer import generation_part, model_part
 from reroute_cli.run.schedules import Arm, place_of
 from reroute_cli.run.trial import Trial, hold_trial, target_for
 from reroute_cli.studies import SILENT, StudyProgress
+from reroute_cli.studies.profile import MeasurePlan
+from reroute_cli.studies.questions import Subject
 from reroute_cli.studies.score_parts import (
     NO_ANSWER,
     difference,
@@ -42,7 +46,12 @@ from reroute_cli.studies.score_parts import (
     scores_part,
     whole,
 )
-from reroute_cli.studies.sweep.costs import CostJob, combined, estimated, measure_costs
+from reroute_cli.studies.sweep.costs import (
+    CostJob,
+    combined,
+    estimated,
+    measure_costs,
+)
 from routing.errors import BudgetError
 
 if TYPE_CHECKING:
@@ -73,6 +82,19 @@ class SweepRequest:
     plan: MeasurePlan
     against: str
     seed: int
+
+    @classmethod
+    def of(cls, subject: Subject, run: RunOptions, costs: CostOptions, seed: int) -> SweepRequest:
+        """What options ask for; the longest answer is the benchmark's where they say none."""
+        return cls(
+            subject.benchmark.scores,
+            run.max_new_tokens or subject.benchmark.max_new_tokens,
+            run.batch_size,
+            costs.cost_items,
+            MeasurePlan(costs.cost_tokens, costs.warmup, costs.repeat),
+            costs.metric,
+            seed,
+        )
 
 
 def sweep(
