@@ -23,7 +23,7 @@ from reroute_cli.records.schema import model_of, name_of
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
-    from reroute_cli.records.report import Measured, Report
+    from reroute_cli.records.report import Report
 
 SCHEMA = name_of("report")
 LARGEST = 200 * 1024 * 1024
@@ -43,7 +43,11 @@ def read_report(path: Path, *, absent: type[CliError] = Failure) -> Report:
         raise NotComparable(f"'{path}' is {named}, this reroute compares {SCHEMA}: {REMEDY}")
     report: Report = checked(path, value, model_of("report"), REMEDY)
     for part in (report.process, *report.arms):
-        _check_units(path, part)
+        for name, series in part.metrics.items():
+            if series.unit != (unit := METRICS[name].unit):
+                raise Failure(
+                    f"'{path}' does not match {SCHEMA}: {name} is in {series.unit!r}, not in {unit}"
+                )
     return report
 
 
@@ -145,11 +149,3 @@ def first_mistake(error: ValidationError) -> str:
     where = ".".join(str(part) for part in first["loc"]) or "the whole"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{where[:200]}: {first['msg'].removeprefix('Value error, ')[:300]}{more}"
-
-
-def _check_units(path: Path, part: Measured) -> None:
-    for name, series in part.metrics.items():
-        if series.unit != METRICS[name].unit:
-            raise Failure(
-                f"'{path}' does not match {SCHEMA}: {name} is in {series.unit!r}, not in {METRICS[name].unit}"
-            )

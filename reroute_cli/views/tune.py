@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reroute_cli.console import units
-from reroute_cli.records.tune import ArmPart, TuneReport
+from reroute_cli.records.tune import TuneArm, TuneReport
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import (
     BLANK,
@@ -47,7 +47,7 @@ def _title(key: str) -> str:
     return w.arm_title(key, _action(key), _NAME)
 
 
-def _arm(arm: ArmPart) -> Cell:
+def _arm(arm: TuneArm) -> Cell:
     return Cell(_title(arm.name), arm.name, role=w.role_of(arm.name, _action(arm.name)))
 
 

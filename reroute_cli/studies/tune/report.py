@@ -23,19 +23,19 @@ from reroute_cli.measure.scores import (
 )
 from reroute_cli.models.proof import installed_version
 from reroute_cli.records.tune import (
-    ArmPart,
-    AskedPart,
     BudgetPart,
     CoursePart,
     EntryPart,
     FloorPart,
     FoundPart,
     HalfPart,
-    QuestionsPart,
     RungPart,
-    ThisRunPart,
     TriedPart,
+    TuneArm,
+    TuneAsked,
+    TuneQuestions,
     TuneReport,
+    TuneRun,
 )
 from reroute_cli.run.answer import (
     generation_part,
@@ -88,7 +88,7 @@ def make_report(
     best = max(known, key=lambda arm: arm.scores[score.name].value, default=None)  # hardest one to beat
     return TuneReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        asked=AskedPart(
+        asked=TuneAsked(
             budget=request.budget,
             ratio=request.ratio,
             floor=None if floor is None else floor.amount,
@@ -119,12 +119,12 @@ def make_report(
         errors=len(errors),
         first_error=errors[0] if errors else "",
         course=_course(found),
-        this_run=ThisRunPart(answered=asking.answered, resumed=asking.resumed, wall_s=asking.seconds),
+        this_run=TuneRun(answered=asking.answered, resumed=asking.resumed, wall_s=asking.seconds),
         environment=describe_environment(asking.loaded.proven),
     )
 
 
-def _questions(where: Where, questions: SplitQuestions, asking: Asking, reported: str) -> QuestionsPart:
+def _questions(where: Where, questions: SplitQuestions, asking: Asking, reported: str) -> TuneQuestions:
     """Which questions, in their halves. reported: the digest of the reported half."""
     subject, halves = where.subject, questions.halves
     searched = items_digest((item, item.contents()) for item in halves.searched.items)
@@ -132,7 +132,7 @@ def _questions(where: Where, questions: SplitQuestions, asking: Asking, reported
         HalfPart(pictures=half.pictures, questions=len(half.items), digest=digest)
         for half, digest in ((halves.searched, searched), (halves.reported, reported))
     ]
-    return QuestionsPart(
+    return TuneQuestions(
         name=subject.benchmark.name + (f" {subject.split}" if subject.split else ""),
         source=where.source,
         searched=parts[0],
@@ -174,7 +174,7 @@ def _found(found: TuneResult, profile: Path | None) -> FoundPart:
     )
 
 
-def _arms(found: TuneResult, pictures: JudgedImages, scores: Sequence[Score]) -> list[ArmPart]:
+def _arms(found: TuneResult, pictures: JudgedImages, scores: Sequence[Score]) -> list[TuneArm]:
     """Every arm's scores on the reported half, and what was found minus it."""
     arms, trial, parts = found.trial.arms, found.trial, []
     for place, arm in enumerate(arms):
@@ -183,7 +183,7 @@ def _arms(found: TuneResult, pictures: JudgedImages, scores: Sequence[Score]) ->
             made = ((one.name, difference(pictures, one, arms, found.place, place)) for one in scores)
             to_found = {name: part for name, part in made if part is not None}
         parts.append(
-            ArmPart(
+            TuneArm(
                 name=arm.name,
                 published=arm.name in found.published,
                 made=made_part(trial.schedules[place], trial.costs[place]),
@@ -198,7 +198,7 @@ def _arms(found: TuneResult, pictures: JudgedImages, scores: Sequence[Score]) ->
 
 
 def _floor(
-    request: TuneRequest, found: TuneResult, arms: Sequence[ArmPart], score: Score
+    request: TuneRequest, found: TuneResult, arms: Sequence[TuneArm], score: Score
 ) -> FloorPart | None:
     """Whether the floor holds on the reported half; None where none was asked for."""
     if request.floor is None:
