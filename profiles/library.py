@@ -18,8 +18,7 @@ from profiles.profile import (
     Solved,
     from_section,
 )
-from profiles.reader import Section, read
-from profiles.resources import folder
+from profiles.reader import Section, folder, read
 from routing.methods import METHODS
 from routing.methods.solver import NUDGE
 from routing.schedule import Action, Rounding, Schedule, Stage, VisionStage

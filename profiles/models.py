@@ -14,8 +14,7 @@ from typing import Any
 
 from profiles.errors import ProfileError
 from profiles.processors import ProcessorEntry, processor
-from profiles.reader import read
-from profiles.resources import folder
+from profiles.reader import folder, read
 
 _KEYS = ("hub", "source", "processor", "picture", "visual_tokens", "tiles", "grid", "config")
 Grid = tuple[int, int, int]

@@ -12,8 +12,7 @@ from functools import cache
 from typing import Any
 
 from profiles.errors import ProfileError
-from profiles.reader import read
-from profiles.resources import folder
+from profiles.reader import folder, read
 
 _KEYS = (
     "source",

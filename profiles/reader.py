@@ -10,6 +10,7 @@ import difflib
 import math
 from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +203,8 @@ def _whole(section: Section, key: str, value: object) -> int:
 def _shown(value: object) -> str:
     text = ascii(value)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+def folder(name: str) -> list[Path]:
+    """The YAML files of one folder of this package, in order of name."""
+    return sorted(Path(str(files("profiles") / name)).glob("*.yaml"))

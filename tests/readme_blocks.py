@@ -75,11 +75,11 @@ def batch() -> str:
 
 def trace() -> str:
     """The figure's command and its numbers; the figure itself is compared by a test."""
-    picture, question = readme.question()
+    image, question = readme.question()
     options = ("--method", "pdrop", "--layers", "3,5,8", "--ratio", "0.667", "--versus", "-o", "trace.png")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "samples").symlink_to(readme.ROOT / "samples")
-        return _session(("reroute", "trace", picture, question, *options), folder=Path(folder))
+        return _session(("reroute", "trace", image, question, *options), folder=Path(folder))
 
 
 def evaluation() -> str:
@@ -218,7 +218,7 @@ def methods() -> str:
             method.year or "",
             method.summary,
             method.scored,
-            "; ".join(f"{action} {_layers(cuts)}" for action, cuts in method.published.items()),
+            "; ".join(f"{action} {_listed(layers)}" for action, layers in method.published.items()),
         )
         for method in routing.METHODS.values()
     )
@@ -227,8 +227,8 @@ def methods() -> str:
     )
 
 
-def _layers(cuts: Sequence[int]) -> str:
-    return ", ".join(str(cut) for cut in cuts) or "none"
+def _listed(layers: Sequence[int]) -> str:
+    return ", ".join(map(str, layers)) or "none"
 
 
 def models() -> str:

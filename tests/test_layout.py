@@ -3,7 +3,9 @@
 import ast
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -28,7 +30,18 @@ TOP = {
     "tests",
 }
 LONGEST_FILE = 450
+SHORTEST_FILE = 40
+SHORT = {"__init__", "__main__", "entry", "errors"}  # what a file may be for, however little it holds
+REGISTRIES = (  # an entry of one is a file, however short
+    "reroute_cli/commands/",
+    "reroute_cli/studies/benchmarks/",
+    "routing/families/",
+    "routing/methods/",
+)
+MOST_FILES = 22  # in a folder
 LONGEST_FUNCTION = 60
+LONG_FUNCTION = 35  # nine of ten are not longer
+LONGEST_CHAIN = 20
 SOURCES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
 HOOK = re.compile(r"\.register_\w*hook$")
 HOOKING = {"routing/hooks.py"}
@@ -112,6 +125,68 @@ def test_no_function_outgrows_a_screen() -> None:
         for function in _functions(tree)
     }
     assert {name: length for name, length in lengths.items() if length > LONGEST_FUNCTION} == {}
+
+
+def test_most_functions_are_short() -> None:
+    """Nine of ten functions have at most 35 lines, docstrings not counted."""
+    lengths = sorted(_length(function) for tree in TREES.values() for function in _functions(tree))
+    assert lengths[len(lengths) * 9 // 10] <= LONG_FUNCTION
+
+
+def test_a_file_is_worth_opening() -> None:
+    """A file has at least 40 lines, unless it is an entry of a registry or says by its name what it is."""
+    lengths = {_relative(path): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
+    assert {
+        name: length
+        for name, length in lengths.items()
+        if length < SHORTEST_FILE and Path(name).stem not in SHORT and not name.startswith(REGISTRIES)
+    } == {}
+
+
+def test_no_folder_outgrows_a_glance() -> None:
+    """A folder has at most 22 modules."""
+    folders = Counter(path.parent for path in SOURCES)
+    assert {_relative(folder): count for folder, count in folders.items() if count > MOST_FILES} == {}
+
+
+def test_a_class_has_a_name_of_its_own() -> None:
+    """No two files have a public class of the same name."""
+    named: dict[str, list[str]] = {}
+    for name, tree in TREES.items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                named.setdefault(node.name, []).append(name)
+    assert {name: files for name, files in named.items() if len(files) > 1} == {}
+
+
+def _imports() -> dict[str, set[str]]:
+    """Module -> the modules of ours that it imports when it runs; a type checker may read more."""
+    modules = {name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): name for name in TREES}
+    found: dict[str, set[str]] = {}
+    for module, name in modules.items():
+        unseen = {
+            id(inner)
+            for node in ast.walk(TREES[name])
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            for inner in ast.walk(node)
+        }
+        nodes = [node for node in ast.walk(TREES[name]) if id(node) not in unseen]
+        names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        for node in nodes:
+            if isinstance(node, ast.ImportFrom) and node.module:
+                parts = {f"{node.module}.{alias.name}" for alias in node.names}
+                names |= parts & modules.keys() or {node.module}
+                names |= {node.module} if parts - modules.keys() else set()
+        found[module] = (names & modules.keys()) - {module}
+    return found
+
+
+def test_no_chain_of_imports_is_too_long_to_follow() -> None:
+    """From the entry to a module without imports it is at most 20 modules; and imports run in no circle."""
+    imports, depth = _imports(), dict[str, int]()
+    for module in TopologicalSorter(imports).static_order():  # raises CycleError where they do
+        depth[module] = 1 + max((depth[other] for other in imports[module]), default=0)
+    assert max(depth.values()) <= LONGEST_CHAIN, sorted(depth, key=lambda module: -depth[module])[:10]
 
 
 def test_nobody_imports_click_or_unpickles() -> None:

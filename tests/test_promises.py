@@ -123,7 +123,8 @@ def test_a_new_method_answers_and_can_be_an_arm(copied: Path) -> None:
     assert answer["schedule"]["achieved_ratio"] == pytest.approx(0.5, abs=0.01)
     (copied / "toy.yaml").write_text("title: x\nsource: y\nmethod: toy\nratio: 0.5\n", encoding="utf-8")
     code = (
-        "from reroute_cli.arms import ArmsOptions, arms_of\n"
+        "from reroute_cli.console.options import ArmsOptions\n"
+        "from reroute_cli.run.schedules import arms_of\n"
         "print([arm.name for arm in arms_of(ArmsOptions(arms='toy', ratio=0.5))])\n"
         "import profiles; print(profiles.load('toy.yaml').recipe.method)"
     )
@@ -142,7 +143,7 @@ def test_a_new_family_is_listed_planned_and_checked(copied: Path) -> None:
     }
     (copied / "model" / "config.json").write_text(json.dumps(config), encoding="utf-8")
     plan = json.loads(reroute(copied, "plan", "-m", "model", "--method", "fastv", "--ratio", "0.5", "--json"))
-    assert (plan["model"]["family"], plan["tokens"]["visual"]) == ("vipllava", 576)
+    assert (plan["model"]["family"], plan["tokens"]["visual_tokens"]) == ("vipllava", 576)
     checked = json.loads(reroute(copied, "check", "--family", "vipllava", "--json"))
     assert checked["passed"] is True
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from reroute_cli.console import keywords as k
 from reroute_cli.console.command_options import (
-    BatchRun,
+    BatchRunOptions,
     FolderOptions,
     PromptOptions,
     ShapeOptions,
@@ -137,13 +137,13 @@ def batch(
     from reroute_cli.models.load import quiet_libraries
     from reroute_cli.records.reading import record_of
     from reroute_cli.records.store import RecordFile
-    from reroute_cli.run.batch import BatchRun as LocalRun
+    from reroute_cli.run.batch import BatchRun
     from reroute_cli.run.prepare import make_request
     from reroute_cli.run.schedules import ScheduleChoice
     from reroute_cli.run.session import run_items
 
     schedule, run, chosen = given(
-        {**seeded(model, options), "limit": limit}, ScheduleOptions, BatchRun, FolderOptions
+        {**seeded(model, options), "limit": limit}, ScheduleOptions, BatchRunOptions, FolderOptions
     )
     choice = ScheduleChoice.of(schedule)
     asked = _items(items, question, chosen.limit)
@@ -151,7 +151,7 @@ def batch(
     kept = nullcontext() if output is None else RecordFile(Path(output))
     with quiet_libraries(), kept as file, told(progress) as bar:
         request = make_request(model, [choice], run.max_new_tokens, run.batch_size)
-        summary = run_items(LocalRun(request), request, asked, found.append, file=file, progress=bar)
+        summary = run_items(BatchRun(request), request, asked, found.append, file=file, progress=bar)
     where = Path("a record" if output is None else output)
     return BatchAnswers([record_of(where, plain) for plain in found], summary)
 

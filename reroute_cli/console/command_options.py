@@ -20,6 +20,7 @@ from reroute_cli.console.options import (
     QuestionOptions,
     ScheduleOptions,
 )
+from routing.methods import DENSE, SHOWN
 
 _COORDINATE = re.compile(r"-?[0-9]{1,7}(\.[0-9]{1,6})?")
 Box = tuple[float, float, float, float]
@@ -54,7 +55,7 @@ class FolderOptions(NamedItems):
 
 
 @dataclass(frozen=True)
-class BatchRun(Options):
+class BatchRunOptions(Options):
     """How a batch is answered."""
 
     panel = "Run"
@@ -167,10 +168,10 @@ class TracedSchedules(ScheduleOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.profile is None and self.method in (None, "none"):
+        if self.profile is None and self.method in (None, DENSE):
             raise UsageError(
-                "trace shows what a schedule does to the visual tokens: add --method pdrop --ratio 0.8, or a "
-                "profile with -p"
+                "trace shows what a schedule does to the visual tokens: "
+                f"add --method {SHOWN} --ratio 0.8, or a profile with -p"
             )
         if self.versus and self.profile is not None:
             raise UsageError(

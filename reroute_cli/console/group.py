@@ -105,11 +105,12 @@ def _problem(one: Field, value: Any) -> str | None:
     return None
 
 
-def expanded(command: Callable[..., None]) -> Callable[..., None]:
+def expanded(command: Callable[..., None], helps: Mapping[str, str] | None = None) -> Callable[..., None]:
     """The command as Typer reads it: in place of each group, in order, an option for each of its fields.
 
     A field that several groups have is one option, which the last of them declares; each gets its value. What
-    an option's callback reads is typed as text.
+    an option's callback reads is typed as text. helps: by field, help in place of what is declared, for what
+    only a floor above the options knows.
     """
     groups = {name: group for name, group in get_type_hints(command).items() if name != "return"}
     parameters: dict[str, inspect.Parameter] = {}
@@ -119,6 +120,7 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
             if declared.option is None:
                 continue
             option = copy(declared.option)
+            option.help = (helps or {}).get(one.name, option.help)
             if isinstance(option, OptionInfo):
                 option.rich_help_panel = option.rich_help_panel or group.panel
             default = inspect.Parameter.empty if one.default is MISSING else one.default

@@ -234,7 +234,8 @@ class CostOptions(RoundsOptions):
     @property
     def metric(self) -> str:
         """The metric that `against` names."""
-        return "kv_end" if self.against == "kv" else self.against.replace("-", "_")
+        other = {"kv": "kv_end", "visual-tokens": "visual_tokens_per_layer"}
+        return other.get(self.against, self.against.replace("-", "_"))
 
 
 @dataclass(frozen=True)

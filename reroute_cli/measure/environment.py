@@ -14,7 +14,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from reroute_cli.models.proof import installed_version
+from reroute_cli.console.missing import installed_version
 from routing.host import is_proven
 
 PACKAGES = (

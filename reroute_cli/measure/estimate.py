@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import CliError
 from reroute_cli.measure.memory import filled_layers, window_of
-from reroute_cli.models.image_tokens import Size, count_pictures
-from reroute_cli.models.load import Loaded
+from reroute_cli.models.image_tokens import Size, count_image_tokens
 from reroute_cli.records.answer import FlopsPart, KvPart
-from routing import Schedule
 from routing.cost import Prompt, plan
 from routing.errors import RoutingError
-from routing.grids import PatchGrid
 from routing.model_shape import ModelShape
+
+if TYPE_CHECKING:
+    from reroute_cli.models.load import Loaded
+    from routing import Schedule
+    from routing.grids import PatchGrid
 
 _NAMES = tuple(name for name in FlopsPart.model_fields if name.endswith("flops"))
 _NO_GRIDS = "the picture's patch grid can't be told from its size"
@@ -70,7 +72,7 @@ class CostModel:
         """The patch grids of the images; None where their sizes do not tell, or tell another count."""
         assert self.shape is not None
         try:
-            made = count_pictures(self.shape.family, self.config, self.image, self.shape.tower, sizes)
+            made = count_image_tokens(self.shape.family, self.config, self.image, self.shape.tower, sizes)
         except CliError:
             return None
         return made.grids if made.visual == visual else None

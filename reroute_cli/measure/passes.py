@@ -12,22 +12,24 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 import routing
 from reroute_cli.console.errors import Failure
-from reroute_cli.data.prompts import Prompt
 from reroute_cli.measure.clock import TokenClock
 from reroute_cli.measure.flops import FlopMeter, Flops
 from reroute_cli.measure.memory import KvUse, TorchPeaks, host_peak_rss, measure_kv
 from reroute_cli.measure.nvml import NvmlSampler
-from reroute_cli.models.load import Loaded
 from reroute_cli.models.logits import row_by_row
 from routing import RouteTrace, Schedule
 from routing.host import cache_of
+
+if TYPE_CHECKING:
+    from reroute_cli.data.prompts import Prompt
+    from reroute_cli.models.load import Loaded
 
 COUNTED = ("sdpa", "eager")  # attention whose operators the FLOP counter can see
 PEAKS = ("allocated", "reserved", "process", "device")  # whose bytes a memory pass tells

@@ -13,14 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reroute_cli.data.items import Box, Truth
 from reroute_cli.measure.judges import Verdict
 from reroute_cli.measure.stats import CONFIDENCE, FEWEST_PAIRS, RESAMPLES, SEED, wilson_interval
+
+if TYPE_CHECKING:
+    from reroute_cli.data.items import Box, Truth
 
 Numbers: TypeAlias = NDArray[np.float64]
 Thing = TypeVar("Thing")

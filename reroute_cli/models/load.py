@@ -1,7 +1,7 @@
 """Loading a model and its processor for answering.
 
 Weights are safetensors only and a model's own code is never run. Knows torch and transformers (loaded when a
-function needs them) and sources; not schedules, pictures or measurements.
+function needs them) and sources; not schedules, images or measurements.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.console.options import ModelOptions
-from reroute_cli.console.output import Sink
 from reroute_cli.models.adapters import Merged, described, merge
 from reroute_cli.models.generation import Generation, apply, read_generation, special_tokens
 from reroute_cli.models.proof import Proven, setting_of_check, standing
 from reroute_cli.models.sources import Source, explained, find, known, read_config
+
+if TYPE_CHECKING:
+    from reroute_cli.console.options import ModelOptions
+    from reroute_cli.console.output import Sink
 
 _DEVICE = re.compile(r"cpu|mps|cuda(:[0-9]{1,4})?")
 

@@ -18,12 +18,16 @@ One word has one meaning in all records. Numbers carry their unit at the end of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Source = Literal["measured", "counted", "estimated"]
+
+html_of: Callable[[Any], str] | None = None
+"""What a notebook shows of a record: set by who knows how records are shown, None where nobody asked."""
 
 
 class Part(BaseModel):
@@ -35,6 +39,10 @@ class Part(BaseModel):
         """Plain JSON values, `schema` first and `reasons` last in each section."""
         plain: dict[str, Any] = _ordered(self.model_dump(mode="json", by_alias=True))
         return plain
+
+    def _repr_html_(self) -> str | None:
+        """What notebooks show of a record; of its parts, and without `html_of`, what Python shows."""
+        return None if html_of is None or not hasattr(self, "schema_") else html_of(self)
 
 
 class Section(Part):

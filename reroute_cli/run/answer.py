@@ -12,20 +12,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure
-from reroute_cli.data.chat import Turn
-from reroute_cli.data.images import Picture
-from reroute_cli.data.items import Box
+from reroute_cli.console.missing import installed_version
 from reroute_cli.data.prompts import Prompt, build_prompt
 from reroute_cli.measure import passes
 from reroute_cli.measure.boxes import convention_of, decode_boxes, view_of
-from reroute_cli.measure.clock import TokenClock
 from reroute_cli.measure.memory import KvUse, weights_bytes
-from reroute_cli.models.load import Loaded
-from reroute_cli.models.proof import installed_version
-from reroute_cli.models.shapes import Target
 from reroute_cli.models.sources import POCKET
 from reroute_cli.records.answer import (
     AnswerRecord,
@@ -38,9 +32,17 @@ from reroute_cli.records.answer import (
     TokensPart,
 )
 from reroute_cli.records.base import AdapterPart, EnvironmentPart, GenerationPart, ModelPart
-from reroute_cli.run.schedules import ScheduleChoice
-from routing import Schedule
 from routing.methods import DENSE
+from routing.solve import Target
+
+if TYPE_CHECKING:
+    from reroute_cli.data.chat import Turn
+    from reroute_cli.data.images import Picture
+    from reroute_cli.data.items import Box
+    from reroute_cli.measure.clock import TokenClock
+    from reroute_cli.models.load import Loaded
+    from reroute_cli.run.schedules import ScheduleChoice
+    from routing import Schedule
 
 Settings = dict[str, Any]
 

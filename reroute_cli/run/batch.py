@@ -12,20 +12,16 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, M
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from reroute_cli.console.errors import is_out_of_memory, sentence_of
-from reroute_cli.data.items import Item
 from reroute_cli.measure import passes
-from reroute_cli.measure.clock import TokenClock
 from reroute_cli.measure.estimate import CostModel, kv_layers, kv_share
 from reroute_cli.measure.memory import measure_kv
-from reroute_cli.models.load import Loaded
 from reroute_cli.records.answer import AnswerRecord, FailedAnswer, KvPart, TokensPart, TurnPart
-from reroute_cli.records.store import RecordFile
 from reroute_cli.run.answer import (
     average_visual,
     boxes_in,
@@ -47,6 +43,12 @@ from reroute_cli.run.prepare import (
     Waiting,
     prepared_items,
 )
+
+if TYPE_CHECKING:
+    from reroute_cli.data.items import Item
+    from reroute_cli.measure.clock import TokenClock
+    from reroute_cli.models.load import Loaded
+    from reroute_cli.records.store import RecordFile
 
 _FITTING = 8  # batches that fit in a row, before larger ones are tried again
 _GATHERED = 4  # batches, at most, of prompts of several kinds that are sorted into passes together

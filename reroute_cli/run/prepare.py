@@ -16,16 +16,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from profiles.errors import ProfileError
 from reroute_cli.console.errors import CliError, Failure, sentence_of
 from reroute_cli.console.output import shortened
 from reroute_cli.data.chat import Turn, prompt_of
 from reroute_cli.data.items import Item, misplaced
-from reroute_cli.data.prompts import Prompt
 from reroute_cli.measure import passes
-from reroute_cli.models.load import Loaded
 from reroute_cli.run.answer import (
     Settings,
     answer_key,
@@ -34,10 +32,14 @@ from reroute_cli.run.answer import (
     settings_of,
     target_of,
 )
-from reroute_cli.run.schedules import ScheduleChoice
-from routing import Schedule
 from routing.errors import RoutingError
 from routing.methods import DENSE
+
+if TYPE_CHECKING:
+    from reroute_cli.data.prompts import Prompt
+    from reroute_cli.models.load import Loaded
+    from reroute_cli.run.schedules import ScheduleChoice
+    from routing import Schedule
 
 MOST_HELD = 256 << 20  # bytes of files between their digest and their decoder; the rest is read again
 WORKERS = 4  # decoding lets go of Python's lock; the processor is entered by one thread at a time

@@ -8,26 +8,28 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from time import perf_counter
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from reroute_cli.console.output import SILENT, StudyProgress
-from reroute_cli.data.items import Item, Items
-from reroute_cli.records.batch import BatchSummary
-from reroute_cli.records.store import RecordFile
 from reroute_cli.run.answer import (
     model_part,
-)
-from reroute_cli.run.batch import (
-    Outcome,
-)
-from reroute_cli.run.prepare import (
-    Request,
-    Waiting,
 )
 from reroute_cli.run.summary import (
     RunFacts,
     Tally,
 )
+
+if TYPE_CHECKING:
+    from reroute_cli.data.items import Item, Items
+    from reroute_cli.records.batch import BatchSummary
+    from reroute_cli.records.store import RecordFile
+    from reroute_cli.run.batch import (
+        Outcome,
+    )
+    from reroute_cli.run.prepare import (
+        Request,
+        Waiting,
+    )
 
 
 class ItemRun(Protocol):

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from reroute_cli.data.items import Item
 from reroute_cli.measure.judges import Verdict, judge
 from reroute_cli.measure.stats import summarise, wilson
 from reroute_cli.records.batch import (
@@ -31,11 +30,12 @@ from reroute_cli.run.answer import (
     environment_part,
     generation_part,
 )
-from reroute_cli.run.prepare import Request
 from routing.methods import DENSE
 
 if TYPE_CHECKING:
+    from reroute_cli.data.items import Item
     from reroute_cli.records.base import ModelPart
+    from reroute_cli.run.prepare import Request
 
 NO_ANSWER = "nothing was answered"
 _UNKNOWN_FLOPS = "the FLOPs of some answers are not known: see their records"

@@ -13,14 +13,14 @@ from reroute_cli.console import units
 from reroute_cli.records.answer import AnswerRecord, FailedAnswer, told
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import (
+    ArmAnswer,
     Block,
     Cell,
     Chart,
     Column,
     Document,
     Gallery,
-    Item,
-    Said,
+    GalleryItem,
     Table,
     Text,
     Tile,
@@ -240,7 +240,7 @@ def _charts(arms: dict[str, list[AnswerRecord]]) -> Iterator[Chart]:
         return
     for what, take in _TIMES.items():
         lines = [
-            charts.Line(arm, _role(records[0]), tuple(map(take, records))) for arm, records in arms.items()
+            charts.ArmLine(arm, _role(records[0]), tuple(map(take, records))) for arm, records in arms.items()
         ]
         yield charts.times(what, lines, "measured, of the pass that answered", "half")
     stored = []
@@ -248,20 +248,20 @@ def _charts(arms: dict[str, list[AnswerRecord]]) -> Iterator[Chart]:
         depth = len(records[0].kv_cache.per_layer_tokens)
         same = [record.kv_cache.per_layer_tokens for record in records]
         means = tuple(fmean(layer) for layer in zip(*(one for one in same if len(one) == depth), strict=True))
-        stored.append(charts.Line(arm, _role(records[0]), means, kind))
+        stored.append(charts.ArmLine(arm, _role(records[0]), means, kind))
     what = "KV cache per layer, at the end"
     yield charts.layers(what, stored, "stored tokens", "mean over answers, text included", "full")
 
 
-def _item(records: Sequence[AnswerRecord | FailedAnswer], judge: Judge = arm_of) -> Item:
+def _item(records: Sequence[AnswerRecord | FailedAnswer], judge: Judge = arm_of) -> GalleryItem:
     """One question about an image with the answers of all its schedules, the dense one first."""
     first, said = records[0], []
     for record in records:
         if isinstance(record, FailedAnswer):
-            said.append(Said("error", "other", "", error=record.error))
+            said.append(ArmAnswer("error", "other", "", error=record.error))
             continue
         (arm, right), made = judge(record), record.schedule
         pair, boxes = f"{(made.method or '').partition('@')[0]} {made.ratio}", tuple(record.boxes or ())
-        said.append(Said(arm, _role(record), record.answer, pair, right, boxes))
+        said.append(ArmAnswer(arm, _role(record), record.answer, pair, right, boxes))
     asked = told(first.question, first.images, first.turns)
-    return Item(first.id, first.image, asked, tuple(sorted(said, key=lambda one: one.role != "dense")))
+    return GalleryItem(first.id, first.image, asked, tuple(sorted(said, key=lambda one: one.role != "dense")))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from reroute_cli.console import units
+from reroute_cli.console.output import clean
 from reroute_cli.records.comparison import (
     PRESENCE,
     Comparison,
@@ -112,19 +113,19 @@ def document(comparison: Comparison, *, verbose: bool = False) -> Document:
     blocks.append(Text(f"reroute compare: {headline(comparison)}", ending))
     if not comparison.passed:
         blocks += w.texts(Tone.WARNING, map(failure, comparison.failed), whole=True)
-        accept = comparison.accept and f"to accept the new numbers: {comparison.accept}"
-        blocks += [Text(accept, whole=True)] if accept else []
+        if comparison.accept:
+            blocks.append(Text("to accept the new numbers:", whole=True, command=comparison.accept))
     return Document("compare", tuple(blocks))
 
 
 def _sides(comparison: Comparison) -> Iterator[str]:
     """'baseline main.json, 2026-01-01T00:00:00Z, commit 0123456789ab' and the same of the current report."""
     for what, side in (("baseline", comparison.baseline), ("current", comparison.current)):
-        commit = f"commit {w.short(side.commit, 12)}" if side.commit else ""
-        made = ", ".join(
-            filter(None, (w.short(side.path or "just measured", 120), w.short(side.created, 40), commit))
-        )
-        yield f"{what} {made}"
+        made = [w.short(side.path or "just measured", 120), w.short(side.created, 40)]
+        if side.commit:  # with the "+" of a checkout that was changed
+            commit = clean(side.commit, one_line=True)
+            made.append(f"commit {commit[:12]}{'+' if commit.endswith('+') else ''}")
+        yield f"{what} {', '.join(filter(None, made))}"
 
 
 def _tiles(comparison: Comparison) -> Iterator[Tile]:

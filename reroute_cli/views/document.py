@@ -45,12 +45,21 @@ class Heading:
 
 @dataclass(frozen=True)
 class Text:
-    """One sentence. whole: a terminal never breaks it into lines, so that it can be copied and searched."""
+    """One sentence. whole: a terminal never breaks it into lines, so that it can be copied and searched.
+
+    command: what it says to type, at its end.
+    """
 
     text: str
     tone: Tone = Tone.NOTE
     whole: bool = False
     on: tuple[str, ...] = SHOWN
+    command: str = ""
+
+    @property
+    def line(self) -> str:
+        """The sentence with its command."""
+        return f"{self.text} {self.command}" if self.command else self.text
 
 
 @dataclass(frozen=True)
@@ -175,7 +184,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Said:
+class ArmAnswer:
     """One arm's answer to an item. pair: the same for a rerouted arm and its pruning twin.
 
     right: null where nobody judged it. note: of the judge.
@@ -231,7 +240,7 @@ class TokenMap:
 
 
 @dataclass(frozen=True)
-class Item:
+class GalleryItem:
     """One question about an image. image: as it was named. digest: of its file, where the record says so.
 
     source: the file that the record was read from, as a page names it.
@@ -240,7 +249,7 @@ class Item:
     id: str
     image: str
     question: str
-    said: tuple[Said, ...]
+    said: tuple[ArmAnswer, ...]
     source: str = ""
     group: str = ""
     truth: str = ""
@@ -269,7 +278,7 @@ class Item:
 class Gallery:
     """Questions with every arm's answer, over their images."""
 
-    items: tuple[Item, ...]
+    items: tuple[GalleryItem, ...]
     on: tuple[str, ...] = (PAGE,)
 
 
@@ -286,7 +295,7 @@ class Document:
     def texts(self, writer: str, *tones: Tone) -> tuple[str, ...]:
         """The sentences of these tones that are for this writer."""
         found = (block for block in self.blocks if isinstance(block, Text) and writer in block.on)
-        return tuple(block.text for block in found if block.tone in tones)
+        return tuple(block.line for block in found if block.tone in tones)
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -294,6 +303,6 @@ class Document:
         return tuple(block for block in self.blocks if isinstance(block, Table))
 
     @property
-    def items(self) -> tuple[Item, ...]:
+    def items(self) -> tuple[GalleryItem, ...]:
         """The questions of every gallery."""
         return tuple(item for block in self.blocks if isinstance(block, Gallery) for item in block.items)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import chain, product
 
 from reroute_cli.console import units
 from reroute_cli.records.evaluation import (
-    DifferencePart,
     Evaluation,
     EvaluationArm,
     EvaluationItem,
@@ -24,13 +24,13 @@ from reroute_cli.views.document import (
     NOT_KNOWN,
     PAGE,
     TEXT,
+    ArmAnswer,
     Block,
     Cell,
     Column,
     Document,
     Gallery,
-    Item,
-    Said,
+    GalleryItem,
     Table,
     Text,
     Tile,
@@ -43,17 +43,61 @@ _A_PART = 3  # scores beside one another: three of '0.71 [0.67, 0.75]' fit in 80
 _GROUPS = 7  # kinds of question beside one another
 _GROUP = 10  # characters of a kind's name
 _TWIN = "reroute minus prune"
-_NUMBERS = ("value", "low", "high", "n", "pictures", "interval")
-_TESTS = ("only_this", "only_base", "mcnemar_p")
+_DATA = ("value", "low", "high", "n", "pictures", "interval", "only_this", "only_base", "mcnemar_p")
+_OF_DIFFERENCES = {"interval": "bootstrap"}  # what they do not say of themselves
 _TRUTH = 300  # characters of what is true
 
 
 def document(report: Evaluation, *, verbose: bool = False) -> Document:
     """The scores and what they cost, kinds of question, what would mislead, how numbers were made."""
-    blocks: list[Block] = [Text(headline(report), Tone.HEADLINE), *_tiles(report), _arms(report)]
-    blocks += _by_kind(report, verbose=verbose)
-    blocks += [_tests(report)] if verbose else []
-    blocks += [_scores(report), _data(report)]
+    arms = report.arms
+    blocks: list[Block] = [Text(headline(report), Tone.HEADLINE)]
+    for arm in arms[:5]:
+        part = arm.overall.scores.get(next(iter(report.headlines), ""))
+        if part is not None:
+            note = f"95% {w.scored(part).note}, n\u00a0=\u00a0{part.n}"
+            blocks.append(
+                Tile(f"{part.title}, {title(arm)}", w.plain_number(part.value), note, _arm(arm).role)
+            )
+    blocks += [_arms(report), *_by_kind(report, verbose=verbose)]
+    numbers = ("only this", "only other", "p")
+    headers = w.columns("McNemar", "against", "score", *numbers, right=numbers)
+    names = {arm.name: _arm(arm) for arm in arms}
+    tests = [
+        (
+            _arm(arm),
+            names.get(part.base, w.name(part.base)),
+            w.words(part.title),
+            w.counted(part.only_this),
+            w.counted(part.only_base),
+            w.p_value(part),
+        )
+        for arm in arms
+        for part in (*arm.overall.to_dense.values(), *arm.overall.to_prune.values())
+        if part.mcnemar_p is not None
+    ]
+    if verbose and tests:
+        blocks.append(w.table("McNemar's exact test", headers, tests, on=(TEXT,)))
+    numbers = ("value", "n", "pictures", "− dense", "p", "− prune", "p, prune")
+    headers = w.columns("schedule", "score", *numbers, right=numbers)
+    caption = "Every score; p is McNemar's exact test"
+    rows = (_score_row(arm, key) for arm in arms for key in arm.overall.scores)
+    blocks.append(w.table(caption, headers, rows, folded=True, on=(PAGE,)))
+    # group is empty for all questions, minus for a score itself
+    headers = w.columns("arm", "group", "score", "minus", *_DATA)
+    rows = (
+        w.raw(
+            arm.name,
+            group,
+            key,
+            getattr(score, "base", None),
+            *(getattr(score, name, _OF_DIFFERENCES.get(name)) for name in _DATA),
+        )
+        for arm in arms
+        for group, part in (("", arm.overall), *arm.groups.items())
+        for key, score in chain(part.scores.items(), part.to_dense.items(), part.to_prune.items())
+    )
+    blocks.append(w.table("Every score and difference", headers, rows, on=(DATA,)))
     blocks += w.texts(Tone.WARNING, warnings(report))
     blocks += w.texts(Tone.NOTE, _notes(report))
     return Document("eval", (*blocks, Gallery(tuple(_item(report, item) for item in report.items))))
@@ -107,11 +151,20 @@ def warnings(report: Evaluation) -> Iterator[str]:
     """What would mislead if it were not said."""
     yield from w.beware(report.model.weights, report.generation)
     for key in report.headlines:
-        small = [found for arm in report.arms[1:] for found in _small(arm, key)]
+        small = []  # '−0.01 [−0.04, 0.02]', or why there is no interval
+        for arm, other in product(report.arms[1:], ("dense", "prune")):
+            part = (arm.overall.to_dense if other == "dense" else arm.overall.to_prune).get(key)
+            if part is None or part.is_real:
+                continue
+            said = w.changed(part).line
+            if part.low is None:
+                alike = part.only_this == part.only_base == 0
+                said = "(each question alike)" if alike else f"{said} (no interval: {part.reasons['low']})"
+            small.append(f"{title(arm)} minus {other} {said}")
         if small:
-            part = report.dense.overall.scores[key]
-            asked = w.count(part.n, "question")
-            yield f"{part.title}: not distinguishable from 0 on {asked}: {'; '.join(small)}"
+            dense = report.dense.overall.scores[key]
+            asked = w.count(dense.n, "question")
+            yield f"{dense.title}: not distinguishable from 0 on {asked}: {'; '.join(small)}"
     counts = report.counts
     if counts.errors:
         left_out = f"{w.count(counts.left_out, 'question')} left out of every score"
@@ -119,19 +172,6 @@ def warnings(report: Evaluation) -> Iterator[str]:
         yield f"{w.count(counts.errors, 'answer')} failed, {left_out}: {why}"
     if cut := sum(arm.made.ended_by_limit for arm in report.arms):
         yield f"{w.count(cut, 'answer')} cut at --max-new-tokens {report.workload.max_new_tokens}"
-
-
-def _small(arm: EvaluationArm, key: str) -> Iterator[str]:
-    """The arm's differences that may be none: '−0.01 [−0.04, 0.02]', or why there is no interval."""
-    for parts, other in ((arm.overall.to_dense, "dense"), (arm.overall.to_prune, "prune")):
-        part = parts.get(key)
-        if part is None or part.is_real:
-            continue
-        said = w.changed(part).line
-        if part.low is None:
-            alike = part.only_this == part.only_base == 0
-            said = "(each question alike)" if alike else f"{said} (no interval: {part.reasons['low']})"
-        yield f"{title(arm)} minus {other} {said}"
 
 
 def _notes(report: Evaluation) -> Iterator[str]:
@@ -161,16 +201,6 @@ def _notes(report: Evaluation) -> Iterator[str]:
         )
     settings = f"batch {workload.batch_size}, at most {w.count(workload.max_new_tokens, 'new token')}"
     yield w.who(report.model, settings)
-
-
-def _tiles(report: Evaluation) -> Iterator[Tile]:
-    """The first headline score of the dense model and of every schedule, at most five."""
-    for key in report.headlines[:1]:
-        for arm in report.arms[:5]:
-            part = arm.overall.scores.get(key)
-            if part is not None:
-                note = f"95% {w.scored(part).note}, n\u00a0=\u00a0{part.n}"
-                yield Tile(f"{part.title}, {title(arm)}", w.plain_number(part.value), note, _arm(arm).role)
 
 
 def _arms(report: Evaluation) -> Table:
@@ -287,65 +317,16 @@ def _every_kind(report: Evaluation, *, verbose: bool) -> Iterator[Table]:
         yield Table("By kind of question", narrow, tuple(w.row(narrow, cells) for cells in long), on=(TEXT,))
 
 
-def _tests(report: Evaluation) -> Table:
-    """McNemar's test of every share: how many questions only one of two arms has right."""
-    numbers = ("only this", "only other", "p")
-    headers = w.columns("McNemar", "against", "score", *numbers, right=numbers)
-    names, rows = {arm.name: _arm(arm) for arm in report.arms}, []
-    for arm in report.arms:
-        for part in (*arm.overall.to_dense.values(), *arm.overall.to_prune.values()):
-            if part.mcnemar_p is not None:
-                counts = (w.counted(part.only_this), w.counted(part.only_base), w.p_value(part.mcnemar_p))
-                base = names.get(part.base, w.name(part.base))
-                rows.append(w.row(headers, (_arm(arm), base, w.words(part.title), *counts)))
-    return Table("McNemar's exact test", headers, tuple(rows), on=(TEXT,) if rows else ())
+def _score_row(arm: EvaluationArm, key: str) -> Iterator[Cell]:
+    """A score of an arm, and how far it is from dense and from pruning as much."""
+    part = arm.overall.scores[key]
+    yield from (_arm(arm), w.words(part.title, 40), w.scored(part))
+    yield from (w.counted(part.n), w.counted(part.pictures))
+    for found in (arm.overall.to_dense.get(key), arm.overall.to_prune.get(key)):
+        yield from (w.changed(found), w.p_value(found))
 
 
-def _scores(report: Evaluation) -> Table:
-    numbers = ("value", "n", "pictures", "− dense", "p", "− prune", "p, prune")
-    headers = w.columns("schedule", "score", *numbers, right=numbers)
-    rows = []
-    for arm in report.arms:
-        for key, part in arm.overall.scores.items():
-            dense, prune = arm.overall.to_dense.get(key), arm.overall.to_prune.get(key)
-            cells = [
-                _arm(arm),
-                w.words(part.title, 40),
-                w.scored(part),
-                w.counted(part.n),
-                w.counted(part.pictures),
-            ]
-            for found in (dense, prune):
-                cells += [w.changed(found), w.p_value(None if found is None else found.mcnemar_p)]
-            rows.append(w.row(headers, cells))
-    return Table("Every score; p is McNemar's exact test", headers, tuple(rows), folded=True, on=(PAGE,))
-
-
-def _data(report: Evaluation) -> Table:
-    """A row for each score and difference; group is empty for all questions, minus for a score itself."""
-    headers = w.columns("arm", "group", "score", "minus", *_NUMBERS, *_TESTS)
-    rows = []
-    for arm in report.arms:
-        for group, part in (("", arm.overall), *arm.groups.items()):
-            found: list[tuple[str, ScorePart | DifferencePart]] = [
-                *part.scores.items(),
-                *part.to_dense.items(),
-                *part.to_prune.items(),
-            ]
-            for key, score in found:
-                more = {
-                    "minus": getattr(score, "base", None),
-                    "interval": getattr(score, "interval", "bootstrap"),
-                }
-                fields = (
-                    more[field] if field in more else getattr(score, field, None)
-                    for field in (*_NUMBERS, *_TESTS)
-                )
-                rows.append(w.row(headers, w.raw(arm.name, group, key, more["minus"], *fields)))
-    return Table("Every score and difference", headers, tuple(rows), on=(DATA,))
-
-
-def _item(report: Evaluation, item: EvaluationItem) -> Item:
+def _item(report: Evaluation, item: EvaluationItem) -> GalleryItem:
     truth, said = item.truth, []
     for arm in report.arms:
         part, choice = item.said[arm.name], arm.choice
@@ -353,7 +334,9 @@ def _item(report: Evaluation, item: EvaluationItem) -> Item:
         note = "" if part.iou is None else f"IoU {part.iou:.2f}"
         boxes = () if part.box is None else (part.box,)
         said.append(
-            Said(title(arm), _arm(arm).role, part.answer, pair, part.right, boxes, note, part.error or "")
+            ArmAnswer(
+                title(arm), _arm(arm).role, part.answer, pair, part.right, boxes, note, part.error or ""
+            )
         )
     box = None if truth is None else truth.box
     told = (
@@ -362,7 +345,7 @@ def _item(report: Evaluation, item: EvaluationItem) -> Item:
         else w.short(" or ".join(truth.answers), _TRUTH) or ("" if box is None else "a box")
     )
     group = w.short(item.group, 48)
-    return Item(
+    return GalleryItem(
         item.id,
         item.image,
         item.question,

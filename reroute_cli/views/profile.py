@@ -6,7 +6,7 @@ Text has metrics down the side for one or two arms, arms down the side for more.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 
 from reroute_cli.console import units
 from reroute_cli.records.metrics import MAIN_TIMES, METRICS, OF_ARMS
@@ -18,14 +18,14 @@ from reroute_cli.views.document import (
     NOT_KNOWN,
     PAGE,
     TEXT,
+    ArmAnswer,
     Block,
     Cell,
     Chart,
     Column,
     Document,
     Gallery,
-    Item,
-    Said,
+    GalleryItem,
     Table,
     Text,
     Tile,
@@ -45,18 +45,47 @@ _DIFFERENT = 8  # answers that differ, unless all are asked for
 
 def document(report: Report, *, verbose: bool = False) -> Document:
     """The headline, the numbers, the answers that differ, and what to know before quoting any of it."""
-    few = len(report.arms) <= 2  # arms that fit beside one another
+    dense, few = report.dense, len(report.arms) <= 2  # arms that fit beside one another
     blocks: list[Block] = [Text(headline(report), Tone.HEADLINE), *_tiles(report)]
     blocks += [_by_metric(report, verbose=verbose)] if few else []
     blocks.append(_arms(report, on=(PAGE,) if few else (TEXT, PAGE), verbose=verbose))
-    blocks += [_process(report)] if verbose else []
-    blocks += [*_times(report), *_layers(report), _layer_runs(report)]
-    blocks += [_questions(report)] if verbose else []
-    blocks += _differences(report, verbose=verbose)
+    if verbose:  # numbers that no arm has for itself
+        measured = report.process.metrics.items()
+        labels = (Column("metric", "whole process"), Column("value", "", right=True))
+        process = ((Cell(METRICS[key].label), w.number(key, series.max)) for key, series in measured)
+        blocks.append(w.table("Of the whole process", labels, process, on=(TEXT,)))
+    blocks += _charts(report)
+    runs = (Column("schedule", ""), Column("layers", "visual tokens by layer"))
+    layers = ((_arm(arm), _layer_runs(arm)) for arm in report.arms)
+    blocks.append(w.table("Visual tokens by layer", runs, layers, on=(TEXT,)))
+    if verbose:
+        asked = (
+            (w.name(item.id, most=_ITEM), w.words(item.question, _ANSWER), _answer(answered))
+            for item, answered in zip(report.workload.items, dense.items, strict=True)
+        )
+        headers = w.columns("item", "question", "dense answered")
+        blocks.append(w.table("Every question", headers, asked, on=(TEXT,)))
+    different = [
+        (w.name(item.id, most=_ITEM), _arm(arm), _answer(arm.items[index]), _answer(item))
+        for index, item in enumerate(dense.items)
+        for arm in report.arms[1:]
+        if not arm.items[index].agrees
+    ]
+    if different:
+        headers = w.columns("item", "arm", "answered", "dense answered")
+        more = "and {} more answers that differ: -v shows them all"
+        most = None if verbose else _DIFFERENT
+        blocks.append(w.table("Answers that differ", headers, different, most=most, more=more, on=(TEXT,)))
     blocks.append(_metrics(report))
     blocks += w.texts(Tone.WARNING, warnings(report, verbose=verbose))
     blocks += w.texts(Tone.NOTE, _notes(report))
-    return Document("profile", (*blocks, Gallery(tuple(_items(report)))))
+    items = (
+        GalleryItem(asked.id, next(iter(asked.images), ""), asked.question, answers)
+        for asked, answers in zip(
+            report.workload.items, zip(*map(_said, report.arms), strict=True), strict=True
+        )
+    )
+    return Document("profile", (*blocks, Gallery(tuple(items))))
 
 
 def title(arm: ArmPart) -> str:
@@ -270,32 +299,18 @@ def _arms(report: Report, *, on: tuple[str, ...], verbose: bool) -> Table:
     return Table(caption, tuple(headers), tuple(rows), on=on)
 
 
-def _process(report: Report) -> Table:
-    """Numbers of the whole process, which no arm has for itself."""
-    headers = (Column("metric", "whole process"), Column("value", "", right=True))
-    found = report.process.metrics.items()
-    rows = [w.row(headers, (Cell(METRICS[key].label), w.number(key, series.max))) for key, series in found]
-    return Table("Of the whole process", headers, tuple(rows), on=(TEXT,))
-
-
-def _times(report: Report) -> Iterator[Chart]:
-    """How every time is spread, over items and rounds."""
+def _charts(report: Report) -> Iterator[Chart]:
+    """How every time is spread over items and rounds; tokens and bytes of each layer, means over items."""
     for key in MAIN_TIMES:
-        lines = [
-            charts.Line(
-                title(arm), _arm(arm).role, tuple(one for values in arm.metrics[key].values for one in values)
-            )
-            for arm in report.arms
-            if key in arm.metrics
+        timed = [arm for arm in report.arms if key in arm.metrics]
+        spread = [
+            charts.ArmLine(title(arm), _arm(arm).role, tuple(chain(*arm.metrics[key].values)))
+            for arm in timed
         ]
-        if lines:
+        if spread:
             found = report.dense.metrics.get(key)
             how = "" if found is None else f"{METRICS[key].means}; {found.source}, n = {found.n}"
-            yield charts.times(METRICS[key].label, lines, how, "third")
-
-
-def _layers(report: Report) -> Iterator[Chart]:
-    """Visual tokens and KV bytes of each decoder layer, means over items."""
+            yield charts.times(METRICS[key].label, spread, how, "third")
     methods = list(dict.fromkeys(arm.method or arm.name for arm in report.arms))
     how = f"counted, mean over {len(report.workload.items)} items"
     for what, unit in (
@@ -308,60 +323,31 @@ def _layers(report: Report) -> Iterator[Chart]:
                 item.kv_cache_prefill.per_layer_bytes if unit == "bytes" else item.per_layer_visual_tokens
                 for item in arm.items
             ]
-            same = [
-                found for found in rows if len(found) == len(rows[0])
-            ]  # others than the first one's depth
+            same = [one for one in rows if len(one) == len(rows[0])]  # others have another depth
             means = tuple(sum(column) / len(same) for column in zip(*same, strict=True))
-            lines.append(
-                charts.Line(title(arm), _arm(arm).role, means, methods.index(arm.method or arm.name))
-            )
+            kind = methods.index(arm.method or arm.name)
+            lines.append(charts.ArmLine(title(arm), _arm(arm).role, means, kind))
         yield charts.layers(what, lines, unit, how)
 
 
-def _layer_runs(report: Report) -> Table:
+def _layer_runs(arm: ArmPart) -> Cell:
     """Visual tokens that each layer processes, mean over items: '0–5: 44 · 6–11: 6'."""
-    headers = (Column("schedule", ""), Column("layers", "visual tokens by layer"))
-    rows = []
-    for arm in report.arms:
-        layers = zip(*(item.per_layer_visual_tokens for item in arm.items), strict=True)
-        means = [units.tokens(sum(counts) / len(counts)) for counts in layers]
-        said = []
-        for mean, run in groupby(range(len(means)), key=means.__getitem__):
-            first, *more = run
-            said.append(f"{first}–{more[-1]}: {mean}" if more else f"{first}: {mean}")
-        rows.append(w.row(headers, (_arm(arm), Cell(" · ".join(said)))))
-    return Table("Visual tokens by layer", headers, tuple(rows), on=(TEXT,))
+    layers = zip(*(item.per_layer_visual_tokens for item in arm.items), strict=True)
+    means = [units.tokens(sum(counts) / len(counts)) for counts in layers]
+    said = []
+    for mean, run in groupby(range(len(means)), key=means.__getitem__):
+        first, *more = run
+        said.append(f"{first}–{more[-1]}: {mean}" if more else f"{first}: {mean}")
+    return Cell(" · ".join(said))
+
+
+def _said(arm: ArmPart) -> list[ArmAnswer]:
+    """What an arm answered to each item."""
+    return [ArmAnswer(title(arm), _arm(arm).role, item.answer, pair=arm.method or "") for item in arm.items]
 
 
 def _answer(item: ArmItem) -> Cell:
     return Cell(w.short(item.answer, _ANSWER) or "(nothing)", item.answer)
-
-
-def _questions(report: Report) -> Table:
-    """Every question with the dense arm's answer."""
-    headers = w.columns("item", "question", "dense answered")
-    pairs = zip(report.workload.items, report.dense.items, strict=True)
-    rows = [
-        w.row(headers, (w.name(asked.id, most=_ITEM), w.words(asked.question, _ANSWER), _answer(item)))
-        for asked, item in pairs
-    ]
-    return Table("Every question", headers, tuple(rows), on=(TEXT,))
-
-
-def _differences(report: Report, *, verbose: bool) -> list[Table]:
-    """Answers that are not the dense arm's, item by item."""
-    headers = w.columns("item", "arm", "answered", "dense answered")
-    rows = [
-        w.row(headers, (w.name(dense.id, most=_ITEM), _arm(arm), _answer(arm.items[index]), _answer(dense)))
-        for index, dense in enumerate(report.dense.items)
-        for arm in report.arms[1:]
-        if not arm.items[index].agrees
-    ]
-    more = "and {} more answers that differ: -v shows them all"
-    most = None if verbose else _DIFFERENT
-    return (
-        [Table("Answers that differ", headers, tuple(rows), most=most, more=more, on=(TEXT,))] if rows else []
-    )
 
 
 def _metrics(report: Report) -> Table:
@@ -395,12 +381,3 @@ def _metrics(report: Report) -> Table:
                 found |= dict.fromkeys(STATISTICS, NOT_KNOWN)
                 rows.append(found | {"unit": Cell(metric.unit), "unknown": w.words(reason, 160)})
     return Table("Every metric, as measured", headers, tuple(rows), folded=True, on=(PAGE, DATA))
-
-
-def _items(report: Report) -> Iterator[Item]:
-    for index, asked in enumerate(report.workload.items):
-        said = tuple(
-            Said(title(arm), _arm(arm).role, arm.items[index].answer, pair=arm.method or "")
-            for arm in report.arms
-        )
-        yield Item(asked.id, asked.images[0] if asked.images else "", asked.question, said)

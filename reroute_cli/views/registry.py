@@ -1,6 +1,7 @@
 """Which document each kind of record has; the one place that asks, and loads only what it is asked for.
 
-`html_fragment` is a document as a few plain elements, for notebooks: no script, no style, no figure.
+`html_fragment` is a document as a few plain elements, for notebooks: no script, no style, no figure. It is
+what `html_of` of the records is set to where they are used as a library.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def fragment(document: Document) -> Iterator[str]:
         elif isinstance(block, Heading):
             yield f"<h4>{_safe(block.text)}</h4>"
         elif isinstance(block, Text):
-            text = _safe(block.text)
+            text = _safe(block.line)
             yield f"<p><b>{text}</b></p>" if block.tone in HEADLINES else f"<p>{text}</p>"
         elif isinstance(block, Tile):
             note = f" <small>{_safe(block.note)}</small>" if block.note else ""

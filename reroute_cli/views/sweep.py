@@ -6,7 +6,7 @@ Knows the record; no writer.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, product
 
 from reroute_cli.console import units
 from reroute_cli.records.evaluation import DifferencePart
@@ -58,9 +58,8 @@ def document(report: SweepReport, *, verbose: bool = False) -> Document:
     blocks += [_prune_beside_reroute(report, lines, score, fronts[score.name]) for score in scores]
     blocks += [_costs(lines)] if report.scores else []
     for score in scores:
-        blocks.append(_front(report, score, fronts[score.name]))
-        blocks += [_beaten(report, score, fronts[score.name])] if verbose else []
-    blocks += [*_others(report), _data(report)]
+        blocks += _front(report, score, fronts[score.name], verbose=verbose)
+    blocks += _more(report)
     blocks += w.texts(Tone.WARNING, _warnings(report))
     return Document("sweep", (*blocks, *w.texts(Tone.NOTE, _notes(report))))
 
@@ -216,7 +215,7 @@ def _prune_beside_reroute(
     report: SweepReport, lines: Sequence[ArmPair[SweepArm]], score: ScoreName, front: FrontPart
 ) -> Table:
     """One score: a line for each method and amount, and how its two arms differ."""
-    marks, shown = _marks(front), (TEXT, PAGE) if score.shown else (TEXT,)
+    marks = _marks(front)
     found = {(pair.prune, pair.reroute): pair.scores.get(score.name) for pair in report.pairs}
     headers = (
         Column("place", "method"),
@@ -226,17 +225,14 @@ def _prune_beside_reroute(
         Column("difference", "reroute − prune [95%]", right=True),
         Column("p", "p" if score.share else "", right=True, help="McNemar's exact test"),
     )
-    dense = _score(report.arms[0], score.name, marks)
-    rows = [{"place": Cell("dense"), "prune": dense}]
+    rows = [(Cell("dense"), BLANK, _score(report.arms[0], score.name, marks), BLANK, BLANK, BLANK)]
     for line in lines:
         part = found.get((line.prune.name if line.prune else "", line.reroute.name if line.reroute else ""))
-        cells = [Cell(w.short(line.place, _PLACE)), _asked(line)]
-        cells += [_score(arm, score.name, marks) for arm in (line.prune, line.reroute)]
-        cells += [w.changed(part, BLANK), w.p_value(None if part is None else part.mcnemar_p, BLANK)]
-        rows.append(w.row(headers, cells))
-    return Table(
-        f"{w.short(score.title, 40)}: prune beside reroute", headers, tuple(rows), grouped=True, on=shown
-    )
+        both = (_score(arm, score.name, marks) for arm in (line.prune, line.reroute))
+        difference = (w.changed(part, BLANK), w.p_value(part, BLANK))
+        rows.append((Cell(w.short(line.place, _PLACE)), _asked(line), *both, *difference))
+    caption = f"{w.short(score.title, 40)}: prune beside reroute"
+    return w.table(caption, headers, rows, grouped=True, on=(TEXT, PAGE) if score.shown else (TEXT,))
 
 
 def _score(arm: SweepArm | None, key: str, marks: dict[str, str]) -> Cell:
@@ -273,8 +269,8 @@ def _costs(lines: Sequence[ArmPair[SweepArm]]) -> Table:
         cells = [Cell(w.short(line.place, _PLACE)), _asked(line)]
         cells.append(Cell(" · ".join(units.tokens(arm.visual_tokens_per_layer) for arm in both)))
         cells += [Cell(" · ".join(_ratio(arm, key) for arm in both)) for key in keys]
-        rows.append(w.row(headers, cells))
-    return Table("Costs, prune · reroute", headers, tuple(rows), grouped=True, on=(TEXT,))
+        rows.append(cells)
+    return w.table("Costs, prune · reroute", headers, rows, grouped=True, on=(TEXT,))
 
 
 def _ratio(arm: SweepArm, key: str) -> str:
@@ -284,36 +280,31 @@ def _ratio(arm: SweepArm, key: str) -> str:
     return units.UNKNOWN if found is None else f"{found:.2f}×"
 
 
-def _front(report: SweepReport, score: ScoreName, front: FrontPart) -> Table:
-    """The arms of the front, cheapest first, and how many each of them beats."""
-    numbers = (COSTS[front.cost], f"{score.title} [95%]", "beats", _NEAR_FRONT)
-    headers, rows = w.columns("Pareto front", *numbers, right=numbers), []
-    for arm in map(report.arm, front.arms):
-        behind = [part.score.is_real for part in front.beaten if part.by == arm.name]
-        counts = (w.counted(sum(behind)), w.counted(len(behind) - sum(behind)))
-        rows.append(
-            w.row(
-                headers,
-                (
-                    w.name(arm.name, most=_PLACE),
-                    _cost(arm, front.cost),
-                    w.scored(arm.scores[score.name]),
-                    *counts,
-                ),
-            )
-        )
-    return Table("Pareto front", headers, tuple(rows), on=(TEXT,))
-
-
-def _beaten(report: SweepReport, score: ScoreName, front: FrontPart) -> Table:
-    """Every other arm, with the arm of the front that beats it."""
+def _front(report: SweepReport, score: ScoreName, front: FrontPart, *, verbose: bool) -> Iterator[Table]:
+    """The arms of the front, cheapest first, and how many each of them beats; verbose: which ones."""
     numbers = (COSTS[front.cost], f"{score.title} [95%]")
-    headers, rows = w.columns("not on the front", *numbers, "beaten by", right=numbers), []
-    for part in front.beaten:
-        difference = Cell(_unless_real(part.score) + w.changed(part.score).line)
-        cells = (w.name(part.arm, most=_PLACE), _cost(report.arm(part.arm), front.cost), difference)
-        rows.append(w.row(headers, (*cells, w.name(part.by, most=_PLACE))))
-    return Table("Not on the front", headers, tuple(rows), on=(TEXT,) if rows else ())
+    headers = w.columns(
+        "Pareto front", *numbers, "beats", _NEAR_FRONT, right=(*numbers, "beats", _NEAR_FRONT)
+    )
+    rows = []
+    for arm in map(report.arm, front.arms):
+        clear = [part.score.is_real for part in front.beaten if part.by == arm.name]
+        scored, beats = w.scored(arm.scores[score.name]), sum(clear)
+        counts = (w.counted(beats), w.counted(len(clear) - beats))
+        rows.append((w.name(arm.name, most=_PLACE), _cost(arm, front.cost), scored, *counts))
+    yield w.table("Pareto front", headers, rows, on=(TEXT,))
+    if verbose and front.beaten:
+        others = w.columns("not on the front", *numbers, "beaten by", right=numbers)
+        beaten = (
+            (
+                w.name(part.arm, most=_PLACE),
+                _cost(report.arm(part.arm), front.cost),
+                Cell(_unless_real(part.score) + w.changed(part.score).line),
+                w.name(part.by, most=_PLACE),
+            )
+            for part in front.beaten
+        )
+        yield w.table("Not on the front", others, beaten, on=(TEXT,))
 
 
 def _cost(arm: SweepArm, key: str) -> Cell:
@@ -324,27 +315,29 @@ def _cost(arm: SweepArm, key: str) -> Cell:
     return Cell("1×" if part.ratio_to_dense is None else f"{part.ratio_to_dense:.2f}×", part.ratio_to_dense)
 
 
-def _others(report: SweepReport) -> Iterator[Table]:
-    """Every score, and the arms that the model can't reach."""
+def _more(report: SweepReport) -> Iterator[Table]:
+    """Every score, the arms that the model can't reach, and every number as data."""
     numbers = ("value", "n", "pictures", "− dense")
-    headers, rows = w.columns("schedule", "score", *numbers, right=numbers), []
-    for arm in report.asked:
-        for score in report.scores:
-            part = arm.scores.get(score.name)
-            cells = [NOT_KNOWN] * 4
-            if part is not None:
-                difference = w.changed(arm.to_dense.get(score.name))
-                cells = [w.scored(part), w.counted(part.n), w.counted(part.pictures), difference]
-            rows.append(w.row(headers, (label(arm), w.words(score.title, 40), *cells)))
-    yield Table("Every score", headers, tuple(rows), folded=True, on=(PAGE,))
-    why = w.columns("schedule", "why")
-    refused = [
-        w.row(why, (label(arm), w.words(arm.refused or "", 300)))
-        for arm in report.arms
-        if arm.refused is not None
-    ]
-    if refused:
-        yield Table("Not asked", why, tuple(refused), folded=True, on=(PAGE,))
+    headers = w.columns("schedule", "score", *numbers, right=numbers)
+    rows = []
+    for arm, score in product(report.asked, report.scores):
+        cells, part = [NOT_KNOWN] * len(numbers), arm.scores.get(score.name)
+        if part is not None:
+            difference = w.changed(arm.to_dense.get(score.name))
+            cells = [w.scored(part), w.counted(part.n), w.counted(part.pictures), difference]
+        rows.append((label(arm), w.words(score.title, 40), *cells))
+    yield w.table("Every score", headers, rows, folded=True, on=(PAGE,))
+    if refused := [arm for arm in report.arms if arm.refused is not None]:
+        why = ((label(arm), w.words(arm.refused, 300)) for arm in refused)
+        yield w.table("Not asked", w.columns("schedule", "why"), why, folded=True, on=(PAGE,))
+    of_arm = ("arm", "place", "action", "ratio", "budget", "visual_tokens_per_layer")
+    data = []
+    for arm in report.arms:
+        own = w.raw(arm.name, arm.place, arm.action, arm.ratio, arm.budget, arm.visual_tokens_per_layer)
+        twins = (pair.scores for pair in report.pairs if pair.reroute == arm.name)
+        found = (*_numbers(arm), *(one for parts in twins for one in _differences(parts)))
+        data += [(*own, *w.raw(*map(number.get, _DATA))) for number in found]
+    yield w.table("Every number", w.columns(*of_arm, *_DATA), data, on=(DATA,))
 
 
 def _plots(report: SweepReport, fronts: dict[str, FrontPart]) -> Iterator[Chart]:
@@ -356,68 +349,52 @@ def _plots(report: SweepReport, fronts: dict[str, FrontPart]) -> Iterator[Chart]
         against = COSTS.get(front.cost, METRICS[front.cost].label if front.cost in METRICS else "cost")
         x = against if front.cost == "visual_tokens_per_layer" else f"{against}, × dense"
         series = list(_series(report, score, front.cost))
-        points = {point.name: (point, one.role) for one in series for point in one.points}
-        headers = w.columns("schedule", x, what, "front", right=(x, what))
-        rows = [
-            w.row(
-                headers,
-                (
-                    label(report.arm(key)),
-                    Cell(f"{point.x:.3g}", point.x),
-                    w.scored(report.arm(key).scores[score.name]),
-                    Cell("on it" if key in front.arms else ""),
-                ),
+        points = {point.name: point for one in series for point in one.points}
+        rows = (
+            (
+                label(report.arm(key)),
+                Cell(f"{point.x:.3g}", point.x),
+                w.scored(report.arm(key).scores[score.name]),
+                Cell("on it" if key in front.arms else ""),
             )
-            for key, (point, _) in points.items()
-        ]
-        staircase = [points[key][0] for key in front.arms if key in points]
+            for key, point in points.items()
+        )
+        staircase = [points[key] for key in front.arms if key in points]
         yield Chart(
             title=f"{what} against {against}",
             label=f"{what} of every schedule against its cost, with 95% intervals; better: up, to the left",
             figure=charts.pareto(series, staircase, x, what),
-            data=Table(f"{what} against {x}", headers, tuple(rows)),
+            data=w.table(
+                f"{what} against {x}", w.columns("schedule", x, what, "front", right=(x, what)), rows
+            ),
             note="up and to the left is better; bars are 95% intervals; the grey line is the Pareto front",
             span="full",
         )
 
 
-def _series(report: SweepReport, score: ScoreName, cost: str) -> Iterator[charts.Series]:
+def _series(report: SweepReport, score: ScoreName, cost: str) -> Iterator[charts.ArmPoints]:
+    """The arms that have this score and this cost, those of one method and action together."""
     places = list(dict.fromkeys(arm.place for arm in report.asked))
-    groups: dict[tuple[str, str | None], list[charts.Point]] = {}
+    groups: dict[tuple[str, str | None], list[charts.ArmPoint]] = {}
     for arm in report.asked:
-        part, x = arm.scores.get(score.name), _x(arm, cost)
-        if part is None or x is None:
+        part, spent = arm.scores.get(score.name), arm.costs.get(cost)
+        if part is None or spent is None:
+            continue
+        x = spent.ratio_to_dense if arm.ratio is not None or arm.budget is not None else 1.0
+        x = spent.value if spent.unit == "tokens" else x
+        if x is None:
             continue
         said, difference = (
             f"{label(arm).text}: {w.scored(part).line} at {x:.3g}",
             arm.to_dense.get(score.name),
         )
         said += "" if difference is None else f", {w.signed_number(difference.value)} to dense"
-        point = charts.Point(arm.name, x, part.value, part.low, part.high, said)
+        point = charts.ArmPoint(arm.name, x, part.value, part.low, part.high, said)
         groups.setdefault((arm.place, arm.action), []).append(point)
     for (place, action), points in groups.items():
         ordered = tuple(sorted(points, key=lambda point: (point.x, point.name)))
         said = place if action is None else f"{place} {action}"
-        yield charts.Series(said, w.role_of(place, action), places.index(place), ordered)
-
-
-def _x(arm: SweepArm, cost: str) -> float | None:
-    part = arm.costs.get(cost)
-    if part is None or part.unit == "tokens":
-        return None if part is None else part.value
-    return 1.0 if arm.ratio is None and arm.budget is None else part.ratio_to_dense
-
-
-def _data(report: SweepReport) -> Table:
-    """A row for each number of each arm: scores, differences to dense and to pruning, costs."""
-    of_arm = ("arm", "place", "action", "ratio", "budget", "visual_tokens_per_layer")
-    headers, rows = w.columns(*of_arm, *_DATA), []
-    for arm in report.arms:
-        who_ = w.raw(arm.name, arm.place, arm.action, arm.ratio, arm.budget, arm.visual_tokens_per_layer)
-        twins = (pair.scores for pair in report.pairs if pair.reroute == arm.name)
-        numbers = (*_numbers(arm), *(one for parts in twins for one in _differences(parts)))
-        rows += [w.row(headers, (*who_, *w.raw(*map(found.get, _DATA)))) for found in numbers]
-    return Table("Every number", headers, tuple(rows), on=(DATA,))
+        yield charts.ArmPoints(said, w.role_of(place, action), places.index(place), ordered)
 
 
 _Number = dict[str, str | float | None]  # by the names of _DATA

@@ -14,15 +14,16 @@ from reroute_cli.views.document import (
     NOT_KNOWN,
     PAGE,
     TEXT,
+    ArmAnswer,
+    Block,
     Box,
     Cell,
     Column,
     Document,
     Gallery,
-    Item,
+    GalleryItem,
     MapArm,
     MapStage,
-    Said,
     Table,
     Text,
     Tile,
@@ -35,77 +36,58 @@ def document(record: TraceRecord, *, verbose: bool = False) -> Document:  # noqa
     """Answers, stages, what recall is of, and the image with the token map."""
     traced = ", ".join(_arm(arm).text for arm in record.arms[1:])
     asked = f"“{w.short(record.question, w.WORDS)}” under {traced}: see the picture below"
+    blocks: list[Block] = [Text(asked, Tone.HEADLINE, on=(PAGE,))]
+    for arm in record.arms[1:]:
+        who = _arm(arm)
+        if arm.stages and arm.stages[-1].recall is not None:
+            label = f"recall of the target, last stage, {who.text}"
+            blocks.append(Tile(label, w.share(arm.stages[-1].recall).text, "counted", who.role))
+        of_all = f"{arm.never_used} of {record.visual_tokens}"
+        blocks.append(Tile(f"never used, {who.text}", of_all, "visual tokens, counted", who.role))
+    blocks += _tables(record)
+    blocks.append(Text(f"{record.visual_tokens} visual tokens, {record.layers} decoder layers", on=(PAGE,)))
     target = record.target
     if target.tokens is None:
-        recall = f"no recall: {target.reasons['tokens']}"
+        blocks.append(Text(f"no recall: {target.reasons['tokens']}"))
     else:
         source = "the given box" if target.source == "given" else "the box of the dense answer"
-        recall = f"recall: kept share of the {len(target.tokens)} visual tokens centred in {source}"
-    return Document(
-        "trace",
-        (
-            Text(asked, Tone.HEADLINE, on=(PAGE,)),
-            *_tiles(record),
-            _answers(record),
-            _stages(record),
-            Text(f"{record.visual_tokens} visual tokens, {record.layers} decoder layers", on=(PAGE,)),
-            Text(recall),
-            *w.texts(Tone.WARNING, w.beware(record.model.weights, record.generation)),
-            Gallery((_item(record),)),
-        ),
-    )
+        centred = f"{len(target.tokens)} visual tokens centred in {source}"
+        blocks.append(Text(f"recall: kept share of the {centred}"))
+    blocks += w.texts(Tone.WARNING, w.beware(record.model.weights, record.generation))
+    return Document("trace", (*blocks, Gallery((_item(record),))))
 
 
 def _arm(arm: TraceArm) -> Cell:
     return Cell(w.arm_title(arm.name, arm.action, w.NAME), arm.name, role=w.role_of(arm.name, arm.action))
 
 
-def _tiles(record: TraceRecord) -> Iterator[Tile]:
-    for arm in record.arms[1:]:
-        who = _arm(arm)
-        if arm.stages and arm.stages[-1].recall is not None:
-            label = f"recall of the target, last stage, {who.text}"
-            yield Tile(label, w.share(arm.stages[-1].recall).text, "counted", who.role)
-        of_all = f"{arm.never_used} of {record.visual_tokens}"
-        yield Tile(f"never used, {who.text}", of_all, "visual tokens, counted", who.role)
-
-
-def _answers(record: TraceRecord) -> Table:
-    numbers = ("tokens/layer", "never used")
-    headers = (
-        *w.columns("arm", *numbers, right=numbers),
-        Column("overlap", "overlap", right=True, on=(PAGE,)),
-    )
-    headers = (*headers, Column("answer", "answer"))
-    rows = []
+def _tables(record: TraceRecord) -> Iterator[Table]:
+    """Every arm with its answer, then every stage of every arm."""
+    answers, stages = [], []
     for arm in record.arms:
         average = w.tokens(arm.visual_tokens_per_layer)
         average = Cell(f"{average.text} of {record.visual_tokens}", average.value)
         used = w.counted(arm.never_used) if arm.stages else NOT_KNOWN
         overlap = Cell(UNKNOWN if arm.overlap is None else w.plain_number(arm.overlap), arm.overlap)
-        rows.append(w.row(headers, (_arm(arm), average, used, overlap, w.words(arm.answer))))
-    return Table("Every answer", headers, tuple(rows))
-
-
-def _stages(record: TraceRecord) -> Table:
-    numbers = ("layer", "kept", "re-entered", "recall")
-    headers, rows = w.columns("arm", *numbers, right=numbers), []
-    for arm in record.arms:
+        answers.append((_arm(arm), average, used, overlap, w.words(arm.answer)))
         for stage in arm.stages:
             layer = Cell("vision" if stage.where == "vision" else str(stage.layer), stage.layer)
             kept = Cell(f"{stage.kept} of {record.visual_tokens}", stage.kept)
-            rows.append(
-                w.row(headers, (_arm(arm), layer, kept, w.counted(stage.reentered), w.share(stage.recall)))
-            )
-    return Table("Every stage", headers, tuple(rows), on=(TEXT, PAGE))
+            stages.append((_arm(arm), layer, kept, w.counted(stage.reentered), w.share(stage.recall)))
+    numbers = ("tokens/layer", "never used")
+    overlap_column = Column("overlap", "overlap", right=True, on=(PAGE,))
+    headers = (*w.columns("arm", *numbers, right=numbers), overlap_column, Column("answer", "answer"))
+    yield w.table("Every answer", headers, answers)
+    counts = ("layer", "kept", "re-entered", "recall")
+    yield w.table("Every stage", w.columns("arm", *counts, right=counts), stages, on=(TEXT, PAGE))
 
 
-def _item(record: TraceRecord) -> Item:
+def _item(record: TraceRecord) -> GalleryItem:
     said = []
     for arm in record.arms:
         note = "" if arm.overlap is None else f"overlap {w.plain_number(arm.overlap)}"
         boxes, who = tuple(arm.boxes or ()), _arm(arm)
-        said.append(Said(who.text, who.role, arm.answer, arm.method or "", None, boxes, note))
+        said.append(ArmAnswer(who.text, who.role, arm.answer, arm.method or "", None, boxes, note))
     places, image = _places(record), record.picture
     arms = []
     for arm in record.arms:
@@ -113,7 +95,7 @@ def _item(record: TraceRecord) -> Item:
             before = MapStage("before", f"all {record.visual_tokens} visual tokens")
             stages = (_stage(stage, places, record.visual_tokens) for stage in arm.stages)
             arms.append(MapArm(_arm(arm).text, _arm(arm).role, (before, *stages)))
-    return Item(
+    return GalleryItem(
         id=w.short(image.path.replace("\\", "/").rpartition("/")[2], w.NAME),
         image=image.path,
         question=record.question,

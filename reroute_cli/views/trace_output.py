@@ -30,9 +30,9 @@ def emit_trace(record: TraceRecord, picture: Picture, output: TraceOutput) -> No
             )
     if output.output is not None:
         if output.kept == "html":
-            from reroute_cli.views.write.html import Section, page_of
+            from reroute_cli.views.write.html import PageSection, page_of
 
-            section = Section(short(output.output.name, _NAME), document(record))
+            section = PageSection(short(output.output.name, _NAME), document(record))
             write_file(output.output, page_of([section], 1, [Path(record.picture.path).parent]).html)
         else:
             write_file(output.output, figure if output.kept == "png" else to_json(record.as_dict()) + "\n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reroute_cli.console import units
-from reroute_cli.records.tune import ArmPart, TuneReport
+from reroute_cli.records.tune import TuneReport
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import (
     BLANK,
@@ -32,8 +32,29 @@ _SHOWN = 10  # schedules of the search that text lists
 
 def document(report: TuneReport, *, verbose: bool = False) -> Document:
     """What was found, the arms, what would mislead, how it was made; verbose: other scores, the search."""
-    blocks: list[Block] = [Text(_headline(report), Tone.HEADLINE), *_tiles(report)]
-    blocks += [_stages(report), _arms(report, verbose=verbose), *_search(report, verbose=verbose)]
+    found = report.found
+    blocks: list[Block] = [Text(_headline(report), Tone.HEADLINE)]
+    for key in dict.fromkeys(("dense", found.arm, report.best_published)):
+        part = None if key is None else report.arm(key).scores.get(report.asked.score)
+        if key is not None and part is not None:
+            what = "found" if key == found.arm else "best published"
+            label = key if key == "dense" else f"{what}: {_title(key)}"
+            note, role = f"{part.title}, 95% {w.scored(part).note}", w.role_of(key, _action(key))
+            blocks.append(Tile(label, w.plain_number(part.value), note, role))
+    kept = f"{units.tokens(found.visual_tokens_per_layer)} of {report.budget.visual_tokens}"
+    blocks.append(Tile("visual tokens per layer", kept, "estimated from the schedule"))
+    # every decision; what ranks, with the engine's name of the ranking where it is not the usual one
+    numbers, rows = ("layer", "keep ratio", "kept"), []
+    for stage in found.stages:
+        ranking = "the tower" if stage.scored_by is None else f"layer {stage.scored_by}"
+        if stage.scored_by is not None and found.scorer != "last_query":
+            ranking += f", {found.scorer}"
+        keep = Cell(f"{stage.keep_ratio:.4f}", stage.keep_ratio)
+        counts = (w.counted(stage.layer), keep, w.counted(stage.kept))
+        rows.append((Cell(stage.where), *counts, w.words(ranking)))
+    headers = w.columns("stage", *numbers, "ranked by", right=numbers)
+    blocks.append(w.table(f"What was found: {w.short(found.arm, w.NAME)}", headers, rows))
+    blocks += [_arms(report, verbose=verbose), *_search(report, verbose=verbose)]
     blocks += w.texts(Tone.WARNING, _warnings(report))
     return Document("tune", (*blocks, *w.texts(Tone.NOTE, _notes(report))))
 
@@ -45,10 +66,6 @@ def _action(key: str) -> str:
 def _title(key: str) -> str:
     """'pdrop-reroute' -> 'pdrop reroute'."""
     return w.arm_title(key, _action(key), _NAME)
-
-
-def _arm(arm: ArmPart) -> Cell:
-    return Cell(_title(arm.name), arm.name, role=w.role_of(arm.name, _action(arm.name)))
 
 
 def _headline(report: TuneReport) -> str:
@@ -105,37 +122,6 @@ def _notes(report: TuneReport) -> Iterator[str]:
         yield f"reroute ask IMAGE QUESTION -p {report.found.profile}"
 
 
-def _tiles(report: TuneReport) -> Iterator[Tile]:
-    arms = {"dense": "dense", report.found.arm: "found", report.best_published: "best published"}
-    for key in dict.fromkeys(("dense", report.found.arm, report.best_published)):
-        part = None if key is None else report.arm(key).scores.get(report.asked.score)
-        if key is not None and part is not None:
-            what = "found" if key == report.found.arm else arms[key]
-            label = what if key == "dense" else f"{what}: {_title(key)}"
-            note = f"{part.title}, 95% {w.scored(part).note}"
-            yield Tile(label, w.plain_number(part.value), note, w.role_of(key, _action(key)))
-    kept = f"{units.tokens(report.found.visual_tokens_per_layer)} of {report.budget.visual_tokens}"
-    yield Tile("visual tokens per layer", kept, "estimated from the schedule")
-
-
-def _stages(report: TuneReport) -> Table:
-    """Every decision; what ranks, with the engine's name of the ranking where it is not the usual one."""
-    numbers, scorer = ("layer", "keep ratio", "kept"), report.found.scorer
-    headers, rows = w.columns("stage", *numbers, "ranked by", right=numbers), []
-    for stage in report.found.stages:
-        ranking = "the tower" if stage.scored_by is None else f"layer {stage.scored_by}"
-        if stage.scored_by is not None and scorer != "last_query":
-            ranking += f", {scorer}"
-        keep = Cell(f"{stage.keep_ratio:.4f}", stage.keep_ratio)
-        rows.append(
-            w.row(
-                headers,
-                (Cell(stage.where), w.counted(stage.layer), keep, w.counted(stage.kept), w.words(ranking)),
-            )
-        )
-    return Table(f"What was found: {w.short(report.found.arm, w.NAME)}", headers, tuple(rows))
-
-
 def _arms(report: TuneReport, *, verbose: bool) -> Table:
     """Every arm's scores on the reported half, and how far they are from what was found."""
     first, known = report.asked.score, report.arms[0].scores
@@ -151,7 +137,9 @@ def _arms(report: TuneReport, *, verbose: bool) -> Table:
         headers.append(Column(f"{key} found", "tuned minus this", part=part, on=on))
     rows = []
     for arm in report.arms:
-        found = {"schedule": _arm(arm), "published": Cell("yes" if arm.published else "")}
+        role = w.role_of(arm.name, _action(arm.name))
+        found = {"schedule": Cell(_title(arm.name), arm.name, role=role)}
+        found["published"] = Cell("yes" if arm.published else "")
         found["tokens"] = w.tokens(None if arm.cost is None else arm.cost.visual_tokens_per_layer)
         for key in known:
             found[key], found[f"{key} dense"] = (
@@ -169,38 +157,22 @@ def _search(report: TuneReport, *, verbose: bool) -> Iterator[Chart | Table]:
     whole = Column("stages", "stages", on=(PAGE,))
     cut = Column("cut", "stages", on=(TEXT,))
     headers = (Column("schedule", "schedule"), whole, cut, *w.columns(*numbers, right=numbers))
-    rows = []
+    rows, dots = [], []
     for one in tried:
         score = Cell("broken" if one.value is None else w.plain_number(one.value), one.value)
         who = w.name(f"{one.method} {one.action}", w.role_of(None, one.action), _NAME)
-        rows.append(
-            w.row(
-                headers,
-                (
-                    who,
-                    w.words(one.identity, 120),
-                    w.words(one.identity, 44),
-                    w.tokens(one.visual_tokens_per_layer),
-                    w.counted(one.questions),
-                    score,
-                ),
-            )
-        )
+        stages = (w.words(one.identity, 120), w.words(one.identity, 44))
+        counts = (w.tokens(one.visual_tokens_per_layer), w.counted(one.questions))
+        rows.append((who, *stages, *counts, score))
+        if one.value is not None:
+            said = f"{one.method} {one.action}, {one.identity}: {score.text} on {one.questions} questions"
+            spent = one.visual_tokens_per_layer
+            dots.append(charts.SearchDot(one.action, spent, one.value, one.questions, said))
     on, more = (TEXT, PAGE) if verbose else (PAGE,), "and {} more that were tried: --json has all"
     caption = "Every schedule that was tried, on the searched half"
-    table = Table(caption, headers, tuple(rows), folded=True, most=_SHOWN, more=more, on=on)
+    table = w.table(caption, headers, rows, folded=True, most=_SHOWN, more=more, on=on)
     score_part = report.arms[0].scores.get(report.asked.score)
     title = "score" if score_part is None else score_part.title
-    dots = []
-    for one in tried:
-        if one.value is not None:
-            said = (
-                f"{one.method} {one.action}, {one.identity}: {w.plain_number(one.value)} on {one.questions}"
-            )
-            dot = charts.Dot(
-                one.action, one.visual_tokens_per_layer, one.value, one.questions, f"{said} questions"
-            )
-            dots.append(dot)
     if dots:
         yield Chart(
             title="The search, on its own half of the pictures",

@@ -22,6 +22,7 @@ from reroute_cli.views.document import (
     REROUTE,
     Cell,
     Column,
+    Table,
     Text,
     Tone,
 )
@@ -120,8 +121,9 @@ def changed(part: DifferencePart | None, nothing: Cell = NOT_KNOWN) -> Cell:
     return Cell(signed_number(part.value), part.value, brackets(part), tone=tone)
 
 
-def p_value(value: float | None, nothing: Cell = NOT_KNOWN) -> Cell:
-    """'0.031', '<0.001'."""
+def p_value(part: DifferencePart | None, nothing: Cell = NOT_KNOWN) -> Cell:
+    """The p of McNemar's exact test: '0.031', '<0.001'. nothing: the cell of a difference without one."""
+    value = None if part is None else part.mcnemar_p
     return nothing if value is None else Cell("<0.001" if value < 0.001 else f"{value:.3f}", value)
 
 
@@ -211,6 +213,11 @@ def columns(*titles: str, right: Sequence[str] = (), **more: Any) -> tuple[Colum
 def row(columns: Sequence[Column], cells: Iterable[Cell]) -> dict[str, Cell]:
     """Cells in the order of their columns."""
     return {column.key: cell for column, cell in zip(columns, cells, strict=True)}
+
+
+def table(caption: str, columns: Sequence[Column], rows: Iterable[Iterable[Cell]], **more: Any) -> Table:
+    """A table of rows of cells in the order of its columns."""
+    return Table(caption, tuple(columns), tuple(row(columns, cells) for cells in rows), **more)
 
 
 def texts(tone: Tone, found: Iterable[str], **more: Any) -> list[Text]:

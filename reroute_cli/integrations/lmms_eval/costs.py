@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
-from reroute_cli.integrations.lmms_eval.requests import ChatAnswer
-from reroute_cli.records.base import EnvironmentPart, GenerationPart, ModelPart
 from reroute_cli.records.lmms_costs import AnswersPart, AskedPart, LmmsCosts, TaskPart, VisualPart
-from reroute_cli.run.schedules import ScheduleChoice
 from routing.methods import DENSE
+
+if TYPE_CHECKING:
+    from reroute_cli.integrations.lmms_eval.requests import ChatAnswer
+    from reroute_cli.records.base import EnvironmentPart, GenerationPart, ModelPart
+    from reroute_cli.run.schedules import ScheduleChoice
 
 NOTHING = "nothing was answered"
 NO_PICTURES = "no answered request has a picture"

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lmms_eval import utils
@@ -29,10 +29,12 @@ from reroute_cli.integrations.lmms_eval.arguments import Arguments, read_argumen
 from reroute_cli.integrations.lmms_eval.costs import TaskSums, costs_of, merged
 from reroute_cli.integrations.lmms_eval.requests import ChatAnswer, ChatEngine, TaskRequest, read_request
 from reroute_cli.models.load import load, quiet_libraries
-from reroute_cli.records.lmms_costs import LmmsCosts
 from reroute_cli.run.answer import environment_part, generation_part, model_part
 from reroute_cli.views.batch import cost_lines, lmms_warnings
 from routing.errors import RoutingError
+
+if TYPE_CHECKING:
+    from reroute_cli.records.lmms_costs import LmmsCosts
 
 _OF_ALL = (UsageError, RoutingError, ProfileError)  # what is wrong with one request like this is so with all
 

@@ -19,10 +19,11 @@ from reroute_cli.console.errors import sentence_of
 from reroute_cli.data.chat import Turn
 from reroute_cli.data.images import ImageSource
 from reroute_cli.data.items import Item, Truth
-from reroute_cli.run.prepare import KeyedItem
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from reroute_cli.run.prepare import KeyedItem
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,16 @@ from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any
 
-from reroute_cli.integrations.ray.config import WorkerConfig
-from reroute_cli.integrations.ray.connection import ClusterConnection
-from reroute_cli.integrations.ray.pool import WorkerPool
 from reroute_cli.integrations.ray.rows import WorkerAnswer, answers_of, parcels_of, with_pictures
 from reroute_cli.integrations.ray.worker import Worker
-from reroute_cli.run.prepare import KeyedItem
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from reroute_cli.integrations.ray.config import WorkerConfig
+    from reroute_cli.integrations.ray.connection import ClusterConnection
+    from reroute_cli.integrations.ray.pool import WorkerPool
+    from reroute_cli.run.prepare import KeyedItem
 
 _READERS = 2  # tables of pictures that are read at once, on the driver's node
 _LOOK = 2.0  # seconds without an answer, after which the cluster is looked at

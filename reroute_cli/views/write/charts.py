@@ -54,7 +54,7 @@ def plot_text(text: str, most: int = 60) -> str:
 
 
 @dataclass(frozen=True)
-class Line:
+class ArmLine:
     """One arm's values, one a decoder layer, or one a measurement."""
 
     name: str
@@ -62,13 +62,13 @@ class Line:
     values: tuple[float, ...]
     kind: int = 0  # which method: arms of one method share symbol and dash
 
-    def scaled(self, step: float) -> Line:
+    def scaled(self, step: float) -> ArmLine:
         """The same in a larger unit."""
-        return Line(self.name, self.role, tuple(value / step for value in self.values), self.kind)
+        return ArmLine(self.name, self.role, tuple(value / step for value in self.values), self.kind)
 
 
 @dataclass(frozen=True)
-class Point:
+class ArmPoint:
     """One arm on a plot of score against cost, with the interval of its score."""
 
     name: str
@@ -80,17 +80,17 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Series:
+class ArmPoints:
     """Points that belong to one method and action, joined by a line."""
 
     name: str
     role: str
     kind: int
-    points: tuple[Point, ...]
+    points: tuple[ArmPoint, ...]
 
 
 @dataclass(frozen=True)
-class Dot:
+class SearchDot:
     """One schedule of a search. weight: how many questions its score stands on."""
 
     role: str
@@ -100,7 +100,7 @@ class Dot:
     text: str
 
 
-def times(title: str, lines: Sequence[Line], note: str, span: str) -> Chart:
+def times(title: str, lines: Sequence[ArmLine], note: str, span: str) -> Chart:
     """How a time of every schedule is spread: box plots, and their numbers. values: seconds."""
     largest = max(max(line.values) for line in lines)
     step, unit = (1.0, "s") if largest >= 1 else (1e-3, "ms")
@@ -124,7 +124,7 @@ def times(title: str, lines: Sequence[Line], note: str, span: str) -> Chart:
     )
 
 
-def layers(title: str, lines: Sequence[Line], unit: str, note: str, span: str = "half") -> Chart:
+def layers(title: str, lines: Sequence[ArmLine], unit: str, note: str, span: str = "half") -> Chart:
     """A number of every decoder layer, means over items, of every schedule. unit: "bytes" are scaled."""
     largest = max((max(line.values, default=0) for line in lines), default=0)
     if unit == "bytes":
@@ -180,7 +180,7 @@ def layout(height: int, x: str, y: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def boxes(lines: Sequence[Line], unit: str) -> dict[str, Any]:
+def boxes(lines: Sequence[ArmLine], unit: str) -> dict[str, Any]:
     """Distributions, one under another: quartiles, and every value as a dot."""
     traces = [
         {
@@ -214,7 +214,7 @@ def by_rank(values: Sequence[float], most: int) -> list[float]:
     return [float(f"{value:.7g}") for value in values]
 
 
-def steps(lines: Sequence[Line], unit: str) -> dict[str, Any]:
+def steps(lines: Sequence[ArmLine], unit: str) -> dict[str, Any]:
     """One value a decoder layer, as steps."""
     traces = [
         {
@@ -237,7 +237,7 @@ def steps(lines: Sequence[Line], unit: str) -> dict[str, Any]:
     return {"data": traces, "layout": body}
 
 
-def pareto(series: Sequence[Series], front: Sequence[Point], x: str, y: str) -> dict[str, Any]:
+def pareto(series: Sequence[ArmPoints], front: Sequence[ArmPoint], x: str, y: str) -> dict[str, Any]:
     """Scores with their intervals against a cost; the front as a grey staircase."""
     traces = [_staircase(front)] if len(front) > 1 else []
     traces += [_series(one) for one in series]
@@ -247,7 +247,7 @@ def pareto(series: Sequence[Series], front: Sequence[Point], x: str, y: str) -> 
     return {"data": traces, "layout": body}
 
 
-def _staircase(front: Sequence[Point]) -> dict[str, Any]:
+def _staircase(front: Sequence[ArmPoint]) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "lines",
@@ -259,7 +259,7 @@ def _staircase(front: Sequence[Point]) -> dict[str, Any]:
     }
 
 
-def _series(one: Series) -> dict[str, Any]:
+def _series(one: ArmPoints) -> dict[str, Any]:
     above = [0.0 if point.high is None else max(0.0, point.high - point.y) for point in one.points]
     below = [0.0 if point.low is None else max(0.0, point.y - point.low) for point in one.points]
     colour = LIGHT[one.role]
@@ -304,7 +304,7 @@ def _tick(layers: int) -> int:
     return next(step for step in (1, 2, 4, 8, 16, 32, 1 << 20) if layers <= 16 * step)
 
 
-def scatter(dots: Sequence[Dot], x: str, y: str) -> dict[str, Any]:
+def scatter(dots: Sequence[SearchDot], x: str, y: str) -> dict[str, Any]:
     """Dots, larger where more questions stand behind them."""
     heaviest = max((dot.weight for dot in dots), default=1)
     roles = list(dict.fromkeys(dot.role for dot in dots))
@@ -313,7 +313,7 @@ def scatter(dots: Sequence[Dot], x: str, y: str) -> dict[str, Any]:
     return {"data": traces, "layout": body}
 
 
-def _dots(role: str, dots: Sequence[Dot], heaviest: int) -> dict[str, Any]:
+def _dots(role: str, dots: Sequence[SearchDot], heaviest: int) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "markers",

@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from reroute_cli.views.document import DENSE, PRUNE, REROUTE, Item, Said
+from reroute_cli.views.document import DENSE, PRUNE, REROUTE, ArmAnswer, GalleryItem
 
 _ORDER = {DENSE: 0, PRUNE: 1, REROUTE: 2}
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownGallery:
     """The items of a page, the telling first. total: how many there are."""
 
-    items: tuple[Item, ...]
+    items: tuple[GalleryItem, ...]
     total: int
 
     @property
@@ -31,23 +31,23 @@ class Shown:
         return sum(item.gained for item in self.items)
 
 
-def gallery_of(items: Iterable[Item], most: int) -> Shown:
+def gallery_of(items: Iterable[GalleryItem], most: int) -> ShownGallery:
     """Token maps first, then what rerouting gained, then other differences, then the rest, in their order."""
     merged = _merged(items)
     ranked = sorted(merged, key=lambda item: (item.map is None, not item.gained, not item.differs))
-    return Shown(tuple(ranked[:most]), len(merged))
+    return ShownGallery(tuple(ranked[:most]), len(merged))
 
 
-def _merged(items: Iterable[Item]) -> list[Item]:
+def _merged(items: Iterable[GalleryItem]) -> list[GalleryItem]:
     """The same question about the same picture in several inputs is one item; a trace stays by itself."""
-    found: dict[tuple[str, str, str], Item] = {}
+    found: dict[tuple[str, str, str], GalleryItem] = {}
     for number, item in enumerate(items):
         key = (item.image, item.question, f"trace {number}" if item.map else "")
         found[key] = _joined(found[key], item) if key in found else item
     return [replace(item, said=_sorted(item.said)) for item in found.values()]
 
 
-def _joined(first: Item, second: Item) -> Item:
+def _joined(first: GalleryItem, second: GalleryItem) -> GalleryItem:
     said = dict.fromkeys([*first.said, *_new(first.said, second)])
     return replace(
         first,
@@ -59,13 +59,13 @@ def _joined(first: Item, second: Item) -> Item:
     )
 
 
-def _new(said: tuple[Said, ...], item: Item) -> list[Said]:
+def _new(said: tuple[ArmAnswer, ...], item: GalleryItem) -> list[ArmAnswer]:
     """Answers that are not there yet; another answer under the same name says which file it is from."""
     known = {one.arm: one.answer for one in said}
     told = [one for one in item.said if known.get(one.arm) != one.answer]
     return [replace(one, arm=f"{one.arm} ({item.source})") if one.arm in known else one for one in told]
 
 
-def _sorted(said: tuple[Said, ...]) -> tuple[Said, ...]:
+def _sorted(said: tuple[ArmAnswer, ...]) -> tuple[ArmAnswer, ...]:
     """Dense first, then method by method, pruned before rerouted."""
     return tuple(sorted(said, key=lambda one: (one.role != DENSE, one.pair, _ORDER.get(one.role, 3))))

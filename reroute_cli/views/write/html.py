@@ -1,7 +1,7 @@
 """The page itself: one HTML file that needs nothing else, and lets nothing else in.
 
 Everything from outside is escaped by Jinja; what is marked as safe is our own: the stylesheet, the scripts
-and what `island` has encoded. Scripts and styles are let in by their digests. Knows documents; no records.
+and what `embedded` has encoded. Scripts and styles are let in by their digests. Knows documents; no records.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,15 +21,14 @@ from reroute_cli.console.output import clean
 from reroute_cli.views.document import BLANK, HEADLINES, PAGE, Chart, Document, Table, Tile, Tone
 from reroute_cli.views.registry import MOST_ROWS
 from reroute_cli.views.write.charts import DARK, LIGHT
-from reroute_cli.views.write.gallery import Shown, gallery_of
-from reroute_cli.views.write.pictures import Album, find_images
+from reroute_cli.views.write.gallery import ShownGallery, gallery_of
+from reroute_cli.views.write.page_images import PageImages, find_images
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 T = TypeVar("T", Chart, Table, Tile)
 
-PACKAGES = ("jinja2", "plotly")
 MOST_WARNINGS = 20
 LARGEST = 6_000_000  # bytes of a page
 _FOR_ITEMS = 0.7  # of the room beside charts and tables goes to words where all of it is wanted
@@ -46,14 +44,8 @@ _ESCAPED = str.maketrans(
 _GUARD = re.compile(r'document\.getElementById\("([0-9a-f]{64})"\)')
 
 
-def check_packages() -> None:
-    """Raise Failure where the extra is not installed."""
-    if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        raise Failure(f"a page is made with {' and '.join(missing)}: pip install 'reroute[report]' first")
-
-
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A document as a section of a page, under the name of what it was made of."""
 
     name: str
@@ -95,11 +87,11 @@ class Page:
     """A finished page. left_out: items that did not fit."""
 
     html: str
-    gallery: Shown
-    album: Album
+    gallery: ShownGallery
+    album: PageImages
 
 
-def page_of(sections: Sequence[Section], most_items: int, folders: Sequence[Path]) -> Page:
+def page_of(sections: Sequence[PageSection], most_items: int, folders: Sequence[Path]) -> Page:
     """The page of these sections, with as many items and images as fit (raises Failure if none do)."""
     items = [replace(item, source=section.name) for section in sections for item in section.document.items]
     gallery = gallery_of(items, most_items)
@@ -110,14 +102,14 @@ def page_of(sections: Sequence[Section], most_items: int, folders: Sequence[Path
             break
         if not gallery.items:
             raise Failure(f"a page of these files takes {bare:,} bytes, more than {LARGEST:,}: name fewer")
-        empty = len(_render(sections, gallery_of(items, 0), Album()).encode("utf-8"))
+        empty = len(_render(sections, gallery_of(items, 0), PageImages()).encode("utf-8"))
         share = (_FOR_ITEMS * (LARGEST - _SPARE - empty)) / (bare - empty)
         gallery = gallery_of(items, max(0, min(len(gallery.items) - 1, int(share * len(gallery.items)))))
     album = found.fit(LARGEST - _SPARE - bare)
     return Page(_render(sections, gallery, album), gallery, album)
 
 
-def _render(sections: Sequence[Section], gallery: Shown, album: Album) -> str:
+def _render(sections: Sequence[PageSection], gallery: ShownGallery, album: PageImages) -> str:
     from markupsafe import Markup
 
     figures = [chart.figure for section in sections for chart in section.blocks(Chart)]
@@ -134,13 +126,13 @@ def _render(sections: Sequence[Section], gallery: Shown, album: Album) -> str:
         script=Markup(script),  # noqa: S704  our own file
         plotly=Markup(plotly),  # noqa: S704  Plotly's own file
         guards=_GUARD.findall(plotly),
-        figures=Markup(island({"figures": figures, "dark": dark})),  # noqa: S704  nothing in it is markup
+        figures=Markup(embedded({"figures": figures, "dark": dark})),  # noqa: S704  nothing in it is markup
         policy=_policy(scripts, [_digest(style), _EMPTY_STYLE]),
     )
     return page
 
 
-def island(value: Any) -> str:
+def embedded(value: Any) -> str:
     """A value as JSON that stays data wherever in a page it stands (raises ValueError for NaN).
 
     For a <script type="application/json">: no character in it ends the element or a line of script.

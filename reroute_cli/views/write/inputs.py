@@ -18,7 +18,7 @@ from reroute_cli.views.answer import Answers, Judge, answers_document, arm_of
 from reroute_cli.views.document import Tone
 from reroute_cli.views.registry import document
 from reroute_cli.views.wording import NAME, arm_title, different, short, texts
-from reroute_cli.views.write.html import Section
+from reroute_cli.views.write.html import PageSection
 
 if TYPE_CHECKING:
     from reroute_cli.records.answer import AnswerRecord, FailedAnswer
@@ -108,7 +108,7 @@ def _answer(place: Path, line: bytes) -> AnswerRecord | FailedAnswer:
     return found
 
 
-def sections_of(inputs: Sequence[Input]) -> list[Section]:
+def sections_of(inputs: Sequence[Input]) -> list[PageSection]:
     """A section for each input, in the order in which they were named.
 
     Answers are right or wrong where a sweep among the inputs says so.
@@ -122,7 +122,7 @@ def sections_of(inputs: Sequence[Input]) -> list[Section]:
     ]
     told = different([(name, getattr(record, "generation", None)) for name, record in records])
     documents[0] = replace(documents[0], blocks=(*texts(Tone.WARNING, told), *documents[0].blocks))
-    return [Section(name, found) for (name, _), found in zip(named, documents, strict=True)]
+    return [PageSection(name, found) for (name, _), found in zip(named, documents, strict=True)]
 
 
 def _judge_of(reports: Sequence[SweepReport]) -> Judge:

@@ -44,7 +44,8 @@ def markdown(document: Document) -> str:
         elif isinstance(block, Heading):
             lines.append(f"### {escaped(block.text)}")
         else:
-            lines.append(_TONES[block.tone].format(escaped(block.text)))
+            typed = f" <code>{escaped(block.command)}</code>" if block.command else ""
+            lines.append(_TONES[block.tone].format(escaped(block.text) + typed))
     return "\n".join(lines) + "\n"
 
 

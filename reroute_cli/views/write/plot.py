@@ -98,7 +98,7 @@ def _figure(report: SweepReport, cost: str) -> Figure:
     for row, score in zip(grid, scores, strict=True):
         for axes, method in zip(row, methods, strict=True):
             _panel(axes, report, score, method, cost)
-        row[0].set_ylabel(score.title)
+        row[0].set_ylabel(short(score.title, _NAME))
         if score.share:
             row[0].set_ylim(0, 1.04)
     for axes, method in zip(grid[0], methods, strict=True):
@@ -216,7 +216,7 @@ def _panel(axes: Axes, report: SweepReport, score: ScoreName, method: str, cost:
         _series(axes, sorted(points), key[1], hollow=key in given)
         if key in given:
             above = key == max(given, key=lambda other: given[other])
-            _label(axes, "@" + key[0].partition("@")[2], min(points), above=above)
+            _label(axes, short("@" + key[0].partition("@")[2], _NAME), min(points), above=above)
 
 
 def _reference(axes: Axes, report: SweepReport, score: ScoreName) -> None:

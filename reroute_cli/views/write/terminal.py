@@ -45,7 +45,7 @@ def page(document: Document) -> list[RenderableType]:
         elif isinstance(block, Heading):
             drawn.append(plain(block.text, "bold"))
         else:
-            line = plain(block.text, _TONES[block.tone])
+            line = plain(block.line, _TONES[block.tone])
             line.no_wrap, line.overflow = (True, "ignore") if block.whole else (None, None)
             drawn.append(line)
     return drawn

@@ -15,6 +15,7 @@ from reroute_cli.studies.compare.gates import (
     all_gates,
 )
 from reroute_cli.views.comparison import document
+from reroute_cli.views.document import TEXT, Tone
 from reroute_cli.views.write.ci import NUMBERS, junit
 from reroute_cli.views.write.markdown import markdown
 from tests.cli import reports
@@ -116,7 +117,17 @@ def test_markdown_is_a_table_and_shows_text_as_text():
     assert "\x1b" not in text
     assert re.search(r"\| nuwa-prune \| prefill\\_flops \| .* \| \+12\.5% \| exact \| ❌ REGRESSION \|", text)
     assert text.startswith("### ❌ reroute compare: 2 of 30 gates failed")
-    assert "cp -- a b" in text
+    assert "to accept the new numbers: <code>cp -- a b</code>" in text
+
+
+def test_the_sides_name_their_commits():
+    """Twelve characters of each, and the + of a checkout that was changed."""
+    old, new = reports.make(), reports.make()
+    commit = "9e82d306ecfbc58c5f62a11a9fc5a413af597cb5"
+    old["environment"]["commit"], new["environment"]["commit"] = commit, f"{commit}+"
+    found = document(compare(reports.build(old), reports.build(new), all_gates([])))
+    ends = [text.rpartition(", ")[2] for text in found.texts(TEXT, Tone.NOTE)[:2]]
+    assert ends == ["commit 9e82d306ecfb", "commit 9e82d306ecfb+"]
 
 
 def test_markdown_of_a_pass_says_so():

@@ -4,19 +4,22 @@ import csv
 import io
 import json
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reroute_cli.console.output import clean, draw
+from reroute_cli.records import base
 from reroute_cli.records.evaluation import Evaluation
 from reroute_cli.records.migrate import upgraded
-from reroute_cli.records.schema import KINDS
+from reroute_cli.records.schema import KINDS, model_of
 from reroute_cli.records.sweep import SweepReport
 from reroute_cli.views import registry
 from reroute_cli.views.document import (
     DATA,
+    HEADLINES,
     PAGE,
     TEXT,
     Cell,
@@ -32,18 +35,8 @@ from reroute_cli.views.write import markdown, terminal
 from reroute_cli.views.write.csv import document_csv
 from tests.cli.views.pages.test_page_hostile import HOSTILE, hostile_eval, hostile_sweep
 
-PLAIN = {
-    "div",
-    "p",
-    "b",
-    "small",
-    "h4",
-    "table",
-    "caption",
-    "tr",
-    "th",
-    "td",
-}  # all that a fragment is made of
+RECORDS = Path("tests/fixtures/records/1")
+PLAIN = {"div", "p", "b", "small", "h4", "table", "caption", "tr", "th", "td"}  # all of a fragment's elements
 NASTY = st.sampled_from(
     ["", "<b>x</b>", "<script>", "a | b", "`c` *d* [e](f)", "\x1b[31mred", "x\ny", "\u202e", "&amp;", "$x$"]
 )
@@ -156,9 +149,9 @@ def test_csv_has_every_cell_of_its_data(document):
 def test_a_page_has_every_cell_that_is_for_it_and_no_more_elements(document):
     """The HTML page writes any document; what is in it comes back as text and never as an element."""
     pytest.importorskip("jinja2", reason="the extra report")
-    from reroute_cli.views.write.html import Section, page_of
+    from reroute_cli.views.write.html import PageSection, page_of
 
-    read = Read(page_of([Section("name", document)], 0, []).html)
+    read = Read(page_of([PageSection("name", document)], 0, []).html)
     assert missing(expected(document, PAGE, of(document, PAGE)), read.text) == []
     for table in of(document, PAGE):
         for row in table.rows:
@@ -195,6 +188,22 @@ def test_hostile_records_are_inert_in_a_fragment(change, model, text):
     assert read.tags <= PLAIN
     assert read.attributes == []
     assert clean(read.text) == read.text
+
+
+@pytest.mark.parametrize("name", ["answer", "comparison", "eval", "plan", "report", "sweep", "tune"])
+def test_a_notebook_shows_a_record_as_its_document(monkeypatch, name):
+    """Where somebody said how, a record is its headline and its tables; a part of one stays as it is."""
+    value = upgraded(json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8")))
+    record = model_of(name).model_validate_json(json.dumps(value))
+    record = getattr(record, "root", record)  # of an answer, which may be that of a failed item
+    assert record._repr_html_() is None
+    monkeypatch.setattr(base, "html_of", registry.html_fragment)
+    shown = Read(record._repr_html_())
+    headlines = registry.document(record).texts(PAGE, *HEADLINES)
+    assert missing([" ".join(text.split()) for text in headlines], shown.text) == []
+    assert "table" in shown.tags
+    part = next(value for _, value in record if isinstance(value, base.Part))
+    assert part._repr_html_() is None
 
 
 def test_a_wide_table_is_written_part_by_part(monkeypatch):

@@ -1,12 +1,18 @@
 """The plot of a sweep: everything asked is in it, nothing else, and the same report gives the same bytes."""
 
+import json
 import re
+from typing import get_args, get_type_hints
 from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
 
 from reroute_cli.console.errors import Failure
+from reroute_cli.console.study_options import CostOptions
+from reroute_cli.records.metrics import METRICS
+from reroute_cli.records.sweep import SweepReport
+from reroute_cli.views.sweep import COSTS
 from reroute_cli.views.write.plot import draw_plot
 from tests.cli import sweeps
 
@@ -51,9 +57,17 @@ def test_it_says_what_it_shows(svg):
 
 def test_visual_tokens_are_no_share_of_dense(svg):
     """Their axis is tokens a layer, and so are their points."""
-    root = svg(sweeps.build(cost="visual_tokens"))
+    root = svg(sweeps.build(cost=sweeps.LAYER))
     assert "visual tokens/layer" in _texts(root)
     assert "fastv-prune 0.5: box Acc@0.5 0.600, visual tokens/layer 128" in _texts(root, "title")
+
+
+@pytest.mark.parametrize("against", get_args(get_type_hints(CostOptions)["against"]))
+def test_every_cost_of_a_front_is_one_that_sweeps_know(against):
+    """`--against` names a metric that arms have, under the name that tables and plots give it."""
+    metric = CostOptions(against=against).metric
+    assert metric in METRICS
+    assert metric in COSTS
 
 
 def test_prune_and_reroute_differ_in_shape_as_well_as_colour(svg):
@@ -79,6 +93,16 @@ def test_hostile_names_stay_text(svg):
     shown = '<script>alert("1")</script> & $x^2$ ]]>'
     assert any(text.startswith(f"{shown} : box") for text in _texts(root, "title"))
     assert any(text.startswith('<script>alert("1")</script> & $x^2$') for text in _texts(root))
+
+
+def test_hostile_titles_of_scores_leave_an_svg(tmp_path):
+    """Control characters in a score's title, as a file may hold them, are no XML: they are dropped."""
+    plain = sweeps.build().model_dump(by_alias=True, mode="json")
+    for part in (*plain["scores"], *(one for arm in plain["arms"] for one in arm["scores"].values())):
+        part["title"] = HOSTILE
+    draw_plot(SweepReport.model_validate_json(json.dumps(plain)), tmp_path / "plot.svg")
+    root = ElementTree.fromstring((tmp_path / "plot.svg").read_text(encoding="utf-8"))
+    assert '<script>alert("1")</script> & $x^2$ ]]>' in _texts(root)
 
 
 def test_nothing_in_it_runs_or_is_fetched(tmp_path):

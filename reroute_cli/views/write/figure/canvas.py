@@ -18,7 +18,7 @@ _DASH, _STEP = 7, 13  # pixels of a dash, and from one to the next
 LEADING = 1.32  # from one line to the next, in font sizes
 
 
-class Canvas:
+class FigureCanvas:
     """A white page of pixels. replaced: characters so far that the font lacks."""
 
     def __init__(self, width: int, height: int) -> None:

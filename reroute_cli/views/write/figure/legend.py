@@ -9,9 +9,9 @@ import numpy as np
 
 from reroute_cli.records.trace import DEFERRED, KEPT, PRUNED, REENTERED, TraceRecord
 from reroute_cli.views.write.figure import palette
-from reroute_cli.views.write.figure.canvas import Canvas
+from reroute_cli.views.write.figure.canvas import FigureCanvas
 from reroute_cli.views.write.figure.maps import NOBODY, Pixels, state_map
-from reroute_cli.views.write.figure.views import STRIP, STRIP_PAPER, Views
+from reroute_cli.views.write.figure.views import STRIP, STRIP_PAPER, TokenViews
 
 SWATCH = (54, 36)
 LEGEND_WIDTH = 540
@@ -37,7 +37,9 @@ class _Entry:
     colour: palette.Colour = palette.INK
 
 
-def draw_legend(canvas: Canvas, record: TraceRecord, views: Views, at: tuple[int, int], right: int) -> None:
+def draw_legend(
+    canvas: FigureCanvas, record: TraceRecord, views: TokenViews, at: tuple[int, int], right: int
+) -> None:
     """All entries below one another, in two columns where there is room."""
     x, y = at
     entries = _entries(record, views)
@@ -49,7 +51,7 @@ def draw_legend(canvas: Canvas, record: TraceRecord, views: Views, at: tuple[int
         _draw(canvas, entry, texture, (x + column * _COLUMN, y + row * _LINE), width)
 
 
-def legend_height(record: TraceRecord, views: Views, room: int) -> int:
+def legend_height(record: TraceRecord, views: TokenViews, room: int) -> int:
     """Pixels that it needs."""
     return _per_column(_entries(record, views), room) * _LINE
 
@@ -58,7 +60,7 @@ def _per_column(entries: list[_Entry], room: int) -> int:
     return len(entries) if room < 2 * _COLUMN else (len(entries) + 1) // 2
 
 
-def _entries(record: TraceRecord, views: Views) -> list[_Entry]:
+def _entries(record: TraceRecord, views: TokenViews) -> list[_Entry]:
     used = {state for arm in record.arms for stage in arm.stages for state in stage.states}
     found = [_Entry("state", words, state) for state, words in _STATES.items() if state in used]
     if record.target.boxes:
@@ -76,7 +78,7 @@ def _entries(record: TraceRecord, views: Views) -> list[_Entry]:
     return found
 
 
-def _draw(canvas: Canvas, entry: _Entry, texture: Pixels, at: tuple[int, int], width: int) -> None:
+def _draw(canvas: FigureCanvas, entry: _Entry, texture: Pixels, at: tuple[int, int], width: int) -> None:
     x, y = at
     wide, high = SWATCH
     if entry.kind == "bar":
@@ -94,7 +96,7 @@ def _draw(canvas: Canvas, entry: _Entry, texture: Pixels, at: tuple[int, int], w
     canvas.text((x + wide + 14, y + (high - _BODY) // 2 - 1), entry.words, _BODY, width=width - wide - 24)
 
 
-def _texture(views: Views) -> Pixels:
+def _texture(views: TokenViews) -> Pixels:
     """The middle of the picture, at a swatch's size."""
     wide, high = SWATCH
     pixels = views.full.pixels

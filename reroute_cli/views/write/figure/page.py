@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from reroute_cli.console import units
 from reroute_cli.records.trace import TraceArm, TraceRecord, TraceStage
 from reroute_cli.views.write.figure import palette
-from reroute_cli.views.write.figure.canvas import Canvas
+from reroute_cli.views.write.figure.canvas import FigureCanvas
 from reroute_cli.views.write.figure.legend import LEGEND_WIDTH, draw_legend, legend_height
 from reroute_cli.views.write.figure.lettering import drawable, wrapped
-from reroute_cli.views.write.figure.views import View, Views, views_of
+from reroute_cli.views.write.figure.views import TokenView, TokenViews, views_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -45,7 +45,7 @@ class Figure:
 class Sheet:
     """Where things stand. per_line: stages side by side. answers: lines that the longest answer takes."""
 
-    views: Views
+    views: TokenViews
     per_line: int
     answers: int
 
@@ -91,7 +91,7 @@ def draw_trace(record: TraceRecord, picture: Image.Image) -> Figure:
     sheet = _sheet(record, picture)
     dense, routed = record.arms[0], record.arms[1:]
     first = _dense_height(sheet, record)
-    canvas = Canvas(sheet.width, _HEAD + first + sum(map(sheet.height_of, routed)) + MARGIN // 2)
+    canvas = FigureCanvas(sheet.width, _HEAD + first + sum(map(sheet.height_of, routed)) + MARGIN // 2)
     _head(canvas, record, sheet)
     _arm_line(canvas, record, dense, _HEAD, sheet)
     _answer_panel(canvas, record, dense, _HEAD + _ARM, sheet)
@@ -121,7 +121,7 @@ def _dense_height(sheet: Sheet, record: TraceRecord) -> int:
     return _ARM + max(answer, _CAPTION + legend_height(record, sheet.views, room)) + _BLOCK
 
 
-def _head(canvas: Canvas, record: TraceRecord, sheet: Sheet) -> None:
+def _head(canvas: FigureCanvas, record: TraceRecord, sheet: Sheet) -> None:
     """The question, and what it was asked of."""
     room = sheet.width - 2 * MARGIN
     canvas.text((MARGIN, 26), record.question, TITLE, width=room)
@@ -143,7 +143,7 @@ def _schedule(arm: TraceArm) -> str:
     return f"{arm.method} at reduction ratio {arm.achieved_ratio:.3f}"
 
 
-def _arm_line(canvas: Canvas, record: TraceRecord, arm: TraceArm, y: int, sheet: Sheet) -> None:
+def _arm_line(canvas: FigureCanvas, record: TraceRecord, arm: TraceArm, y: int, sheet: Sheet) -> None:
     """An arm's name and its numbers over its panels."""
     canvas.fill((MARGIN, y, sheet.width - MARGIN - 1, y), palette.RULE)
     canvas.fill((MARGIN, y + 13, MARGIN + 5, y + 33), palette.ARMS[arm.action])
@@ -164,7 +164,7 @@ def _numbers(record: TraceRecord, arm: TraceArm) -> str:
     return " · ".join(parts)
 
 
-def _block(canvas: Canvas, record: TraceRecord, arm: TraceArm, y: int, sheet: Sheet) -> None:
+def _block(canvas: FigureCanvas, record: TraceRecord, arm: TraceArm, y: int, sheet: Sheet) -> None:
     """One arm: its line, its answer, its stages, in as many lines as they need."""
     _arm_line(canvas, record, arm, y, sheet)
     y += _ARM
@@ -175,7 +175,7 @@ def _block(canvas: Canvas, record: TraceRecord, arm: TraceArm, y: int, sheet: Sh
         _stage_panel(canvas, record, arm, stage, (sheet.x(1 + column), y + row * line), sheet)
 
 
-def _answer_panel(canvas: Canvas, record: TraceRecord, arm: TraceArm, y: int, sheet: Sheet) -> None:
+def _answer_panel(canvas: FigureCanvas, record: TraceRecord, arm: TraceArm, y: int, sheet: Sheet) -> None:
     """The picture with the target and what the arm said, in words and as a box."""
     x, (wide, high) = sheet.x(0), sheet.panel
     canvas.text((x, y), "answer", BODY, palette.SOFT)
@@ -188,8 +188,8 @@ def _answer_panel(canvas: Canvas, record: TraceRecord, arm: TraceArm, y: int, sh
 
 
 def _boxes(
-    canvas: Canvas,
-    view: View,
+    canvas: FigureCanvas,
+    view: TokenView,
     boxes: Sequence[tuple[float, float, float, float]],
     at: tuple[int, int],
     colour: palette.Colour,
@@ -203,7 +203,12 @@ def _boxes(
 
 
 def _stage_panel(
-    canvas: Canvas, record: TraceRecord, arm: TraceArm, stage: TraceStage, at: tuple[int, int], sheet: Sheet
+    canvas: FigureCanvas,
+    record: TraceRecord,
+    arm: TraceArm,
+    stage: TraceStage,
+    at: tuple[int, int],
+    sheet: Sheet,
 ) -> None:
     """One stage: its map, and below it scores, the overview's tokens and numbers."""
     (x, y), views, (wide, high) = at, sheet.views, sheet.panel
@@ -226,7 +231,12 @@ def _stage_panel(
 
 
 def _below(
-    canvas: Canvas, record: TraceRecord, arm: TraceArm, stage: TraceStage, at: tuple[int, int], sheet: Sheet
+    canvas: FigureCanvas,
+    record: TraceRecord,
+    arm: TraceArm,
+    stage: TraceStage,
+    at: tuple[int, int],
+    sheet: Sheet,
 ) -> None:
     (x, y), views = at, sheet.views
     half, right = views.half.size, x + sheet.panel[0] - views.half.size[0]

@@ -36,7 +36,7 @@ STRIP_PAPER = np.array([[(186, 190, 196)]], dtype=np.uint8)  # (1, 1, 3)
 
 
 @dataclass(frozen=True)
-class View:
+class TokenView:
     """One way to see the picture at one size: its pixels and which token each belongs to."""
 
     pixels: Pixels
@@ -68,15 +68,15 @@ class View:
 
 
 @dataclass(frozen=True)
-class Views:
+class TokenViews:
     """All views of one trace. full: of a panel; half: at half its size, of the same tokens; overview: of the
     tokens that saw the whole picture beside tiles, at half a panel's size. ends: the strip of row ends.
     """
 
-    full: View
-    half: View
-    overview: View | None
-    ends: View | None
+    full: TokenView
+    half: TokenView
+    overview: TokenView | None
+    ends: TokenView | None
 
     @property
     def strip(self) -> int:
@@ -84,7 +84,7 @@ class Views:
         return STRIP + APART if self.ends else 0
 
 
-def views_of(record: TraceRecord, picture: Image.Image, room: int) -> Views:
+def views_of(record: TraceRecord, picture: Image.Image, room: int) -> TokenViews:
     """The views of a record over its picture. room: for a panel, with all stages in one line."""
     grids = [_grid(part) for part in record.grids]
     detail = [grid for grid in grids if grid.view == DETAIL]
@@ -94,7 +94,7 @@ def views_of(record: TraceRecord, picture: Image.Image, room: int) -> Views:
     size = panel_size(picture.size, cells, room - ends * (STRIP + APART))
     half = (max(size[0] // 2 - 6, 1), max(round(size[1] * (size[0] // 2 - 6) / size[0]), 1))
     full = _view(picture, detail, size)
-    return Views(
+    return TokenViews(
         full,
         _view(picture, detail, half),
         _view(picture, overview, half) if overview else None,
@@ -124,15 +124,15 @@ def _grid(part: object) -> Grid:
     return Grid(part.view, tuple(part.rows), tuple(part.columns), part.first, part.row_ends)
 
 
-def _view(picture: Image.Image, grids: Sequence[Grid], size: tuple[int, int]) -> View:
+def _view(picture: Image.Image, grids: Sequence[Grid], size: tuple[int, int]) -> TokenView:
     from PIL import Image
 
     scale = (size[0] / picture.width, size[1] / picture.height)
     pixels = np.asarray(picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0))
-    return View(pixels, token_map(grids, size, scale), scale)
+    return TokenView(pixels, token_map(grids, size, scale), scale)
 
 
-def _ends(grids: Sequence[Grid], full: View) -> View:
+def _ends(grids: Sequence[Grid], full: TokenView) -> TokenView:
     """A strip as high as a panel, with the token that ends each row beside that row."""
     wide, high = STRIP, full.size[1]
     tokens = np.full((high, wide), NOBODY, dtype=np.int64)
@@ -142,4 +142,4 @@ def _ends(grids: Sequence[Grid], full: View) -> View:
             tokens[y1:y2] = token
     pixels = np.empty((high, wide, 3), dtype=np.uint8)
     pixels[:] = STRIP_PAPER
-    return View(pixels, tokens, (1.0, full.scale[1]))
+    return TokenView(pixels, tokens, (1.0, full.scale[1]))

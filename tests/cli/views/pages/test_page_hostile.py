@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reroute_cli.views.write.charts import plot_text
-from reroute_cli.views.write.html import island
+from reroute_cli.views.write.html import embedded
 from tests.cli.views.pages import samples_of_runs as runs
 
 HOSTILE = (
@@ -106,7 +106,7 @@ def test_hostile_names_are_harmless_in_figures(page, tmp_path):
 )
 def test_an_island_holds_any_value_and_no_markup(value):
     """JSON in a page comes back as it went in, and has no character that HTML or a script would obey."""
-    written = island(value)
+    written = embedded(value)
     assert not set(written) & set("<>&\u2028\u2029")
     unpaired = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8")
     assert json.loads(written) == json.loads(unpaired)

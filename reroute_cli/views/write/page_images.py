@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from reroute_cli.data.images import Picture
-    from reroute_cli.views.document import Item
+    from reroute_cli.views.document import GalleryItem
 
 _LADDER = ((640, 82), (480, 78), (360, 74), (256, 68), (160, 60))  # longest side, WebP quality
 _LONGEST = _LADDER[0][0]
 
 
 @dataclass(frozen=True)
-class Inlined:
+class InlinedImage:
     """One picture in the page. width, height: of the original, in pixels, as boxes count them."""
 
     key: str
@@ -37,10 +37,10 @@ class Inlined:
 
 
 @dataclass(frozen=True)
-class Album:
+class PageImages:
     """Pictures by the names that records have for them; what was not found, and what did not fit."""
 
-    pictures: dict[str, Inlined] = field(default_factory=dict)
+    pictures: dict[str, InlinedImage] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     left_out: int = 0
     longest: int = _LONGEST
@@ -59,7 +59,7 @@ class _Found:
     pixels: Image.Image
 
 
-def find_images(items: Iterable[Item], folders: Sequence[Path]) -> Images:
+def find_images(items: Iterable[GalleryItem], folders: Sequence[Path]) -> FoundImages:
     """Every picture of these items that is there, decoded once."""
     found, missing = {}, []
     for item in items:
@@ -73,17 +73,17 @@ def find_images(items: Iterable[Item], folders: Sequence[Path]) -> Images:
         pixels = picture.pixels.copy()
         pixels.thumbnail((_LONGEST, _LONGEST))
         found[item.image] = _Found(item.image, width, height, pixels)
-    return Images(tuple(found.values()), tuple(missing))
+    return FoundImages(tuple(found.values()), tuple(missing))
 
 
 @dataclass(frozen=True)
-class Images:
+class FoundImages:
     """Pictures that were found, before it is known how much room they have."""
 
     found: tuple[_Found, ...]
     missing: tuple[str, ...]
 
-    def fit(self, room: int) -> Album:
+    def fit(self, room: int) -> PageImages:
         """All pictures at the largest size that fits into so many bytes; else, at the smallest, the first."""
         for longest, quality in _LADDER:
             uris = [_encode(one.pixels, longest, quality) for one in self.found]
@@ -98,20 +98,20 @@ class Images:
             used += len(uri)
         return self._album(kept, longest)
 
-    def blank(self) -> Album:
+    def blank(self) -> PageImages:
         """All of them with nothing in them: what a page takes without their bytes."""
         return self._album([""] * len(self.found), _LONGEST)
 
-    def _album(self, uris: Sequence[str], longest: int) -> Album:
+    def _album(self, uris: Sequence[str], longest: int) -> PageImages:
         pairs = zip(self.found, uris, strict=False)
         pictures = {
-            one.name: Inlined(f"p{number}", one.width, one.height, uri)
+            one.name: InlinedImage(f"p{number}", one.width, one.height, uri)
             for number, (one, uri) in enumerate(pairs, start=1)
         }
-        return Album(pictures, self.missing, len(self.found) - len(uris), longest)
+        return PageImages(pictures, self.missing, len(self.found) - len(uris), longest)
 
 
-def _open(item: Item, folders: Sequence[Path]) -> Picture | None:
+def _open(item: GalleryItem, folders: Sequence[Path]) -> Picture | None:
     """The picture that a record names, where it may be looked for; None where it is not to be had."""
     from reroute_cli.data.images import open_picture
 
