@@ -225,7 +225,9 @@ def _prune_beside_reroute(
         Column("difference", "reroute − prune [95%]", right=True),
         Column("p", "p" if score.share else "", right=True, help="McNemar's exact test"),
     )
-    rows = [(Cell("dense"), BLANK, _score(report.arms[0], score.name, marks), BLANK, BLANK, BLANK)]
+    rows: list[tuple[Cell, ...]] = [
+        (Cell("dense"), BLANK, _score(report.arms[0], score.name, marks), BLANK, BLANK, BLANK)
+    ]
     for line in lines:
         part = found.get((line.prune.name if line.prune else "", line.reroute.name if line.reroute else ""))
         both = (_score(arm, score.name, marks) for arm in (line.prune, line.reroute))

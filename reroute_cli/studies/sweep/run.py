@@ -33,6 +33,8 @@ from reroute_cli.run.answer import generation_part, model_part
 from reroute_cli.run.schedules import Arm, place_of
 from reroute_cli.run.trial import Trial, hold_trial, target_for
 from reroute_cli.studies import SILENT, StudyProgress
+from reroute_cli.studies.profile import MeasurePlan
+from reroute_cli.studies.questions import Subject
 from reroute_cli.studies.score_parts import (
     NO_ANSWER,
     difference,
