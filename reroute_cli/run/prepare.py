@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, S
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
@@ -222,11 +223,8 @@ def keyed_items(
     far as they fit. Of the request's model only its names are used.
     """
 
-    def read(item: Item) -> KeyedItem:
-        return _read(item, room)
-
     seen: Counter[tuple[tuple[str, ...], str, tuple[Turn, ...]]] = Counter()
-    for found in ahead(read, items, workers=2, depth=depth):
+    for found in ahead(partial(_read, room=room), items, workers=2, depth=depth):
         item, digests = found.item, found.digests
         same = (digests, item.question, item.turns)
         keys = []

@@ -11,7 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from reroute_cli.measure.judges import Verdict, judge
+from reroute_cli.data.items import Item
+from reroute_cli.measure.judges import (
+    Judgement,
+    judge,
+)
 from reroute_cli.measure.stats import summarise, wilson
 from reroute_cli.records.batch import (
     AccuracyPart,
@@ -65,8 +69,8 @@ class Tally:
     halved: int = 0
     first_error: str | None = None
     estimated: bool = False
-    words: list[Verdict] = field(default_factory=list)
-    boxes: list[Verdict] = field(default_factory=list)
+    words: list[Judgement] = field(default_factory=list)
+    boxes: list[Judgement] = field(default_factory=list)
     numbers: defaultdict[str, array[float]] = field(default_factory=lambda: defaultdict(lambda: array("d")))
     unknown: set[str] = field(default_factory=set)
 
@@ -79,7 +83,17 @@ class Tally:
         self.answered += 1
         self.halved += record["latency"]["halvings"] > 0
         self.estimated |= record["kv_cache"]["source"] == "estimated"
-        for name, value in _numbers(record).items():
+        tokens, kv, latency, flops = (record[name] for name in ("tokens", "kv_cache", "latency", "flops"))
+        parts = [flops[name] for name in ("vision_flops", "prefill_flops", "decode_flops")]
+        numbers: dict[str, float | None] = {
+            **{name: value for name, value in tokens.items() if name != "finish"},
+            **{name: kv[name] for name in ("kv_end_bytes", "dense_kv_end_bytes")},
+            **{name: flops[name] for name in ("prefill_flops", "scoring_flops", "dense_prefill_flops")},
+            "total_flops": None if None in parts else sum(parts),
+            **{name: latency[name] for name in ("preprocess_s", "ttft_s", "tpot_s", "e2e_s")},
+            "share_s": latency["e2e_s"] / latency["batch_size"],  # the item's part of the time of its pass
+        }
+        for name, value in numbers.items():
             if value is None:
                 self.unknown.add(name)
             else:
@@ -179,20 +193,6 @@ class Tally:
             preprocess_s=_spread(self.numbers["preprocess_s"]),
             reasons={} if tpot else {"tpot_s": "no answer has a second token"},
         )
-
-
-def _numbers(record: dict[str, Any]) -> dict[str, float | None]:
-    """What is summed or sorted. share_s: the item's part of the time of its pass."""
-    tokens, kv, latency, flops = (record[name] for name in ("tokens", "kv_cache", "latency", "flops"))
-    parts = [flops[name] for name in ("vision_flops", "prefill_flops", "decode_flops")]
-    return {
-        **{name: value for name, value in tokens.items() if name != "finish"},
-        **{name: kv[name] for name in ("kv_end_bytes", "dense_kv_end_bytes")},
-        **{name: flops[name] for name in ("prefill_flops", "scoring_flops", "dense_prefill_flops")},
-        "total_flops": None if None in parts else sum(parts),
-        **{name: latency[name] for name in ("preprocess_s", "ttft_s", "tpot_s", "e2e_s")},
-        "share_s": latency["e2e_s"] / latency["batch_size"],
-    }
 
 
 def _spread(values: Sequence[float]) -> SpreadPart:

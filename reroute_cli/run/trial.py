@@ -90,7 +90,7 @@ class ScheduleTally:
 class Trial:
     """Everything that was asked and said. costs: what each arm's answers took, summed up as in a batch.
 
-    items_digest: SHA-256 over what was asked: ids, pictures, questions, truths; the same under any model.
+    items_digest: SHA-256 over what was asked: ids, images, questions, truths; the same under any model.
     """
 
     arms: tuple[Arm, ...]

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reroute_cli.console import units
-from reroute_cli.records.tune import TuneReport
+from reroute_cli.records.tune import (
+    TuneReport,
+)
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import (
     BLANK,

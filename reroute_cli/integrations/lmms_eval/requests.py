@@ -212,7 +212,7 @@ class ChatEngine:
         if isinstance(request.chat, str):
             raise Failure(request.chat)
         given = request.chat.images
-        pixels = [picture(one, f"picture {index} of {request.name}") for index, one in enumerate(given, 1)]
+        pixels = [picture(one, f"image {index} of {request.name}") for index, one in enumerate(given, 1)]
         with self._processor:
             prompt, escaped = build_chat(loaded.processor, request.chat, pixels)
         passes.check_context(loaded, prompt, 1)

@@ -102,7 +102,7 @@ def _all_bytes(images: Sequence[dict[str, Any]], digests: Sequence[str]) -> tupl
 
 
 def items_of(table: pa.Table) -> Iterator[Item]:
-    """The items of a table with pictures, as a worker answers them."""
+    """The items of a table with images, as a worker answers them."""
     for names, data, problem in _columns(table, "item", "data", "problem"):
         known = json.loads(names)
         box, named = known.pop("box"), known.pop("images")

@@ -17,19 +17,19 @@ from reroute_cli.data.images import as_text
 from reroute_cli.measure.environment import describe_environment
 from reroute_cli.measure.scores import PLAIN, JudgedImages, Score
 from reroute_cli.records.tune import (
-    ArmPart,
-    AskedPart,
     BudgetPart,
     CoursePart,
     EntryPart,
     FloorPart,
     FoundPart,
     HalfPart,
-    QuestionsPart,
     RungPart,
-    ThisRunPart,
     TriedPart,
+    TuneArm,
+    TuneAsked,
+    TuneQuestions,
     TuneReport,
+    TuneRun,
 )
 from reroute_cli.run.answer import generation_part, model_part
 from reroute_cli.run.trial import items_digest
@@ -83,7 +83,7 @@ def make_report(
         held = FloorPart(value=value, score=here, searched=searched, holds=here >= value)
     return TuneReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        asked=AskedPart(
+        asked=TuneAsked(
             budget=request.budget,
             ratio=request.ratio,
             floor=None if floor is None else floor.amount,
@@ -114,12 +114,12 @@ def make_report(
         errors=len(errors),
         first_error=errors[0] if errors else "",
         course=_course(found),
-        this_run=ThisRunPart(answered=asking.answered, resumed=asking.resumed, wall_s=asking.seconds),
+        this_run=TuneRun(answered=asking.answered, resumed=asking.resumed, wall_s=asking.seconds),
         environment=describe_environment(asking.loaded.proven),
     )
 
 
-def _questions(where: Where, questions: SplitQuestions, asking: Asking, reported: str) -> QuestionsPart:
+def _questions(where: Where, questions: SplitQuestions, asking: Asking, reported: str) -> TuneQuestions:
     """Which questions, in their halves. reported: the digest of the reported half."""
     subject, halves = where.subject, questions.halves
     searched = items_digest((item, item.contents()) for item in halves.searched.items)
@@ -127,7 +127,7 @@ def _questions(where: Where, questions: SplitQuestions, asking: Asking, reported
         HalfPart(pictures=half.images, questions=len(half.items), digest=digest)
         for half, digest in ((halves.searched, searched), (halves.reported, reported))
     ]
-    return QuestionsPart(
+    return TuneQuestions(
         name=subject.benchmark.name + (f" {subject.split}" if subject.split else ""),
         source=where.source,
         searched=parts[0],
@@ -169,7 +169,7 @@ def _found(found: TuneResult, profile: Path | None) -> FoundPart:
     )
 
 
-def _arms(found: TuneResult, images: JudgedImages, scores: Sequence[Score]) -> list[ArmPart]:
+def _arms(found: TuneResult, images: JudgedImages, scores: Sequence[Score]) -> list[TuneArm]:
     """Every arm's scores on the reported half, and what was found minus it."""
     arms, trial, parts = found.trial.arms, found.trial, []
     for place, arm in enumerate(arms):
@@ -178,7 +178,7 @@ def _arms(found: TuneResult, images: JudgedImages, scores: Sequence[Score]) -> l
             made = ((one.name, difference(images, one, arms, found.place, place)) for one in scores)
             to_found = {name: part for name, part in made if part is not None}
         parts.append(
-            ArmPart(
+            TuneArm(
                 name=arm.name,
                 published=arm.name in found.published,
                 made=made_part(trial.schedules[place], trial.costs[place]),
