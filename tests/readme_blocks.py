@@ -273,9 +273,18 @@ def _averages(averages: dict[str, tuple[float, str]], stem: str) -> str:
 
 def python() -> str:
     """The README's Python example and what it prints."""
+    return _executed(readme.README, 0)
+
+
+def engine() -> str:
+    """The engine's own example, after the schedule by hand, and what it prints."""
+    return _executed(readme.ROOT / "routing" / "README.md", 1)
+
+
+def _executed(path: Path, place: int) -> str:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.chdir(readme.ROOT):
-        exec(compile(readme.fences("python")[0], "README.md", "exec"), {})
+        exec(compile(readme.fences("python", path)[place], path.name, "exec"), {})
     return f"```text\n{printed.getvalue()}```\n"
 
 
@@ -301,5 +310,6 @@ GENERATED: dict[str, Callable[[], str]] = {
     "refused": refused,
     "profiles": profiles,
     "python": python,
+    "engine": engine,
     "speed": readme_reports.speed,
 }

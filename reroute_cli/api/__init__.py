@@ -52,4 +52,4 @@ def _html_of(record: Any) -> str:
     return html_fragment(record)
 
 
-vars(base)["html_of"] = _html_of
+base.html_of = _html_of

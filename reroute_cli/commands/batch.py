@@ -12,8 +12,6 @@ from reroute_cli.console.command_options import BatchOutput, BatchRunOptions, Cl
 from reroute_cli.console.errors import EXIT_FAILURE
 from reroute_cli.console.options import ModelOptions, OutputOptions, ScheduleOptions
 from reroute_cli.console.output import to_line, write_result
-from reroute_cli.records.store import RecordFile
-from reroute_cli.run.schedules import ScheduleChoice
 
 if TYPE_CHECKING:
     from reroute_cli.data.items import Items
@@ -55,6 +53,7 @@ def _answered(
 ) -> BatchSummary:
     """Everything that needs torch: load the model, or find workers that do, answer, sum up."""
     from reroute_cli.models.load import quiet_libraries
+    from reroute_cli.records.store import RecordFile
     from reroute_cli.run.session import run_items
 
     answering: ItemRun

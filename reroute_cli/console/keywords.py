@@ -54,7 +54,7 @@ class AskKeywords(ScheduleKeywords, total=False):
 
 
 class BatchKeywords(AskKeywords, total=False):
-    """A schedule, and how items are answered: see BatchRun."""
+    """A schedule, and how items are answered: see BatchRunOptions."""
 
     batch_size: int
 

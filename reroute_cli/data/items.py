@@ -18,23 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from reroute_cli.console.errors import CliError, Failure, UsageError
 from reroute_cli.console.output import shortened
 from reroute_cli.data import manifest as lines
-from reroute_cli.data.chat import Turn
 from reroute_cli.data.folders import find_image_files
-from reroute_cli.data.images import (
-    LONGEST_SHOWN,
-    ImageLike,
-    ImageSource,
-    as_list,
-    as_source,
-    as_text,
-    exists,
-)
-from reroute_cli.data.manifest import (
-    EXAMPLE,
-    Conversation,
-    ManifestLine,
-    is_unicode,
-)
+from reroute_cli.data.images import LONGEST_SHOWN, ImageLike, ImageSource, as_list, as_source, as_text, exists
+from reroute_cli.data.manifest import EXAMPLE, Conversation, ManifestLine, is_unicode
 from reroute_cli.data.prompts import check_question
 
 if TYPE_CHECKING:
@@ -143,11 +129,10 @@ def choose_items(
     if question is None:
         # The manifest is gone over twice: once to check and count every item, once to keep those that are
         # chosen. Only ids of chosen items must differ; keys beside those of a question are ignored.
-        path = manifest or samples_manifest()
+        path, seen = manifest or samples_manifest(), dict[str, int]()
         found = lines.read_lines(path)
         available = sum(1 for _ in map(_askable, found))
         wanted = set(spread(available, limit or DEFAULT_ITEMS))
-        seen: dict[str, int] = {}
         chosen = (_askable(line, seen) for index, line in enumerate(found) if index in wanted)
         return Items(tuple(_held(path, chosen)), available)
     check_question(question)

@@ -11,9 +11,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from reroute_cli.console.output import SILENT, StudyProgress
-from reroute_cli.data.items import Item, Items
-from reroute_cli.records.batch import BatchSummary
-from reroute_cli.records.store import RecordFile
 from reroute_cli.run.answer import (
     model_part,
 )

@@ -6,11 +6,8 @@ Knows shapes and schedules; no torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from reroute_cli.console.command_options import PromptOptions, ShapeOptions
-from reroute_cli.models.image_tokens import Size
 from reroute_cli.models.shapes import ELEMENT_BYTES, Shaped, read_shape
 from reroute_cli.records.base import ModelPart
 from reroute_cli.records.plan import (
@@ -26,6 +23,10 @@ from routing.cost import plan as plan_cost
 from routing.methods import DENSE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reroute_cli.console.command_options import PromptOptions, ShapeOptions
+    from reroute_cli.models.image_tokens import Size
     from reroute_cli.run.schedules import ScheduleChoice
 
 

@@ -41,7 +41,7 @@ GROUPS = {
     keywords.ScheduleKeywords: {options.ScheduleOptions},
     keywords.ArmsKeywords: {options.ArmsOptions},
     keywords.AskKeywords: {options.ScheduleOptions, options.AnswerOptions},
-    keywords.BatchKeywords: {options.ScheduleOptions, command_options.BatchRun},
+    keywords.BatchKeywords: {options.ScheduleOptions, command_options.BatchRunOptions},
     keywords.TraceKeywords: {command_options.TracedSchedules, options.AnswerOptions},
     keywords.PromptKeywords: {
         options.ScheduleOptions,

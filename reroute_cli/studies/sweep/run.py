@@ -12,8 +12,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure
-from reroute_cli.console.options import RunOptions
-from reroute_cli.console.study_options import CostOptions
 from reroute_cli.data.items import Item, spread
 from reroute_cli.measure.environment import describe_environment
 from reroute_cli.records.pairs import pairs_of
@@ -46,21 +44,19 @@ from reroute_cli.studies.score_parts import (
     scores_part,
     whole,
 )
-from reroute_cli.studies.sweep.costs import (
-    CostJob,
-    combined,
-    estimated,
-    measure_costs,
-)
+from reroute_cli.studies.sweep.costs import CostJob, combined, estimated, measure_costs
 from routing.errors import BudgetError
 
 if TYPE_CHECKING:
+    from reroute_cli.console.options import RunOptions
+    from reroute_cli.console.study_options import CostOptions
     from reroute_cli.measure.scores import JudgedImages, Score
     from reroute_cli.models.load import Loaded
     from reroute_cli.records.report import Report
     from reroute_cli.records.store import RecordFile
     from reroute_cli.studies.benchmarks.benchmark import Questions
     from reroute_cli.studies.profile import MeasurePlan
+    from reroute_cli.studies.questions import Subject
     from routing.solve import Target
 
 _LOOKED_AT = 8  # items at most, in search of one that can be read
@@ -86,6 +82,8 @@ class SweepRequest:
     @classmethod
     def of(cls, subject: Subject, run: RunOptions, costs: CostOptions, seed: int) -> SweepRequest:
         """What options ask for; the longest answer is the benchmark's where they say none."""
+        from reroute_cli.studies.profile import MeasurePlan
+
         return cls(
             subject.benchmark.scores,
             run.max_new_tokens or subject.benchmark.max_new_tokens,
