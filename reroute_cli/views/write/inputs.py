@@ -55,7 +55,8 @@ def read_inputs(paths: list[Path]) -> list[Input]:
 def read_input(path: Path) -> Input:
     """A file of one record, or of JSON lines."""
     content = read_content(path, remedy=ALLOWED)
-    if _is_lines(content):
+    first, _, rest = content.lstrip().partition(b"\n")
+    if first.startswith(_OPENING) and rest.strip():  # a second record follows the first one's line
         return Input(path, _answers(path, content))
     value = upgraded(json_of(path, content, remedy=ALLOWED))
     schema = _schema_of(path, value)
@@ -65,12 +66,6 @@ def read_input(path: Path) -> Input:
         known = ", ".join(_KINDS)
         raise Failure(f"'{path}' is {short(schema, _NAME)}, and a page is made of {known}: {ALLOWED}")
     return Input(path, checked(path, value, model_of(_KINDS[schema]), ALLOWED))
-
-
-def _is_lines(content: bytes) -> bool:
-    """Whether a second record follows the first one's line."""
-    first, _, rest = content.lstrip().partition(b"\n")
-    return first.startswith(_OPENING) and bool(rest.strip())
 
 
 def _schema_of(path: Path, value: Any) -> str:
