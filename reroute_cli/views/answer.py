@@ -47,29 +47,26 @@ def document(record: AnswerRecord | FailedAnswer, *, verbose: bool = False) -> D
     """One answer and what it cost; a failed item is its error."""
     if isinstance(record, FailedAnswer):
         return Document("answer", (Text(f"failed: {record.error}", Tone.FAILED), Gallery((_item([record]),))))
+    tokens, flops, kv = record.tokens, record.flops, record.kv_cache
+    kept = f"visual tokens/layer {units.tokens(tokens.visual_tokens_per_layer)} of {tokens.visual_tokens}"
+    saved = "dense"
+    if record.schedule.stages:
+        prefill = units.ratio(flops.prefill_flops, flops.dense_prefill_flops)
+        saved = f"prefill {prefill} FLOPs · KV {units.ratio(kv.kv_end_bytes, kv.dense_kv_end_bytes)}"
+    warnings = [*w.beware(record.model.weights, record.generation, "answer means")]
+    if tokens.finish == "length":
+        warnings.append(f"the answer was cut at --max-new-tokens {tokens.new_tokens}")
     return Document(
         "answer",
         (
-            Text(_headline(record), Tone.HEADLINE),
-            Tile(
-                "answer", w.short(record.answer, 40) or "(nothing)", f"{record.tokens.new_tokens} new tokens"
-            ),
+            Text(f"{kept} · {saved}", Tone.HEADLINE),
+            Tile("answer", w.short(record.answer, 40) or "(nothing)", f"{tokens.new_tokens} new tokens"),
             _costs(record, verbose=verbose),
             *w.texts(Tone.NOTE, _notes(record)),
-            *w.texts(Tone.WARNING, _warnings(record)),
+            *w.texts(Tone.WARNING, warnings),
             Gallery((_item([record]),)),
         ),
     )
-
-
-def _headline(record: AnswerRecord) -> str:
-    """'visual tokens/layer 28.6 of 256 · prefill 0.41× FLOPs · KV 0.35×'."""
-    kept, kv = record.tokens, record.kv_cache
-    share = f"visual tokens/layer {units.tokens(kept.visual_tokens_per_layer)} of {kept.visual_tokens}"
-    if not record.schedule.stages:
-        return f"{share} · dense"
-    prefill = units.ratio(record.flops.prefill_flops, record.flops.dense_prefill_flops)
-    return f"{share} · prefill {prefill} FLOPs · KV {units.ratio(kv.kv_end_bytes, kv.dense_kv_end_bytes)}"
 
 
 def _costs(record: AnswerRecord, *, verbose: bool) -> Table:
@@ -132,13 +129,6 @@ def _notes(record: AnswerRecord) -> Iterator[str]:
     yield w.who(model, f"{named} {schedule.action}" if schedule.stages else "dense")
 
 
-def _warnings(record: AnswerRecord) -> Iterator[str]:
-    """What would mislead if it were not said."""
-    yield from w.beware(record.model.weights, record.generation, "answer means")
-    if record.tokens.finish == "length":
-        yield f"the answer was cut at --max-new-tokens {record.tokens.new_tokens}"
-
-
 @dataclass(frozen=True)
 class Answers:
     """The answers in a file of records; the last of each key. dropped: lines that are not here, and why."""
@@ -148,9 +138,8 @@ class Answers:
     notes: list[str] = field(default_factory=list)
 
 
-Judge = Callable[
-    [AnswerRecord], tuple[str, bool | None]
-]  # the arm that a record is of, and whether it is right
+Judge = Callable[[AnswerRecord], tuple[str, bool | None]]
+"""Names the arm that a record is of, and whether it is right."""
 
 
 def arm_of(record: AnswerRecord) -> tuple[str, None]:
@@ -178,7 +167,7 @@ def answers_document(answers: Answers, judge: Judge = arm_of) -> Document:
     warnings = [f"first error: {w.short(one.id, w.NAME)}: {w.short(one.error, 300)}" for one in failed[:1]]
     for record in answers.records:
         warnings += w.beware(record.model.weights, record.generation)
-    blocks: list[Block] = [Text(said, Tone.HEADLINE), *([_arms(arms)] if arms else []), *_charts(arms)]
+    blocks: list[Block] = [Text(said, Tone.HEADLINE), *(_compared(arms) if arms else ())]
     blocks += w.texts(Tone.WARNING, dict.fromkeys([*warnings, *answers.dropped]))
     blocks.append(
         Text("times are of the pass that answered, one run without warm-up: measure with reroute profile")
@@ -214,41 +203,36 @@ def _role(record: AnswerRecord) -> str:
     return w.role_of("dense" if made.method == "none" else None, made.action)
 
 
-def _arms(arms: dict[str, list[AnswerRecord]]) -> Table:
+def _compared(arms: dict[str, list[AnswerRecord]]) -> Iterator[Table | Chart]:
+    """What the answers of each schedule took: a table of means, times as boxes, the cache layer by layer."""
     numbers = ("answers", "tokens/layer", "KV cache", "× dense", "prefill", *_TIMES)
-    headers, rows = w.columns("schedule", *numbers, right=numbers), []
-    for arm, records in arms.items():
-        kv = fmean(record.kv_cache.kv_end_bytes for record in records)
-        dense = fmean(record.kv_cache.dense_kv_end_bytes for record in records)
+    headers, rows, stored = w.columns("schedule", *numbers, right=numbers), [], []
+    for kind, (arm, records) in enumerate(arms.items()):
+        role, caches = _role(records[0]), [record.kv_cache for record in records]
+        kv = fmean(cache.kv_end_bytes for cache in caches)
+        dense = fmean(cache.dense_kv_end_bytes for cache in caches)
         known = [record.flops.prefill_flops for record in records if record.flops.prefill_flops is not None]
         prefill = fmean(known) if known else None
         cells = (
-            w.name(arm, _role(records[0])),
+            w.name(arm, role),
             w.counted(len(records)),
             w.tokens(fmean(record.tokens.visual_tokens_per_layer for record in records)),
-            Cell(units.size(kv), kv, records[0].kv_cache.source),
+            Cell(units.size(kv), kv, caches[0].source),
             Cell(units.ratio(kv, dense), kv / dense if dense else None),
             Cell(units.flops(prefill), prefill, records[0].flops.source if known else ""),
             *(w.seconds(median(map(take, records)), "median") for take in _TIMES.values()),
         )
-        rows.append(w.row(headers, cells))
-    return Table("Every schedule: means over answers", headers, tuple(rows))
-
-
-def _charts(arms: dict[str, list[AnswerRecord]]) -> Iterator[Chart]:
-    if not arms:
-        return
+        rows.append(cells)
+        layers = [cache.per_layer_tokens for cache in caches]
+        same = (one for one in layers if len(one) == len(layers[0]))  # answers of the first one's depth
+        means = tuple(map(fmean, zip(*same, strict=True)))
+        stored.append(charts.ArmLine(arm, role, means, kind))
+    yield w.table("Every schedule: means over answers", headers, rows)
     for what, take in _TIMES.items():
         lines = [
             charts.ArmLine(arm, _role(records[0]), tuple(map(take, records))) for arm, records in arms.items()
         ]
         yield charts.times(what, lines, "measured, of the pass that answered", "half")
-    stored = []
-    for kind, (arm, records) in enumerate(arms.items()):  # answers of the first one's depth
-        depth = len(records[0].kv_cache.per_layer_tokens)
-        same = [record.kv_cache.per_layer_tokens for record in records]
-        means = tuple(fmean(layer) for layer in zip(*(one for one in same if len(one) == depth), strict=True))
-        stored.append(charts.ArmLine(arm, _role(records[0]), means, kind))
     what = "KV cache per layer, at the end"
     yield charts.layers(what, stored, "stored tokens", "mean over answers, text included", "full")
 

@@ -8,94 +8,74 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reroute_cli.console import units
-from reroute_cli.records.batch import BatchSummary, SharePart
+from reroute_cli.records.batch import BatchSummary
 from reroute_cli.records.lmms_costs import LmmsCosts, TaskPart
 from reroute_cli.views import wording as w
-from reroute_cli.views.document import Cell, Column, Document, Table, Text, Tile, Tone
+from reroute_cli.views.document import Block, Cell, Column, Document, Text, Tile, Tone
 
-Row = tuple[Cell, Cell, str]  # name, value, how it was made or what it is of
+_Line = tuple[str, Cell, str]  # name, value, how it was made or what it is of
 _SLOW = 0.1  # share of a run's time that the model stood still, from which it is worth a remark
 
 
 def document(summary: BatchSummary, *, verbose: bool = False) -> Document:
     """What was answered, how well, what it cost, how fast it went, what to know before quoting it."""
-    headers = (Column("what", ""), Column("value", "", right=True), Column("how", ""))
-    found = [*_accuracy(summary), *_costs(summary, verbose=verbose), *_times(summary, verbose=verbose)]
-    rows = tuple(w.row(headers, (what, value, w.words(how))) for what, value, how in found)
-    return Document(
-        "batch",
-        (
-            Text(_headline(summary), Tone.HEADLINE),
-            *_tiles(summary),
-            *([Table("Over every answer", headers, rows)] if rows else []),
-            Text(
-                w.who(
-                    summary.model,
-                    _schedule(summary),
-                    f"batch {summary.choice.batch_size}",
-                )
-            ),
-            *w.texts(Tone.WARNING, _warnings(summary)),
-        ),
-    )
-
-
-def _headline(summary: BatchSummary) -> str:
-    """'14 items · 12 answered, 4 of them before · 2 errors · 3 files skipped'."""
-    counts = summary.counts
+    counts, choice, means, found = summary.counts, summary.choice, summary.means, summary.accuracy
     before = f", {counts.resumed} of them before" if counts.resumed else ""
     parts = [w.count(counts.items, "item"), f"{counts.answered} answered{before}"]
     parts += [w.count(counts.errors, "error")] if counts.errors else []
     parts += [f"{w.count(counts.skipped, 'file')} skipped"] if counts.skipped else []
-    return " · ".join(parts)
-
-
-def _schedule(summary: BatchSummary) -> str:
-    """'pdrop reroute at 0.889', a profile's name, or 'dense'."""
-    choice = summary.choice
-    if choice.method in (None, "none") and choice.profile is None:
-        return "dense"
+    blocks: list[Block] = [Text(" · ".join(parts), Tone.HEADLINE)]
+    boxes = None if found is None or found.boxes is None else found.boxes.acc_at_05
+    words = None if found is None else found.words
+    for label, part in (("answers right", words), ("box Acc@0.5", boxes)):
+        if part is not None:
+            note = f"95% [{part.low:.2f}, {part.high:.2f}], n\u00a0=\u00a0{part.n}"
+            blocks.append(Tile(label, f"{part.value:.2f}", note))
+    if means is not None:
+        kv = units.ratio(means.kv_end_bytes, means.dense_kv_end_bytes)
+        prefill = units.ratio(means.prefill_flops, means.dense_prefill_flops)
+        size = f"{units.size(means.kv_end_bytes)}, {means.kv_source}"
+        blocks += [Tile("KV cache of dense", kv, size)]
+        blocks += [Tile("prefill FLOPs of dense", prefill, means.flops_source)]
+    headers = (Column("what", ""), Column("value", "", right=True), Column("how", ""))
+    rows = [*_costs(summary, verbose=verbose), *_times(summary, verbose=verbose)]
+    if rows:
+        cells = ((Cell(what), value, w.words(how)) for what, value, how in rows)
+        blocks.append(w.table("Over every answer", headers, cells))
+    dense = choice.method in (None, "none") and choice.profile is None
     named = choice.profile or " ".join(filter(None, (choice.method, choice.action)))
-    return w.short(named, w.NAME) + w.amount_of(choice)
+    schedule = "dense" if dense else w.short(named, w.NAME) + w.amount_of(choice)
+    blocks.append(Text(w.who(summary.model, schedule, f"batch {choice.batch_size}")))
+    return Document("batch", (*blocks, *w.texts(Tone.WARNING, _warnings(summary))))
 
 
-def _accuracy(summary: BatchSummary) -> Iterator[Row]:
-    found = summary.accuracy
+def _costs(summary: BatchSummary, *, verbose: bool) -> Iterator[_Line]:
+    """How many answers are right, and what they took on average."""
+    found, means = summary.accuracy, summary.means
     shares = [] if found is None or found.words is None else [("answers right", found.words)]
     boxes = None if found is None else found.boxes
     if boxes is not None:
         shares += [("box Acc@0.5", boxes.acc_at_05), ("box centre inside", boxes.centre_in_box)]
     for what, share in shares:
         how = f"of {share.n} · 95% {share.low:.3f}–{share.high:.3f}"
-        yield Cell(what), Cell(f"{share.value:.3f}", share.value), how
+        yield what, Cell(f"{share.value:.3f}", share.value), how
     if boxes is not None:
-        yield Cell("box mean IoU"), Cell(f"{boxes.mean_iou:.3f}", boxes.mean_iou), f"of {boxes.acc_at_05.n}"
-
-
-def _costs(summary: BatchSummary, *, verbose: bool) -> Iterator[Row]:
-    means = summary.means
+        yield "box mean IoU", Cell(f"{boxes.mean_iou:.3f}", boxes.mean_iou), f"of {boxes.acc_at_05.n}"
     if means is None:
         return
-    yield (
-        Cell("visual tokens/layer"),
-        w.tokens(means.visual_tokens_per_layer),
-        f"of {units.tokens(means.visual_tokens)}",
-    )
+    whole = f"of {units.tokens(means.visual_tokens)}"
+    yield "visual tokens/layer", w.tokens(means.visual_tokens_per_layer), whole
     if verbose:
-        yield Cell("prompt tokens"), w.tokens(means.prompt_tokens), ""
-    yield Cell("new tokens"), w.tokens(means.new_tokens), ""
+        yield "prompt tokens", w.tokens(means.prompt_tokens), ""
+    yield "new tokens", w.tokens(means.new_tokens), ""
     prefill = f"prefill {units.ratio(means.prefill_flops, means.dense_prefill_flops)} of dense"
     how = means.reasons["total_flops"] if means.total_flops is None else f"{prefill} · {means.flops_source}"
-    yield Cell("FLOPs"), Cell(units.flops(means.total_flops), means.total_flops), how
-    of_dense = f"{units.ratio(means.kv_end_bytes, means.dense_kv_end_bytes)} of dense"
-    yield (
-        Cell("KV cache"),
-        Cell(units.size(means.kv_end_bytes), means.kv_end_bytes),
-        f"{of_dense} · {means.kv_source}",
-    )
+    yield "FLOPs", Cell(units.flops(means.total_flops), means.total_flops), how
+    of_dense = f"{units.ratio(means.kv_end_bytes, means.dense_kv_end_bytes)} of dense · {means.kv_source}"
+    yield "KV cache", Cell(units.size(means.kv_end_bytes), means.kv_end_bytes), of_dense
 
 
-def _times(summary: BatchSummary, *, verbose: bool) -> Iterator[Row]:
+def _times(summary: BatchSummary, *, verbose: bool) -> Iterator[_Line]:
     latency, rate, run = summary.latency, summary.throughput, summary.this_run
     if latency is None or rate is None:
         return
@@ -103,30 +83,13 @@ def _times(summary: BatchSummary, *, verbose: bool) -> Iterator[Row]:
     spreads |= {"preprocess": latency.preprocess_s}
     for what, spread in spreads.items():
         if spread is not None and (verbose or what not in ("TPOT", "preprocess")):
-            yield Cell(what), w.seconds(spread.p50), f"p90 {units.seconds(spread.p90)} · of the pass"
+            yield what, w.seconds(spread.p50), f"p90 {units.seconds(spread.p90)} · of the pass"
     per_second = Cell(f"{rate.samples_per_s:.2f} items/s", rate.samples_per_s)
-    yield Cell("throughput"), per_second, f"{rate.output_tokens_per_s:.1f} new tokens/s"
+    yield "throughput", per_second, f"{rate.output_tokens_per_s:.1f} new tokens/s"
     if run.answered:
         told = [w.count(run.answered, "answer"), *([f"{run.workers} workers"] if run.workers > 1 else [])]
         told.append(f"waited {units.seconds(run.waiting_s)} for pictures")
-        yield Cell("this run"), w.seconds(run.wall_s), " · ".join(told)
-
-
-def _tiles(summary: BatchSummary) -> Iterator[Tile]:
-    found, means = summary.accuracy, summary.means
-    shares: dict[str, SharePart | None] = {}
-    if found is not None:
-        shares = {"answers right": found.words}
-        shares |= {"box Acc@0.5": None if found.boxes is None else found.boxes.acc_at_05}
-    for label, part in shares.items():
-        if part is not None:
-            note = f"95% [{part.low:.2f}, {part.high:.2f}], n\u00a0=\u00a0{part.n}"
-            yield Tile(label, f"{part.value:.2f}", note)
-    if means is not None:
-        kv = units.ratio(means.kv_end_bytes, means.dense_kv_end_bytes)
-        yield Tile("KV cache of dense", kv, f"{units.size(means.kv_end_bytes)}, {means.kv_source}")
-        prefill = units.ratio(means.prefill_flops, means.dense_prefill_flops)
-        yield Tile("prefill FLOPs of dense", prefill, means.flops_source)
+        yield "this run", w.seconds(run.wall_s), " · ".join(told)
 
 
 def _warnings(summary: BatchSummary) -> Iterator[str]:
@@ -144,16 +107,15 @@ def _warnings(summary: BatchSummary) -> Iterator[str]:
 
 def lmms_document(costs: LmmsCosts, *, verbose: bool = False) -> Document:  # noqa: ARG001  it says all it has
     """What the answers to every task of lmms-eval took, and what in them was not as asked."""
-    headers = w.columns("task", "answered", "took")
-    rows = [
-        w.row(headers, (w.words(task, w.NAME), Cell(_answered(part)), w.words(_took(part))))
+    rows = (
+        (w.words(task, w.NAME), Cell(_answered(part)), w.words(_took(part)))
         for task, part in costs.tasks.items()
-    ]
+    )
     return Document(
         "lmms-eval",
         (
             Text(f"all tasks: {_spent(costs.total)}", Tone.HEADLINE),
-            Table("Every task", headers, tuple(rows)),
+            w.table("Every task", w.columns("task", "answered", "took"), rows),
             Text(_how(costs)),
             *w.texts(Tone.WARNING, lmms_warnings(costs)),
         ),
@@ -216,10 +178,7 @@ def _how(costs: LmmsCosts) -> str:
         said = f"profile {asked.profile}"
     elif asked.action is not None:
         amount = f"budget {asked.budget:g}" if asked.ratio is None else f"ratio {asked.ratio:g}"
-        cuts = (
-            ""
-            if asked.decision_layers is None
-            else f" at layers {', '.join(map(str, asked.decision_layers))}"
-        )
-        said = f"{asked.method} {asked.action}{cuts}, {amount}"
+        layers = asked.decision_layers
+        at = "" if layers is None else f" at layers {', '.join(map(str, layers))}"
+        said = f"{asked.method} {asked.action}{at}, {amount}"
     return f"{said} · {costs.model.id} · {costs.model.dtype} · {costs.model.attention}"

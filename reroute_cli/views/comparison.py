@@ -98,20 +98,39 @@ def document(comparison: Comparison, *, verbose: bool = False) -> Document:
         if one.limit is not None or one.verdict is Verdict.MISSING or one.metric in MAIN_TIMES
     ]
     others = [one for one in comparison.rows if one not in first]
-    ending = Tone.PASSED if comparison.passed else Tone.FAILED
-    blocks: list[Block] = [
-        *w.texts(Tone.NOTE, _sides(comparison)),
-        *_tiles(comparison),
-        _rows("Every gate, and the main times", first),
-        *_answers(comparison, verbose=verbose),
-    ]
-    blocks += (
-        [_rows("Not gated", others, folded=True, on=(TEXT, PAGE) if verbose else (PAGE,))] if others else []
-    )
-    blocks += _environment(comparison)
+    passed, same = comparison.passed, comparison.same_machine
+    blocks: list[Block] = [*w.texts(Tone.NOTE, _sides(comparison))]
+    blocks += [Tile("verdict", "passed" if passed else "FAILED", f"{len(comparison.failed)} gates failed")]
+    blocks += [Tile("answers that changed", f"{len(comparison.answers):,}")]
+    blocks += [Tile("same machine", "yes" if same else "no", "times compare on the same machine only")]
+    blocks += [_rows("Every gate, and the main times", first)]
+    if comparison.answers:
+        long = 600 if verbose else _ANSWER
+        changed = (
+            (w.name(one.arm), w.name(one.item), w.words(one.baseline, long), w.words(one.current, long))
+            for one in comparison.answers
+        )
+        headers = (Column("arm", "answers that changed"), *w.columns("item", "baseline", "current"))
+        most, more = None if verbose else FEW, "and {} more; -v shows all"
+        blocks.append(w.table("Answers that changed", headers, changed, most=most, more=more))
+    if others:
+        blocks.append(_rows("Not gated", others, folded=True, on=(TEXT, PAGE) if verbose else (PAGE,)))
+    if comparison.environment:
+        differing = [
+            (
+                w.name(part.name),
+                w.words(part.baseline or "unknown", 120),
+                w.words(part.current or "unknown", 120),
+            )
+            for part in comparison.environment
+        ]
+        told = (f"{what.text} {before.text} → {after.text}" for what, before, after in differing)
+        blocks.append(Text(f"differs: {' · '.join(told)}", on=(TEXT,)))
+        headers = w.columns("what", "baseline", "current")
+        blocks.append(w.table("What else differs", headers, differing, folded=True, on=(PAGE,)))
     blocks += w.texts(Tone.NOTE, comparison.notes)
-    blocks.append(Text(f"reroute compare: {headline(comparison)}", ending))
-    if not comparison.passed:
+    blocks.append(Text(f"reroute compare: {headline(comparison)}", Tone.PASSED if passed else Tone.FAILED))
+    if not passed:
         blocks += w.texts(Tone.WARNING, map(failure, comparison.failed), whole=True)
         if comparison.accept:
             blocks.append(Text("to accept the new numbers:", whole=True, command=comparison.accept))
@@ -126,13 +145,6 @@ def _sides(comparison: Comparison) -> Iterator[str]:
             commit = clean(side.commit, one_line=True)
             made.append(f"commit {commit[:12]}{'+' if commit.endswith('+') else ''}")
         yield f"{what} {', '.join(filter(None, made))}"
-
-
-def _tiles(comparison: Comparison) -> Iterator[Tile]:
-    passed, same = comparison.passed, comparison.same_machine
-    yield Tile("verdict", "passed" if passed else "FAILED", f"{len(comparison.failed)} gates failed")
-    yield Tile("answers that changed", f"{len(comparison.answers):,}")
-    yield Tile("same machine", "yes" if same else "no", "times compare on the same machine only")
 
 
 def _rows(
@@ -156,34 +168,8 @@ def _rows(
         tone, mark = _TONES.get(one.verdict, ""), _MARKS.get(one.verdict, "")
         said = Cell(verdict(one), _ORDER.index(one.verdict), tone=tone, mark=mark)
         cells = (Cell(before, one.baseline), Cell(after, one.current), Cell(change(one.change), one.change))
-        rows.append(w.row(headers, (arm, w.words(metric, w.NAME), *cells, w.words(limit(one), 40), said)))
-    return Table(caption, headers, tuple(rows), grouped=True, folded=folded, on=on)
-
-
-def _answers(comparison: Comparison, *, verbose: bool) -> list[Table]:
-    headers = (Column("arm", "answers that changed"), *w.columns("item", "baseline", "current"))
-    long = 600 if verbose else _ANSWER
-    rows = [
-        w.row(
-            headers,
-            (w.name(one.arm), w.name(one.item), w.words(one.baseline, long), w.words(one.current, long)),
-        )
-        for one in comparison.answers
-    ]
-    most, more = None if verbose else FEW, "and {} more; -v shows all"
-    return [Table("Answers that changed", headers, tuple(rows), most=most, more=more)] if rows else []
-
-
-def _environment(comparison: Comparison) -> Iterator[Block]:
-    """'differs: torch 2.12.0 → 2.13.0 · python 3.11.2 → 3.12.1', and the same as a table."""
-    headers, rows = w.columns("what", "baseline", "current"), []
-    for part in comparison.environment:
-        sides = ("unknown" if side is None else side for side in (part.baseline, part.current))
-        rows.append(w.row(headers, (w.name(part.name), *(w.words(side, 120) for side in sides))))
-    if rows:
-        said = (f"{one['what'].text} {one['baseline'].text} → {one['current'].text}" for one in rows)
-        yield Text(f"differs: {' · '.join(said)}", on=(TEXT,))
-        yield Table("What else differs", headers, tuple(rows), folded=True, on=(PAGE,))
+        rows.append((arm, w.words(metric, w.NAME), *cells, w.words(limit(one), 40), said))
+    return w.table(caption, headers, rows, grouped=True, folded=folded, on=on)
 
 
 def headline(comparison: Comparison) -> str:
@@ -199,28 +185,22 @@ def failure(row: Row) -> str:
     """The line of a gate that failed: arm, metric, what changed, the limit."""
     name = f"{_SAID[row.verdict].upper()} {row.arm or 'run'} {row.name}: "
     if row.verdict is Verdict.MISSING:
-        return name + _missing(row)
+        if row.metric != "items":
+            return name + (row.reason or "the current report lacks it")
+        assert isinstance(row.baseline, int) and isinstance(row.current, int)  # noqa: PT018
+        gone = f"{row.baseline - row.current} of {row.baseline}"
+        return f"{name}{gone} are not in the current report: {row.reason}"
     better = row.verdict is Verdict.WIN
     direction = "better" if better else "worse"
+    gate = "limit 0 (exact)" if limit(row) == EXACT else f"limit {row.limit}"
     stale = "; the baseline is out of date" if better else ""
     if row.stat == "count" and row.items:
-        return f"{name}{row.current} of {row.items.total} answers differ; {_gated(row)}"
+        return f"{name}{row.current} of {row.items.total} answers differ; {gate}"
     if row.items and row.items.total > 1:
-        return f"{name}{_items(row.items, direction, row.unit)}; {_gated(row)}{stale}"
+        return f"{name}{_items(row.items, direction, row.unit)}; {gate}{stale}"
     before, after = pair(row.baseline, row.current, row.unit)
     amount = "" if row.change is None else f", {direction} by {change(row.change).lstrip('+-')}"
-    return f"{name}{before} → {after}{amount}; {_gated(row)}{stale}"
-
-
-def _gated(row: Row) -> str:
-    return "limit 0 (exact)" if limit(row) == EXACT else f"limit {row.limit}"
-
-
-def _missing(row: Row) -> str:
-    if row.metric == "items":
-        assert isinstance(row.baseline, int) and isinstance(row.current, int)  # noqa: PT018
-        return f"{row.baseline - row.current} of {row.baseline} are not in the current report: {row.reason}"
-    return row.reason or "the current report lacks it"
+    return f"{name}{before} → {after}{amount}; {gate}{stale}"
 
 
 def _items(items: ItemChanges, direction: str, unit: str) -> str:

@@ -261,22 +261,15 @@ def _by_kind(report: Evaluation, *, verbose: bool) -> Iterator[Table]:
     step = -(-len(kinds) // max(-(-len(kinds) // _GROUPS), 1)) or 1
     for start in range(0, 0 if verbose else len(kinds), step):
         some = kinds[start : start + step]
-        headers = (
-            Column("schedule", "by kind"),
-            *(Column(kind, w.short(kind or "(none)", _GROUP), right=True) for kind in some),
-        )
+        names = (Column(kind, w.short(kind or "(none)", _GROUP), right=True) for kind in some)
         numbers = (_leading(report, report.dense.groups[kind]) for kind in some)
-        rows = [
-            w.row(
-                headers,
-                (Cell("questions"), *(BLANK if part is None else w.counted(part.n) for part in numbers)),
-            )
-        ]
+        rows = [[Cell("questions"), *(BLANK if part is None else w.counted(part.n) for part in numbers)]]
         for arm in report.arms:
             found = (_leading(report, arm.groups[kind]) for kind in some)
             plain = (NOT_KNOWN if part is None else Cell(w.plain_number(part.value)) for part in found)
-            rows.append(w.row(headers, (_arm(arm), *plain)))
-        yield Table("By kind of question", headers, tuple(rows), on=(TEXT,))
+            rows.append([_arm(arm), *plain])
+        headers = (Column("schedule", "by kind"), *names)
+        yield w.table("By kind of question", headers, rows, on=(TEXT,))
     if report.dense.groups:
         yield from _every_kind(report, verbose=verbose)
 
@@ -314,7 +307,7 @@ def _every_kind(report: Evaluation, *, verbose: bool) -> Iterator[Table]:
         yield Table("By kind of question", tuple(headers), tuple(wide), on=(PAGE,))
     if verbose:
         narrow = w.columns("by kind", "arm", "[95%]", "minus dense")
-        yield Table("By kind of question", narrow, tuple(w.row(narrow, cells) for cells in long), on=(TEXT,))
+        yield w.table("By kind of question", narrow, long, on=(TEXT,))
 
 
 def _score_row(arm: EvaluationArm, key: str) -> Iterator[Cell]:

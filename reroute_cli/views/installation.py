@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from reroute_cli.records.installation import Check, Installation
 from reroute_cli.views import wording as w
-from reroute_cli.views.document import Cell, Column, Document, Table, Text, Tone
+from reroute_cli.views.document import Cell, Column, Document, Text, Tone
 
 _BARE = ("packages", "settings")  # groups whose names speak for themselves
 
@@ -26,8 +26,8 @@ def document(found: Installation, *, verbose: bool = False) -> Document:  # noqa
                 }
             for key, inner in named.items():
                 shown = ", ".join(inner) if isinstance(inner, list) else inner
-                rows.append(w.row(headers, (w.words(key), w.words("none" if shown is None else shown))))
-    return Document("env", (Table("What measurements here depend on", headers, tuple(rows)),))
+                rows.append((w.words(key), w.words("none" if shown is None else shown)))
+    return Document("env", (w.table("What measurements here depend on", headers, rows),))
 
 
 def check_document(found: Check, *, verbose: bool = False) -> Document:  # noqa: ARG001  it says all it has
@@ -44,7 +44,7 @@ def check_document(found: Check, *, verbose: bool = False) -> Document:  # noqa:
         held = len(family.findings) - len(failed)
         holds = Cell(f"{held} of {len(family.findings)}", held, tone="bad" if failed else "")
         seconds = Cell(f"{family.seconds:.1f}", family.seconds)
-        rows.append(w.row(headers, (w.words(family.family), holds, seconds, w.words(remark))))
+        rows.append((w.words(family.family), holds, seconds, w.words(remark)))
     tone = Tone.PASSED if found.passed else Tone.FAILED
-    table = Table("Every family", headers, tuple(rows))
+    table = w.table("Every family", headers, rows)
     return Document("check", (Text(f"{installed}: {standing}", tone), table, Text(f"proven with {proven}")))

@@ -5,66 +5,39 @@ from __future__ import annotations
 from reroute_cli.console.units import UNKNOWN
 from reroute_cli.records.lists import BenchmarkList, MethodList, ModelList, ProfileList, ShownProfile
 from reroute_cli.views import wording as w
-from reroute_cli.views.document import Cell, Document, Heading, Table, Text, Tone
+from reroute_cli.views.document import Cell, Document, Heading, Text, Tone
 
 
 def methods(found: MethodList, *, verbose: bool = False) -> Document:  # noqa: ARG001  it says all it has
     """What each method can do, and where it was published."""
-    headers = w.columns("method", "actions", "what it does")
     rows = []
     for one in found.methods:
         source = f"{one.title} {one.year}, {one.paper}" if one.paper else ""
-        cells = (
-            w.words(one.name),
-            w.words(", ".join(one.actions)),
-            Cell(one.summary, note=source, joint="\n"),
-        )
-        rows.append(w.row(headers, cells))
-    return Document("methods", (Table("Methods", headers, tuple(rows)),))
+        what = Cell(one.summary, note=source, joint="\n")
+        rows.append((w.words(one.name), w.words(", ".join(one.actions)), what))
+    headers = w.columns("method", "actions", "what it does")
+    return Document("methods", (w.table("Methods", headers, rows),))
 
 
 def models(found: ModelList, *, verbose: bool = False) -> Document:  # noqa: ARG001  it says all it has
     """Families that can be routed, models known by name, families that are refused."""
-    families = w.columns("model_type", "models", "boxes")
-    known = w.columns("name", "hub id", "layers", "visual", right=("layers", "visual"))
-    refused = w.columns("model_type", "because")
-    can = "Families that can be routed: any checkpoint of theirs, by hub id or folder"
-    named = "Models known by name: 'plan' and '--load-format dummy' need no download"
+    families = (map(w.words, (one.model_type, one.title, one.boxes or UNKNOWN)) for one in found.families)
+    known = (
+        (w.words(one.name), w.words(one.hub), w.counted(one.layers), w.counted(one.visual_tokens))
+        for one in found.known
+    )
+    refused = (map(w.words, (one.model_type, one.reason)) for one in found.refused)
+    numbers = ("layers", "visual")
+    named = w.columns("name", "hub id", *numbers, right=numbers)
     return Document(
         "models",
         (
-            Heading(can),
-            Table(
-                "Families that can be routed",
-                families,
-                tuple(
-                    w.row(families, map(w.words, (one.model_type, one.title, one.boxes or UNKNOWN)))
-                    for one in found.families
-                ),
-            ),
-            Heading(named),
-            Table(
-                "Models known by name",
-                known,
-                tuple(
-                    w.row(
-                        known,
-                        (
-                            w.words(one.name),
-                            w.words(one.hub),
-                            w.counted(one.layers),
-                            w.counted(one.visual_tokens),
-                        ),
-                    )
-                    for one in found.known
-                ),
-            ),
+            Heading("Families that can be routed: any checkpoint of theirs, by hub id or folder"),
+            w.table("Families that can be routed", w.columns("model_type", "models", "boxes"), families),
+            Heading("Models known by name: 'plan' and '--load-format dummy' need no download"),
+            w.table("Models known by name", named, known),
             Heading("Families that are refused"),
-            Table(
-                "Families that are refused",
-                refused,
-                tuple(w.row(refused, map(w.words, (one.model_type, one.reason))) for one in found.refused),
-            ),
+            w.table("Families that are refused", w.columns("model_type", "because"), refused),
         ),
     )
 
@@ -76,32 +49,28 @@ def profiles(found: ProfileList, *, verbose: bool = False) -> Document:  # noqa:
     for one in found.profiles:
         average = one.visual_tokens_per_layer
         shown = UNKNOWN if average is None else f"{average:.1f} of {one.visual_tokens}"
-        rows.append(w.row(headers, (w.words(one.name), w.words(one.origin), Cell(shown, average))))
-    return Document("profiles", (Table("Profiles", headers, tuple(rows)),))
+        rows.append((w.words(one.name), w.words(one.origin), Cell(shown, average)))
+    return Document("profiles", (w.table("Profiles", headers, rows),))
 
 
 def profile(found: ShownProfile, *, verbose: bool = False) -> Document:  # noqa: ARG001  it says all it has
     """One profile with its stages."""
     numbers = ("layer", "keep_ratio")
     headers = w.columns(*numbers, right=numbers)
-    rows = tuple(
-        w.row(headers, (w.counted(stage["layer"]), w.counted(stage["keep_ratio"])))
-        for stage in found.schedule["stages"]
-    )
+    rows = (map(w.counted, (stage["layer"], stage["keep_ratio"])) for stage in found.schedule["stages"])
     source = f"{found.origin}, {found.source}" if found.source else found.origin
     title = Text(f"{found.name}: {found.title}", Tone.HEADLINE)
-    return Document("profile", (title, Table("Stages", headers, rows), Text(source)))
+    return Document("profile", (title, w.table("Stages", headers, rows), Text(source)))
 
 
 def benchmarks(found: BenchmarkList, *, verbose: bool = False) -> Document:  # noqa: ARG001  it says all it has
     """A row for each benchmark: its name, what it is, its splits (the first is the default), its source."""
     headers = w.columns("--bench", "questions", "--split", "from")
-    rows = [
-        w.row(headers, map(w.words, (one.name, one.title, ", ".join(one.splits), one.source)))
-        for one in found.benchmarks
-    ]
+    rows = (
+        map(w.words, (one.name, one.title, ", ".join(one.splits), one.source)) for one in found.benchmarks
+    )
     told = dict.fromkeys(one.notes for one in found.benchmarks if one.notes)
     notes = (
         f"{', '.join(one.name for one in found.benchmarks if one.notes == note)}: {note}" for note in told
     )
-    return Document("benchmarks", (Table("Benchmarks", headers, tuple(rows)), *map(Text, notes)))
+    return Document("benchmarks", (w.table("Benchmarks", headers, rows), *map(Text, notes)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from reroute_cli.console import units
 from reroute_cli.records.plan import Plan
@@ -12,38 +12,35 @@ from reroute_cli.views.document import BLANK, Cell, Column, Document, Table, Tex
 
 def document(plan: Plan, *, verbose: bool = False) -> Document:  # noqa: ARG001  it says all it has
     """Headline, stages, costs, and how the numbers were made."""
-    kept = f"{units.tokens(plan.schedule.visual_tokens_per_layer)} of {plan.tokens.visual_tokens}"
+    model, tokens, schedule = plan.model, plan.tokens, plan.schedule
+    kept = f"{units.tokens(schedule.visual_tokens_per_layer)} of {tokens.visual_tokens}"
+    image = f" ({tokens.picture})" if tokens.picture else ""
+    prompt = f"{model.id}, {model.layers} layers, {model.dtype}"
+    prompt += f" · {tokens.visual_tokens} visual{image} + {tokens.text_tokens} text tokens"
+    notes = ["2 FLOPs per multiply-add, the full attention rectangle, KV after the prefill"]
+    notes += [plan.caveat] if plan.caveat else []
+    if reason := plan.dense.reasons.get("vision_flops"):
+        notes.append(f"vision is unknown: {reason}")
+    if reason := (plan.routed or plan.dense).reasons.get("scoring_flops"):
+        notes.append(f"scoring is unknown and left out of prefill: {reason}")
+    tile, costs = Tile("visual tokens per layer", kept), [_costs(plan), *map(Text, notes)]
+    if plan.routed is None:
+        headline = Text(f"visual tokens/layer {kept} · dense", Tone.HEADLINE)
+        return Document("plan", (headline, tile, Text(prompt), *costs))
     prefill, kv = f"{plan.ratios.prefill_flops:.2f}×", f"{plan.ratios.kv_prefill:.2f}×"
-    ran = "dense" if plan.routed is None else f"prefill {prefill} FLOPs · KV {kv}"
-    tiles = (
-        Tile("visual tokens per layer", kept),
-        Tile("prefill FLOPs of dense", prefill, "estimated"),
-        Tile("KV cache of dense", kv, "estimated"),
-    )
+    asked = "" if schedule.ratio is None else f" of {schedule.ratio:.3f} asked"
+    named = f"{schedule.profile or schedule.method} {schedule.action}"
     return Document(
         "plan",
         (
-            Text(f"visual tokens/layer {kept} · {ran}", Tone.HEADLINE),
-            *(tiles if plan.routed is not None else tiles[:1]),
-            Text(_prompt(plan)),
-            *([_stages(plan)] if plan.routed is not None else []),
-            _costs(plan),
-            *map(Text, _notes(plan)),
+            Text(f"visual tokens/layer {kept} · prefill {prefill} FLOPs · KV {kv}", Tone.HEADLINE),
+            tile,
+            Tile("prefill FLOPs of dense", prefill, "estimated"),
+            Tile("KV cache of dense", kv, "estimated"),
+            Text(f"{named}, reduction ratio {schedule.achieved_ratio:.3f}{asked} · {prompt}"),
+            _stages(plan),
+            *costs,
         ),
-    )
-
-
-def _prompt(plan: Plan) -> str:
-    model, tokens, schedule = plan.model, plan.tokens, plan.schedule
-    image = f" ({tokens.picture})" if tokens.picture else ""
-    reached = ""
-    if plan.routed is not None:
-        asked = "" if schedule.ratio is None else f" of {schedule.ratio:.3f} asked"
-        named = f"{schedule.profile or schedule.method} {schedule.action}"
-        reached = f"{named}, reduction ratio {schedule.achieved_ratio:.3f}{asked} · "
-    return (
-        f"{reached}{model.id}, {model.layers} layers, {model.dtype} · "
-        f"{tokens.visual_tokens} visual{image} + {tokens.text_tokens} text tokens"
     )
 
 
@@ -52,20 +49,16 @@ def _stages(plan: Plan) -> Table:
     per_layer = plan.schedule.per_layer_visual_tokens
     at = {stage.layer: stage for stage in plan.schedule.stages}
     starts = sorted({0, *at})
-    headers, rows = (
-        (
-            *w.columns("layers", "visual tokens", "keep ratio", right=("visual tokens", "keep ratio")),
-            Column("where", ""),
-        ),
-        [],
-    )
+    rows = []
     for start, end in zip(starts, [*(start - 1 for start in starts[1:]), len(per_layer) - 1], strict=True):
         stage = at.get(start)
         layers = Cell(f"{start}" if start == end else f"{start}–{end}", start)
         keep = Cell("1", 1.0) if stage is None else Cell(f"{stage.keep_ratio:.4f}", stage.keep_ratio)
         note = Cell("at the vision tower") if stage is not None and stage.where == "vision" else BLANK
-        rows.append(w.row(headers, (layers, w.counted(per_layer[start]), keep, note)))
-    return Table("Layers and their visual tokens", headers, tuple(rows))
+        rows.append((layers, w.counted(per_layer[start]), keep, note))
+    numbers = ("visual tokens", "keep ratio")
+    headers = (*w.columns("layers", *numbers, right=numbers), Column("where", ""))
+    return w.table("Layers and their visual tokens", headers, rows)
 
 
 def _costs(plan: Plan) -> Table:
@@ -89,13 +82,3 @@ def _costs(plan: Plan) -> Table:
             cells |= {"dense": Cell(show(whole), whole), "ratio": Cell(units.ratio(mine, whole), ratio)}
         rows.append(cells)
     return Table("Costs, estimated", headers, tuple(rows))
-
-
-def _notes(plan: Plan) -> Iterator[str]:
-    yield "2 FLOPs per multiply-add, the full attention rectangle, KV after the prefill"
-    if plan.caveat:
-        yield plan.caveat
-    if reason := plan.dense.reasons.get("vision_flops"):
-        yield f"vision is unknown: {reason}"
-    if reason := (plan.routed or plan.dense).reasons.get("scoring_flops"):
-        yield f"scoring is unknown and left out of prefill: {reason}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reroute_cli.console.units import UNKNOWN
-from reroute_cli.records.trace import DEFERRED, PRUNED, REENTERED, TraceArm, TraceRecord, TraceStage
+from reroute_cli.records.trace import DEFERRED, PRUNED, REENTERED, TraceArm, TraceRecord
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import (
     NOT_KNOWN,
@@ -83,18 +83,22 @@ def _tables(record: TraceRecord) -> Iterator[Table]:
 
 
 def _item(record: TraceRecord) -> GalleryItem:
-    said = []
+    """The image with every arm's answer, and what each stage did with its tokens."""
+    places, image, visual = _places(record), record.picture, record.visual_tokens
+    said, arms = [], []
     for arm in record.arms:
         note = "" if arm.overlap is None else f"overlap {w.plain_number(arm.overlap)}"
         boxes, who = tuple(arm.boxes or ()), _arm(arm)
         said.append(ArmAnswer(who.text, who.role, arm.answer, arm.method or "", None, boxes, note))
-    places, image = _places(record), record.picture
-    arms = []
-    for arm in record.arms:
-        if arm.stages:
-            before = MapStage("before", f"all {record.visual_tokens} visual tokens")
-            stages = (_stage(stage, places, record.visual_tokens) for stage in arm.stages)
-            arms.append(MapArm(_arm(arm).text, _arm(arm).role, (before, *stages)))
+        stages = [MapStage("before", f"all {visual} visual tokens")]
+        for stage in arm.stages:
+            title = "vision tower" if stage.where == "vision" else f"layer {stage.layer}"
+            parts = [f"{stage.kept} of {visual} kept"]
+            parts += [f"{stage.reentered} re-entered"] if stage.reentered else []
+            parts += [f"{stage.recall:.0%} of the target"] if stage.recall is not None else []
+            outlines = (_outline(stage.states, state, places) for state in (DEFERRED, PRUNED, REENTERED))
+            stages.append(MapStage(title, " · ".join(parts), stage.reentered, *outlines))
+        arms += [MapArm(who.text, who.role, tuple(stages))] if arm.stages else []
     return GalleryItem(
         id=w.short(image.path.replace("\\", "/").rpartition("/")[2], w.NAME),
         image=image.path,
@@ -120,15 +124,6 @@ def _places(record: TraceRecord) -> dict[int, Box]:
     return found
 
 
-def _stage(stage: TraceStage, places: dict[int, Box], visual: int) -> MapStage:
-    title = "vision tower" if stage.where == "vision" else f"layer {stage.layer}"
-    parts = [f"{stage.kept} of {visual} kept"]
-    parts += [f"{stage.reentered} re-entered"] if stage.reentered else []
-    parts += [f"{stage.recall:.0%} of the target"] if stage.recall is not None else []
-    outlines = (_outline(stage.states, state, places) for state in (DEFERRED, PRUNED, REENTERED))
-    return MapStage(title, " · ".join(parts), stage.reentered, *outlines)
-
-
 def _outline(states: str, wanted: str, places: dict[int, Box]) -> str:
     """One SVG path around every cell of this state; neighbours are one, but re-entered ones."""
     runs: list[list[float]] = []
@@ -139,10 +134,6 @@ def _outline(states: str, wanted: str, places: dict[int, Box]) -> str:
             runs[-1][2] = right
         else:
             runs.append([left, top, right, bottom])
-    written = ([_number(value) for value in run] for run in runs)
+    # numbers as SVG takes them, without needless digits
+    written = ([f"{round(at, 2):g}" if abs(at) < 1e5 else f"{at:.0f}" for at in run] for run in runs)
     return "".join(f"M{left} {top}H{right}V{bottom}H{left}Z" for left, top, right, bottom in written)
-
-
-def _number(value: float) -> str:
-    """A number as SVG takes it, without needless digits."""
-    return f"{round(value, 2):g}" if abs(value) < 1e5 else f"{value:.0f}"

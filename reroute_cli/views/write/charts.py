@@ -229,7 +229,10 @@ def steps(lines: Sequence[ArmLine], unit: str) -> dict[str, Any]:
         }
         for line in lines
     ]
-    ticks = {"dtick": _tick(max((len(line.values) for line in lines), default=1)), "showgrid": False}
+    deepest = max((len(line.values) for line in lines), default=1)
+    # every layer of a small model, every fourth of a large one
+    tick = next(step for step in (1, 2, 4, 8, 16, 32, 1 << 20) if deepest <= 16 * step)
+    ticks = {"dtick": tick, "showgrid": False}
     more = {"hovermode": "x unified", "showlegend": True}
     body = layout(
         280 + _legend(len(lines)), "decoder layer", unit, xaxis=ticks, yaxis={"rangemode": "tozero"}, **more
@@ -239,16 +242,7 @@ def steps(lines: Sequence[ArmLine], unit: str) -> dict[str, Any]:
 
 def pareto(series: Sequence[ArmPoints], front: Sequence[ArmPoint], x: str, y: str) -> dict[str, Any]:
     """Scores with their intervals against a cost; the front as a grey staircase."""
-    traces = [_staircase(front)] if len(front) > 1 else []
-    traces += [_series(one) for one in series]
-    body = layout(
-        390 + _legend(len(traces)), x, y, xaxis={"rangemode": "tozero"}, showlegend=True, hovermode="closest"
-    )
-    return {"data": traces, "layout": body}
-
-
-def _staircase(front: Sequence[ArmPoint]) -> dict[str, Any]:
-    return {
+    staircase = {
         "type": "scatter",
         "mode": "lines",
         "name": "Pareto front",
@@ -257,6 +251,10 @@ def _staircase(front: Sequence[ArmPoint]) -> dict[str, Any]:
         "line": {"shape": "hv", "width": 6, "color": LIGHT["rule"]},
         "hoverinfo": "skip",
     }
+    traces = [*([staircase] if len(front) > 1 else []), *map(_series, series)]
+    height = 390 + _legend(len(traces))
+    body = layout(height, x, y, xaxis={"rangemode": "tozero"}, showlegend=True, hovermode="closest")
+    return {"data": traces, "layout": body}
 
 
 def _series(one: ArmPoints) -> dict[str, Any]:
@@ -299,35 +297,30 @@ def _symbol(kind: int) -> str:
     return SYMBOLS[kind % len(SYMBOLS)]
 
 
-def _tick(layers: int) -> int:
-    """Every layer of a small model, every fourth of a large one."""
-    return next(step for step in (1, 2, 4, 8, 16, 32, 1 << 20) if layers <= 16 * step)
-
-
 def scatter(dots: Sequence[SearchDot], x: str, y: str) -> dict[str, Any]:
     """Dots, larger where more questions stand behind them."""
-    heaviest = max((dot.weight for dot in dots), default=1)
-    roles = list(dict.fromkeys(dot.role for dot in dots))
-    traces = [_dots(role, [dot for dot in dots if dot.role == role], heaviest) for role in roles]
-    body = layout(360, x, y, xaxis={"rangemode": "tozero"}, showlegend=True, hovermode="closest")
-    return {"data": traces, "layout": body}
-
-
-def _dots(role: str, dots: Sequence[SearchDot], heaviest: int) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": plot_text(role),
-        "x": [dot.x for dot in dots],
-        "y": [dot.y for dot in dots],
-        "text": [plot_text(dot.text, 200) for dot in dots],
-        "hovertemplate": "%{text}<extra></extra>",
-        "hoverlabel": {"bgcolor": LIGHT["paper"], "font": {"color": LIGHT["ink"]}},
-        "marker": {
-            "size": [6 + 10 * dot.weight / max(1, heaviest) for dot in dots],
+    heaviest = max(1, *(dot.weight for dot in dots)) if dots else 1
+    traces = []
+    for role in dict.fromkeys(dot.role for dot in dots):
+        own = [dot for dot in dots if dot.role == role]
+        marker = {
+            "size": [6 + 10 * dot.weight / heaviest for dot in own],
             "color": LIGHT.get(role, LIGHT["other"]),
             "symbol": "circle" if role == "reroute" else "square",
             "opacity": 0.7,
             "line": {"width": 1, "color": LIGHT["paper"]},
-        },
-    }
+        }
+        trace = {
+            "type": "scatter",
+            "mode": "markers",
+            "name": plot_text(role),
+            "x": [dot.x for dot in own],
+            "y": [dot.y for dot in own],
+            "text": [plot_text(dot.text, 200) for dot in own],
+            "hovertemplate": "%{text}<extra></extra>",
+            "hoverlabel": {"bgcolor": LIGHT["paper"], "font": {"color": LIGHT["ink"]}},
+            "marker": marker,
+        }
+        traces.append(trace)
+    body = layout(360, x, y, xaxis={"rangemode": "tozero"}, showlegend=True, hovermode="closest")
+    return {"data": traces, "layout": body}

@@ -1,4 +1,4 @@
-"""The gallery: one entry for each question about a picture, with every answer to it from every input.
+"""The gallery: one entry for each question about an image, with every answer to it from every input.
 
 Knows items; not how one is drawn.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from reroute_cli.views.document import DENSE, PRUNE, REROUTE, ArmAnswer, GalleryItem
+from reroute_cli.views.document import DENSE, PRUNE, REROUTE, GalleryItem
 
 _ORDER = {DENSE: 0, PRUNE: 1, REROUTE: 2}
 
@@ -32,40 +32,33 @@ class ShownGallery:
 
 
 def gallery_of(items: Iterable[GalleryItem], most: int) -> ShownGallery:
-    """Token maps first, then what rerouting gained, then other differences, then the rest, in their order."""
-    merged = _merged(items)
-    ranked = sorted(merged, key=lambda item: (item.map is None, not item.gained, not item.differs))
-    return ShownGallery(tuple(ranked[:most]), len(merged))
+    """Token maps first, then what rerouting gained, then other differences, then the rest, in their order.
 
-
-def _merged(items: Iterable[GalleryItem]) -> list[GalleryItem]:
-    """The same question about the same picture in several inputs is one item; a trace stays by itself."""
+    The same question about the same image in several inputs is one item; a trace stays by itself. Answers
+    stand dense first, then method by method, pruned before rerouted.
+    """
     found: dict[tuple[str, str, str], GalleryItem] = {}
     for number, item in enumerate(items):
         key = (item.image, item.question, f"trace {number}" if item.map else "")
         found[key] = _joined(found[key], item) if key in found else item
-    return [replace(item, said=_sorted(item.said)) for item in found.values()]
+    merged = []
+    for item in found.values():
+        said = sorted(item.said, key=lambda one: (one.role != DENSE, one.pair, _ORDER.get(one.role, 3)))
+        merged.append(replace(item, said=tuple(said)))
+    ranked = sorted(merged, key=lambda item: (item.map is None, not item.gained, not item.differs))
+    return ShownGallery(tuple(ranked[:most]), len(merged))
 
 
 def _joined(first: GalleryItem, second: GalleryItem) -> GalleryItem:
-    said = dict.fromkeys([*first.said, *_new(first.said, second)])
+    """An item with the answers of another input too; another answer of the same arm names its file."""
+    known = {one.arm: one.answer for one in first.said}
+    new = [one for one in second.said if known.get(one.arm) != one.answer]
+    told = [replace(one, arm=f"{one.arm} ({second.source})") if one.arm in known else one for one in new]
     return replace(
         first,
         source=first.source if first.source == second.source else f"{first.source}, {second.source}",
-        said=tuple(said),
+        said=tuple(dict.fromkeys([*first.said, *told])),
         group=first.group or second.group,
         truth=first.truth or second.truth,
         truth_boxes=first.truth_boxes or second.truth_boxes,
     )
-
-
-def _new(said: tuple[ArmAnswer, ...], item: GalleryItem) -> list[ArmAnswer]:
-    """Answers that are not there yet; another answer under the same name says which file it is from."""
-    known = {one.arm: one.answer for one in said}
-    told = [one for one in item.said if known.get(one.arm) != one.answer]
-    return [replace(one, arm=f"{one.arm} ({item.source})") if one.arm in known else one for one in told]
-
-
-def _sorted(said: tuple[ArmAnswer, ...]) -> tuple[ArmAnswer, ...]:
-    """Dense first, then method by method, pruned before rerouted."""
-    return tuple(sorted(said, key=lambda one: (one.role != DENSE, one.pair, _ORDER.get(one.role, 3))))

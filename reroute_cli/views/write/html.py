@@ -116,7 +116,14 @@ def _render(sections: Sequence[PageSection], gallery: ShownGallery, album: PageI
     dark = {LIGHT[name]: DARK[name] for name in LIGHT}  # the colour that each has in the dark theme
     style, script = _asset("page.css"), _asset("page.js")
     plotly = _plotly() if figures else ""
-    scripts = [_digest(text) for text in (plotly, script) if text]
+    policy = {
+        "default-src": "'none'",
+        "script-src": " ".join(f"'{_digest(text)}'" for text in (plotly, script) if text),
+        "style-src": f"'{_digest(style)}' '{_EMPTY_STYLE}'",
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
     template = _environment().get_template("page.html.j2")
     page: str = template.render(
         runs=[section.as_template() for section in sections],
@@ -127,7 +134,7 @@ def _render(sections: Sequence[PageSection], gallery: ShownGallery, album: PageI
         plotly=Markup(plotly),  # noqa: S704  Plotly's own file
         guards=_GUARD.findall(plotly),
         figures=Markup(embedded({"figures": figures, "dark": dark})),  # noqa: S704  nothing in it is markup
-        policy=_policy(scripts, [_digest(style), _EMPTY_STYLE]),
+        policy="; ".join(f"{name} {value}" for name, value in policy.items()),
     )
     return page
 
@@ -139,18 +146,6 @@ def embedded(value: Any) -> str:
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.encode("utf-8", "replace").decode("utf-8").translate(_ESCAPED)
-
-
-def _policy(scripts: Sequence[str], styles: Sequence[str]) -> str:
-    said = {
-        "default-src": "'none'",
-        "script-src": " ".join(f"'{one}'" for one in scripts),
-        "style-src": " ".join(f"'{one}'" for one in styles),
-        "img-src": "data:",
-        "base-uri": "'none'",
-        "form-action": "'none'",
-    }
-    return "; ".join(f"{name} {value}" for name, value in said.items())
 
 
 def _digest(text: str) -> str:

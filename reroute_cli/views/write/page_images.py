@@ -86,7 +86,12 @@ class ImageMatches:
     def fit(self, room: int) -> PageImages:
         """All pictures at the largest size that fits into so many bytes; else, at the smallest, the first."""
         for longest, quality in _LADDER:
-            uris = [_encode(one.pixels, longest, quality) for one in self.found]
+            uris = []
+            for one in self.found:
+                data, small = io.BytesIO(), one.pixels.copy()
+                small.thumbnail((longest, longest))
+                small.save(data, "WEBP", quality=quality, method=4)
+                uris.append(f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode('ascii')}")
             if sum(map(len, uris)) <= room:
                 return self._album(uris, longest)
         longest = _LADDER[-1][0]
@@ -112,30 +117,20 @@ class ImageMatches:
 
 
 def _open(item: GalleryItem, folders: Sequence[Path]) -> Picture | None:
-    """The picture that a record names, where it may be looked for; None where it is not to be had."""
+    """The image that a record names: below the folders, or anywhere where the record knows its digest.
+
+    None where it is not to be had.
+    """
     from reroute_cli.data.images import open_picture
 
-    for place in _places(item.image, folders):
+    for place in [*_places(item.image, folders), *([] if item.digest is None else [item.image])]:
         try:
             picture = open_picture(str(place))
         except (CliError, OSError, ValueError):
             continue
         if item.digest is None or picture.digest == item.digest:
             return picture
-    if item.digest is None:
-        return None
-    return _by_digest(item.image, item.digest)
-
-
-def _by_digest(name: str, digest: str) -> Picture | None:
-    """A picture anywhere, whose content the record already knows."""
-    from reroute_cli.data.images import open_picture
-
-    try:
-        picture = open_picture(name)
-    except (CliError, OSError, ValueError):
-        return None
-    return picture if picture.digest == digest else None
+    return None
 
 
 def _places(name: str, folders: Sequence[Path]) -> list[Path]:
@@ -150,11 +145,3 @@ def _places(name: str, folders: Sequence[Path]) -> list[Path]:
         except (OSError, ValueError, RuntimeError):
             continue
     return found
-
-
-def _encode(pixels: Image.Image, longest: int, quality: int) -> str:
-    small = pixels.copy()
-    small.thumbnail((longest, longest))
-    data = io.BytesIO()
-    small.save(data, "WEBP", quality=quality, method=4)
-    return f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"

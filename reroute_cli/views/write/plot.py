@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.output import write_file
 from reroute_cli.records.evaluation import ScorePart
-from reroute_cli.records.sweep import FrontPart, MetricPart, ScoreName, SweepArm, SweepReport
+from reroute_cli.records.sweep import MetricPart, ScoreName, SweepArm, SweepReport
 from reroute_cli.views.sweep import COSTS
 from reroute_cli.views.wording import count, short
 from reroute_cli.views.write.ci import xml_text
@@ -26,6 +26,7 @@ from reroute_cli.views.write.ci import xml_text
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/): told apart with any colour vision.
 COLOURS = {"prune": "#D55E00", "reroute": "#0072B2"}
@@ -81,14 +82,24 @@ def draw_plot(report: SweepReport, path: Path) -> None:
         if path.suffix.lower() == ".png":
             figure.savefig(data, format="png", dpi=_DPI, metadata={"Software": None})
             path.write_bytes(data.getvalue())
-        else:
-            figure.savefig(data, format="svg", metadata={"Date": None, "Creator": None})
-            write_file(path, _with_tooltips(data.getvalue(), _tooltips(report, cost)))
+            return
+        figure.savefig(data, format="svg", metadata={"Date": None, "Creator": None})
+    says = {}  # by the id of a point: what it says when the mouse is over it
+    for number, arm in enumerate(report.arms):
+        for score in report.shown:
+            if cost in arm.costs and score.name in arm.scores:
+                value, x = arm.scores[score.name].value, _place(arm, cost)[0]
+                told = f"{arm.name}: {score.title} {value:.3f}, {COSTS[cost]} {x:.3g}"
+                says[_point_id(number, score)] = told
+    write_file(path, _with_tooltips(data.getvalue(), says))
 
 
 def _figure(report: SweepReport, cost: str) -> Figure:
-    """A row of panels for each score, a column for each method."""
+    """A row of panels for each score, a column for each method; around them axes, a legend and a footer."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    from routing.methods import METHODS
 
     methods = list(dict.fromkeys(arm.method or "" for arm in report.asked[1:]))
     scores = report.shown
@@ -98,41 +109,31 @@ def _figure(report: SweepReport, cost: str) -> Figure:
     for row, score in zip(grid, scores, strict=True):
         for axes, method in zip(row, methods, strict=True):
             _panel(axes, report, score, method, cost)
+            axes.set_xlim(0, _right_end(report, cost))
+            axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
         row[0].set_ylabel(short(score.title, _NAME))
         if score.share:
             row[0].set_ylim(0, 1.04)
     for axes, method in zip(grid[0], methods, strict=True):
-        axes.set_title(short(_title(method), _NAME), fontweight="bold")
+        title = METHODS[method].title if method in METHODS else method
+        axes.set_title(short(title, _NAME), fontweight="bold")
     figure.align_ylabels()
-    _around(figure, report, cost, height)
+    # label, legend and footer share the room that is left for them
+    whole = "" if cost == "visual_tokens_per_layer" else ", relative to dense"
+    figure.supxlabel(f"{COSTS[cost]}{whole}", fontsize=9, y=0.36 / height)
+    top = {"loc": "upper center", "bbox_to_anchor": (0.5, 1.0), "ncols": 6, "frameon": False}
+    figure.legend(handles=_legend(report), handlelength=1.8, columnspacing=1.6, **top)
+    counts = report.counts
+    asked = f"{count(counts.compared, 'question')} about {count(counts.pictures, 'picture')}"
+    footer = f"{short(report.model.id, 40)} · {asked} · bars and band: 95% intervals"
+    figure.text(0.5, 0.1 / height, footer, ha="center", fontsize=7.5, color="#666666")
+    room = {"left": 0.075, "right": 0.985, "top": 1 - 0.5 / height, "bottom": 0.78 / height}
+    figure.subplots_adjust(wspace=0.09, hspace=0.12, **room)
     return figure
 
 
-def _around(figure: Figure, report: SweepReport, cost: str, height: float) -> None:
-    """Axis label, limits, legend above and footer below, which share the room that is left for them."""
-    from matplotlib.ticker import MaxNLocator
-
-    for axes in figure.axes:
-        axes.set_xlim(0, _right_end(report, cost))
-        axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
-    whole = "" if cost == "visual_tokens_per_layer" else ", relative to dense"
-    figure.supxlabel(f"{COSTS[cost]}{whole}", fontsize=9, y=0.36 / height)
-    figure.legend(
-        handles=_legend(report),
-        loc="upper center",
-        bbox_to_anchor=(0.5, 1.0),
-        ncols=6,
-        frameon=False,
-        handlelength=1.8,
-        columnspacing=1.6,
-    )
-    figure.text(0.5, 0.1 / height, _footer(report), ha="center", fontsize=7.5, color="#666666")
-    figure.subplots_adjust(
-        left=0.075, right=0.985, top=1 - 0.5 / height, bottom=0.78 / height, wspace=0.09, hspace=0.12
-    )
-
-
-def _legend(report: SweepReport) -> list[Any]:
+def _legend(report: SweepReport) -> list[Line2D]:
+    """The two actions, decision layers that were typed, the front and the dense model."""
     from matplotlib.lines import Line2D
 
     actions = {arm.action for arm in report.asked[1:]}
@@ -142,45 +143,13 @@ def _legend(report: SweepReport) -> list[Any]:
         if action in actions
     ]
     if any(arm.decision_layers for arm in report.asked):
-        marks.append(
-            Line2D(
-                [],
-                [],
-                color=INK,
-                marker="o",
-                markersize=5,
-                markerfacecolor="white",
-                linestyle=":",
-                label="layers as given",
-            )
-        )
+        given = {"markersize": 5, "markerfacecolor": "white", "linestyle": ":", "label": "layers as given"}
+        marks.append(Line2D([], [], color=INK, marker="o", **given))
     return [
         *marks,
         Line2D([], [], color=FRONT, linewidth=3.5, alpha=0.4, label="Pareto front of all arms"),
         Line2D([], [], color=DENSE, linewidth=1, linestyle=(0, (4, 3)), label="dense"),
     ]
-
-
-def _footer(report: SweepReport) -> str:
-    counts = report.counts
-    asked = f"{count(counts.compared, 'question')} about {count(counts.pictures, 'picture')}"
-    return f"{short(report.model.id, 40)} · {asked} · bars and band: 95% intervals"
-
-
-def _title(method: str) -> str:
-    from routing.methods import METHODS
-
-    return METHODS[method].title if method in METHODS else method
-
-
-def _tooltips(report: SweepReport, cost: str) -> Iterable[tuple[str, str]]:
-    """(id of a point, what it says when the mouse is over it)."""
-    for number, arm in enumerate(report.arms):
-        for score in report.shown:
-            if cost in arm.costs and score.name in arm.scores:
-                value, x = arm.scores[score.name].value, _place(arm, cost)[0]
-                says = f"{arm.name}: {score.title} {value:.3f}, {COSTS[cost]} {x:.3g}"
-                yield _point_id(number, score), says
 
 
 @dataclass(frozen=True)
@@ -212,63 +181,53 @@ def _panel(axes: Axes, report: SweepReport, score: ScoreName, method: str, cost:
             placed = _Placed(_point_id(number, score), arm, *_place(arm, cost), arm.scores[score.name])
             series.setdefault((arm.place, arm.action or ""), []).append(placed)
     given = {key: min(points).score.value for key, points in series.items() if "@" in key[0]}
-    for key, points in series.items():
-        _series(axes, sorted(points), key[1], hollow=key in given)
-        if key in given:
-            above = key == max(given, key=lambda other: given[other])
-            _label(axes, short("@" + key[0].partition("@")[2], _NAME), min(points), above=above)
+    highest = max(given, key=lambda key: given[key], default=None)
+    for (place, action), points in series.items():
+        hollow = (place, action) in given
+        _series(axes, sorted(points), action, hollow=hollow)
+        if hollow:
+            layers = short("@" + place.partition("@")[2], _NAME)
+            _label(axes, layers, min(points), above=(place, action) == highest)
 
 
 def _reference(axes: Axes, report: SweepReport, score: ScoreName) -> None:
-    """The dense model with its interval, and the front of all arms as the best that a cost buys."""
+    """The dense model with its interval, and the front of all arms as the best that a cost buys.
+
+    The front goes on to the right edge at the height of its last routed arm.
+    """
     dense = report.arms[0].scores.get(score.name)
     if dense is not None:
         axes.axhline(dense.value, color=DENSE, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         if dense.low is not None and dense.high is not None:
             axes.axhspan(dense.low, dense.high, color=DENSE, alpha=0.07, linewidth=0, zorder=0)
-    front = next((front for front in report.fronts if front.score == score.name), None)
-    points = [] if front is None else _front_points(report, front)
-    if points:
-        x, y = zip(*points, strict=True)
-        axes.step(x, y, where="post", color=FRONT, linewidth=3.5, alpha=0.4, zorder=1.5)
-
-
-def _front_points(report: SweepReport, front: FrontPart) -> list[tuple[float, float]]:
-    """The front, going on to the right edge at the height of its last routed arm."""
-    routed = [arm for arm in (report.arm(name) for name in front.arms) if arm.method is not None]
-    points = [(_place(arm, front.cost)[0], arm.scores[front.score].value) for arm in routed]
-    return [*points, (_right_end(report, front.cost), points[-1][1])] if points else []
+    for front in (front for front in report.fronts if front.score == score.name):
+        routed = [arm for arm in map(report.arm, front.arms) if arm.method is not None]
+        x = [_place(arm, front.cost)[0] for arm in routed]
+        y = [arm.scores[front.score].value for arm in routed]
+        if routed:
+            x, y = [*x, _right_end(report, front.cost)], [*y, y[-1]]
+            axes.step(x, y, where="post", color=FRONT, linewidth=3.5, alpha=0.4, zorder=1.5)
 
 
 def _series(axes: Axes, placed: Sequence[_Placed], action: str, *, hollow: bool) -> None:
-    """One line with its points and their intervals; hollow and dotted where decision layers were typed."""
+    """One line with its points and the intervals of their scores and costs, where there are any.
+
+    hollow: dotted, where decision layers were typed.
+    """
     colour = COLOURS.get(action, INK)
     x, y = [point.x for point in placed], [point.score.value for point in placed]
     axes.plot(x, y, color=colour, linewidth=1.1, linestyle=":" if hollow else "-", zorder=2)
+    bar: dict[str, Any] = {"color": colour, "linewidth": 1, "alpha": 0.55, "zorder": 2}
+    face = "white" if hollow else colour
+    edge: dict[str, Any] = {"markeredgecolor": colour, "markerfacecolor": face, "markeredgewidth": 1.1}
+    mark = {"marker": MARKERS.get(action, "D"), "markersize": 5, "linestyle": "", "zorder": 3} | edge
     for point in placed:
-        _bars(axes, point, colour)
-        axes.plot(
-            point.x,
-            point.score.value,
-            marker=MARKERS.get(action, "D"),
-            markersize=5,
-            markeredgecolor=colour,
-            markerfacecolor="white" if hollow else colour,
-            markeredgewidth=1.1,
-            linestyle="",
-            zorder=3,
-            gid=point.id,
-        )
-
-
-def _bars(axes: Axes, point: _Placed, colour: str) -> None:
-    """The intervals of a point's score and of its cost, where there are any."""
-    score = point.score
-    style: dict[str, Any] = {"color": colour, "linewidth": 1, "alpha": 0.55, "zorder": 2}
-    if score.low is not None and score.high is not None:
-        axes.vlines(point.x, score.low, score.high, **style)
-    if point.right > point.left:
-        axes.hlines(score.value, point.left, point.right, **style)
+        score = point.score
+        if score.low is not None and score.high is not None:
+            axes.vlines(point.x, score.low, score.high, **bar)
+        if point.right > point.left:
+            axes.hlines(score.value, point.left, point.right, **bar)
+        axes.plot(point.x, score.value, gid=point.id, **mark)
 
 
 def _label(axes: Axes, text: str, point: _Placed, *, above: bool) -> None:
@@ -306,13 +265,13 @@ def _right_end(report: SweepReport, cost: str) -> float:
     return 1.08 * max(_place(arm, cost)[2] for arm in report.asked[1:] if cost in arm.costs)
 
 
-def _with_tooltips(svg: bytes, tooltips: Iterable[tuple[str, str]]) -> str:
+def _with_tooltips(svg: bytes, says: Mapping[str, str]) -> str:
     """The SVG with a title in the element of each id that it has; texts are escaped."""
     for prefix, namespace in _NAMESPACES.items():
         ElementTree.register_namespace(prefix, namespace)
     root = ElementTree.fromstring(_DOCTYPE.sub(b"", svg))  # noqa: S314  drawn by ourselves a moment ago
     groups = {element.get("id"): element for element in root.iter() if element.get("id")}
-    for name, text in tooltips:
+    for name, text in says.items():
         if name in groups:
             title = ElementTree.Element(f"{{{_SVG}}}title")
             title.text = xml_text(text)

@@ -41,7 +41,10 @@ def page(document: Document) -> list[RenderableType]:
             drawn.append(plain(""))
         before = block
         if isinstance(block, Table):
-            drawn += _grids(block)
+            for number, (columns, rows) in enumerate(block.parts()):
+                drawn += [plain("")] if number else []
+                drawn.append(_grid(columns, rows, grouped=block.grouped and len(columns) > 1))
+            drawn += [plain(block.left_out, "dim")] if block.left_out else []
         elif isinstance(block, Heading):
             drawn.append(plain(block.text, "bold"))
         else:
@@ -62,6 +65,7 @@ def plain(words: object, style: str = "") -> Line:
 
 
 def _apart(before: Block, block: Block) -> bool:
+    """Whether an empty line is between two blocks."""
     if isinstance(before, Heading):
         return False
     if isinstance(before, Text) and isinstance(block, Text):
@@ -71,21 +75,11 @@ def _apart(before: Block, block: Block) -> bool:
     return True
 
 
-def _grids(table: Table) -> list[RenderableType]:
-    drawn: list[RenderableType] = []
-    for columns, rows in table.parts():
-        drawn += [plain("")] if drawn else []
-        drawn.append(_grid(table, columns, rows))
-    if table.left_out:
-        drawn.append(plain(table.left_out, "dim"))
-    return drawn
-
-
-def _grid(table: Table, columns: Sequence[Column], rows: Sequence[Mapping[str, Cell]]) -> Grid:
+def _grid(columns: Sequence[Column], rows: Sequence[Mapping[str, Cell]], *, grouped: bool) -> Grid:
+    """A part of a table. grouped: the first column is a line of its own above the rows that share it."""
     headed = any(column.title for column in columns)
     grid = Grid(box=SIMPLE_HEAD if headed else None, header_style="bold", pad_edge=False, show_edge=False)
     grid.show_header = headed
-    grouped = table.grouped and len(columns) > 1
     own = columns[1:] if grouped else columns
     for column in own:
         justify = "right" if column.right and not (grouped and column is own[0]) else "left"

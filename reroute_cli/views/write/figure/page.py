@@ -23,12 +23,8 @@ if TYPE_CHECKING:
 
 MARGIN, GAP = 40, 28
 TITLE, NAME, BODY, SMALL = 27, 21, 17, 15
-_HEAD, _ARM, _CAPTION, _BLOCK = (
-    92,
-    42,
-    26,
-    22,
-)  # heights: page head, arm's line, panel's line, space below an arm
+# heights of the page's head, of an arm's line, of a panel's line, of the space below an arm
+_HEAD, _ARM, _CAPTION, _BLOCK = 92, 42, 26, 22
 _WIDEST, _IN_A_LINE = 2000, 5  # pixels of a page, stages that are made to fit it
 _ANSWER_LINES = 4
 
@@ -87,18 +83,25 @@ class Sheet:
 
 
 def draw_trace(record: TraceRecord, picture: Image.Image) -> Figure:
-    """The figure of a trace over its picture."""
+    """The figure of a trace over its picture: the legend beside the dense answer, then arm by arm."""
     sheet = _sheet(record, picture)
     dense, routed = record.arms[0], record.arms[1:]
-    first = _dense_height(sheet, record)
-    canvas = FigureCanvas(sheet.width, _HEAD + first + sum(map(sheet.height_of, routed)) + MARGIN // 2)
+    answer = _CAPTION + sheet.panel[1] + 10 + sheet.answers * 22
+    legend = _CAPTION + legend_height(record, sheet.views, sheet.width - MARGIN - sheet.x(1))
+    y = _HEAD + _ARM + max(answer, legend) + _BLOCK
+    canvas = FigureCanvas(sheet.width, y + sum(map(sheet.height_of, routed)) + MARGIN // 2)
     _head(canvas, record, sheet)
     _arm_line(canvas, record, dense, _HEAD, sheet)
     _answer_panel(canvas, record, dense, _HEAD + _ARM, sheet)
     draw_legend(canvas, record, sheet.views, (sheet.x(1), _HEAD + _ARM + _CAPTION), sheet.width - MARGIN)
-    y = _HEAD + first
+    line = _CAPTION + sheet.panel[1] + sheet.below
     for arm in routed:
-        _block(canvas, record, arm, y, sheet)
+        _arm_line(canvas, record, arm, y, sheet)
+        _answer_panel(canvas, record, arm, y + _ARM, sheet)
+        for number, stage in enumerate(arm.stages):
+            row, column = divmod(number, sheet.per_line)
+            at = (sheet.x(1 + column), y + _ARM + row * line)
+            _stage_panel(canvas, record, arm, stage, at, sheet)
         y += sheet.height_of(arm)
     return Figure(canvas.png(), canvas.replaced)
 
@@ -115,64 +118,35 @@ def _sheet(record: TraceRecord, picture: Image.Image) -> Sheet:
     return Sheet(views, ceil(longest / lines), max(answers, 1))
 
 
-def _dense_height(sheet: Sheet, record: TraceRecord) -> int:
-    answer = _CAPTION + sheet.panel[1] + 10 + sheet.answers * 22
-    room = sheet.width - MARGIN - sheet.x(1)
-    return _ARM + max(answer, _CAPTION + legend_height(record, sheet.views, room)) + _BLOCK
-
-
 def _head(canvas: FigureCanvas, record: TraceRecord, sheet: Sheet) -> None:
-    """The question, and what it was asked of."""
-    room = sheet.width - 2 * MARGIN
+    """The question, and what it was asked of: 'pocket · pdrop at reduction ratio 0.800 · ...'."""
+    room, last = sheet.width - 2 * MARGIN, record.arms[-1]
     canvas.text((MARGIN, 26), record.question, TITLE, width=room)
     picture = record.picture
     name = picture.path.replace("\\", "/").rsplit("/", 1)[-1]
+    schedule = f"{last.method} at reduction ratio {last.achieved_ratio:.3f}"
     parts = (
         record.model.id if record.model.weights == "loaded" else f"{record.model.id} with random weights",
-        _schedule(record.arms[-1]),
+        schedule if last.profile is None else f"profile {last.profile}",
         f"{record.visual_tokens} visual tokens in {record.layers} decoder layers",
         f"{name}, {picture.width} × {picture.height}",
     )
     canvas.text((MARGIN, 62), " · ".join(parts), BODY, palette.SOFT, width=room)
 
 
-def _schedule(arm: TraceArm) -> str:
-    """'pdrop at reduction ratio 0.800'."""
-    if arm.profile is not None:
-        return f"profile {arm.profile}"
-    return f"{arm.method} at reduction ratio {arm.achieved_ratio:.3f}"
-
-
 def _arm_line(canvas: FigureCanvas, record: TraceRecord, arm: TraceArm, y: int, sheet: Sheet) -> None:
-    """An arm's name and its numbers over its panels."""
+    """An arm's name over its panels, and in one line what it cost and what it left out."""
     canvas.fill((MARGIN, y, sheet.width - MARGIN - 1, y), palette.RULE)
     canvas.fill((MARGIN, y + 13, MARGIN + 5, y + 33), palette.ARMS[arm.action])
-    name = arm.action or "dense"
-    wide = canvas.text((MARGIN + 15, y + 12), name, NAME)
-    room = sheet.width - 2 * MARGIN - wide - 35
-    canvas.text((MARGIN + 15 + wide + 20, y + 15), _numbers(record, arm), BODY, palette.SOFT, width=room)
-
-
-def _numbers(record: TraceRecord, arm: TraceArm) -> str:
-    """What an arm cost and what it left out, in one line."""
+    wide = canvas.text((MARGIN + 15, y + 12), arm.action or "dense", NAME)
     parts = [f"{units.tokens(arm.visual_tokens_per_layer)} of {record.visual_tokens} visual tokens a layer"]
     if arm.stages:
         share = _share(arm.never_used, record.visual_tokens)
         parts.append(f"{arm.never_used} ({share}) never used from layer {arm.stages[0].layer} on")
     if arm.overlap is not None and (arm.stages or record.target.source == "given"):
         parts.append(f"box overlap (IoU) {arm.overlap:.2f}")
-    return " · ".join(parts)
-
-
-def _block(canvas: FigureCanvas, record: TraceRecord, arm: TraceArm, y: int, sheet: Sheet) -> None:
-    """One arm: its line, its answer, its stages, in as many lines as they need."""
-    _arm_line(canvas, record, arm, y, sheet)
-    y += _ARM
-    _answer_panel(canvas, record, arm, y, sheet)
-    line = _CAPTION + sheet.panel[1] + sheet.below
-    for number, stage in enumerate(arm.stages):
-        row, column = divmod(number, sheet.per_line)
-        _stage_panel(canvas, record, arm, stage, (sheet.x(1 + column), y + row * line), sheet)
+    room, at = sheet.width - 2 * MARGIN - wide - 35, (MARGIN + 15 + wide + 20, y + 15)
+    canvas.text(at, " · ".join(parts), BODY, palette.SOFT, width=room)
 
 
 def _answer_panel(canvas: FigureCanvas, record: TraceRecord, arm: TraceArm, y: int, sheet: Sheet) -> None:

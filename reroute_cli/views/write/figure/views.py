@@ -86,7 +86,10 @@ class TokenViews:
 
 def views_of(record: TraceRecord, picture: Image.Image, room: int) -> TokenViews:
     """The views of a record over its picture. room: for a panel, with all stages in one line."""
-    grids = [_grid(part) for part in record.grids]
+    grids = [
+        Grid(part.view, tuple(part.rows), tuple(part.columns), part.first, part.row_ends)
+        for part in record.grids
+    ]
     detail = [grid for grid in grids if grid.view == DETAIL]
     overview = [grid for grid in grids if grid.view == OVERVIEW]
     ends = any(grid.row_ends for grid in detail)
@@ -115,13 +118,6 @@ def panel_size(picture: tuple[int, int], cells: int, room: int) -> tuple[int, in
         width = min(width, max(room, FINEST * across, NARROWEST))
     height = min(width * high / wide, LARGEST)
     return round(width), max(round(height), LOWEST)
-
-
-def _grid(part: object) -> Grid:
-    from reroute_cli.records.trace import GridPart
-
-    assert isinstance(part, GridPart)
-    return Grid(part.view, tuple(part.rows), tuple(part.columns), part.first, part.row_ends)
 
 
 def _view(picture: Image.Image, grids: Sequence[Grid], size: tuple[int, int]) -> TokenView:
