@@ -54,12 +54,7 @@ def read_inputs(paths: list[Path]) -> list[Input]:
 def read_input(path: Path) -> Input:
     """A file of one record, or of JSON lines."""
     content = read_content(path, remedy=ALLOWED)
-<<<<<<< HEAD
     if holds_lines(content):
-=======
-    first, _, rest = content.lstrip().partition(b"\n")
-    if first.startswith(_OPENING) and rest.strip():  # a second record follows the first one's line
->>>>>>> kd
         return Input(path, _answers(path, content))
     value = upgraded(json_of(path, content, remedy=ALLOWED))
     schema = _schema_of(path, value)
