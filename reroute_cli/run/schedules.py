@@ -17,9 +17,9 @@ from reroute_cli.console.study_options import GridOptions
 from reroute_cli.records.metrics import DENSE_ARM
 from reroute_cli.records.pairs import Asked
 from routing.methods import DENSE, METHODS
+from routing.schedule import Schedule  # the fields of a group are looked up when it is made
 
 if TYPE_CHECKING:
-    from routing.schedule import Schedule
     from routing.solve import Target
 
 _NUMBER = re.compile(r"[0-9]{0,9}\.?[0-9]{1,9}")
