@@ -15,7 +15,7 @@ from reroute_cli.console.errors import CliError
 from reroute_cli.measure.memory import filled_layers, window_of
 from reroute_cli.models.image_tokens import Size, count_image_tokens
 from reroute_cli.records.answer import FlopsPart, KvPart
-from routing.cost import Prompt, plan
+from routing.cost import PromptSize, plan
 from routing.errors import RoutingError
 from routing.model_shape import ModelShape
 
@@ -57,7 +57,7 @@ class CostModel:
         with suppress(CliError):
             made = count_image_tokens(self.shape.family, self.config, self.image, self.shape.tower, sizes)
             grids = made.grids if made.visual == visual else None
-        costs = plan(self.shape, schedule, [Prompt(text, visual)], new_tokens=new, grids=grids)
+        costs = plan(self.shape, schedule, [PromptSize(text, visual)], new_tokens=new, grids=grids)
         routed, dense = costs.routed, costs.dense
         scoring = None if routed.anchor_flops is None else routed.scoring_flops + routed.anchor_flops
         values: dict[str, Any] = {

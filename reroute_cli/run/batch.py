@@ -35,11 +35,11 @@ from reroute_cli.run.answer import (
     visual_per_layer,
 )
 from reroute_cli.run.prepare import (
+    BatchRequest,
     KeyedItem,
     Keys,
     PreparedItem,
     PreparedPrompt,
-    Request,
     Waiting,
     prepared_items,
 )
@@ -173,7 +173,7 @@ class BatchRun:
 
     workers = 1  # processes with a model
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: BatchRequest) -> None:
         self._request = request
         self._costs = CostModel.of(request.loaded)
         self._engines = [BatchEngine(request.loaded, request.batch_size) for _ in request.asks]
@@ -245,7 +245,7 @@ class BatchRun:
         )
 
 
-def failed(request: Request, ask: int, keyed: KeyedItem, reason: str) -> FailedAnswer:
+def failed(request: BatchRequest, ask: int, keyed: KeyedItem, reason: str) -> FailedAnswer:
     """The record of an item that has no answer under one ask, and why."""
     item = keyed.item
     return FailedAnswer(

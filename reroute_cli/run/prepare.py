@@ -113,7 +113,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Request:
+class BatchRequest:
     """What is asked of every item: each of `asks`. batch_size: items at most in one pass of the model."""
 
     loaded: Loaded
@@ -124,12 +124,12 @@ class Request:
 
 def make_request(
     loaded: Loaded, choices: Sequence[ScheduleChoice], max_new_tokens: int, batch_size: int
-) -> Request:
+) -> BatchRequest:
     """The request under these schedules; raises Failure where the engine refuses to route the model."""
     if loaded.refusal is not None and any(choice.name != DENSE for choice in choices):
         raise Failure(loaded.refusal)
     asks = tuple(Ask(choice, settings_of(loaded, choice, max_new_tokens)) for choice in choices)
-    return Request(loaded, asks, max_new_tokens, batch_size)
+    return BatchRequest(loaded, asks, max_new_tokens, batch_size)
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class PreparedItem:
 
 
 def prepared_items(
-    request: Request, items: Iterable[Item], is_done: Callable[[str], bool], waiting: Waiting
+    request: BatchRequest, items: Iterable[Item], is_done: Callable[[str], bool], waiting: Waiting
 ) -> Generator[PreparedItem]:
     """Every item in order, made ready a few batches ahead of whoever takes them.
 
@@ -215,7 +215,7 @@ class ByteRoom:
 
 
 def keyed_items(
-    request: Request, items: Iterable[Item], is_done: Callable[[str], bool], depth: int, room: ByteRoom
+    request: BatchRequest, items: Iterable[Item], is_done: Callable[[str], bool], depth: int, room: ByteRoom
 ) -> Iterator[KeyedItem]:
     """Every item in order with its keys; at most `depth` items' files are read before they are asked for.
 
@@ -264,7 +264,7 @@ def _read(item: Item, room: ByteRoom) -> KeyedItem:
 class _Preparer:
     """Makes one item ready at a time in each thread."""
 
-    def __init__(self, request: Request, room: ByteRoom) -> None:
+    def __init__(self, request: BatchRequest, room: ByteRoom) -> None:
         self._request, self._room = request, room
         self._processor = threading.Lock()  # tokenizers must not be entered twice at once
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         Outcome,
     )
     from reroute_cli.run.prepare import (
-        Request,
+        BatchRequest,
         Waiting,
     )
 
@@ -57,7 +57,7 @@ class _Counts:
         self.resumed += outcome.record is None
         self.answered += outcome.record is not None and outcome.record.error is None
 
-    def summary(self, tally: Tally, run: ItemRun, request: Request, items: Items) -> BatchSummary:
+    def summary(self, tally: Tally, run: ItemRun, request: BatchRequest, items: Items) -> BatchSummary:
         """The summary of the records that were added to the tally, and of this run."""
         seconds = perf_counter() - self.start
         facts = RunFacts(
@@ -68,7 +68,7 @@ class _Counts:
 
 def run_items(
     run: ItemRun,
-    request: Request,
+    request: BatchRequest,
     items: Items,
     take: Callable[[dict[str, Any]], None],
     *,

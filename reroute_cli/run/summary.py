@@ -39,7 +39,7 @@ from routing.methods import DENSE
 if TYPE_CHECKING:
     from reroute_cli.data.items import Item
     from reroute_cli.records.base import ModelPart
-    from reroute_cli.run.prepare import Request
+    from reroute_cli.run.prepare import BatchRequest
 
 NO_ANSWER = "nothing was answered"
 _UNKNOWN_FLOPS = "the FLOPs of some answers are not known: see their records"
@@ -102,7 +102,7 @@ class Tally:
             found = judge(record["answer"], [tuple(box) for box in record["boxes"] or ()], item.label)
             (self.words if found.iou is None else self.boxes).append(found)
 
-    def summary(self, request: Request, model: ModelPart, facts: RunFacts) -> BatchSummary:
+    def summary(self, request: BatchRequest, model: ModelPart, facts: RunFacts) -> BatchSummary:
         """The summary of everything added."""
         rate = facts.answered / facts.wall if facts.answered and facts.wall else None
         parts: dict[str, Any] = dict.fromkeys(("accuracy", "means", "latency", "throughput"))
@@ -205,7 +205,7 @@ def _share(right: Sequence[bool]) -> SharePart:
     return SharePart(value=found.value, low=found.low, high=found.high, n=found.n)
 
 
-def _choice_part(request: Request) -> ChoicePart:
+def _choice_part(request: BatchRequest) -> ChoicePart:
     (ask,) = request.asks
     choice = ask.choice
     named = choice.profile is None

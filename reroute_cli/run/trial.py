@@ -32,7 +32,7 @@ from reroute_cli.run.batch import (
     turn_parts,
 )
 from reroute_cli.run.prepare import (
-    Request,
+    BatchRequest,
     make_request,
 )
 from reroute_cli.run.summary import (
@@ -94,7 +94,7 @@ class Trial:
     """
 
     arms: tuple[Arm, ...]
-    request: Request
+    request: BatchRequest
     rows: tuple[JudgedItem, ...]
     costs: tuple[Tally, ...]
     schedules: tuple[ScheduleTally, ...]

@@ -18,7 +18,7 @@ from reroute_cli.records.plan import (
     PlannedStagePart,
     PlannedTokensPart,
 )
-from routing.cost import Cost, Prompt
+from routing.cost import Cost, PromptSize
 from routing.cost import plan as plan_cost
 from routing.methods import DENSE
 
@@ -48,7 +48,7 @@ def plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> Plan:
     costs = plan_cost(
         shaped.shape,
         schedule,
-        [Prompt(text, visual)],
+        [PromptSize(text, visual)],
         element_bytes=ELEMENT_BYTES[dtype],
         grids=shaped.grids,
     )

@@ -18,12 +18,12 @@ from reroute_cli.run.schedules import ScheduleChoice
 if TYPE_CHECKING:
     from reroute_cli.console.options import ModelOptions
     from reroute_cli.run.answer import Settings
-    from reroute_cli.run.prepare import Request
+    from reroute_cli.run.prepare import BatchRequest
 
 WorkerConfig = dict[str, Any]
 
 
-def make_config(loading: ModelOptions, request: Request, threads: int) -> WorkerConfig:
+def make_config(loading: ModelOptions, request: BatchRequest, threads: int) -> WorkerConfig:
     """The configuration of every worker for this request.
 
     threads: of torch in each worker, where it computes on CPUs.

@@ -26,7 +26,7 @@ from reroute_cli.models.load import choose_device, tell_remarks, without_weights
 from reroute_cli.records.answer import AnyAnswer
 from reroute_cli.run import prepare
 from reroute_cli.run.batch import Outcome, failed
-from reroute_cli.run.prepare import ByteRoom, KeyedItem, Request, Waiting, keyed_items, make_request
+from reroute_cli.run.prepare import BatchRequest, ByteRoom, KeyedItem, Waiting, keyed_items, make_request
 
 if TYPE_CHECKING:
     from reroute_cli.console.command_options import BatchRunOptions, ClusterOptions
@@ -44,7 +44,7 @@ _LOST = f"the worker process ended each time that it was to answer this, out of 
 @contextmanager
 def run_on_cluster(
     model: ModelOptions, choice: ScheduleChoice, run: BatchRunOptions, cluster: ClusterOptions, sink: Sink
-) -> Iterator[tuple[ClusterRun, Request]]:
+) -> Iterator[tuple[ClusterRun, BatchRequest]]:
     """A run in the workers of a cluster and what it asks of every item; the cluster is left after the block.
 
     The request is of a model that has names and no weights. sink: gets its remarks, and a word when a
@@ -79,7 +79,7 @@ class ClusterRun:
     def __init__(
         self,
         connection: ClusterConnection,
-        request: Request,
+        request: BatchRequest,
         loading: ModelOptions,
         options: WorkerOptions,
         talk: Callable[[str], None],
