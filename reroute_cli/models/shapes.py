@@ -18,7 +18,7 @@ from routing.model_shape import ModelShape
 
 if TYPE_CHECKING:
     from routing.grids import PatchGrid
-    from routing.solve import Target
+from routing.solve import Target
 from routing.towers import Tower
 
 MOST_LAYERS = 1000  # costs are worked out layer by layer

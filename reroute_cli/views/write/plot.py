@@ -220,7 +220,7 @@ def _series(axes: Axes, placed: Sequence[_Placed], action: str, *, hollow: bool)
     bar: dict[str, Any] = {"color": colour, "linewidth": 1, "alpha": 0.55, "zorder": 2}
     face = "white" if hollow else colour
     edge: dict[str, Any] = {"markeredgecolor": colour, "markerfacecolor": face, "markeredgewidth": 1.1}
-    mark = {"marker": MARKERS.get(action, "D"), "markersize": 5, "linestyle": "", "zorder": 3} | edge
+    mark: dict[str, Any] = {"marker": MARKERS.get(action, "D"), "markersize": 5, "linestyle": "", "zorder": 3} | edge
     for point in placed:
         score = point.score
         if score.low is not None and score.high is not None:
