@@ -1,15 +1,15 @@
 """The one exception of this package.
 
-ProfileError (a ScheduleError)   a file that is not a valid profile, or a name that does not exist; says file
-and key
+ProfileError (a RoutingError, ValueError)   a file that is not a valid profile, or a name that does not
+exist; says file and key
 """
 
 from __future__ import annotations
 
-from routing.errors import ScheduleError
+from routing.errors import RoutingError
 
 
-class ProfileError(ScheduleError):
+class ProfileError(RoutingError, ValueError):
     """What is wrong with a profile, and where: `file`, `key` (dotted; empty: the whole file), `message`."""
 
     def __init__(self, file: str, key: str, message: str) -> None:

@@ -18,7 +18,7 @@ from profiles.profile import (
     Solved,
     from_section,
 )
-from profiles.reader import Section, folder, read
+from profiles.reader import YamlSection, folder, read
 from routing.methods import METHODS
 from routing.methods.solver import NUDGE
 from routing.schedule import Action, Rounding, Schedule, Stage, VisionStage
@@ -65,7 +65,7 @@ def _own() -> dict[str, Profile]:
 _KEYS = ("method", "action", "cuts", "options", "source", "keep", "tokens")
 
 
-def expand(collection: Section) -> Iterator[Profile]:
+def expand(collection: YamlSection) -> Iterator[Profile]:
     """Every profile of one file."""
     collection.only("model", "title", "model_family", "layers", "visual", "tiers", "variants")
     variants = collection.section("variants")
@@ -78,7 +78,7 @@ def expand(collection: Section) -> Iterator[Profile]:
             yield _exact(collection, variant, tier, f"{stem}-exact")
 
 
-def _profile(collection: Section, variant: Section, tier: int, name: str) -> Profile:
+def _profile(collection: YamlSection, variant: YamlSection, tier: int, name: str) -> Profile:
     keeps = _keeps(collection, variant, tier)
     if keeps is None:
         return _named(
@@ -89,14 +89,14 @@ def _profile(collection: Section, variant: Section, tier: int, name: str) -> Pro
     )
 
 
-def _exact(collection: Section, variant: Section, tier: int, name: str) -> Profile:
+def _exact(collection: YamlSection, variant: YamlSection, tier: int, name: str) -> Profile:
     recipe = _solver(collection, variant, tier, Rounding.BUDGET)
     return _named(collection, variant, tier, name, "exact", recipe, Rounding.BUDGET)
 
 
 def _named(
-    collection: Section,
-    variant: Section,
+    collection: YamlSection,
+    variant: YamlSection,
     tier: int,
     name: str,
     origin: str,
@@ -119,7 +119,9 @@ def _named(
     )
 
 
-def _solver(collection: Section, variant: Section, tier: int, rounding: Rounding = Rounding.FLOOR) -> Solved:
+def _solver(
+    collection: YamlSection, variant: YamlSection, tier: int, rounding: Rounding = Rounding.FLOOR
+) -> Solved:
     options = dict(variant.section("options")) if "options" in variant else {}
     return Solved(
         method=variant.text("method"),
@@ -132,7 +134,7 @@ def _solver(collection: Section, variant: Section, tier: int, rounding: Rounding
     )
 
 
-def _keeps(collection: Section, variant: Section, tier: int) -> list[float] | None:
+def _keeps(collection: YamlSection, variant: YamlSection, tier: int) -> list[float] | None:
     """Published keep ratios of a tier, given as such or as token counts; None where nothing was published."""
     if "keep" in variant:
         return variant.section("keep").numbers(f"avg{tier}")
@@ -142,7 +144,7 @@ def _keeps(collection: Section, variant: Section, tier: int) -> list[float] | No
     return [count / visual * (1 + NUDGE) for count in variant.section("tokens").wholes(f"avg{tier}")]
 
 
-def _verbatim(variant: Section, keeps: list[float]) -> Schedule:
+def _verbatim(variant: YamlSection, keeps: list[float]) -> Schedule:
     """A published schedule as it stands; one keep ratio more than cut layers is a vision stage's."""
     cuts = variant.wholes("cuts")
     vision = VisionStage(keeps[0]) if len(keeps) > len(cuts) else None

@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from profiles.reader import Section
+from profiles.reader import YamlSection
 from routing.errors import ScheduleError
 from routing.methods import DENSE, METHODS, SCORERS
 from routing.schedule import Action, Pool, Rounding, Schedule, Stage, VisionStage
@@ -159,7 +159,7 @@ class Profile:
         return self.schedule(self.layers, self.visual).average_tokens(self.visual, self.layers)
 
 
-def from_section(section: Section, name: str) -> Profile:
+def from_section(section: YamlSection, name: str) -> Profile:
     """The profile a file of one's own describes; ProfileError says what is wrong with it."""
     if ("stages" in section) == ("method" in section):
         raise section.error("", "a profile holds either stages or a method, and exactly one of them")
@@ -178,7 +178,7 @@ def from_section(section: Section, name: str) -> Profile:
     return _checked(section, profile)
 
 
-def _provenance(section: Section) -> dict[str, str | int | float]:
+def _provenance(section: YamlSection) -> dict[str, str | int | float]:
     """Lines of text and numbers, under the names that are known."""
     section.only(*PROVENANCE)
     readers: dict[type, Callable[[str], str | int | float]] = {
@@ -189,7 +189,7 @@ def _provenance(section: Section) -> dict[str, str | int | float]:
     return {name: readers[PROVENANCE[name]](name) for name in section}
 
 
-def _checked(section: Section, profile: Profile) -> Profile:
+def _checked(section: YamlSection, profile: Profile) -> Profile:
     """A profile that fits what it says it was made for."""
     if profile.layers is not None:
         try:
@@ -199,7 +199,7 @@ def _checked(section: Section, profile: Profile) -> Profile:
     return profile
 
 
-def _fixed(section: Section) -> Fixed:
+def _fixed(section: YamlSection) -> Fixed:
     section.only(*_STAGED)
     try:
         stages = [_stage(stage) for stage in section.sections("stages")]
@@ -217,7 +217,7 @@ def _fixed(section: Section) -> Fixed:
     return Fixed(schedule)
 
 
-def _stage(section: Section) -> Stage:
+def _stage(section: YamlSection) -> Stage:
     section.only("layer", "keep_ratio", "scored_by")
     scored_by = section.whole("scored_by") if "scored_by" in section else None
     try:
@@ -226,7 +226,7 @@ def _stage(section: Section) -> Stage:
         raise section.error("", str(error)) from error
 
 
-def _vision(section: Section) -> VisionStage:
+def _vision(section: YamlSection) -> VisionStage:
     section.only("keep_ratio", "layer", "scorer", "tau", "protect")
     optional = {key: section.number(key) for key in ("tau", "protect") if key in section}
     try:
@@ -240,7 +240,7 @@ def _vision(section: Section) -> VisionStage:
         raise section.error("", str(error)) from error
 
 
-def _solved(section: Section) -> Solved:
+def _solved(section: YamlSection) -> Solved:
     section.only(*_SOLVED)
     method = section.choice("method", METHODS)
     if method != DENSE and ("ratio" in section) == ("budget" in section):
@@ -252,18 +252,18 @@ def _solved(section: Section) -> Solved:
     if budget is not None and budget <= 0:
         raise section.error("budget", f"must be above 0 visual tokens per layer, got {budget}")
     options = section.section("options") if "options" in section else {}
-    if isinstance(options, Section):
+    if isinstance(options, YamlSection):
         options.only(*METHODS[method].options)
     action = Action(section.choice("action", tuple(Action), "prune"))
     layers = _one_to(MOST_LAYERS, section, "layers")
     return Solved(method, action, ratio, budget, _rounding(section), dict(options), layers)
 
 
-def _rounding(section: Section) -> Rounding:
+def _rounding(section: YamlSection) -> Rounding:
     return Rounding(section.choice("rounding", tuple(Rounding), "floor"))
 
 
-def _one_to(most: int, section: Section, key: str) -> int | None:
+def _one_to(most: int, section: YamlSection, key: str) -> int | None:
     if key not in section:
         return None
     value = section.whole(key)

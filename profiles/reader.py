@@ -68,7 +68,7 @@ _StrictLoader.yaml_implicit_resolvers = {
 }
 
 
-def read(path: Path, file: str | None = None) -> Section:
+def read(path: Path, file: str | None = None) -> YamlSection:
     """The mapping in a YAML file; `file` is the name that messages use."""
     file = str(path) if file is None else file
     try:
@@ -81,7 +81,7 @@ def read(path: Path, file: str | None = None) -> Section:
     return parse(data, file)
 
 
-def parse(data: bytes, file: str) -> Section:
+def parse(data: bytes, file: str) -> YamlSection:
     """The mapping in YAML text."""
     try:
         loaded = _StrictLoader(data.decode()).get_single_data()
@@ -96,11 +96,11 @@ def parse(data: bytes, file: str) -> Section:
         raise ProfileError(file, line, ", ".join(said) or "is not valid YAML") from error
     if not isinstance(loaded, dict):
         raise ProfileError(file, "", f"must hold keys and values, got {_shown(loaded)}")
-    return Section(file, "", loaded)
+    return YamlSection(file, "", loaded)
 
 
 @dataclass(frozen=True)
-class Section(Mapping[str, Any]):
+class YamlSection(Mapping[str, Any]):
     """One mapping of a file, with typed access; every complaint names the file and the dotted key."""
 
     file: str
@@ -158,21 +158,21 @@ class Section(Mapping[str, Any]):
         """A list of whole numbers."""
         return [_whole(self, f"{key}[{index}]", value) for index, value in enumerate(self._list(key))]
 
-    def section(self, key: str) -> Section:
+    def section(self, key: str) -> YamlSection:
         """A mapping below this one."""
         value = self._value(key, None)
         if not isinstance(value, dict):
             raise self.error(key, f"must hold keys and values, got {_shown(value)}")
-        return Section(self.file, ".".join(part for part in (self.path, key) if part), value)
+        return YamlSection(self.file, ".".join(part for part in (self.path, key) if part), value)
 
-    def sections(self, key: str) -> list[Section]:
+    def sections(self, key: str) -> list[YamlSection]:
         """A list of mappings."""
         found = []
         for index, value in enumerate(self._list(key)):
             place = f"{key}[{index}]"
             if not isinstance(value, dict):
                 raise self.error(place, f"must hold keys and values, got {_shown(value)}")
-            found.append(Section(self.file, ".".join(part for part in (self.path, place) if part), value))
+            found.append(YamlSection(self.file, ".".join(part for part in (self.path, place) if part), value))
         return found
 
     def _list(self, key: str) -> list[Any]:
@@ -188,13 +188,13 @@ class Section(Mapping[str, Any]):
         return value
 
 
-def _finite(section: Section, key: str, value: object) -> float:
+def _finite(section: YamlSection, key: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise section.error(key, f"must be a finite number, got {_shown(value)}")
     return value
 
 
-def _whole(section: Section, key: str, value: object) -> int:
+def _whole(section: YamlSection, key: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise section.error(key, f"must be a whole number from 0 up, got {_shown(value)}")
     return value

@@ -27,24 +27,23 @@ def main() -> None:
     atexit.register(_end_as_interrupted, interrupted)  # the first to be registered is the last to run
     sys.unraisablehook = _interrupt_again
     try:
-        _run()
+        from reroute_cli.app import main as run
+
+        run()
     except SystemExit as ending:
         if ending.code == _INTERRUPTED:
             interrupted.set()
         raise
-
-
-def _run() -> None:
-    try:
-        from reroute_cli.app import main as run
-
-        run()
     except (KeyboardInterrupt, RuntimeError, ImportError, AttributeError) as error:
-        if not _was_interrupted(error):
-            _leave_if_missing(error)
-            raise
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one may not spoil the ending
-        _leave("interrupted", _INTERRUPTED)
+        if _was_interrupted(error):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one may not spoil the ending
+            interrupted.set()
+            _leave("interrupted", _INTERRUPTED)
+        from reroute_cli.console.missing import missing_name
+
+        if sentence := missing_name(error):
+            _leave(sentence, _FAILURE)
+        raise
 
 
 def _interrupt_again(dropped: UnraisableHookArgs) -> None:
@@ -65,13 +64,6 @@ def _end_as_interrupted(interrupted: threading.Event) -> None:
         for stream in filter(None, (sys.stdout, sys.stderr)):
             stream.flush()
         os._exit(_INTERRUPTED)
-
-
-def _leave_if_missing(error: BaseException) -> None:
-    from reroute_cli.console.missing import missing_name
-
-    if sentence := missing_name(error):
-        _leave(sentence, _FAILURE)
 
 
 def _leave(sentence: str, code: int) -> NoReturn:

@@ -29,6 +29,7 @@ from reroute_cli.console.errors import BoundedGroup
 from reroute_cli.console.group import expanded
 from reroute_cli.console.old_spellings import OldSpellings
 from reroute_cli.console.output import Sink, open_streams
+from reroute_cli.studies.benchmarks import BENCHMARKS
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "ask": ask.ask,
@@ -51,6 +52,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "schema": schema.schema,
 }
 GROUPS = {"profiles": "Schedules by name or file: list, show and validate them."}
+HELPS = {
+    "bench": f"A benchmark: {', '.join(BENCHMARKS)}, or one of an installed package; 'reroute eval --list' "
+    "lists them. By default scenes, which comes with the package."
+}
 
 
 def program(commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
@@ -69,7 +74,7 @@ def program(commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
     groups = {name: typer.Typer(no_args_is_help=True, help=text) for name, text in GROUPS.items()}
     for words, command in commands.items():
         group, _, name = words.rpartition(" ")
-        (groups[group] if group else made).command(name, cls=OldSpellings)(expanded(command))
+        (groups[group] if group else made).command(name, cls=OldSpellings)(expanded(command, HELPS))
     for name, inner in groups.items():
         made.add_typer(inner, name=name)
     return made
@@ -77,7 +82,7 @@ def program(commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from reroute_cli.models.proof import installed_version
+        from reroute_cli.console.missing import installed_version
 
         Sink().result(f"reroute {installed_version('reroute')}")
         raise typer.Exit

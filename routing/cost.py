@@ -22,7 +22,7 @@ __all__ = [
     "Cost",
     "ModelShape",
     "PlanCost",
-    "Prompt",
+    "PromptSize",
     "cost",
     "decode_flops",
     "kv_bytes",
@@ -36,7 +36,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Prompt:
+class PromptSize:
     """One sample of a batch: text tokens (markers and template included) and visual tokens."""
 
     text: int
@@ -85,7 +85,7 @@ class PlanCost:
 def plan(
     shape: ModelShape,
     schedule: Schedule,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[PromptSize],
     *,
     new_tokens: int = 1,
     element_bytes: int = 2,
@@ -106,7 +106,7 @@ def plan(
 def cost(
     shape: ModelShape,
     schedule: Schedule,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[PromptSize],
     new_tokens: int = 1,
     element_bytes: int = 2,
     grids: Sequence[PatchGrid] | None = None,
@@ -136,7 +136,7 @@ def _anchor_flops(shape: ModelShape, schedule: Schedule, grids: Sequence[PatchGr
     return shape.tower.anchor_flops(grids, kept, stage.scorer)
 
 
-def layer_widths(schedule: Schedule, prompts: Sequence[Prompt], layers: int) -> tuple[int, ...]:
+def layer_widths(schedule: Schedule, prompts: Sequence[PromptSize], layers: int) -> tuple[int, ...]:
     """Sequence positions each decoder layer processes: the longest sample's text and kept visual tokens."""
     each = [
         [prompt.text + kept for kept in schedule.tokens_per_layer(prompt.visual, layers)]
@@ -177,7 +177,7 @@ def scoring_flops(shape: ModelShape, length: int, rows: int = 1, own: int = 0) -
     return keys + 2 * rows * shape.hidden * wide + 2 * rows * length * wide
 
 
-def schedule_scoring_flops(shape: ModelShape, schedule: Schedule, prompts: Sequence[Prompt]) -> int:
+def schedule_scoring_flops(shape: ModelShape, schedule: Schedule, prompts: Sequence[PromptSize]) -> int:
     """All decisions of a schedule, per sample. A stage that leaves no choice is not scored.
 
     Rerouting scores the full sequence, pruning what is left of it. No layer projects a key twice.

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -156,6 +157,21 @@ class Schedule:
     def as_dict(self) -> dict[str, Any]:
         """The schedule as plain JSON values."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Schedule:
+        """The schedule that `as_dict` gave, from JSON too; raises ScheduleError for anything else."""
+        try:
+            vision = plain.get("vision")
+            return cls(
+                **{
+                    **plain,
+                    "stages": tuple(Stage(**stage) for stage in plain.get("stages", ())),
+                    "vision": None if vision is None else VisionStage(**vision),
+                }
+            )
+        except (AttributeError, TypeError) as error:
+            raise ScheduleError(f"these values are no schedule: {error}") from error
 
     def digest(self) -> str:
         """SHA-256 (hex) of the canonical JSON: equal schedules have equal digests, in any process."""

@@ -6,11 +6,28 @@ Knows the registry of methods and nothing of models; the arithmetic is in method
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 from routing.errors import BudgetError, ScheduleError
+from routing.families.family import CLASS_TOKENS
 from routing.methods import METHODS, Request
 from routing.schedule import Action, Rounding, Schedule, as_member
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a schedule is made for: one model, one prompt. visual: its visual tokens."""
+
+    layers: int
+    first_layer: int
+    visual: int
+    vision_tower: str
+
+    @property
+    def vision_scorer(self) -> str:
+        """What a stage at the vision tower ranks patches by: a CLS token where the tower has one."""
+        return "cls" if CLASS_TOKENS.get(self.vision_tower) else "column_mean"
 
 
 def solve(

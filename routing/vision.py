@@ -77,7 +77,7 @@ def attach(
     return collector
 
 
-class Scoring(nn.Module):
+class PatchScoring(nn.Module):
     """Runs the reduction's own arithmetic, so that FLOP counters bill it under this name."""
 
     def forward(self, work: Callable[[], Any]) -> Any:
@@ -93,7 +93,7 @@ class _Tower(threading.local):
 
     def __init__(self, collector: VisionCollector) -> None:
         self.collector = collector
-        self.scoring = Scoring()
+        self.scoring = PatchScoring()
         self.caught: dict[str, Tensor] = {}
 
     def begin(self) -> None:

@@ -1,7 +1,7 @@
 """The documents against the code: blocks that the code writes, and commands that readers are told to run.
 
-    python -m tests.readme update         rewrites generated blocks in every document
-    python -m tests.readme show WHAT      prints test-command, quick-command, picture, question or answer
+    python -m tests.readme update [NAME...]   rewrites generated blocks in every document, or those named
+    python -m tests.readme show WHAT          prints test-command, quick-command, picture, question or answer
 
 A generated block stands between `<!-- generated: NAME -->` and `<!-- /generated -->`, in any Markdown file of
 the project; one name may stand in several. `update` leaves a block alone where only times differ: empty it to
@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -49,7 +50,8 @@ def fences(kind: str, path: Path = README) -> list[str]:
 def commands(path: Path = README, *kinds: str) -> list[list[str]]:
     """The `reroute` commands of a document's code blocks, in words, without comments and redirections."""
     joined = re.sub(r"\\\n\s*", "", "".join(body for kind in kinds for body in fences(kind, path)))
-    found = re.findall(r"^(?:\$ |.*&& |\s+)?(reroute [^>\n]+)", joined, re.MULTILINE)
+    # `reroute compare: ...` is no command but what one says
+    found = re.findall(r"^(?:\$ |.*&& |\s+)?(reroute (?!\w+:)[^>\n]+)", joined, re.MULTILINE)
     return [shlex.split(command, comments=True) for command in found]
 
 
@@ -77,7 +79,7 @@ def quick_command() -> str:
 
 
 def question() -> tuple[str, str]:
-    """Picture and question of the quick command."""
+    """Image and question of the quick command."""
     words = shlex.split(quick_command().split("&&")[1])
     return words[2], words[3]
 
@@ -97,26 +99,31 @@ SHOWN = {
 }
 
 
-def update() -> None:
-    """Rewrite every generated block that the code would write otherwise; what needs an absent extra stays."""
+def update(names: Sequence[str] = ()) -> None:
+    """Rewrite the generated blocks that the code would write otherwise; what needs an absent extra stays.
+
+    All are made before a document is read again, so that one can be edited while commands run.
+    """
     from tests import readme_blocks, readme_extras
 
     here = {name: make for name, (package, make) in readme_extras.GENERATED.items() if find_spec(package)}
     makers = readme_blocks.GENERATED | here
+    if unknown := set(names) - set(makers):
+        raise SystemExit(f"no such block: {', '.join(sorted(unknown))}; there are {', '.join(makers)}")
+    made = {name: makers[name]() for name in names or makers}
 
     def written(match: re.Match[str]) -> str:
-        name, body = match["name"], match["body"]
-        made = makers[name]() if name in makers else body
-        return match[1] + (body if steady(made) == steady(body) else made) + match[4]
+        new = made.get(match["name"], match["body"])
+        return match[1] + (match["body"] if steady(new) == steady(match["body"]) else new) + match[4]
 
     for path in documents():
         path.write_text(BLOCK.sub(written, text(path)), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["update"]:
-        update()
+    if sys.argv[1:2] == ["update"]:
+        update(sys.argv[2:])
     elif len(sys.argv) == 3 and sys.argv[1] == "show" and sys.argv[2] in SHOWN:
         print(SHOWN[sys.argv[2]]())
     else:
-        raise SystemExit(f"usage: python -m tests.readme update | show {'|'.join(SHOWN)}")
+        raise SystemExit(f"usage: python -m tests.readme update [NAME...] | show {'|'.join(SHOWN)}")

@@ -75,11 +75,11 @@ def batch() -> str:
 
 def trace() -> str:
     """The figure's command and its numbers; the figure itself is compared by a test."""
-    picture, question = readme.question()
+    image, question = readme.question()
     options = ("--method", "pdrop", "--layers", "3,5,8", "--ratio", "0.667", "--versus", "-o", "trace.png")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "samples").symlink_to(readme.ROOT / "samples")
-        return _session(("reroute", "trace", picture, question, *options), folder=Path(folder))
+        return _session(("reroute", "trace", image, question, *options), folder=Path(folder))
 
 
 def evaluation() -> str:
@@ -218,7 +218,7 @@ def methods() -> str:
             method.year or "",
             method.summary,
             method.scored,
-            "; ".join(f"{action} {_layers(cuts)}" for action, cuts in method.published.items()),
+            "; ".join(f"{action} {_listed(layers)}" for action, layers in method.published.items()),
         )
         for method in routing.METHODS.values()
     )
@@ -227,8 +227,8 @@ def methods() -> str:
     )
 
 
-def _layers(cuts: Sequence[int]) -> str:
-    return ", ".join(str(cut) for cut in cuts) or "none"
+def _listed(layers: Sequence[int]) -> str:
+    return ", ".join(map(str, layers)) or "none"
 
 
 def models() -> str:
@@ -273,9 +273,18 @@ def _averages(averages: dict[str, tuple[float, str]], stem: str) -> str:
 
 def python() -> str:
     """The README's Python example and what it prints."""
+    return _executed(readme.README, 0)
+
+
+def engine() -> str:
+    """The engine's own example, after the schedule by hand, and what it prints."""
+    return _executed(readme.ROOT / "routing" / "README.md", 1)
+
+
+def _executed(path: Path, place: int) -> str:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.chdir(readme.ROOT):
-        exec(compile(readme.fences("python")[0], "README.md", "exec"), {})
+        exec(compile(readme.fences("python", path)[place], path.name, "exec"), {})
     return f"```text\n{printed.getvalue()}```\n"
 
 
@@ -301,5 +310,6 @@ GENERATED: dict[str, Callable[[], str]] = {
     "refused": refused,
     "profiles": profiles,
     "python": python,
+    "engine": engine,
     "speed": readme_reports.speed,
 }

@@ -164,7 +164,8 @@ def _machine(report: dict[str, Any]) -> str:
     cpu, packages = environment["cpu"], environment["packages"]
     return (
         f"{cpu['model']}, {cpu['torch_threads']} of {cpu['cores']} cores, torch {packages['torch']}, "
-        f"transformers {packages['transformers']}; medians of {report['rounds']} rounds [95% interval].\n\n"
+        f"transformers {packages['transformers']}; medians of {report['rounds']} rounds "
+        "[95% confidence interval].\n\n"
     )
 
 

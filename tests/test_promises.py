@@ -1,4 +1,4 @@
-"""A method or a family is one file and one line; a method may also come with another package."""
+"""A method or a family is one file and one line, a metric two lines; a package may bring a method."""
 
 import json
 import os
@@ -87,6 +87,16 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
         methods / "__init__.py", "OWN: dict[str, Method] = {", 'OWN: dict[str, Method] = {"toy": toy.METHOD,'
     )
     _replace(families / "__init__.py", "    vipllava,\n", "    newcomer,\n")
+    _replace(
+        folder / "reroute_cli" / "records" / "metrics.py",
+        "METRICS: dict[str, Metric] = {",
+        'METRICS: dict[str, Metric] = {"sevens": Metric("sevens", "tokens", _EXACT, "seven an item"),',
+    )
+    _replace(
+        folder / "reroute_cli" / "studies" / "profile_report.py",
+        "MEASURES: dict[str, Measure] = {",
+        'MEASURES: dict[str, Measure] = {"sevens": lambda values: [[7] for _ in values.visual],',
+    )
     return folder
 
 
@@ -123,7 +133,8 @@ def test_a_new_method_answers_and_can_be_an_arm(copied: Path) -> None:
     assert answer["schedule"]["achieved_ratio"] == pytest.approx(0.5, abs=0.01)
     (copied / "toy.yaml").write_text("title: x\nsource: y\nmethod: toy\nratio: 0.5\n", encoding="utf-8")
     code = (
-        "from reroute_cli.arms import ArmsOptions, arms_of\n"
+        "from reroute_cli.console.options import ArmsOptions\n"
+        "from reroute_cli.run.schedules import arms_of\n"
         "print([arm.name for arm in arms_of(ArmsOptions(arms='toy', ratio=0.5))])\n"
         "import profiles; print(profiles.load('toy.yaml').recipe.method)"
     )
@@ -142,7 +153,7 @@ def test_a_new_family_is_listed_planned_and_checked(copied: Path) -> None:
     }
     (copied / "model" / "config.json").write_text(json.dumps(config), encoding="utf-8")
     plan = json.loads(reroute(copied, "plan", "-m", "model", "--method", "fastv", "--ratio", "0.5", "--json"))
-    assert (plan["model"]["family"], plan["tokens"]["visual"]) == ("vipllava", 576)
+    assert (plan["model"]["family"], plan["tokens"]["visual_tokens"]) == ("vipllava", 576)
     checked = json.loads(reroute(copied, "check", "--family", "vipllava", "--json"))
     assert checked["passed"] is True
 
@@ -154,6 +165,24 @@ def _package(folder: Path, name: str, code: str, points: str) -> None:
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")
     (info / "entry_points.txt").write_text(f"[reroute.methods]\n{points}\n", encoding="utf-8")
+
+
+def test_a_new_metric_is_measured_shown_and_gated(copied: Path) -> None:
+    """A line in METRICS and a function: the report, its tables, all its formats and gates have it."""
+    report = copied / "report.json"
+    measured = ("--method", "fastv", "--ratio", "0.5", "--limit", "1", "--repeat", "1", "--warmup", "0")
+    text = reroute(copied, "profile", *measured, "--max-new-tokens", "2", "-o", str(report))
+    assert "sevens" in text
+    for arm in json.loads(report.read_text("utf-8"))["arms"]:
+        assert (arm["metrics"]["sevens"]["values"], arm["metrics"]["sevens"]["unit"]) == ([[7]], "tokens")
+    code = (
+        "import reroute_cli as reroute\n"
+        "report = reroute.read('report.json')\n"
+        "for form in ('markdown', 'csv', 'github-action-benchmark', 'bencher'):\n"
+        "    print('sevens' in reroute.view(report, form))"
+    )
+    assert run(copied, "-c", code).stdout.split() == ["True"] * 4
+    assert "sevens" in reroute(copied, "compare", str(report), str(report), "--gate", "sevens:0%", "-v")
 
 
 def test_an_installed_package_brings_a_method(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from reroute_cli.app import app
+from reroute_cli.console.old_spellings import RENAMED
 from tests import readme, readme_extras
 from tests.readme_blocks import GENERATED, leaves
 
@@ -104,15 +105,15 @@ def test_the_plot_is_of_the_committed_sweep(tmp_path: Path) -> None:
     assert len(committed) == 2 * (len(report.asked) - 1)
 
 
-def test_quick_command_asks_about_a_picture_that_is_there() -> None:
-    """The README's first command names a picture of the repository."""
-    picture, question = readme.question()
-    assert (readme.ROOT / picture).is_file()
+def test_quick_command_asks_about_an_image_that_is_there() -> None:
+    """The README's first command names an image of the repository."""
+    image, question = readme.question()
+    assert (readme.ROOT / image).is_file()
     assert question == "where is the cup?"
 
 
 def test_answer_is_a_box() -> None:
-    """The README's first answer is a box in the picture, corners in order."""
+    """The README's first answer is a box in the image, corners in order."""
     numbers = [float(number) for number in re.findall(r"[\d.]+", readme.answer())]
     assert len(numbers) == 4
     left, top, right, bottom = numbers
@@ -158,8 +159,10 @@ def test_commands_that_are_shown_are_understood(path: Path) -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=_named)
 def test_options_that_are_named_exist(path: Path) -> None:
-    """Every `--option` that a document names in its text is one of some command."""
-    known = {name for _, command in leaves(get_command(app)) for each in command.params for name in each.opts}
+    """Every `--option` that a document names in its text is one of some command, or an old spelling."""
+    known = set(RENAMED) | {
+        name for _, command in leaves(get_command(app)) for each in command.params for name in each.opts
+    }
     named = set(re.findall(r"`(--[a-z-]+)\b(?!_)", _outside_fences(path)))
     assert named - known - OTHERS == set()
 

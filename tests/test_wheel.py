@@ -16,12 +16,12 @@ DATA = {  # folders with files that a command reads or shows, and the marks of t
     "profiles/processors",
     "profiles/published",
     "reroute_cli",
-    "reroute_cli/pages/assets",
-    "reroute_cli/pocket/weights",
+    "reroute_cli/models/pocket/weights",
+    "reroute_cli/views/write/assets",
     "routing",
 }
 MEASURED = "samples/results/"
-CARD = "reroute_cli/pocket/weights/README.md"
+CARD = "reroute_cli/models/pocket/weights/README.md"
 
 
 @pytest.fixture

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from reroute_cli.console.command_options import BatchOutput, BatchRun, ClusterOptions, FolderOptions
+from reroute_cli.console.command_options import BatchOutput, BatchRunOptions, ClusterOptions, FolderOptions
 from reroute_cli.console.errors import EXIT_FAILURE
 from reroute_cli.console.options import ModelOptions, OutputOptions, ScheduleOptions
-from reroute_cli.console.output import (
-    write_result,
-)
-from reroute_cli.records.store import RecordFile
-from reroute_cli.run.schedules import ScheduleChoice
+from reroute_cli.console.output import to_line, write_result
 
 if TYPE_CHECKING:
     from reroute_cli.data.items import Items
@@ -28,7 +24,7 @@ def batch(
     folder: FolderOptions,
     model: ModelOptions,
     schedule: ScheduleOptions,
-    run: BatchRun,
+    run: BatchRunOptions,
     cluster: ClusterOptions,
     output: BatchOutput,
 ) -> None:
@@ -51,13 +47,14 @@ def _answered(
     items: Items,
     model: ModelOptions,
     choice: ScheduleChoice,
-    run: BatchRun,
+    run: BatchRunOptions,
     cluster: ClusterOptions,
     output: BatchOutput,
 ) -> BatchSummary:
     """Everything that needs torch: load the model, or find workers that do, answer, sum up."""
     from reroute_cli.models.load import quiet_libraries
-    from reroute_cli.run.session import run_into_file, run_onto_stream
+    from reroute_cli.records.store import RecordFile
+    from reroute_cli.run.session import run_items
 
     answering: ItemRun
     with ExitStack() as stack:
@@ -77,14 +74,17 @@ def _answered(
             answering, request = stack.enter_context(run_on_cluster(model, choice, run, cluster, output.sink))
         else:
             from reroute_cli.models.load import load_aloud
-            from reroute_cli.run.batch import BatchRun as LocalRun
+            from reroute_cli.run.batch import BatchRun
             from reroute_cli.run.prepare import make_request
 
             progress.tell("loading the model")
             loaded = load_aloud(model, output.sink, [choice])
             request = make_request(loaded, [choice], run.max_new_tokens, run.batch_size)
-            answering = LocalRun(request)
+            answering = BatchRun(request)
         progress.tell("answering")
-        if file is None:
-            return run_onto_stream(answering, request, items, result, progress)
-        return run_into_file(answering, request, items, file, progress)
+
+        def take(record: dict[str, Any]) -> None:
+            if file is None:
+                result(to_line(record))
+
+        return run_items(answering, request, items, take, file=file, progress=progress)

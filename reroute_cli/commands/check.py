@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 def check(decoders: CheckOptions, output: CheckOutput) -> None:
     """Prove the engine on the installed transformers and torch, with tiny models of every family."""
-    from reroute_cli.models.load import (
-        quiet_libraries,
-    )
+    from reroute_cli.models.load import quiet_libraries
     from reroute_cli.views.emit import emit
     from routing import FAMILIES
     from routing.checks.check import INVARIANTS
@@ -45,12 +43,8 @@ def _config_of(model: str) -> Any:
     """The Hugging Face config of a model, read from its numbers, its folder or the hub."""
     from transformers import AutoConfig
 
-    from reroute_cli.models.dummy import (
-        build_config,
-    )
-    from reroute_cli.models.load import (
-        quiet_libraries,
-    )
+    from reroute_cli.models.dummy import build_config
+    from reroute_cli.models.load import quiet_libraries
     from reroute_cli.models.sources import explained, find, known, read_config
 
     with quiet_libraries(), explained(model):
@@ -62,7 +56,7 @@ def _config_of(model: str) -> Any:
 
 
 def _record(results: tuple[FamilyCheck, ...]) -> Check:
-    from reroute_cli.models.proof import installed_version
+    from reroute_cli.console.missing import installed_version
     from reroute_cli.records.installation import Check, FamilyCheckPart, FindingPart
     from routing.host import PROVEN, is_proven
 

@@ -25,10 +25,7 @@ def evaluate(
 
         emit(listed(output.sink.talk), ListOutput(json=output.shown == "json"))
         return
-    from reroute_cli.studies.questions import (
-        check_files,
-        subject_of,
-    )
+    from reroute_cli.studies.questions import check_files, subject_of
 
     arms = arms_of(schedules)
     subject = subject_of(
@@ -37,9 +34,7 @@ def evaluate(
     check_files({"--output": output.output, "--records": output.records}, {"--manifest": questions.manifest})
 
     from reroute_cli.studies.evaluate import evaluate as evaluated
-    from reroute_cli.studies.questions import (
-        made_ready,
-    )
+    from reroute_cli.studies.questions import made_ready
 
     with made_ready(output.sink, model, subject, arms, output.records) as ready:
         report = evaluated(

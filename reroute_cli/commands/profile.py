@@ -15,10 +15,7 @@ def profile(
     output: ProfileOutput,
 ) -> None:
     """Measure schedules against the dense model, interleaved in one run, over images and questions."""
-    from reroute_cli.data.items import (
-        check_images,
-        choose_items,
-    )
+    from reroute_cli.data.items import check_images, choose_items
     from reroute_cli.run.schedules import arms_of
     from reroute_cli.studies.compare.check import judged, prepare
 
@@ -31,10 +28,7 @@ def profile(
     if len(found.chosen) < found.available:
         sink.talk(f"measuring {len(found.chosen)} of {found.available} items, spread evenly; see --limit")
 
-    from reroute_cli.models.load import (
-        load_aloud,
-        quiet_libraries,
-    )
+    from reroute_cli.models.load import load_aloud, quiet_libraries
     from reroute_cli.studies.profile import MeasurePlan
     from reroute_cli.studies.profile import profile as measured
     from reroute_cli.views.emit import emit

@@ -56,19 +56,17 @@ def validate(profile: ProfileFiles) -> None:
     sink, wrong = Sink(), 0
     for file in profile.files:
         try:
-            sink.result(f"{file}: valid, {_checked(profiles.load(file))}")
+            found = profiles.load(file)
+            layers, visual, first_layer = _fitted(found, None)
+            average = found.schedule(layers, visual, first_layer).average_tokens(visual, layers)
+            sink.result(
+                f"{file}: valid, {average:.1f} of {visual} visual tokens on average over {layers} layers"
+            )
         except ValueError as error:  # ProfileError, ScheduleError and BudgetError alike
             wrong += 1
             sink.talk(f"error: {error}")
     if wrong:
         raise Failure(f"{wrong} of {len(profile.files)} profiles can't be used: mend what is named above")
-
-
-def _checked(profile: Profile) -> str:
-    """What the profile comes to on its model, or on the embedded one."""
-    layers, visual, first_layer = _fitted(profile, None)
-    average = profile.schedule(layers, visual, first_layer).average_tokens(visual, layers)
-    return f"{average:.1f} of {visual} visual tokens on average over {layers} layers"
 
 
 def _fitted(profile: Profile, model: str | None) -> tuple[int, int, int]:

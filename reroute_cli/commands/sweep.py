@@ -19,7 +19,6 @@ def sweep(
 ) -> None:
     """Sweep methods, actions and amounts over questions with ground truth: quality against measured cost."""
     from reroute_cli.run.schedules import arms_of
-    from reroute_cli.studies.profile import MeasurePlan
     from reroute_cli.studies.questions import (
         check_files,
         made_ready,
@@ -35,15 +34,7 @@ def sweep(
     subject = subject_of(
         questions.bench, questions.split, questions.data, questions.manifest, questions.limit
     )
-    request = SweepRequest(
-        subject.benchmark.scores,
-        run.max_new_tokens or subject.benchmark.max_new_tokens,
-        run.batch_size,
-        costs.cost_items,
-        MeasurePlan(costs.cost_tokens, costs.warmup, costs.repeat),
-        costs.metric,
-        model.seed,
-    )
+    request = SweepRequest.of(subject, run, costs, model.seed)
     with made_ready(output.sink, model, subject, arms, output.records) as ready:
         report = swept(
             ready.loaded,

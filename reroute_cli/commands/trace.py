@@ -15,9 +15,7 @@ def trace(
     output: TraceOutput,
 ) -> None:
     """Trace every visual token: what each stage kept, deferred, took back or pruned, over the image."""
-    from reroute_cli.data.images import (
-        open_picture,
-    )
+    from reroute_cli.data.images import open_picture
     from reroute_cli.data.prompts import check_question
     from reroute_cli.run.schedules import arms_of
     from reroute_cli.views.write.terminal import shows_images
@@ -29,10 +27,7 @@ def trace(
     image = open_picture(asked.images[0])
     output.check_box(image.size)
 
-    from reroute_cli.models.load import (
-        load_aloud,
-        quiet_libraries,
-    )
+    from reroute_cli.models.load import load_aloud, quiet_libraries
     from reroute_cli.studies.trace import trace as traced
     from reroute_cli.views.trace_output import emit_trace
 

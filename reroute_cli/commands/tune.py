@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import typer
 
 from reroute_cli.console.errors import EXIT_FAILURE, EXIT_REGRESSION
@@ -36,9 +34,8 @@ def tune(
     subject = subject_of(
         questions.bench, questions.split, questions.data, questions.manifest, questions.limit
     )
-    scores = subject.benchmark.scores
+    subject, scores = subject.unlimited(), subject.benchmark.scores
     if subject.is_here:  # these questions are looked at before a model is loaded
-        subject = replace(subject, limit=None)  # the limit is of questions that the score is of
         choose_questions(
             tuple(subject.questions("").items), scores, search.score, questions.limit, request.seed
         )

@@ -55,7 +55,7 @@ class FolderOptions(NamedItems):
 
 
 @dataclass(frozen=True)
-class BatchRun(Options):
+class BatchRunOptions(Options):
     """How a batch is answered."""
 
     panel = "Run"

@@ -3,7 +3,7 @@
 CliError
 ├── UsageError      2    what was typed makes no sense; nothing was run
 ├── Regression      3    a measurement is worse than its gate allows
-├── Failure         4    a known failure: unreadable picture, missing model, out of memory
+├── Failure         4    a known failure: unreadable image, missing model, out of memory
 └── NotComparable   5    two reports that may not be compared, or no baseline
 
 Anything else is a bug: exit 1 (with REROUTE_DEBUG=1 the traceback is shown too); Ctrl-C is 130.
@@ -26,15 +26,8 @@ from typer.core import TyperGroup
 from reroute_cli.console.missing import missing_name
 from reroute_cli.console.output import clean, write
 
-EXIT_BUG, EXIT_USAGE, EXIT_REGRESSION, EXIT_FAILURE, EXIT_NOT_COMPARABLE, EXIT_INTERRUPTED = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    130,
-)
-
+EXIT_BUG, EXIT_USAGE, EXIT_REGRESSION, EXIT_FAILURE, EXIT_NOT_COMPARABLE = 1, 2, 3, 4, 5
+EXIT_INTERRUPTED = 130
 
 _RESET = "\x1b[0m"  # "no colour", the colour there is; Typer's echo drops it where no terminal reads
 _Command = TypeVar("_Command", bound=Any)
@@ -136,6 +129,25 @@ def error_boundary() -> Iterator[None]:
         _leave(*_verdict(error))
 
 
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn every known failure into UsageError, Failure or another CliError, for Python code that calls.
+
+    A bug passes as what it is, and Ctrl-C stays Ctrl-C.
+    """
+    try:
+        yield
+    except CliError:
+        raise
+    except Exception as error:
+        sentence, code = _verdict(error)
+        if code == EXIT_INTERRUPTED:
+            raise KeyboardInterrupt from error
+        if code not in (EXIT_USAGE, EXIT_FAILURE):
+            raise
+        raise (UsageError if code == EXIT_USAGE else Failure)(sentence) from error
+
+
 def sentence_of(error: Exception) -> str:
     """Any exception as the one sentence that a user gets; Ctrl-C stays Ctrl-C (raises KeyboardInterrupt)."""
     if was_interrupted(error):
@@ -152,7 +164,7 @@ def _verdict(error: Exception) -> tuple[str, int]:
     if known := _engine_verdict(error):
         return known
     if is_out_of_memory(error):
-        remedy = "use a smaller model, a smaller picture, --dtype bfloat16 or another --device"
+        remedy = "use a smaller model, a smaller image, --dtype bfloat16 or another --device"
         return f"out of memory: {_first_line(error)}; {remedy}", EXIT_FAILURE
     if missing := missing_name(error):
         return missing, EXIT_FAILURE
@@ -164,13 +176,12 @@ def _verdict(error: Exception) -> tuple[str, int]:
 
 def _engine_verdict(error: Exception) -> tuple[str, int] | None:
     """Errors that the engine and the profile reader raise on purpose."""
-    from routing.errors import BudgetError, RoutingError, ScheduleError
+    from routing.errors import RoutingError
 
-    if isinstance(error, (ScheduleError, BudgetError)):
-        return str(error), EXIT_USAGE
-    if isinstance(error, RoutingError):
-        return str(error), EXIT_FAILURE
-    return None
+    if not isinstance(error, RoutingError):
+        return None
+    # those that are ValueErrors too say that what was typed can't be: a schedule, a budget, a profile
+    return str(error), EXIT_USAGE if isinstance(error, ValueError) else EXIT_FAILURE
 
 
 def was_interrupted(error: Exception) -> bool:

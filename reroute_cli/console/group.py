@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import MISSING, dataclass, fields
@@ -104,11 +105,12 @@ def _problem(one: Field, value: Any) -> str | None:
     return None
 
 
-def expanded(command: Callable[..., None]) -> Callable[..., None]:
+def expanded(command: Callable[..., None], helps: Mapping[str, str] | None = None) -> Callable[..., None]:
     """The command as Typer reads it: in place of each group, in order, an option for each of its fields.
 
     A field that several groups have is one option, which the last of them declares; each gets its value. What
-    an option's callback reads is typed as text.
+    an option's callback reads is typed as text. helps: by field, help in place of what is declared, for what
+    only a floor above the options knows.
     """
     groups = {name: group for name, group in get_type_hints(command).items() if name != "return"}
     parameters: dict[str, inspect.Parameter] = {}
@@ -118,6 +120,7 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
             if declared.option is None:
                 continue
             option = copy(declared.option)
+            option.help = (helps or {}).get(one.name, option.help)
             if isinstance(option, OptionInfo):
                 option.rich_help_panel = option.rich_help_panel or group.panel
             default = inspect.Parameter.empty if one.default is MISSING else one.default
@@ -136,6 +139,36 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
     run.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
     return run
+
+
+def given(values: Mapping[str, Any], *groups: type[Options]) -> list[Any]:
+    """Each of these groups, made of what Python code gave by name; None and what is left out are defaults.
+
+    What is typed as text may be given as what it stands for: several words as a list, a path as a string.
+    Raises TypeError for a name that no group has, and what the groups raise.
+    """
+    if unknown := values.keys() - {name for group in groups for name in group.declared()}:
+        known = ", ".join(dict.fromkeys(name for group in groups for name in group.declared()))
+        raise TypeError(f"there is no keyword '{min(unknown)}': choose from {known}")
+    made = []
+    for group in groups:
+        named = {name: one for name, one in group.declared().items() if values.get(name) is not None}
+        made.append(group(**{name: _as_typed(one, values[name]) for name, one in named.items()}))
+    return made
+
+
+def _as_typed(one: Field, value: Any) -> Any:
+    """The value of a field as the command line would have it."""
+    if any(get_origin(kind) is list for kind in one.kinds):
+        return [value] if isinstance(value, str) else list(value)
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    reader = getattr(one.option, "callback", None)
+    if reader is not None or str in one.kinds:
+        value = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if reader is not None:
+        return reader(value)
+    return Path(value) if Path in one.kinds else value
 
 
 def made_of(group: type[Options], values: Mapping[str, Any]) -> Any:

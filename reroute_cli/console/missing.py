@@ -7,6 +7,7 @@ by the names of their modules, and imports none. tests/cli/console/test_host_nam
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import traceback
 from types import TracebackType
@@ -26,10 +27,7 @@ PACKAGES = {  # module -> the package that brings it
     "typer": "typer",
 }
 _OURS = ("reroute_cli", "routing", "profiles")
-_LOOKUPS = (
-    "__getattr__",
-    "__getattribute__",
-)  # through which a class of theirs says that it has no such name
+_LOOKUPS = ("__getattr__", "__getattribute__")  # through which a class of theirs says: no such name
 _NO_IMPORT = re.compile(r"cannot import name '(\w+)' from '([\w.]+)'")
 
 
@@ -77,3 +75,11 @@ def _described(thing: Any) -> tuple[str, str]:
     if type(thing).__name__ in ("module", "_LazyModule") and name:
         return str(name).partition(".")[0], str(name)
     return type(thing).__module__.partition(".")[0], type(thing).__name__
+
+
+def installed_version(package: str) -> str:
+    """The version of a package as its installer recorded it, without importing it."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

@@ -71,8 +71,10 @@ def layers_in(text: str, *, name: str, between: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class ModelOptions(Options):
-    """Which model, and how it is loaded. chat_template: the text of the file. quiet: nothing is said "
-    "meanwhile."""
+    """Which model, and how it is loaded.
+
+    chat_template: the text of the file. quiet: nothing is said while it is loaded.
+    """
 
     panel = "Model"
 

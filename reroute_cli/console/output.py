@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -112,6 +112,19 @@ def open_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  for good
 
 
+class StudyProgress(Protocol):
+    """Whoever is told how far a study is; the command line's bar is one."""
+
+    def expect(self, steps: int) -> None:
+        """So many steps are to be done."""
+
+    def tell(self, doing: str) -> None:
+        """What is going on now, in a few words."""
+
+    def done(self) -> None:
+        """One more step is done."""
+
+
 class Progress:
     """How far a long command is. It is drawn when it is told something, and never by a thread of its own:
     nothing of it happens between two calls, so that nothing of it is timed.
@@ -136,6 +149,9 @@ class Progress:
     def _draw(self, **change: Any) -> None:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, refresh=True, **change)
+
+
+SILENT: StudyProgress = Progress(None)
 
 
 @dataclass(frozen=True)

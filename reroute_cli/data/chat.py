@@ -16,11 +16,7 @@ from PIL import Image
 
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.output import clean, shortened
-from reroute_cli.data.images import (
-    Picture,
-    as_seen,
-    open_picture,
-)
+from reroute_cli.data.images import Picture, as_seen, open_picture
 from reroute_cli.data.prompts import (
     Message,
     Prompt,
@@ -59,10 +55,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Chat:
-    """All turns of one request, the model's answer to come. pictures: what is in each place for an image."""
+    """All turns of one request, the model's answer to come. images: what is in each place for an image."""
 
     turns: tuple[Turn, ...]
-    pictures: tuple[Any, ...] = ()
+    images: tuple[Any, ...] = ()
 
 
 def read_chat(messages: Any, where: str, images: Sequence[Any] = ()) -> Chat:
@@ -78,10 +74,10 @@ def read_chat(messages: Any, where: str, images: Sequence[Any] = ()) -> Chat:
     found = [_turn(message, where) for message in messages]
     waiting = iter(images)
     places = [place for _, turn in found for place in turn]
-    pictures = tuple(next(waiting, None) if place is None else place for place in places)
+    pictured = tuple(next(waiting, None) if place is None else place for place in places)
     bare = places.count(None)
     check_count(len(images), bare, "places for an image without a name", where)
-    return Chat(tuple(turn for turn, _ in found), pictures)
+    return Chat(tuple(turn for turn, _ in found), pictured)
 
 
 def check_count(images: int, places: int, called: str, where: str) -> None:
@@ -101,38 +97,32 @@ def _turn(message: Any, where: str) -> tuple[Turn, list[Any]]:
     if isinstance(content, str):
         return Turn(role, (content,)), []
     if not isinstance(content, Sequence):
-        raise UsageError(f"{where} has a message whose content is no list of texts and pictures")
-    parts = [_part(part, where) for part in content]
-    texts = tuple(part if isinstance(part, str) else None for part in parts)
-    return Turn(role, texts), [part.image for part in parts if not isinstance(part, str)]
-
-
-@dataclass(frozen=True)
-class _ImagePlace:
-    """An image part. image: a Pillow image, a name, or None."""
-
-    image: Image.Image | str | None
-
-
-def _part(part: Any, where: str) -> str | _ImagePlace:
-    kind = part.get("type") if isinstance(part, Mapping) else None
-    if kind == "text" and isinstance(part.get("text"), str):
-        return str(part["text"])
-    if kind in ("image", "image_url"):
-        given = next((part[key] for key in _IMAGE_KEYS if part.get(key) is not None), None)
-        given = given.get("url", given) if isinstance(given, Mapping) else given
-        if isinstance(given, Image.Image | str) or (given is None and kind == "image"):
-            return _ImagePlace(given)
-    shown = shortened(clean(str(kind), one_line=True))
-    if kind in ("video", "audio"):
-        raise UsageError(f"{where} asks about {shown}; reroute takes pictures and text: drop it")
-    raise UsageError(f"{where} has a message part of type '{shown}' that is no text and no picture")
+        raise UsageError(f"{where} has a message whose content is no list of texts and images")
+    parts: list[str | None] = []
+    named: list[Any] = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if kind == "text" and isinstance(part.get("text"), str):
+            parts.append(str(part["text"]))
+            continue
+        given: Any = None
+        if kind in ("image", "image_url"):
+            given = next((part[key] for key in _IMAGE_KEYS if part.get(key) is not None), None)
+            given = given.get("url", given) if isinstance(given, Mapping) else given
+        if not isinstance(given, Image.Image | str) and not (given is None and kind == "image"):
+            shown = shortened(clean(str(kind), one_line=True))
+            if kind in ("video", "audio"):
+                raise UsageError(f"{where} asks about {shown}; reroute takes images and text: drop it")
+            raise UsageError(f"{where} has a message part of type '{shown}' that is no text and no image")
+        parts.append(None)
+        named.append(given)
+    return Turn(role, tuple(parts)), named
 
 
 def build_chat(processor: Any, chat: Chat, pixels: Sequence[Image.Image]) -> tuple[Prompt, bool]:
     """The prompt, and whether a text held control tokens of the model, which are spaced in it.
 
-    pixels: of the pictures, upright and RGB. Raises Failure.
+    pixels: of the images, upright and RGB. Raises Failure.
     """
     tokens = sorted((token for token in control_tokens(processor) if token), key=len, reverse=True)
 
@@ -146,15 +136,13 @@ def build_chat(processor: Any, chat: Chat, pixels: Sequence[Image.Image]) -> tup
     return prompt, turns != chat.turns
 
 
-def prompt_of(
-    processor: Any, pictures: Sequence[Picture], question: str, turns: Sequence[Turn] = ()
-) -> Prompt:
-    """The prompt of an item: of its turns where it has any, else of its pictures and then its question.
+def prompt_of(processor: Any, images: Sequence[Picture], question: str, turns: Sequence[Turn] = ()) -> Prompt:
+    """The prompt of an item: of its turns where it has any, else of its images and then its question.
 
     Raises UsageError for a control token in a text, and Failure.
     """
     if not turns:
-        return build_prompt(processor, pictures, question)
+        return build_prompt(processor, images, question)
     for text in (part for turn in turns for part in turn.parts if part is not None):
         refuse_control_tokens(processor, text)
     rendered = _rendered(processor, turns, sorted(control_tokens(processor)))
@@ -164,11 +152,11 @@ def prompt_of(
                 f"the model's chat template leaves out what the {turn.role} says: drop that turn, or ask "
                 "another model"
             )
-    return run_processor(processor, [picture.pixels for picture in pictures], rendered)
+    return run_processor(processor, [image.pixels for image in images], rendered)
 
 
 def picture(given: Image.Image | str, name: str) -> Image.Image:
-    """The pixels of one picture as a model should see them; raises Failure with one sentence."""
+    """The pixels of one image as a model should see them; raises Failure with one sentence."""
     if isinstance(given, str):
         return open_picture(given).pixels
     try:

@@ -4,7 +4,7 @@ Pixels are upright, RGB, eight bits, of the first frame. What is transparent bec
 are taken as they are, as in the images that models learn from: a colour profile in the file is not applied.
 HEIC and HEIF, as phones save images, are known by their first bytes and decoded by pillow-heif, an extra;
 that decoder turns an image as the file says, and takes the turn out of its EXIF. Knows Pillow and nothing of
-models. Whatever a file holds, it ends as a picture or as one sentence. May be called from several threads.
+models. Whatever a file holds, it ends as an image or as one sentence. May be called from several threads.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import stat
 import threading
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -40,25 +40,18 @@ _FILE = re.compile(r"file://([^/]*)(/.*)", re.DOTALL | re.IGNORECASE)
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "AVIF", "JPEG2000")
 MAX_FILE_BYTES = 1 << 30
 LONGEST_SHOWN = 512  # characters of a path in a sentence
-MAX_ASPECT = 200  # processors scale the shorter side up: a picture of 1 x 60000 would become gigabytes
+MAX_ASPECT = 200  # processors scale the shorter side up: an image of 1 x 60000 would become gigabytes
 _SIXTEEN_BIT = 65535
 _MOST_REMEMBERED = 1 << 16  # files
 _SETTLED_NS = 2_000_000_000  # a younger file may be written again without a change of its times
+ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image  # what Python gives: a file's path, or pixels
 _Identity: TypeAlias = tuple[str, int, int, int, int, int]
 _remembered: dict[_Identity, str] = {}  # what a file was when it was read -> its digest, the oldest first
 _remembering = threading.Lock()
 _HEIF = "HEIF"  # what the decoder is called in Pillow
 _HEAD = 64  # bytes that tell a file
-_HEIF_CODED = {
-    b"heic",
-    b"heix",
-    b"heim",
-    b"heis",
-    b"hevc",
-    b"hevx",
-    b"hevm",
-    b"hevs",
-}  # ISO/IEC 23008-12, annex B
+# ISO/IEC 23008-12, annex B
+_HEIF_CODED = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 _HEIF_ANY = {b"mif1", b"mif2", b"msf1"}  # the container alone, whatever the coding
 _AVIF = {b"avif", b"avis"}
 _TURNS = {  # EXIF orientation -> what makes the stored pixels upright
@@ -74,7 +67,7 @@ _TURNS = {  # EXIF orientation -> what makes the stored pixels upright
 
 @dataclass(frozen=True)
 class Picture:
-    """One opened picture: RGB pixels with the EXIF orientation applied, and the digest of its file."""
+    """One opened image: RGB pixels with the EXIF orientation applied, and the digest of its file."""
 
     path: str
     pixels: Image.Image
@@ -133,7 +126,7 @@ def source_of(name: str, folder: Path, where: str) -> ImageSource:
     found = _FILE.fullmatch(name)
     if found is None and "://" in name:
         raise UsageError(
-            f"{where} names the address '{shortened(name)}': pictures are read from files, so download it"
+            f"{where} names the address '{shortened(name)}': images are read from files, so download it"
         )
     if len(name) > _LONGEST_NAME:
         raise UsageError(
@@ -188,14 +181,51 @@ def _of_data(uri: str, where: str) -> ImageSource:
     return ImageSource(name, name, data)
 
 
+def as_list(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
+    """One or several images that Python code gives, as a list."""
+    one = isinstance(images, str | os.PathLike | Image.Image)
+    return [images] if one else list(images)  # type: ignore[list-item, arg-type]
+
+
+def as_source(image: ImageLike) -> ImageSource:
+    """An image that Python code gives; raises Failure for pixels that no model can see.
+
+    Pixels are known by a digest of what a model sees of them, not by a file's, so that their answers have
+    keys of their own.
+    """
+    if not isinstance(image, Image.Image):
+        return ImageSource(os.fspath(image), os.fspath(image))
+    try:
+        pixels = as_seen(image, "the image")
+    except Image.DecompressionBombError as error:
+        limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
+        raise Failure(f"the image has more than {limit} million pixels: shrink it first") from error
+    held = io.BytesIO()
+    pixels.save(held, "PPM")  # bytes as they are: no encoder's version changes the digest
+    data = held.getvalue()
+    width, height = pixels.size
+    name = f"image of {width} × {height} pixels, SHA-256 {hashlib.sha256(data).hexdigest()[:12]}…"
+    return ImageSource(name, name, data)
+
+
 def open_picture(path: str, data: bytes | None = None) -> Picture:
-    """Open a picture file; raises Failure with one sentence for everything that is none.
+    """Open an image file; raises Failure with one sentence for everything that is none.
 
     data: the file's bytes where they are at hand already; `path` is then only their name.
     """
     shown = shortened(as_text(path), LONGEST_SHOWN)
     data = _read(path, shown) if data is None else data
-    pixels = _decode(shown, data)
+    formats = _formats()
+    if _is_heif(data[:_HEAD]):
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError as error:
+            raise Failure(
+                f"'{shown}' is HEIC: pip install 'reroute[heif]', or save it as JPEG or PNG"
+            ) from error
+        register_heif_opener(thumbnails=False)  # as often as one likes, from any thread
+        formats = [_HEIF]
+    pixels = _decode(shown, data, formats)
     _check_sides(shown, pixels)
     return Picture(path, pixels, hashlib.sha256(data).hexdigest())
 
@@ -217,7 +247,10 @@ def digest_of(path: str, data: bytes | None = None) -> tuple[str, bytes | None]:
     """
     if data is not None:
         return hashlib.sha256(data).hexdigest(), data
-    identity = _identity(path)
+    identity: _Identity | None = None  # what tells a file from what it was before it changed
+    with suppress(OSError, ValueError):  # the system knows no such file
+        at = os.stat(path)  # noqa: PTH116  no Path for each of a million names
+        identity = path, at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns
     if identity is not None and (known := _remembered.get(identity)) is not None:
         return known, None
     data = read_bytes(path)
@@ -231,11 +264,11 @@ def digest_of(path: str, data: bytes | None = None) -> tuple[str, bytes | None]:
 
 
 def read_bytes(path: str) -> bytes:
-    """A picture file's bytes, undecoded; raises Failure for what open_picture would not read."""
+    """An image file's bytes, undecoded; raises Failure for what open_picture would not read."""
     return _read(path, shortened(as_text(path), LONGEST_SHOWN))
 
 
-def begins_like_a_picture(path: str) -> bool:
+def begins_like_an_image(path: str) -> bool:
     """Whether a file's first bytes are those of a format that is read; nothing is decoded.
 
     What the system refuses to open, or what is recognised but absurd, counts as one: opening it says why.
@@ -257,37 +290,24 @@ def as_text(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _identity(path: str) -> _Identity | None:
-    """What tells a file from what it was before it changed; None where the system knows no such file."""
-    try:
-        found = os.stat(path)  # noqa: PTH116  no Path for each of a million names
-    except (OSError, ValueError):
-        return None
-    return path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
 def _read(path: str, shown: str) -> bytes:
     """The bytes of a regular, non-empty, not absurdly large file; raises Failure."""
     if "://" in path:
-        raise Failure(f"'{shown}' is an address: pictures are read from files, so download it first")
+        raise Failure(f"'{shown}' is an address: images are read from files, so download it first")
     try:
         found = Path(path).stat()
         if stat.S_ISDIR(found.st_mode):
-            raise Failure(f"'{shown}' is a folder: name a picture file in it")
+            raise Failure(f"'{shown}' is a folder: name an image file in it")
         if not stat.S_ISREG(found.st_mode):  # a pipe would never end
-            raise Failure(f"'{shown}' is not an ordinary file: save the picture to a file first")
+            raise Failure(f"'{shown}' is not an ordinary file: save the image to a file first")
         if not found.st_size:
-            raise Failure(f"'{shown}' is empty (0 bytes): give a picture file")
+            raise Failure(f"'{shown}' is empty (0 bytes): give an image file")
         if (size := found.st_size) > MAX_FILE_BYTES:
             raise Failure(
                 f"'{shown}' has {size} bytes, more than the {MAX_FILE_BYTES} that are read: shrink it"
             )
         return Path(path).read_bytes()
-    except (
-        FileNotFoundError,
-        NotADirectoryError,
-        ValueError,
-    ) as error:  # or a zero byte in the name
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # or a zero byte in the name
         raise Failure(f"'{shown}' does not exist: check the path") from error
     except PermissionError as error:
         raise Failure(f"'{shown}' can't be read ({error.strerror}): check its permissions") from error
@@ -295,12 +315,8 @@ def _read(path: str, shown: str) -> bytes:
         raise Failure(f"'{shown}' can't be read ({error.strerror}): check the path and the disk") from error
 
 
-def _decode(shown: str, data: bytes) -> Image.Image:
-    """The first frame, upright, as RGB."""
-    formats = _formats()
-    if _is_heif(data[:_HEAD]):
-        _add_heif_decoder(shown)
-        formats = [_HEIF]
+def _decode(shown: str, data: bytes, formats: list[str]) -> Image.Image:
+    """The first frame, upright, as RGB; raises Failure for all that decoders make of a broken file."""
     try:
         with _unwarned(), Image.open(io.BytesIO(data), formats=formats) as image:
             _check_pixels(image)
@@ -310,7 +326,7 @@ def _decode(shown: str, data: bytes) -> Image.Image:
         allowed = ", ".join(formats)
         if formats == [_HEIF]:
             raise Failure(f"'{shown}' is damaged: no HEIC image can be made of it; save it anew") from error
-        raise Failure(f"'{shown}' is not a picture in a format that is read ({allowed})") from error
+        raise Failure(f"'{shown}' is not an image in a format that is read ({allowed})") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise Failure(f"'{shown}' has more than {limit} million pixels: shrink it first") from error
@@ -353,7 +369,7 @@ def _check_pixels(image: Image.Image) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF orientation says; a damaged EXIF block says nothing."""
+    """The image turned as its EXIF orientation says; a damaged EXIF block says nothing."""
     try:
         turn = _TURNS.get(image.getexif().get(Base.Orientation, 1))
     except Exception:  # noqa: BLE001  Pillow's EXIF reader raises whatever the damage provokes
@@ -372,7 +388,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """A deep grey picture scaled to 0..255: 16-bit values by 1/257, others by their own maximum."""
+    """A deep grey image scaled to 0..255: 16-bit values by 1/257, others by their own maximum."""
     values = np.asarray(image)
     if image.mode == "F":
         values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
@@ -394,15 +410,3 @@ def _is_heif(head: bytes) -> bool:
     length = min(int.from_bytes(head[:4], "big"), len(head))
     brands = {head[8:12], *(head[start : start + 4] for start in range(16, length - 3, 4))}
     return head[8:12] in _HEIF_CODED or (bool(brands & (_HEIF_CODED | _HEIF_ANY)) and not brands & _AVIF)
-
-
-def _add_heif_decoder(shown: str) -> None:
-    """Let Pillow open HEIF; raises Failure that names the extra where it is not installed.
-
-    shown: the image's name, for the sentence. May be called often, and by several threads.
-    """
-    try:
-        from pillow_heif import register_heif_opener
-    except ImportError as error:
-        raise Failure(f"'{shown}' is HEIC: pip install 'reroute[heif]', or save it as JPEG or PNG") from error
-    register_heif_opener(thumbnails=False)

@@ -13,16 +13,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from reroute_cli.console.errors import CliError, Failure, UsageError
 from reroute_cli.console.output import shortened
 from reroute_cli.data import manifest as lines
-from reroute_cli.data.chat import Turn
-from reroute_cli.data.folders import find_pictures
-from reroute_cli.data.images import LONGEST_SHOWN, ImageSource, as_text, exists
-from reroute_cli.data.manifest import EXAMPLE, Conversation, Line, is_unicode
+from reroute_cli.data.folders import find_image_files
+from reroute_cli.data.images import LONGEST_SHOWN, ImageLike, ImageSource, as_list, as_source, as_text, exists
+from reroute_cli.data.manifest import EXAMPLE, Conversation, ManifestLine, is_unicode
 from reroute_cli.data.prompts import check_question
+
+if TYPE_CHECKING:
+    from reroute_cli.data.chat import Turn
 
 MANIFEST = "manifest.jsonl"
 # Of samples and manifests: a minute of the embedded model, and every kind of question of the samples.
@@ -111,7 +113,7 @@ class Items:
 
 
 def choose_items(
-    images: Sequence[str], question: str | None, manifest: Path | None, limit: int | None
+    images: Sequence[ImageLike], question: str | None, manifest: Path | None, limit: int | None
 ) -> Items:
     """The items that a measurement's options ask for, spread evenly over what there is.
 
@@ -119,19 +121,43 @@ def choose_items(
     UsageError, and Failure for the first item that is wrong, chosen or not.
     """
     if images and manifest is not None:
-        raise UsageError("a manifest names its own pictures: drop --manifest or drop the pictures")
+        raise UsageError("a manifest names its own images: drop --manifest or drop the images")
     if images and question is None:
-        raise UsageError("pictures need a question: add -Q QUESTION")
+        raise UsageError("images need a question: add -Q QUESTION")
     if question is not None and not images:
-        raise UsageError("-Q asks about pictures: name them before it, or drop it")
+        raise UsageError("-Q asks about images: name them before it, or drop it")
     if question is None:
-        return _whole_manifest(manifest or samples_manifest(), limit or DEFAULT_ITEMS)
+        # The manifest is gone over twice: once to check and count every item, once to keep those that are
+        # chosen. Only ids of chosen items must differ; keys beside those of a question are ignored.
+        path, seen = manifest or samples_manifest(), dict[str, int]()
+        found = lines.read_lines(path)
+        available = sum(1 for _ in map(_askable, found))
+        wanted = set(spread(available, limit or DEFAULT_ITEMS))
+        chosen = (_askable(line, seen) for index, line in enumerate(found) if index in wanted)
+        return Items(tuple(_held(path, chosen)), available)
     check_question(question)
+    return asked_of(((image, question) for image in images), limit)
+
+
+def asked_of(pairs: Iterable[tuple[ImageLike | Sequence[ImageLike], str]], limit: int | None = None) -> Items:
+    """An item for each pair of images and a question, or `limit` of them, spread evenly.
+
+    A question that can't be asked is the problem of its item. Raises UsageError for a pair without an image,
+    Failure for pixels that no model can see.
+    """
     seen: dict[str, int] = {}
-    items = [
-        Item(_unlike(Path(image).name or image, seen), (ImageSource(image, image),), question)
-        for image in images
-    ]
+    items = []
+    for images, question in pairs:
+        sources = tuple(map(as_source, as_list(images)))
+        if not sources:
+            raise UsageError(f"no image is given for the question '{shortened(question)}': name one or more")
+        problem = ""
+        try:
+            check_question(question)
+        except UsageError as error:
+            problem = str(error)
+        name = _unlike(Path(sources[0].name).name or sources[0].name, seen)
+        items.append(Item(name, sources, question, problem=problem))
     return Items(tuple(items[index] for index in spread(len(items), limit or len(items))), len(items))
 
 
@@ -141,7 +167,7 @@ def batch_items(folder: Path | None, question: str | None, manifest: Path | None
     An item that is wrong says so in its `problem`. Raises UsageError, and Failure where there is nothing.
     """
     if folder is not None and manifest is not None:
-        raise UsageError("a manifest names its own pictures: drop --manifest or drop the folder")
+        raise UsageError("a manifest names its own images: drop --manifest or drop the folder")
     if manifest is not None:
         if question is not None:
             raise UsageError("a manifest has its own questions: drop -Q or drop --manifest")
@@ -153,7 +179,7 @@ def batch_items(folder: Path | None, question: str | None, manifest: Path | None
         chosen = (item for index, item in enumerate(items) if index in wanted)
         return Items(tuple(_held(manifest, chosen)), available)
     if folder is None:
-        raise UsageError("there is nothing to ask about: name a folder of pictures, or give --manifest FILE")
+        raise UsageError("there is nothing to ask about: name a folder of images, or give --manifest FILE")
     if question is None:
         raise UsageError("a folder needs a question: add -Q QUESTION")
     check_question(question)
@@ -195,7 +221,7 @@ def misplaced(box: Box, size: tuple[int, int]) -> str:
     if box[2] <= width + 1 and box[3] <= height + 1:  # the last pixel may be rounded up
         return ""
     return (
-        f"the true box {list(box)} reaches out of the picture, which is {width} × {height}: give pixels of it"
+        f"the true box {list(box)} reaches out of the image, which is {width} × {height}: give pixels of it"
     )
 
 
@@ -206,7 +232,13 @@ def samples_manifest() -> Path:
     for place in places:
         if place.is_file():
             return place
-    raise Failure("the sample scenes are not installed: reinstall reroute, or name pictures or a --manifest")
+    raise Failure("the sample scenes are not installed: reinstall reroute, or name images or a --manifest")
+
+
+def image_folders(beside: Iterable[Path] = ()) -> list[Path]:
+    """Where images that records name are looked for: beside these files, here, and among the samples."""
+    samples = samples_manifest().parent
+    return list(dict.fromkeys([*(path.parent for path in beside), Path(), samples / "heldout", samples]))
 
 
 def spread(available: int, limit: int) -> list[int]:
@@ -233,20 +265,7 @@ def _held(path: Path, items: Iterable[Item]) -> Iterator[Item]:
         yield item
 
 
-def _whole_manifest(path: Path, limit: int) -> Items:
-    """At most `limit` items of a manifest of which every line can be asked; raises Failure that names one.
-
-    It is gone over twice: once to check and count every item, once to keep those that are chosen. Of ids only
-    those of chosen items must differ; more keys than those of a question are ignored.
-    """
-    found = lines.read_lines(path)
-    available = sum(1 for _ in map(_askable, found))
-    wanted, seen = set(spread(available, limit)), dict[str, int]()
-    chosen = (_askable(line, seen) for index, line in enumerate(found) if index in wanted)
-    return Items(tuple(_held(path, chosen)), available)
-
-
-def _askable(line: Line, seen: dict[str, int] | None = None) -> Item:
+def _askable(line: ManifestLine, seen: dict[str, int] | None = None) -> Item:
     """The question in a line, of which the images are there; raises Failure."""
     item = _read(line, _QUESTION, {} if seen is None else seen)
     if item.problem:
@@ -254,7 +273,7 @@ def _askable(line: Line, seen: dict[str, int] | None = None) -> Item:
     for image in item.images:
         if image.data is None and not exists(Path(image.path)):
             name, path = shortened(image.name), shortened(as_text(image.path), LONGEST_SHOWN)
-            raise Failure(f"{line.where} names the picture '{name}', and '{path}' does not exist")
+            raise Failure(f"{line.where} names the image '{name}', and '{path}' does not exist")
     return item
 
 
@@ -264,13 +283,13 @@ def _of_folder(folder: Path, question: str, limit: int | None) -> Items:
     try:
         if folder.is_file():
             raise Failure(f"'{shown}' is a file: name the folder that it is in, or use `reroute ask`")
-        found = find_pictures(folder)
+        found = find_image_files(folder)
     except OSError as error:
         raise Failure(f"the folder '{shown}' can't be read ({error.strerror}): check the path") from error
     reasons = dict(found.unreadable)
-    names = sorted([*found.pictures, *reasons])
+    names = sorted([*found.images, *reasons])
     if not names:
-        raise Failure(f"there is no picture in '{shown}', of {found.skipped} files: name another folder")
+        raise Failure(f"there is no image in '{shown}', of {found.skipped} files: name another folder")
     seen: dict[str, int] = {}
     items = []
     for name in names:
@@ -289,7 +308,7 @@ def _of_folder(folder: Path, question: str, limit: int | None) -> Items:
     return Items(chosen, len(items), found.skipped)
 
 
-def _read(line: Line, readers: Mapping[str, _Reader], seen: dict[str, int]) -> Item:
+def _read(line: ManifestLine, readers: Mapping[str, _Reader], seen: dict[str, int]) -> Item:
     """The item in a line, its problem what is wrong first. seen: ids and their lines, and now this one."""
     known: dict[str, Any] = {}
     problem = ""
@@ -319,13 +338,13 @@ def _read(line: Line, readers: Mapping[str, _Reader], seen: dict[str, int]) -> I
     return Item(name, images, asked.question, label, group, asked.turns, line.where, problem)
 
 
-def _kind(entry: Mapping[str, Any], _line: Line) -> str:
+def _kind(entry: Mapping[str, Any], _line: ManifestLine) -> str:
     """The kind of question, if the line names one; what is no text, or a long one, names none."""
     kind = entry.get("kind")
     return kind if isinstance(kind, str) and is_unicode(kind) and len(kind) <= lines.LONGEST_ID else ""
 
 
-def _answer(entry: Mapping[str, Any], line: Line) -> str | None:
+def _answer(entry: Mapping[str, Any], line: ManifestLine) -> str | None:
     """The true answer, if the line has one; raises Failure where that is no text."""
     value = entry.get("answer")
     if value is not None and not (isinstance(value, str) and value.strip() and is_unicode(value)):
@@ -333,29 +352,30 @@ def _answer(entry: Mapping[str, Any], line: Line) -> str | None:
     return value
 
 
-def _box(entry: Mapping[str, Any], line: Line) -> Box | None:
+def _box(entry: Mapping[str, Any], line: ManifestLine) -> Box | None:
     """The true box, if the line has one: four numbers in pixels, its left upper corner first."""
     given = entry.get("box")
     if given is None:
         return None
     form = f"{line.where} has under 'box' what is no [x1, y1, x2, y2] in pixels"
-    if not isinstance(given, list) or len(given) != 4 or not all(_is_number(value) for value in given):
+    try:
+        four = isinstance(given, list) and len(given) == 4
+        numbers = four and all(
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            for value in given
+        )
+    except OverflowError:  # a whole number beyond all floats
+        numbers = False
+    if not numbers:
         raise Failure(f"{form}: give four numbers")
     x1, y1, x2, y2 = map(float, given)
     if x1 < 0 or y1 < 0 or x2 <= x1 or y2 <= y1:
         raise Failure(f"{form}: {shortened(given)} is not a left upper and a right lower corner")
     if max(x2, y2) <= 1:
         raise Failure(
-            f"{form}: {shortened(given)} are shares of the sides, so multiply them by the picture's size"
+            f"{form}: {shortened(given)} are shares of the sides, so multiply them by the image's size"
         )
     return x1, y1, x2, y2
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number beyond all floats
-        return False
 
 
 def _unlike(name: str, seen: dict[str, int]) -> str:
@@ -368,7 +388,7 @@ def _unlike(name: str, seen: dict[str, int]) -> str:
     return free
 
 
-_Reader: TypeAlias = Callable[[Mapping[str, Any], Line], Any]
+_Reader: TypeAlias = Callable[[Mapping[str, Any], ManifestLine], Any]
 _QUESTION: dict[str, _Reader] = {
     "id": lines.identity,
     "images": lines.images_of,

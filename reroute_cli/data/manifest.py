@@ -39,7 +39,7 @@ _SPEAKERS = {
 
 
 @dataclass(frozen=True)
-class Line:
+class ManifestLine:
     """An item of a manifest: a line that is not blank, or an element of an array.
 
     raw: the line's bytes, or as many as show that it is too long. value: the element, where it is one.
@@ -63,44 +63,53 @@ class Line:
 
     def entry(self) -> dict[str, Any]:
         """The object in the line; raises Failure that names the line."""
-        value = self.value if self.kind == "item" else self._parsed()
+        value, where = self.value, self.where
+        if self.kind == "line":
+            if len(self.raw) > _longest(self.raw):
+                raise Failure(
+                    f"{where} is longer than {_longest(self.raw)} bytes: write one item, such as {EXAMPLE}"
+                )
+            try:
+                value = json.loads(self.raw.rstrip().decode("utf-8-sig"))
+            except (ValueError, RecursionError) as error:
+                wrong = shortened(error)
+                if isinstance(error, json.JSONDecodeError):
+                    wrong = f"{error.msg}, at column {error.colno}"
+                raise Failure(f"{where} is no JSON ({wrong}): a line looks like {EXAMPLE}") from error
         if not isinstance(value, dict):
-            raise Failure(f"{self.where} is no JSON object: a line looks like {EXAMPLE}")
+            raise Failure(f"{where} is no JSON object: a line looks like {EXAMPLE}")
         return value
 
-    def _parsed(self) -> Any:
-        where = self.where
-        if len(self.raw) > _longest(self.raw):
-            raise Failure(
-                f"{where} is longer than {_longest(self.raw)} bytes: write one item, such as {EXAMPLE}"
-            )
-        try:
-            return json.loads(self.raw.rstrip().decode("utf-8-sig"))
-        except json.JSONDecodeError as error:
-            wrong = f"{error.msg}, at column {error.colno}"
-            raise Failure(f"{where} is no JSON ({wrong}): a line looks like {EXAMPLE}") from error
-        except (ValueError, RecursionError) as error:
-            raise Failure(f"{where} is no JSON ({shortened(error)}): a line looks like {EXAMPLE}") from error
 
-
-def read_lines(path: Path) -> Iterable[Line]:
+def read_lines(path: Path) -> Iterable[ManifestLine]:
     """The items of a manifest, to be gone over as often as one likes: an array is read now, lines each time.
 
     Raises Failure where there is none to read, for lines once they are gone over.
     """
-    return _elements(path) if _is_array(path) else _Lines(path)
+    if not _is_array(path):
+        return _Lines(path)
+    with _told(path):
+        if (size := path.stat().st_size) > LARGEST_ARRAY:
+            raise Failure(
+                f"the manifest '{path}' has {size} bytes, more than the {LARGEST_ARRAY} of an array that are "
+                "read: write its items as JSON lines, which are read one by one"
+            )
+        found = json.loads(path.read_bytes().decode("utf-8-sig"))
+    if not found:
+        raise Failure(f"the manifest '{path}' has no item in it: write items such as {EXAMPLE}")
+    return [ManifestLine(path, number, value=value, kind="item") for number, value in enumerate(found, 1)]
 
 
 @dataclass(frozen=True)
 class _Lines:
     path: Path
 
-    def __iter__(self) -> Iterator[Line]:
+    def __iter__(self) -> Iterator[ManifestLine]:
         line, path = None, self.path
         with _told(path), path.open("rb") as file:
             for number, raw in enumerate(_whole_lines(file), 1):
                 if raw.strip():
-                    yield (line := Line(path, number, raw))
+                    yield (line := ManifestLine(path, number, raw))
         if line is None:
             raise Failure(f"the manifest '{path}' has no line in it: write lines such as {EXAMPLE}")
 
@@ -131,20 +140,6 @@ def _is_array(path: Path) -> bool:
         return False
 
 
-def _elements(path: Path) -> list[Line]:
-    """The elements of an array; raises Failure."""
-    with _told(path):
-        if (size := path.stat().st_size) > LARGEST_ARRAY:
-            raise Failure(
-                f"the manifest '{path}' has {size} bytes, more than the {LARGEST_ARRAY} of an array that are "
-                "read: write its items as JSON lines, which are read one by one"
-            )
-        found = json.loads(path.read_bytes().decode("utf-8-sig"))
-    if not found:
-        raise Failure(f"the manifest '{path}' has no item in it: write items such as {EXAMPLE}")
-    return [Line(path, number, value=value, kind="item") for number, value in enumerate(found, 1)]
-
-
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
     """Refuse a manifest that is no ordinary file, and turn what reading it raises into a Failure."""
@@ -168,7 +163,7 @@ def _nothing_typed() -> Iterator[None]:
         raise Failure(str(error)) from error
 
 
-def identity(entry: Mapping[str, Any], line: Line) -> str:
+def identity(entry: Mapping[str, Any], line: ManifestLine) -> str:
     """The item's own id (text or a whole number), or its line's number; raises Failure."""
     given = entry.get("id", line.name)
     known = isinstance(given, str | int) and not isinstance(given, bool)
@@ -182,7 +177,7 @@ def identity(entry: Mapping[str, Any], line: Line) -> str:
     return str(given)
 
 
-def same_id(line: Line, known: str, before: int) -> str:
+def same_id(line: ManifestLine, known: str, before: int) -> str:
     """The sentence for an id that the line, or element, `before` has already."""
     return f"{line.where} has the id '{known}' of {line.kind} {before}: ids must differ"
 
@@ -201,11 +196,11 @@ class Conversation:
 
 
 @_nothing_typed()
-def images_of(entry: Mapping[str, Any], line: Line) -> tuple[ImageSource, ...]:
+def images_of(entry: Mapping[str, Any], line: ManifestLine) -> tuple[ImageSource, ...]:
     """The images of an item in the order of the prompt, none of them opened; raises Failure."""
     where = line.where
     chat = _chat(entry, where)
-    images = _named(entry, where) if chat is None else chat.pictures
+    images = _named(entry, where) if chat is None else chat.images
     if not images:
         raise UsageError(f"{where} has no text under 'image', which names a file: every item needs an image")
     if len(images) > MAX_IMAGES:
@@ -217,7 +212,7 @@ def images_of(entry: Mapping[str, Any], line: Line) -> tuple[ImageSource, ...]:
 
 
 @_nothing_typed()
-def conversation_of(entry: Mapping[str, Any], line: Line) -> Conversation:
+def conversation_of(entry: Mapping[str, Any], line: ManifestLine) -> Conversation:
     """What an item asks about its images; raises Failure where that can't be asked."""
     where = line.where
     chat = _chat(entry, where)
@@ -227,14 +222,18 @@ def conversation_of(entry: Mapping[str, Any], line: Line) -> Conversation:
             raise UsageError(f"{where} has no text under 'question'")
         _check(question, where)
         return Conversation(question)
-    turns, answer = _without_answer(chat.turns, where)
+    turns, answer = chat.turns, None
+    if turns[-1].role == "assistant":  # this is what is true, and the model is not shown it
+        if None in turns[-1].parts:
+            raise UsageError(f"{where} has an image in the assistant's last turn: an answer is text")
+        turns, answer = turns[:-1], turns[-1].text.strip() or None
     if not turns or turns[-1].role != "user":
         raise UsageError(f"{where} has a chat in which the user does not ask last: end it with a question")
     question = turns[-1].text
     _check(question, where)
     if sum(len(turn.text) for turn in turns) > MAX_CHARACTERS:
         raise UsageError(f"{where} has turns of more than {MAX_CHARACTERS} characters: shorten the chat")
-    plain = len(turns) == 1 and turns[0].parts == (*[None] * len(chat.pictures), question)
+    plain = len(turns) == 1 and turns[0].parts == (*[None] * len(chat.images), question)
     return Conversation(question, () if plain else turns, answer)
 
 
@@ -293,33 +292,21 @@ def _llava(spoken: Any, where: str, images: Sequence[str]) -> Chat:
     """LLaVA's turns: each `<image>` in what the user says is an image's place, space around it dropped."""
     if not isinstance(spoken, list) or not spoken or len(spoken) > MAX_TURNS:
         raise UsageError(f"{where} has no list of 1 to {MAX_TURNS} turns under 'conversations'")
-    turns = tuple(_llava_turn(one, where) for one in spoken)
+    turns = []
+    for one in spoken:
+        speaker = one.get("from") if isinstance(one, dict) else None
+        if not isinstance(speaker, str) or speaker not in _SPEAKERS:
+            shown = shortened(clean(repr(speaker), one_line=True))
+            raise UsageError(f"{where} has a turn from {shown}: it must be from {', '.join(_SPEAKERS)}")
+        value, role = one.get("value"), _SPEAKERS[speaker]
+        if not isinstance(value, str):
+            raise UsageError(f"{where} has a turn from '{speaker}' without a text under 'value'")
+        parts: list[str | None] = [value]
+        if role == "user" and MARKER in value:
+            parts = []
+            for number, text in enumerate(value.split(MARKER)):
+                parts += [None] * (number > 0) + [text.strip()] * bool(text.strip())
+        turns.append(Turn(role, tuple(parts)))
     places = sum(part is None for turn in turns for part in turn.parts)
     check_count(len(images), places, f"markers {MARKER}", where)
-    return Chat(turns, tuple(images))
-
-
-def _llava_turn(spoken: Any, where: str) -> Turn:
-    speaker = spoken.get("from") if isinstance(spoken, dict) else None
-    if not isinstance(speaker, str) or speaker not in _SPEAKERS:
-        shown = shortened(clean(repr(speaker), one_line=True))
-        raise UsageError(f"{where} has a turn from {shown}: it must be from {', '.join(_SPEAKERS)}")
-    value = spoken.get("value")
-    if not isinstance(value, str):
-        raise UsageError(f"{where} has a turn from '{speaker}' without a text under 'value'")
-    role = _SPEAKERS[speaker]
-    if role != "user" or MARKER not in value:
-        return Turn(role, (value,))
-    parts: list[str | None] = []
-    for number, text in enumerate(value.split(MARKER)):
-        parts += [None] * (number > 0) + [text.strip()] * bool(text.strip())
-    return Turn(role, tuple(parts))
-
-
-def _without_answer(turns: tuple[Turn, ...], where: str) -> tuple[tuple[Turn, ...], str | None]:
-    """The turns that the model sees, and the assistant's last one as the true answer, where it says one."""
-    if turns[-1].role != "assistant":
-        return turns, None
-    if None in turns[-1].parts:
-        raise UsageError(f"{where} has an image in the assistant's last turn: an answer is text")
-    return turns[:-1], turns[-1].text.strip() or None
+    return Chat(tuple(turns), tuple(images))

@@ -1,4 +1,4 @@
-"""A question and its pictures as model inputs.
+"""A question and its images as model inputs.
 
 Knows processors and chat templates; not models, schedules or files. What a user types is text and nothing
 else: words that a tokenizer would read as control or image tokens are refused, never passed on.
@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.missing import missing_name
 from reroute_cli.console.output import clean, shortened
-from reroute_cli.data.images import Picture
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from reroute_cli.data.images import Picture
 
 MAX_QUESTION = 8192  # characters
 _SHOWN = 40
@@ -26,7 +27,7 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a processor made of one question and its pictures; batch 1.
+    """What a processor made of one question and its images; batch 1.
 
     inputs: keyword arguments of generate(), input_ids (1, L) among them. seconds: how long making them took.
     """
@@ -56,11 +57,11 @@ def check_question(question: str) -> None:
         raise UsageError("the question is not valid UTF-8 text: type it anew") from error
 
 
-def build_prompt(processor: Any, pictures: Sequence[Picture], question: str) -> Prompt:
+def build_prompt(processor: Any, images: Sequence[Picture], question: str) -> Prompt:
     """Run chat template, tokenizer and image processor (raises UsageError or Failure with one sentence)."""
     refuse_control_tokens(processor, question)
-    text = render_template(processor, question, len(pictures))
-    return run_processor(processor, [picture.pixels for picture in pictures], text)
+    text = render_template(processor, question, len(images))
+    return run_processor(processor, [image.pixels for image in images], text)
 
 
 def run_processor(processor: Any, pixels: Sequence[Image.Image], text: str) -> Prompt:
@@ -79,7 +80,7 @@ def run_processor(processor: Any, pixels: Sequence[Image.Image], text: str) -> P
         made = processor(images=list(pixels) or None, text=[text], return_tensors="pt")
     except (ValueError, TypeError) as error:
         sizes = ", ".join(f"{width} × {height}" for width, height in (image.size for image in pixels))
-        raise Failure(f"the model's processor refuses pictures of {sizes}: {shortened(error)}") from error
+        raise Failure(f"the model's processor refuses images of {sizes}: {shortened(error)}") from error
     return Prompt(dict(made), perf_counter() - start)
 
 
@@ -104,9 +105,9 @@ def control_tokens(processor: Any) -> set[str]:
     return added | named | set(tokenizer.all_special_tokens)
 
 
-def render_template(processor: Any, question: str, pictures: int) -> str:
-    """The prompt as text: pictures first, then the question, then the model's turn."""
-    content = [{"type": "image"} for _ in range(pictures)] + [{"type": "text", "text": question}]
+def render_template(processor: Any, question: str, images: int) -> str:
+    """The prompt as text: images first, then the question, then the model's turn."""
+    content = [{"type": "image"} for _ in range(images)] + [{"type": "text", "text": question}]
     return render_messages(processor, [{"role": "user", "content": content}])
 
 

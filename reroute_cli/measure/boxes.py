@@ -1,4 +1,4 @@
-"""Boxes that a model writes, in pixels of the original picture.
+"""Boxes that a model writes, in pixels of the original image.
 
 Every family writes them its own way: its file in routing/families says in which units and what it sees.
 A model that thinks aloud writes its thoughts before `</think>`, and some wrap the answer itself: GLM-4.1V in
@@ -42,47 +42,41 @@ def decode_boxes(answer: str, family: str, view: View, size: tuple[int, int]) ->
 
     Four numbers are no box that are inverted, empty, or have their centre out of the family's range: a model
     that writes pixels where fractions are due has not written a box, one that reaches a pixel too far has.
-    view: what was seen of the original picture, which is `size` (w, h) large.
+    view: what was seen of the original image, which is `size` (w, h) large.
     """
     convention = convention_of(family)
     assert convention is not None, family
-    found = (_box(numbers, convention, view, size) for numbers in _quads(final_answer(answer)))
+    said = final_answer(answer)
+    written = [match for form in _FORMS for match in form.finditer(said)]
+    found = []
+    for match in sorted(written, key=lambda match: match.start()):
+        numbers = tuple(float(number) for number in match.groups() if number is not None)
+        found.append(_box(numbers, convention, view, size))
     return [box for box in found if box is not None]
 
 
 def _box(numbers: tuple[float, ...], convention: Convention, view: View, size: tuple[int, int]) -> Box | None:
-    """Four numbers in the order in which they were written, as a box in pixels of the original."""
+    """Four numbers in the order in which they were written, as a box in pixels of the original image.
+
+    Its part inside the image, rounded; None when there is none, and where four numbers are no box.
+    """
     y1, x1, y2, x2 = numbers if convention.y_first else (numbers[1], numbers[0], numbers[3], numbers[2])
     across, down = convention.across(view)
     if not (x1 < x2 and y1 < y2 and 0 <= x1 + x2 <= 2 * across and 0 <= y1 + y2 <= 2 * down):
         return None
     left, right = (view.left + min(max(x / across, 0.0), 1.0) * view.width for x in (x1, x2))
     top, bottom = (view.top + min(max(y / down, 0.0), 1.0) * view.height for y in (y1, y2))
-    return _clipped((left, top, right, bottom), size)
-
-
-def _quads(answer: str) -> list[tuple[float, ...]]:
-    """All groups of four numbers that are written as a box, by position."""
-    found = [match for form in _FORMS for match in form.finditer(answer)]
-    return [
-        tuple(float(number) for number in match.groups() if number is not None)
-        for match in sorted(found, key=lambda match: match.start())
-    ]
-
-
-def _clipped(box: Box, size: tuple[int, int]) -> Box | None:
-    """The part of the box inside the picture, rounded; None when there is none."""
     width, height = size
-    x1, x2 = (round(min(max(x, 0.0), width), _DECIMALS) for x in (box[0], box[2]))
-    y1, y2 = (round(min(max(y, 0.0), height), _DECIMALS) for y in (box[1], box[3]))
+    x1, x2 = (round(min(max(x, 0.0), width), _DECIMALS) for x in (left, right))
+    y1, y2 = (round(min(max(y, 0.0), height), _DECIMALS) for y in (top, bottom))
     return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 and math.isfinite(x1 + y1 + x2 + y2) else None
 
 
 def view_of(family: str, image_processor: Any, inputs: Mapping[str, Any], size: tuple[int, int]) -> View:
-    """What the model saw of a picture of `size` (w, h), read from its image processor and its outputs.
+    """What the model saw of an image of `size` (w, h), read from its image processor and its outputs.
 
-    A processor that reports a patch grid (Qwen, GLM) resized the whole picture to that grid; one that reports
-    sizes made tiles or cells of the whole picture. What any other one does is in the family's file.
+    A processor that reports a patch grid (Qwen, GLM) resized the whole image to that grid; one that reports
+    sizes made tiles or cells of the whole image. What any other one does is in the family's file.
     """
     width, height = size
     if "image_grid_thw" in inputs:

@@ -14,7 +14,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from reroute_cli.models.proof import installed_version
+from reroute_cli.console.missing import installed_version
 from routing.host import is_proven
 
 PACKAGES = (
@@ -50,6 +50,9 @@ def describe_environment(proven: bool | str | None = None) -> dict[str, Any]:
     """
     import torch
 
+    from reroute_cli.measure.nvml import driver_version
+
+    gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -58,8 +61,16 @@ def describe_environment(proven: bool | str | None = None) -> dict[str, Any]:
         "packages": {name: installed_version(name) for name in PACKAGES},
         "cpu": {"model": _cpu_model(), "cores": os.cpu_count(), "torch_threads": torch.get_num_threads()},
         "cuda": torch.version.cuda,
-        "gpus": [_gpu(torch.cuda.get_device_properties(i)) for i in range(torch.cuda.device_count())],
-        "driver": _driver(),
+        "gpus": [
+            {
+                "name": gpu.name,
+                "memory_bytes": int(gpu.total_memory),
+                "capability": f"{gpu.major}.{gpu.minor}",
+                "uuid": str(getattr(gpu, "uuid", "")) or None,
+            }
+            for gpu in gpus
+        ],
+        "driver": driver_version(),
         "settings": {name: os.environ.get(name, "not set") for name in SETTINGS},
     }
 
@@ -87,19 +98,3 @@ def _cpu_model() -> str | None:
         return platform.processor() or None
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return next(names, None) or platform.machine()
-
-
-def _gpu(properties: Any) -> dict[str, Any]:
-    return {
-        "name": properties.name,
-        "memory_bytes": int(properties.total_memory),
-        "capability": f"{properties.major}.{properties.minor}",
-        "uuid": str(getattr(properties, "uuid", "")) or None,
-    }
-
-
-def _driver() -> str | None:
-    """The NVIDIA driver's version; None where there is no driver to ask."""
-    from reroute_cli.measure.nvml import driver_version
-
-    return driver_version()

@@ -7,22 +7,25 @@ it stores itself. Knows shapes and caches; runs nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import CliError
 from reroute_cli.measure.memory import filled_layers, window_of
-from reroute_cli.models.image_tokens import Size, count_pictures
-from reroute_cli.models.load import Loaded
+from reroute_cli.models.image_tokens import Size, count_image_tokens
 from reroute_cli.records.answer import FlopsPart, KvPart
-from routing import Schedule
-from routing.cost import Prompt, plan
+from routing.cost import PromptSize, plan
 from routing.errors import RoutingError
-from routing.grids import PatchGrid
 from routing.model_shape import ModelShape
 
+if TYPE_CHECKING:
+    from reroute_cli.models.load import Loaded
+    from routing import Schedule
+
+_ESTIMATED: dict[str, Any] = {"source": "estimated", "dense_source": "estimated"}
 _NAMES = tuple(name for name in FlopsPart.model_fields if name.endswith("flops"))
-_NO_GRIDS = "the picture's patch grid can't be told from its size"
+_NO_GRIDS = "the image's patch grid can't be told from its size"
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,11 @@ class CostModel:
             nothing: dict[str, Any] = dict.fromkeys(_NAMES)
             reasons = dict.fromkeys(_NAMES, self.reason)
             return FlopsPart(**nothing, **_ESTIMATED, reasons=reasons)
-        grids = self._grids(visual, sizes)
-        costs = plan(self.shape, schedule, [Prompt(text, visual)], new_tokens=new, grids=grids)
+        grids = None  # where the sizes of the images do not tell, or tell another count
+        with suppress(CliError):
+            made = count_image_tokens(self.shape.family, self.config, self.image, self.shape.tower, sizes)
+            grids = made.grids if made.visual == visual else None
+        costs = plan(self.shape, schedule, [PromptSize(text, visual)], new_tokens=new, grids=grids)
         routed, dense = costs.routed, costs.dense
         scoring = None if routed.anchor_flops is None else routed.scoring_flops + routed.anchor_flops
         values: dict[str, Any] = {
@@ -65,18 +71,6 @@ class CostModel:
         why = self.shape.tower_reason or _NO_GRIDS
         unknown = {name: why for name, value in values.items() if value is None}
         return FlopsPart(**values, **_ESTIMATED, reasons=unknown)
-
-    def _grids(self, visual: int, sizes: Sequence[Size]) -> tuple[PatchGrid, ...] | None:
-        """The patch grids of the images; None where their sizes do not tell, or tell another count."""
-        assert self.shape is not None
-        try:
-            made = count_pictures(self.shape.family, self.config, self.image, self.shape.tower, sizes)
-        except CliError:
-            return None
-        return made.grids if made.visual == visual else None
-
-
-_ESTIMATED: dict[str, Any] = {"source": "estimated", "dense_source": "estimated"}
 
 
 @dataclass(frozen=True)

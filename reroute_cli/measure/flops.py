@@ -92,7 +92,10 @@ class FlopMeter:
     def __init__(self, model: torch.nn.Module) -> None:
         self.flops = Flops()
         self.first_token = _FirstToken()
-        self._parts = _named_parts(model)
+        tables = (module for name, module in model.named_modules() if name.endswith(POSITIONS))
+        language = (model.get_decoder(), model.get_output_embeddings())  # type: ignore[operator]
+        self._parts: dict[torch.nn.Module, str] = dict.fromkeys(tables, "positions")  # not the vision part's
+        self._parts |= {module: "language" for module in language if module is not None}
         self._running: list[torch.nn.Module] = []
 
     def __enter__(self) -> FlopMeter:
@@ -113,20 +116,16 @@ class FlopMeter:
         self._undo.close()
 
     def add(self, counted: int) -> None:
-        """Bill what one operator counted to the part that is running."""
-        if part := self._part():
-            setattr(self.flops, part, getattr(self.flops, part) + counted)
-
-    def _part(self) -> str | None:
-        """The part that is running; None for position tables."""
+        """Bill what one operator counted to the part that is running; position tables to none."""
         running = {self._role(module) for module in self._running}
         if "positions" in running:
-            return None
+            return
+        part = "prefill" if "language" in running else "vision"
         if "scoring" in running:
-            return "scoring"
-        if self.first_token.seen:
-            return "decode"
-        return "prefill" if "language" in running else "vision"
+            part = "scoring"
+        elif self.first_token.seen:
+            part = "decode"
+        setattr(self.flops, part, getattr(self.flops, part) + counted)
 
     def _role(self, module: torch.nn.Module) -> str | None:
         return "scoring" if type(module).__name__ == SCORING else self._parts.get(module)
@@ -155,8 +154,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         output = func(*args, **(kwargs or {}))
         if counted := self._counter.get_total_flops() - before:
             self._meter.add(counted)
-        elif _multiplies(str(func), output):
-            self._meter.flops.unknown.add(str(func))
+            return output
+        written = str(func)  # "aten.mm.default"; was it a product that should have counted something?
+        _, _, name = written.removesuffix(".default").partition(".")
+        if any(word in written for word in _ATTENTION) or (name in _PRODUCTS and output.numel() > 0):
+            self._meter.flops.unknown.add(written)
         return output
 
 
@@ -168,14 +170,6 @@ def _counter() -> FlopCounterMode:
         raise Failure(lacks("torch", "custom_mapping", "FlopCounterMode")) from error
 
 
-def _multiplies(operator: str, output: Any) -> bool:
-    """Whether an operator, as torch writes its name, is a product that should have counted something."""
-    if any(word in operator for word in _ATTENTION):
-        return True
-    _, _, name = operator.removesuffix(".default").partition(".")
-    return name in _PRODUCTS and output.numel() > 0
-
-
 class _FirstToken(StoppingCriteria):
     """Notices that the first token is there; never stops."""
 
@@ -185,11 +179,3 @@ class _FirstToken(StoppingCriteria):
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         self.seen = True
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
-
-
-def _named_parts(model: torch.nn.Module) -> dict[torch.nn.Module, str]:
-    """The modules whose work is not the vision part's."""
-    tables = (module for name, module in model.named_modules() if name.endswith(POSITIONS))
-    parts = dict.fromkeys(tables, "positions")
-    language = (model.get_decoder(), model.get_output_embeddings())  # type: ignore[operator]
-    return parts | {module: "language" for module in language if module is not None}

@@ -3,7 +3,7 @@
 A truth has a kind; JUDGES says how that kind is judged. What a judge reads in an answer is the verdict's
 `said`: scores that need more than right and wrong (precision, the share of yes) are made of it. Boxes are
 judged as stated in the README: the first box of the answer only, in pixels of the original image. Knows
-answers as text and boxes as numbers; not models, benchmarks, pictures or files.
+answers as text and boxes as numbers; not models, benchmarks, images or files.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class BoxScore:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Judgement:
     """One judged answer. iou, centre: of boxes only.
 
     said: what the judge read in the answer, in the truth's own terms; None where it says nothing of the kind.
@@ -56,7 +56,7 @@ class Verdict:
     said: str | None = None
 
 
-Judge = Callable[[str, Sequence[Box], Truth], Verdict]
+Judge = Callable[[str, Sequence[Box], Truth], Judgement]
 
 
 def score_box(boxes: Sequence[Box], truth: Box) -> BoxScore:
@@ -87,7 +87,7 @@ def same_words(answer: str, truths: Sequence[str]) -> bool:
     return words(answer) in {words(truth) for truth in truths}
 
 
-def judge(answer: str, boxes: Sequence[Box], truth: Truth) -> Verdict:
+def judge(answer: str, boxes: Sequence[Box], truth: Truth) -> Judgement:
     """Whether an answer, with the boxes that were decoded from it, is right."""
     return JUDGES[truth.kind](final_answer(answer), boxes, truth)
 
@@ -97,32 +97,32 @@ def bare_words(text: str) -> str:
     return " ".join(text.casefold().translate(_NO_PUNCTUATION).split())
 
 
-def _box(_answer: str, boxes: Sequence[Box], truth: Truth) -> Verdict:
+def judge_box(_answer: str, boxes: Sequence[Box], truth: Truth) -> Judgement:
     """The first box only: IoU of at least 0.5 is right."""
     assert truth.box is not None
     found = score_box(boxes, truth.box)
-    return Verdict(found.hit, found.iou, found.centre)
+    return Judgement(found.hit, found.iou, found.centre)
 
 
-def _words(answer: str, _boxes: Sequence[Box], truth: Truth) -> Verdict:
+def judge_words(answer: str, _boxes: Sequence[Box], truth: Truth) -> Judgement:
     """Equal to one of the true wordings but for case, spaces and punctuation around it."""
     said = words(answer)
-    return Verdict(said in {words(true) for true in truth.answers}, said=said or None)
+    return Judgement(said in {words(true) for true in truth.answers}, said=said or None)
 
 
-def _exact(answer: str, _boxes: Sequence[Box], truth: Truth) -> Verdict:
+def judge_exact(answer: str, _boxes: Sequence[Box], truth: Truth) -> Judgement:
     """Equal to one of the true wordings but for case, spaces and all punctuation."""
     said = bare_words(answer)
-    return Verdict(said in {bare_words(true) for true in truth.answers}, said=said or None)
+    return Judgement(said in {bare_words(true) for true in truth.answers}, said=said or None)
 
 
-def _yes_no(answer: str, _boxes: Sequence[Box], truth: Truth) -> Verdict:
+def judge_yes_no(answer: str, _boxes: Sequence[Box], truth: Truth) -> Judgement:
     """Exactly yes or no but for case, spaces and punctuation around it; anything else says neither."""
     said = words(answer)
     return _one_of(said if said in _YES_NO else None, truth)
 
 
-def _mme(answer: str, _boxes: Sequence[Box], truth: Truth) -> Verdict:
+def judge_mme(answer: str, _boxes: Sequence[Box], truth: Truth) -> Judgement:
     """MME's own rule: yes, else no, anywhere in the first four characters; anything else says neither.
 
     eval_tool/calculation.py of github.com/BradyFU/Awesome-Multimodal-Large-Language-Models, release of MME.
@@ -131,7 +131,7 @@ def _mme(answer: str, _boxes: Sequence[Box], truth: Truth) -> Verdict:
     return _one_of(next((word for word in _YES_NO if word in start), None), truth)
 
 
-def _choice(answer: str, _boxes: Sequence[Box], truth: Truth) -> Verdict:
+def judge_choice(answer: str, _boxes: Sequence[Box], truth: Truth) -> Judgement:
     """The letter of an option; see chosen_letter."""
     return _one_of(chosen_letter(answer, truth.options), truth)
 
@@ -157,15 +157,15 @@ def chosen_letter(answer: str, options: Sequence[tuple[str, str]]) -> str | None
     return same[0] if len(same) == 1 else None
 
 
-def _one_of(said: str | None, truth: Truth) -> Verdict:
-    return Verdict(said is not None and said in truth.answers, said=said)
+def _one_of(said: str | None, truth: Truth) -> Judgement:
+    return Judgement(said is not None and said in truth.answers, said=said)
 
 
 JUDGES: dict[str, Judge] = {
-    "box": _box,
-    "words": _words,
-    "exact": _exact,
-    "yes_no": _yes_no,
-    "mme": _mme,
-    "choice": _choice,
+    "box": judge_box,
+    "words": judge_words,
+    "exact": judge_exact,
+    "yes_no": judge_yes_no,
+    "mme": judge_mme,
+    "choice": judge_choice,
 }

@@ -69,10 +69,6 @@ def host_peak_rss() -> int | None:
         peaks = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")]
         if peaks:
             return peaks[0]
-    return _rusage_peak()
-
-
-def _rusage_peak() -> int | None:
     try:
         import resource
     except ImportError:
@@ -102,14 +98,27 @@ def measure_kv(cache: Any) -> KvUse:
     Raises Failure for quantised caches, whose bytes lie in forms of their own.
     """
     layers = filled_layers(cache)
+    held, dense_bytes = [], 0
+    seen: set[int] = set()  # storages, of which layers may share some
     for layer in layers:
         _check_whole(layer)
-    seen: set[int] = set()
+        held.append(0)
+        length, window = int(layer.get_seq_length()), window_of(layer)
+        if window is not None:  # a sliding layer holds no more even with nothing removed
+            length = min(length, window - 1)
+        for tensor in (layer.keys, layer.values):
+            dense_bytes += (
+                tensor.shape[0] * tensor.shape[1] * length * tensor.shape[3] * tensor.element_size()
+            )
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in seen:
+                seen.add(storage.data_ptr())
+                held[-1] += int(storage.nbytes())
     return KvUse(
         tokens=tuple(int(layer.keys.shape[-2]) for layer in layers),
-        bytes=tuple(_storage_bytes(layer, seen) for layer in layers),
+        bytes=tuple(held),
         logical=max((int(layer.get_seq_length()) for layer in layers), default=0),
-        dense_bytes=sum(_dense_bytes(layer) for layer in layers),
+        dense_bytes=dense_bytes,
     )
 
 
@@ -143,24 +152,3 @@ def _check_whole(layer: Any) -> None:
             "tokens: run the model with an ordinary KV cache (no cache_implementation in its "
             "generation_config.json)"
         )
-
-
-def _storage_bytes(layer: Any, seen: set[int]) -> int:
-    """Bytes of the storages behind a layer's keys and values that are not in `seen`, which they join."""
-    held = 0
-    for storage in (layer.keys.untyped_storage(), layer.values.untyped_storage()):
-        if storage.data_ptr() not in seen:
-            seen.add(storage.data_ptr())
-            held += int(storage.nbytes())
-    return held
-
-
-def _dense_bytes(layer: Any) -> int:
-    """Bytes of this layer with nothing removed; a sliding layer holds no more than its window even then."""
-    length = int(layer.get_seq_length())
-    window = window_of(layer)
-    held = length if window is None else min(length, window - 1)
-    return sum(
-        tensor.shape[0] * tensor.shape[1] * held * tensor.shape[3] * tensor.element_size()
-        for tensor in (layer.keys, layer.values)
-    )

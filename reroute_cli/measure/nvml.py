@@ -70,7 +70,11 @@ class NvmlSampler:
             if self._connect(undo):
                 self._sample()
                 undo.callback(self._sample)
-                self._start_thread(undo)
+                stop = threading.Event()
+                thread = threading.Thread(target=self._run, args=(stop,), name="nvml", daemon=True)
+                thread.start()
+                undo.callback(thread.join)
+                undo.callback(stop.set)
                 self._millijoules = self._ask("energy", self._energy_counter)
                 undo.callback(self._close_energy)
             self._undo = undo.pop_all()
@@ -116,13 +120,6 @@ class NvmlSampler:
     def _unknown(self, reason: str) -> bool:
         self.reasons = dict.fromkeys(("process", "device", "energy"), reason)
         return False
-
-    def _start_thread(self, undo: ExitStack) -> None:
-        stop = threading.Event()
-        thread = threading.Thread(target=self._run, args=(stop,), name="nvml", daemon=True)
-        thread.start()
-        undo.callback(thread.join)
-        undo.callback(stop.set)
 
     def _run(self, stop: threading.Event) -> None:
         while not stop.wait(self.period):

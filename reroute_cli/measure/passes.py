@@ -12,22 +12,24 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 import routing
 from reroute_cli.console.errors import Failure
-from reroute_cli.data.prompts import Prompt
 from reroute_cli.measure.clock import TokenClock
 from reroute_cli.measure.flops import FlopMeter, Flops
 from reroute_cli.measure.memory import KvUse, TorchPeaks, host_peak_rss, measure_kv
 from reroute_cli.measure.nvml import NvmlSampler
-from reroute_cli.models.load import Loaded
 from reroute_cli.models.logits import row_by_row
 from routing import RouteTrace, Schedule
 from routing.host import cache_of
+
+if TYPE_CHECKING:
+    from reroute_cli.data.prompts import Prompt
+    from reroute_cli.models.load import Loaded
 
 COUNTED = ("sdpa", "eager")  # attention whose operators the FLOP counter can see
 PEAKS = ("allocated", "reserved", "process", "device")  # whose bytes a memory pass tells
@@ -37,7 +39,7 @@ FORCED = {"exponential_decay_length_penalty": None}  # raises even an end that a
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageCounts:
     """One reduction as the trace shows it for the one sample there is."""
 
     layer: int
@@ -54,7 +56,7 @@ class TimedPass:
 
     new: tuple[int, ...]
     cut: bool
-    stages: tuple[Stage, ...]
+    stages: tuple[StageCounts, ...]
     kv: KvUse
     clock: TokenClock
 
@@ -65,7 +67,7 @@ class SampleAnswer:
 
     new: tuple[int, ...]
     cut: bool
-    stages: tuple[Stage, ...]
+    stages: tuple[StageCounts, ...]
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def check_context(loaded: Loaded, prompt: Prompt, max_new_tokens: int) -> None:
     if limit and prompt.tokens + max_new_tokens > limit:
         raise Failure(
             f"the prompt has {prompt.tokens} tokens and {max_new_tokens} new ones may follow, but "
-            f"'{loaded.name}' reads {limit}: use fewer pictures, a shorter question or --max-new-tokens"
+            f"'{loaded.name}' reads {limit}: use fewer images, a shorter question or --max-new-tokens"
         )
 
 
@@ -150,7 +152,7 @@ def _row(answer: list[int], ends: set[int], most: int, trace: RouteTrace, index:
     """What follows the first end token is filler of a batch that went on."""
     length = next((place + 1 for place, token in enumerate(answer) if token in ends), len(answer))
     new = tuple(answer[:length])
-    stages = tuple(Stage(s.layer, len(s.kept[index]), len(s.reentered[index])) for s in trace.stages)
+    stages = tuple(StageCounts(s.layer, len(s.kept[index]), len(s.reentered[index])) for s in trace.stages)
     return SampleAnswer(new, len(new) == most and new[-1] not in ends, stages)
 
 

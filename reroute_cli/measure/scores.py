@@ -1,8 +1,8 @@
-"""Scores over pictures, their intervals, and the paired difference of two arms.
+"""Scores over images, their confidence intervals, and the paired difference of two arms.
 
-A score is a function of sums: every picture contributes a few numbers, and the score is worked out from their
-totals. So it can be resampled by picture, which is what the intervals of differences do: questions about one
-picture are not independent of each other. Pictures that some question shows together count as one. All arms
+A score is a function of sums: every image contributes a few numbers, and the score is worked out from their
+totals. So it can be resampled by image, which is what the intervals of differences do: questions about one
+image are not independent of each other. Images that some question shows together count as one. All arms
 and scores of one set of rows share the same resamples, so differences are paired. Percentile bootstrap,
 seeded: the same rows give the same interval. The interval of a share is Wilson's, for as many questions as
 all of them are worth (see `design_effect`). Knows judged rows and arithmetic.
@@ -13,20 +13,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reroute_cli.data.items import Box, Truth
-from reroute_cli.measure.judges import Verdict
+from reroute_cli.measure.judges import Judgement
 from reroute_cli.measure.stats import CONFIDENCE, FEWEST_PAIRS, RESAMPLES, SEED, wilson_interval
+
+if TYPE_CHECKING:
+    from reroute_cli.data.items import Box, Truth
 
 Numbers: TypeAlias = NDArray[np.float64]
 Thing = TypeVar("Thing")
 
 FEWEST_PICTURES = FEWEST_PAIRS
-_AT_ONCE = 4_000_000  # resampled pictures held as floats at a time
+_AT_ONCE = 4_000_000  # resampled images held as floats at a time
 _NOTHING = 1e-12  # narrower than this, an interval is rounding
 
 
@@ -34,11 +37,11 @@ _NOTHING = 1e-12  # narrower than this, an interval is rounding
 class JudgedAnswer:
     """One arm's answer to one item. verdict: None where there is an error, which is one sentence.
 
-    box: the first one in the answer, in pixels of the picture, where it has any.
+    box: the first one in the answer, in pixels of the image, where it has any.
     """
 
     answer: str
-    verdict: Verdict | None
+    verdict: Judgement | None
     error: str | None
     box: Box | None = None
 
@@ -65,7 +68,7 @@ class JudgedItem:
         return all(said.verdict is not None for said in self.said)
 
 
-Judged: TypeAlias = tuple[JudgedItem, Verdict]
+Judged: TypeAlias = tuple[JudgedItem, Judgement]
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Score:
     """One number that tells how good the answers of an arm are; more is better unless it is `neutral`.
 
     of: whether the score is of this question at all (a box is no word).
-    count: what one picture's questions, those that it is of, add to the sums: always as many numbers.
+    count: what one image's questions, those that it is of, add to the sums: always as many numbers.
     value: from sums (..., k) to scores (...); NaN where they are of nothing.
     share: the score is a share of its questions: each adds (0 or 1, 1), so McNemar's test applies to it.
     """
@@ -89,7 +92,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its 95% interval; low and high are None where `reason` says why there is none.
+    """A value and its 95% confidence interval; low and high are None where `reason` says why there is none.
 
     effect: the design effect that Wilson's interval allows for; None where the interval is a bootstrap.
     """
@@ -122,10 +125,10 @@ def connected(things: Iterable[Thing], images_of: Callable[[Thing], Sequence[str
 
 
 class JudgedImages:
-    """Rows grouped by picture, with the resamples that all scores and arms over them share.
+    """Rows grouped by image, with the resamples that all scores and arms over them share.
 
     rows: only those in which every arm has a verdict. Those that share any image, directly or through others,
-    are one group and count as one picture.
+    are one group and count as one image.
     """
 
     def __init__(self, rows: Sequence[JudgedItem], resamples: int = RESAMPLES) -> None:
@@ -145,7 +148,7 @@ class JudgedImages:
         return self._interval(score, score.value, [arm])
 
     def difference(self, score: Score, arm: int, base: int) -> Estimate | None:
-        """The score of an arm minus that of another, over the same pictures in every resample."""
+        """The score of an arm minus that of another, over the same images in every resample."""
 
         def work(sums: Numbers) -> Numbers:
             one, other = np.split(sums, 2, axis=-1)
@@ -158,7 +161,7 @@ class JudgedImages:
         return sum(score.of(row) for row in self.rows)
 
     def pictures(self, score: Score) -> int:
-        """How many pictures those are about."""
+        """How many images those are about."""
         return sum(any(score.of(row) for row in group) for group in self.groups)
 
     def only(self, score: Score, arm: int, base: int) -> tuple[int, int]:
@@ -168,7 +171,7 @@ class JudgedImages:
         return sum(one > other for one, other in pairs), sum(other > one for one, other in pairs)
 
     def _sums(self, score: Score, arm: int) -> Numbers:
-        """(pictures, k): what each picture adds."""
+        """(images, k): what each image adds."""
         made = [score.count(_judged(score, group, arm)) for group in self.groups]
         return np.array(made, dtype=np.float64).reshape(len(self.groups), -1)
 
@@ -182,25 +185,19 @@ class JudgedImages:
         if np.isnan(value):
             return None
         if len(self.groups) < FEWEST_PICTURES:
-            return Estimate(value, None, None, f"an interval needs {FEWEST_PICTURES} pictures or more")
-        found = work(self._resampled(sums))
+            return Estimate(value, None, None, f"an interval needs {FEWEST_PICTURES} images or more")
+        step = max(1, _AT_ONCE // len(self.groups))
+        drawn = (self._drawn[start : start + step] for start in range(0, self._resamples, step))
+        found = work(np.concatenate([part.astype(np.float64) @ sums for part in drawn]))
         tail = 100 * (1 - CONFIDENCE) / 2
         low, high = (float(end) for end in np.nanpercentile(found, [tail, 100 - tail]))
         if high - low < _NOTHING:
-            return Estimate(value, None, None, "every resample of the pictures gives the same value")
+            return Estimate(value, None, None, "every resample of the images gives the same value")
         return Estimate(value, low, high)
-
-    def _resampled(self, sums: Numbers) -> Numbers:
-        """(resamples, k): the sums over the pictures of each resample."""
-        step = max(1, _AT_ONCE // len(self.groups))
-        parts = range(0, self._resamples, step)
-        return np.concatenate(
-            [self._drawn[start : start + step].astype(np.float64) @ sums for start in parts]
-        )
 
     @cached_property
     def _drawn(self) -> NDArray[np.uint8]:
-        """(resamples, pictures): how often each picture is drawn; hardly ever more than ten times."""
+        """(resamples, images): how often each image is drawn; hardly ever more than ten times."""
         number = len(self.groups)
         draws = np.random.default_rng(SEED).integers(number, size=(self._resamples, number))
         counts = (np.bincount(row, minlength=number) for row in draws)
@@ -210,8 +207,8 @@ class JudgedImages:
 def design_effect(sums: Numbers) -> float:
     """How many times the variance of a share is that of as many independent questions; 1 at least.
 
-    sums: (pictures, 2): right answers and questions of each. The variance is the linearised one of a ratio
-    over pictures drawn with replacement. It can't be told where all or none are right, or of one picture:
+    sums: (images, 2): right answers and questions of each. The variance is the linearised one of a ratio
+    over images drawn with replacement. It can't be told where all or none are right, or of one image:
     it is 1 then.
     """
     right, questions = sums.sum(axis=0)
@@ -229,7 +226,7 @@ def _judged(score: Score, group: Sequence[JudgedItem], arm: int) -> list[Judged]
 
 
 def mean_of(
-    name: str, title: str, of: Callable[[JudgedItem], bool], number: Callable[[Verdict], float]
+    name: str, title: str, of: Callable[[JudgedItem], bool], number: Callable[[Judgement], float]
 ) -> Score:
     """The mean of a number that each verdict has."""
 
@@ -239,7 +236,7 @@ def mean_of(
     return Score(name, title, of, count, quotient)
 
 
-def is_right(verdict: Verdict) -> bool:
+def is_right(verdict: Judgement) -> bool:
     """Whether the answer is right."""
     return verdict.right
 
@@ -248,7 +245,7 @@ def share_of(
     name: str,
     title: str,
     of: Callable[[JudgedItem], bool],
-    hit: Callable[[Verdict], bool] = is_right,
+    hit: Callable[[Judgement], bool] = is_right,
     *,
     neutral: bool = False,
 ) -> Score:

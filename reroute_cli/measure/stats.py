@@ -1,4 +1,4 @@
-"""Statistics: summaries of measured values, ratios of paired lists and shares, each with its interval.
+"""Statistics: summaries of measured values, ratios of paired lists and shares, with confidence intervals.
 
 A ratio's interval is a percentile bootstrap over pairs (scipy), seeded: the same values give the same one.
 Fewer than six pairs have none: the range of five values misses a median one time in sixteen, so no resample
@@ -40,7 +40,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Quotient:
-    """A ratio and its interval; low and high are None where `reason` says why there is none."""
+    """A ratio and its confidence interval; low and high are None where `reason` says why there is none."""
 
     value: float
     low: float | None
@@ -50,7 +50,7 @@ class Quotient:
 
 @dataclass(frozen=True)
 class Share:
-    """A share of n with its 95% interval."""
+    """A share of n with its 95% confidence interval."""
 
     value: float
     low: float

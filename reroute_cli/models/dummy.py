@@ -15,15 +15,17 @@ come out within a few tokens of the real length, and long rare words longer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from string import ascii_lowercase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from profiles import ProcessorEntry
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.missing import lacks
 from reroute_cli.models.processors import image_only
 from reroute_cli.models.room import check_room
+
+if TYPE_CHECKING:
+    from profiles import ProcessorEntry
 
 _POOL = 1_299_709  # numbers; a prime, so that no two rows and no two matrices start alike
 _STD = 0.02
@@ -75,7 +77,18 @@ def build_model(name: str, config: Any, settings: dict[str, Any], device: str, s
     model.tie_weights()  # allocating gave each of two tied tensors its own memory
     torch.manual_seed(seed)
     with torch.no_grad():
-        _fill_matrices(model)
+        # the pool is written over and over through all matrices, and the library told that they are done
+        pools: dict[Any, Any] = {}
+        start = 0
+        for weight in (weight for weight in model.parameters() if weight.dim() > 1):
+            if weight.dtype not in pools:
+                pool = torch.empty(_POOL, device=weight.device).normal_(0.0, _STD)
+                pools[weight.dtype] = pool.repeat(2).to(weight.dtype)
+            turned = pools[weight.dtype][start : start + _POOL]
+            for part in weight.view(-1).split(_POOL):
+                part.copy_(turned[: len(part)])
+            start = (start + weight.numel()) % _POOL
+            weight._is_hf_initialized = True
         for buffer in model.buffers():  # so that one which initialisation forgets is found, not used as it is
             buffer.fill_(float("nan") if buffer.is_floating_point() else _UNSET)
         first = next(weight for weight in model.parameters() if weight.dim() > 1)
@@ -90,24 +103,6 @@ def build_model(name: str, config: Any, settings: dict[str, Any], device: str, s
     ]
     assert not forgotten, f"these buffers of {type(model).__name__} were not initialised: {forgotten}"
     return model.eval()
-
-
-def _fill_matrices(model: Any) -> None:
-    """Write the pool over and over through all matrices, and tell the library that they are done."""
-    import torch
-
-    matrices = [weight for weight in model.parameters() if weight.dim() > 1]
-    pools: dict[Any, Any] = {}
-    start = 0
-    for weight in matrices:
-        if weight.dtype not in pools:
-            pool = torch.empty(_POOL, device=weight.device).normal_(0.0, _STD)
-            pools[weight.dtype] = pool.repeat(2).to(weight.dtype)
-        turned = pools[weight.dtype][start : start + _POOL]
-        for part in weight.view(-1).split(_POOL):
-            part.copy_(turned[: len(part)])
-        start = (start + weight.numel()) % _POOL
-        weight._is_hf_initialized = True
 
 
 def build_processor(entry: ProcessorEntry, vocabulary: int) -> Any:
@@ -132,8 +127,13 @@ def build_tokenizer(entry: ProcessorEntry, size: int) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     reserved = {index: token for token, index in entry.tokens.items()}
-    words = _words()  # then fillers, up to the size
-    vocabulary = [
+    # every byte, then pieces of words, then words with and without a space before them
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = [*_PIECES.split(), *(f"Ġ{letter}" for letter in ascii_lowercase)]
+    whole = [*(f"Ġ{word}" for word in _WORDS.split()), *_WORDS.split(), "ĊĊ"]
+    scores = dict.fromkeys(whole, _WORD) | dict.fromkeys(pieces, _PIECE) | dict.fromkeys(letters, _BYTE)
+    words = ((text, scores[text]) for text in dict.fromkeys([*letters, *pieces, *whole]))
+    vocabulary = [  # fillers after the words, up to the size
         (reserved[index], _NEVER) if index in reserved else next(words, (f"Ġt{index}", _NEVER))
         for index in range(size)
     ]
@@ -151,15 +151,3 @@ def build_tokenizer(entry: ProcessorEntry, size: int) -> Any:
         extra_special_tokens={role: token for role, token in entry.roles.items() if role not in _STANDARD},
         **{role: token for role, token in entry.roles.items() if role in _STANDARD},
     )
-
-
-def _words() -> Iterator[tuple[str, float]]:
-    """Every byte, then words with and without a space before them, and pieces of words."""
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    letters, words = sorted(ByteLevel.alphabet()), _WORDS.split()
-    yield from ((letter, _BYTE) for letter in letters)
-    pieces = [*_PIECES.split(), *(f"Ġ{letter}" for letter in ascii_lowercase)]
-    yield from ((piece, _PIECE) for piece in pieces)
-    whole = dict.fromkeys([*(f"Ġ{word}" for word in words), *words, "ĊĊ"])
-    yield from ((word, _WORD) for word in whole if word not in {*letters, *pieces})

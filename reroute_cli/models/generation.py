@@ -55,7 +55,13 @@ class Generation:
 
     def recorded(self, max_new_tokens: int) -> dict[str, Any]:
         """The settings as records hold them; a long value is named by its digest."""
-        told = {name: _bounded(value) for name, value in sorted(self.active.items())}
+        told: dict[str, Any] = {}
+        for name, value in sorted(self.active.items()):
+            text = json.dumps(value, sort_keys=True)
+            if len(text) > _LARGEST_RECORDED:
+                entries = len(value) if isinstance(value, list | dict | str) else 1
+                value = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "entries": entries}
+            told[name] = value
         return {"settings": self.choice, "greedy": True, "max_new_tokens": max_new_tokens, **told}
 
     def identity(self, max_new_tokens: int) -> dict[str, Any]:
@@ -63,14 +69,6 @@ class Generation:
         found = self.recorded(max_new_tokens)
         choice = found.pop("settings")
         return found | ({"settings": choice} if self.active or self.set_aside else {})
-
-
-def _bounded(value: Any) -> Any:
-    text = json.dumps(value, sort_keys=True)
-    if len(text) <= _LARGEST_RECORDED:
-        return value
-    entries = len(value) if isinstance(value, list | dict | str) else 1
-    return {"sha256": hashlib.sha256(text.encode()).hexdigest(), "entries": entries}
 
 
 def read_generation(
@@ -83,7 +81,7 @@ def read_generation(
     """
     from transformers import GenerationConfig
 
-    path = _path(name, source)
+    path = _settings_file(name, source)
     if path is None:
         fields = set(vars(GenerationConfig()))
         given = {key: value for key, value in config.items() if key in fields}
@@ -97,13 +95,16 @@ def read_generation(
             raise ValueError("it holds no JSON object")
     except (OSError, ValueError, RecursionError) as error:
         raise Failure(f"{where} can't be read ({error}): fetch the model anew") from error
-    _check_names(where, found)
+    for key in found:  # one that is no setting would take the place of something else
+        taken = key in (*ALWAYS[:2], "") or key.startswith("__") or hasattr(GenerationConfig, key)
+        if taken or len(key) > _LONGEST_NAME:
+            raise Failure(f"{where} sets '{key[:_SHOWN]}', which is no setting: take it out of the file")
     kept = {key: found[key] for key in (*SPECIAL, *COSTS) if key in found}
     return replace(settings_of(where, found, vocabulary, choice), kept=kept)
 
 
-def _path(name: str, source: Source) -> Path | None:
-    """Where the file is; None where the model has none."""
+def _settings_file(name: str, source: Source) -> Path | None:
+    """Where a model's generation_config.json is; None where it has none."""
     if Path(source.location).is_dir():
         path = Path(source.location) / FILE
         return path if path.exists() else None
@@ -125,16 +126,6 @@ def _path(name: str, source: Source) -> Path | None:
 
 def _refuse_constant(word: str) -> Any:
     raise ValueError(f"{word} is no JSON")
-
-
-def _check_names(where: str, found: Mapping[str, Any]) -> None:
-    """Refuse names that are no settings, but would take the place of something else (raises Failure)."""
-    from transformers import GenerationConfig
-
-    for key in found:
-        taken = key in (*ALWAYS[:2], "") or key.startswith("__") or hasattr(GenerationConfig, key)
-        if taken or len(key) > _LONGEST_NAME:
-            raise Failure(f"{where} sets '{key[:_SHOWN]}', which is no setting: take it out of the file")
 
 
 def settings_of(where: str, found: Mapping[str, Any], vocabulary: int, choice: str) -> Generation:
@@ -185,13 +176,17 @@ def special_tokens(name: str, generation: Generation) -> dict[str, Any]:
 
 def apply(name: str, model: Any, generation: Generation) -> None:
     """Make the settings those of the model, which answers greedily from then on (raises Failure)."""
+    import torch
     from transformers import GenerationConfig
 
     given = model.generation_config
     kept = {key: getattr(given, key) for key in (*SPECIAL, *COSTS) if hasattr(given, key)}
     try:
         settings = GenerationConfig(**kept, **generation.active)
-        _try_watermark(settings, model.config.get_text_config().vocab_size)
+        if settings.watermarking_config is not None:  # its values only transformers knows: try them
+            vocabulary = model.config.get_text_config().vocab_size
+            process = settings.watermarking_config.construct_processor(vocabulary, "cpu")
+            process(torch.zeros((1, 8), dtype=torch.long), torch.zeros((1, vocabulary)))
         mode = str(getattr(settings.get_generation_mode(), "value", ""))
     except Exception as error:
         raise Failure(f"the generation settings of '{name}' make no sense ({error}): {_REMEDY}") from error
@@ -202,12 +197,3 @@ def apply(name: str, model: Any, generation: Generation) -> None:
             f"'{name}' sets exponential_decay_length_penalty and has no eos_token_id to favour: {_REMEDY}"
         )
     model.generation_config = settings
-
-
-def _try_watermark(settings: Any, vocabulary: int) -> None:
-    """Run the one part of the settings whose values only transformers knows; raises what it raises."""
-    import torch
-
-    if settings.watermarking_config is not None:
-        process = settings.watermarking_config.construct_processor(vocabulary, "cpu")
-        process(torch.zeros((1, 8), dtype=torch.long), torch.zeros((1, vocabulary)))

@@ -8,31 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure, UsageError
 from routing.families import FAMILIES
 from routing.grids import PatchGrid, Size
-from routing.towers import Tower
 
-__all__ = ["Pictures", "Size", "count_pictures"]
+if TYPE_CHECKING:
+    from routing.towers import Tower
+
+__all__ = ["ImageTokens", "Size", "count_image_tokens"]
 
 
 @dataclass(frozen=True)
-class Pictures:
+class ImageTokens:
     """What images become: all their visual tokens, and all their grids of patches."""
 
     visual: int
     grids: tuple[PatchGrid, ...]
 
 
-def count_pictures(
+def count_image_tokens(
     family: str,
     config: Mapping[str, Any],
     image: Mapping[str, Any] | None,
     tower: Tower | None,
     sizes: Sequence[Size],
-) -> Pictures:
+) -> ImageTokens:
     """Tokens and grids of a prompt's images; raises UsageError where a size does not tell them.
 
     config, image: as in config.json and preprocessor_config.json; image None where that is not known.
@@ -40,7 +42,7 @@ def count_pictures(
     known = FAMILIES.get(family)
     if tower is None or known is None or (image is None and not known.one_size):
         raise UsageError(
-            f"how many visual tokens a {family} picture has can't be told from its size here: "
+            f"how many visual tokens a {family} image has can't be told from its size here: "
             "say it with --visual-tokens"
         )
     try:
@@ -49,4 +51,4 @@ def count_pictures(
         raise Failure(
             f"the preprocessing numbers of this model make no sense ({error}): mend them"
         ) from error
-    return Pictures(sum(one.visual for one in made), tuple(grid for one in made for grid in one.patches))
+    return ImageTokens(sum(one.visual for one in made), tuple(grid for one in made for grid in one.patches))

@@ -1,7 +1,7 @@
 """Loading a model and its processor for answering.
 
 Weights are safetensors only and a model's own code is never run. Knows torch and transformers (loaded when a
-function needs them) and sources; not schedules, pictures or measurements.
+function needs them) and sources; not schedules, images or measurements.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.console.options import ModelOptions
-from reroute_cli.console.output import Sink
 from reroute_cli.models.adapters import Merged, described, merge
 from reroute_cli.models.generation import Generation, apply, read_generation, special_tokens
 from reroute_cli.models.proof import Proven, setting_of_check, standing
 from reroute_cli.models.sources import Source, explained, find, known, read_config
+
+if TYPE_CHECKING:
+    from reroute_cli.console.options import ModelOptions
+    from reroute_cli.console.output import Sink
 
 _DEVICE = re.compile(r"cpu|mps|cuda(:[0-9]{1,4})?")
 
@@ -39,15 +41,15 @@ class Loaded:
     """A model ready to answer.
 
     name: what was asked for, the hub id of a well-known model. revision: the hub commit, None for local
-    folders and dummy weights. random: dummy weights.
+    folders and dummy weights. random: dummy weights, of this seed.
     config_digest: SHA-256 of its config.json's contents. adapter: what was merged into it. proven, refusal:
     how the engine stands to it under what is installed, see proof.py. processor_filled, chat_template,
     remarks: see processors.py. generation: the settings that the model answers with.
     """
 
     name: str
-    model: Any
-    processor: Any
+    model: Any = field(repr=False)
+    processor: Any = field(repr=False)
     family: str
     layers: int
     first_layer: int
@@ -57,6 +59,7 @@ class Loaded:
     dtype: str
     attention: str
     random: bool = False
+    seed: int = 0
     config_digest: str = ""
     adapter: Merged | None = None
     proven: Proven = True
@@ -187,6 +190,7 @@ def _described(options: ModelOptions) -> tuple[Loaded, Source | None, Any]:
         dtype=options.dtype,
         attention=options.attn,
         random=options.load_format == "dummy",
+        seed=options.seed,
         config_digest=config_digest(raw),
         **made,
     )

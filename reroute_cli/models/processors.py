@@ -12,18 +12,18 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.missing import lacks
 from reroute_cli.models.chat_templates import choose_template
 from reroute_cli.models.sources import PROCESSORS, Source
 from routing.families import FAMILIES
-from routing.families.family import Shared
+
+if TYPE_CHECKING:
+    from routing.families.family import Shared
 
 _REMEDY = "the two were not saved together: fetch the model anew, or correct the one that is wrong"
-
-
 _SHOWN = 120  # characters of a value
 _NEEDED = (  # of what a folder must have one of these files
     ("image processor", PROCESSORS),
@@ -112,12 +112,14 @@ def agree(name: str, processor: Any, config: Any, saved: Iterable[str]) -> dict[
         found = {place: _plain(_at(processor, place)) for place in shared.values}
         if None in found.values() and not shared.fills:  # a size that this kind of image processor has not
             continue
-        told = [place for place in shared.values if _key(place) in said]
+        # a file says one side of a size under the name of the whole size
+        told = [place for place in shared.values if ".".join(place.split(".")[:2]) in said]
         if not (told and _holds(shared, processor)):
             for place in shared.values:
                 if place not in told and shared.fills and found[place] != shared.values[place]:
                     filled[place] = shared.values[place]
-                    _set(processor, place, shared.values[place])
+                    holder, _, last = place.rpartition(".")
+                    setattr(_at(processor, holder) if holder else processor, last, shared.values[place])
         if not _holds(shared, processor):
             _refuse(name, found, shared.values, shared.origin)
     return filled | _agree_on_image_token(name, processor, config, said)
@@ -174,11 +176,6 @@ def _saved(source: Source) -> set[str]:
     return said
 
 
-def _key(place: str) -> str:
-    """The name under which a file says a dotted attribute: that of a whole size for one side of it."""
-    return ".".join(place.split(".")[:2])
-
-
 def _holds(shared: Shared, processor: Any) -> bool:
     if shared.holds is not None:
         return shared.holds(processor)
@@ -191,11 +188,6 @@ def _at(processor: Any, place: str) -> Any:
     for part in place.split("."):
         value = value.get(part) if isinstance(value, Mapping) else getattr(value, part, None)
     return value
-
-
-def _set(processor: Any, place: str, value: Any) -> None:
-    *holder, last = place.split(".")
-    setattr(_at(processor, ".".join(holder)) if holder else processor, last, value)
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,6 @@ kept in the user's cache folder under all versions, and a failed one refuses to 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reroute_cli.console.errors import UsageError
+from reroute_cli.console.missing import installed_version
 from reroute_cli.console.output import Sink, write_file
 from routing.host import PROVEN, is_proven, versions, what_is_proven
 
@@ -53,7 +53,7 @@ def standing(config: Any, *, quiet: bool = False) -> Standing:
     setting, proven = setting_of_check(), is_proven()
     if setting == "off" or (proven and setting == "auto"):
         return Standing(proven)
-    failed = None if setting == "always" else _kept(_verdict_file(config))
+    failed = None if setting == "always" else _kept_verdict(_verdict_file(config))
     if failed is None:
         failed = _checked(config, Sink(quiet=quiet))
     if not failed:
@@ -84,7 +84,7 @@ def _checked(config: Any, sink: Sink) -> dict[str, str]:
     return failed
 
 
-def _kept(path: Path) -> dict[str, str] | None:
+def _kept_verdict(path: Path) -> dict[str, str] | None:
     """What failed when this was checked before; None where no readable verdict is kept."""
     try:
         failed = json.loads(path.read_text(encoding="utf-8"))["failed"]
@@ -110,11 +110,3 @@ def cache_folder(environment: Mapping[str, str] = os.environ, platform: str = sy
         return Path.home() / "Library" / "Caches" / "reroute"
     given = environment.get("XDG_CACHE_HOME", "")
     return (Path(given) if Path(given).is_absolute() else Path.home() / ".cache") / "reroute"
-
-
-def installed_version(package: str) -> str:
-    """The version of a package as its installer recorded it, without importing it."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"

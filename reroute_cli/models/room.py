@@ -5,6 +5,7 @@ Knows the operating system's and the driver's counters; no model. Unknown is Non
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from reroute_cli.console import units
@@ -38,28 +39,17 @@ def free_bytes(device: str) -> int | None:
         import torch
 
         return int(torch.cuda.mem_get_info(device)[0])
-    known = [free for free in (_free_host(), _free_in_group()) if free is not None]
-    return min(known, default=None)
-
-
-def _free_host() -> int | None:
-    """What the Linux kernel thinks can be had without swapping; other systems do not say."""
-    try:
-        for line in _MEMINFO.read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    return None
-
-
-def _free_in_group() -> int | None:
-    """What this process's control group may still take; its file cache is given back when needed."""
+    known: list[int] = []
+    with suppress(OSError, ValueError):  # what Linux thinks can be had without swapping; others do not say
+        told = [line.split() for line in _MEMINFO.read_text(encoding="ascii").splitlines()]
+        known += [int(words[1]) * 1024 for words in told if words[:1] == ["MemAvailable:"]]
+    # What this process's control group may still take; its file cache is given back when needed.
     for limit, used, cache in _GROUPS:
         try:
             most, now = int((_GROUP / limit).read_text("ascii")), int((_GROUP / used).read_text("ascii"))
             counters = (_GROUP / used).with_name("memory.stat").read_text("ascii").split()
-            return max(0, most - now + int(counters[counters.index(cache) + 1]))
+            known.append(max(0, most - now + int(counters[counters.index(cache) + 1])))
+            break
         except (OSError, ValueError):  # no such group, or its limit is the word 'max'
             continue
-    return None
+    return min(known, default=None)

@@ -1,51 +1,38 @@
 """A model's shape from its config alone, for arithmetic: no weights, no torch.
 
 Knows `pocket`, local folders, the well-known models whose numbers `profiles` keeps, and hub ids (of which
-only config.json is fetched). Pictures are known by their sizes only.
+only config.json is fetched). Images are known by their sizes only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.models.image_tokens import Size, count_pictures
+from reroute_cli.models.image_tokens import Size, count_image_tokens
 from reroute_cli.models.sources import known, read_config, read_preprocessing
 from routing.families import FAMILIES
-from routing.families.family import CLASS_TOKENS
-from routing.grids import PatchGrid
 from routing.model_shape import ModelShape
+
+if TYPE_CHECKING:
+    from routing.grids import PatchGrid
+    from routing.solve import Target
 from routing.towers import Tower
 
 MOST_LAYERS = 1000  # costs are worked out layer by layer
 MOST_VISUAL = 1_000_000  # tokens of a prompt
-MOST_SIDE = 100_000  # pixels: no picture and no patch is larger
+MOST_SIDE = 100_000  # pixels: no image and no patch is larger
 ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
-class Target:
-    """What a schedule is made for: one model, one prompt. visual: its visual tokens."""
-
-    layers: int
-    first_layer: int
-    visual: int
-    vision_tower: str
-
-    @property
-    def vision_scorer(self) -> str:
-        """What a stage at the vision tower ranks patches by: a CLS token where the tower has one."""
-        return "cls" if CLASS_TOKENS.get(self.vision_tower) else "column_mean"
-
-
-@dataclass(frozen=True)
 class Shaped:
-    """A model and one picture, as arithmetic sees them.
+    """A model and one image, as arithmetic sees them.
 
-    visual: visual tokens of the picture; None where they depend on a picture nobody named. grids: its patch
-    grids, None where unknown. dtype: of the weights and the KV cache. picture: which picture that is. config,
+    visual: visual tokens of the image; None where they depend on an image nobody named. grids: its patch
+    grids, None where unknown. dtype: of the weights and the KV cache. picture: which image that is. config,
     image: numbers as in config.json and preprocessor_config.json, the second None where it is not known.
     """
 
@@ -60,17 +47,17 @@ class Shaped:
     image: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def with_pictures(self, sizes: Sequence[Size]) -> Shaped:
-        """The same for a prompt of pictures of these sizes; raises UsageError where that can't be told."""
-        made = count_pictures(self.shape.family, self.config, self.image, self.shape.tower, sizes)
+        """The same for a prompt of images of these sizes; raises UsageError where that can't be told."""
+        made = count_image_tokens(self.shape.family, self.config, self.image, self.shape.tower, sizes)
         names = [f"{width} x {height}" for width, height in sizes]
         return replace(self, visual=made.visual, grids=made.grids, picture=", ".join(names))
 
     def with_visual(self, visual: int | None) -> Shaped:
-        """The same for a picture of this many visual tokens; raises UsageError when none is known."""
+        """The same for an image of this many visual tokens; raises UsageError when none is known."""
         if visual is None or visual == self.visual:
             if self.visual is None:
                 raise UsageError(
-                    f"how many visual tokens a picture has depends on its size with '{self.name}': "
+                    f"how many visual tokens an image has depends on its size with '{self.name}': "
                     "say it with --image or --visual-tokens"
                 )
             return self
@@ -100,19 +87,21 @@ def _shaped(name: str, config: Mapping[str, Any]) -> Shaped:
     try:
         _check_sides(config)
         shape = ModelShape.from_config(config)
-        _check_tower(shape.tower)
+        if shape.tower is not None:
+            _check_tower(shape.tower)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise Failure(f"the config of '{name}' makes no sense ({error}): fetch the model anew") from error
     if shape.layers > MOST_LAYERS:
         raise Failure(f"the config of '{name}' has {shape.layers} layers, more than {MOST_LAYERS}: mend it")
     tower = config.get("vision_config") or {}
+    named = str(config.get("dtype") or config.get("torch_dtype") or "")
     one_size = shape.family in FAMILIES and FAMILIES[shape.family].one_size
     native = shape.tower.native if shape.tower is not None and one_size else None
     return Shaped(
         name=name,
         shape=shape,
         vision_tower=str(tower.get("model_type", "")) if isinstance(tower, Mapping) else "",
-        dtype=_dtype(config),
+        dtype=named if named in ELEMENT_BYTES else "bfloat16",
         visual=shape.tower.visual_tokens([native]) if shape.tower is not None and native else None,
         grids=(native,) if native else None,
         picture="one of any size" if native else "",
@@ -121,7 +110,7 @@ def _shaped(name: str, config: Mapping[str, Any]) -> Shaped:
 
 
 def _check_sides(config: Mapping[str, Any]) -> None:
-    """Pictures and patches are squares of a whole number of pixels (raises ValueError)."""
+    """Images and patches are squares of a whole number of pixels (raises ValueError)."""
     tower = config.get("vision_config")
     for name in ("image_size", "patch_size"):
         value = tower.get(name) if isinstance(tower, Mapping) else None
@@ -131,18 +120,10 @@ def _check_sides(config: Mapping[str, Any]) -> None:
             raise ValueError(f"vision_config.{name} is {value!r}")
 
 
-def _check_tower(tower: Tower | None) -> None:
-    """Every width and count of a tower is positive, and its one picture has a patch (raises ValueError)."""
-    if tower is None:
-        return
+def _check_tower(tower: Tower) -> None:
+    """Every width and count of a tower is positive, and its one image has a patch (raises ValueError)."""
     numbers = (tower.layers, tower.hidden, tower.intermediate, tower.patch, tower.merge)
     if min(*numbers, *(side for weights in tower.projector for side in weights)) < 1:
         raise ValueError("a number in vision_config is not positive")
     if tower.native is not None and not 1 <= tower.visual_tokens([tower.native]) <= MOST_VISUAL:
-        raise ValueError(f"its picture has {tower.native[1]} x {tower.native[2]} patches")
-
-
-def _dtype(config: Mapping[str, Any]) -> str:
-    """The dtype a config names, bfloat16 where it names none that is known."""
-    named = str(config.get("dtype") or config.get("torch_dtype") or "")
-    return named if named in ELEMENT_BYTES else "bfloat16"
+        raise ValueError(f"its image has {tower.native[1]} x {tower.native[2]} patches")

@@ -57,11 +57,12 @@ class Source:
 
 def known(name: str) -> ModelEntry | None:
     """The well-known model of this name or hub id; None for folders, `pocket` and all others."""
-    import profiles
+    from profiles.errors import ProfileError
+    from profiles.models import model
 
     try:
-        return None if name == POCKET or Path(name).is_dir() else profiles.model(name)
-    except (profiles.ProfileError, OSError):
+        return None if name == POCKET or Path(name).is_dir() else model(name)
+    except (ProfileError, OSError):
         return None
 
 
@@ -77,7 +78,11 @@ def find(name: str, *, as_base: bool = False) -> Source:
     try:
         folder = Path(name).expanduser()
         if folder.is_dir():
-            return _folder(name, folder, as_base)
+            if is_adapter(folder):
+                return _adapter(name, folder, as_base)
+            if not (folder / "config.json").is_file():
+                raise Failure(f"the folder '{name}' holds no config.json: {_REMEDY}")
+            return Source(str(folder))
         exists = folder.exists()
     except (RuntimeError, OSError) as error:  # '~name' of nobody on this machine, or no name at all
         raise Failure(f"there is no model folder '{name[:_SHOWN]}': {_REMEDY}") from error
@@ -133,14 +138,6 @@ def read_preprocessing(name: str) -> dict[str, Any] | None:
     return None
 
 
-def _folder(name: str, folder: Path, as_base: bool) -> Source:
-    if is_adapter(folder):
-        return _adapter(name, folder, as_base)
-    if not (folder / "config.json").is_file():
-        raise Failure(f"the folder '{name}' holds no config.json: {_REMEDY}")
-    return Source(str(folder))
-
-
 def _adapter(name: str, folder: Path, as_base: bool) -> Source:
     """Where the base of an adapter is, with the adapter in this folder."""
     if as_base:
@@ -154,13 +151,16 @@ def _adapter(name: str, folder: Path, as_base: bool) -> Source:
 
 def _on_hub(name: str, remedy: str, as_base: bool) -> Source:
     """Ask the hub for the repository's commit; unreachable, use what the cache holds or say so."""
-    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
     try:
         found = HfApi().model_info(name, timeout=10)
         if any(file.rfilename == CONFIG for file in found.siblings or ()):
-            return _adapter(name, _fetched_adapter(name, found.sha), as_base)
+            wanted = [WEIGHTS, "*.json", "*.jinja", "*.txt", "tokenizer.model"]  # its processor's files too
+            with explained(name):
+                folder = snapshot_download(name, revision=found.sha, allow_patterns=wanted)
+            return _adapter(name, Path(folder), as_base)
         return Source(name, revision=found.sha, offline=False)
     except CliError:
         raise
@@ -178,15 +178,6 @@ def _on_hub(name: str, remedy: str, as_base: bool) -> Source:
             return Source(name)
         status = "answered with an error" if isinstance(error, HfHubHTTPError) else "can't be reached"
         raise Failure(f"the model '{name}' is not on this machine and the hub {status}: {remedy}") from error
-
-
-def _fetched_adapter(name: str, revision: str | None) -> Path:
-    """The folder of an adapter's files from the hub, with the processor's where they are beside it."""
-    from huggingface_hub import snapshot_download
-
-    wanted = [WEIGHTS, "*.json", "*.jinja", "*.txt", "tokenizer.model"]
-    with explained(name):
-        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
 
 
 def refuse_pickles(name: str, source: Source) -> None:

@@ -140,7 +140,7 @@ def told(question: str, images: Sequence[str], turns: Sequence[TurnPart]) -> str
 class AnswerRecord(RunHeader):
     """One answer and what it cost. id: of the item; `ask` has no items, and there it is the key.
 
-    key: SHA-256 over what determines the answer: pictures, question, model, schedule, generation settings.
+    key: SHA-256 over what determines the answer: images, question, model, schedule, generation settings.
     memory: of `ask` alone, which has a pass of its own for it. turns: of a chat, all that was said; its
     question is the last thing that the user said. Without turns it came after the images.
     """
@@ -172,7 +172,7 @@ _OF_AN_ANSWER = ("boxes", "schedule", "tokens", "flops", "kv_cache", "latency", 
 class FailedAnswer(RunHeader):
     """An item of a batch that has no answer; error: why, in one sentence. All else that was asked is null.
 
-    key: SHA-256 over the item's names, not its picture, which may be unreadable.
+    key: SHA-256 over the item's names, not its image, which may be unreadable.
     """
 
     plain_nulls = RunHeader.plain_nulls

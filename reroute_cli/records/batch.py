@@ -17,7 +17,7 @@ class CountsPart(Part):
     """Items, and what became of them. items = answered + errors.
 
     resumed: of those answered, how many an earlier run had answered. skipped: files of the folder that are no
-    pictures. halved: answers whose batch did not fit the device at first.
+    images. halved: answers whose batch did not fit the device at first.
     """
 
     items: int
@@ -43,7 +43,7 @@ class ChoicePart(Section):
 
 
 class SharePart(Part):
-    """A share of n items with Wilson's 95% interval."""
+    """A share of n items with Wilson's 95% confidence interval."""
 
     value: float
     low: float
@@ -52,7 +52,7 @@ class SharePart(Part):
 
 
 class BoxesPart(Part):
-    """Boxes against true ones, the first of each answer only, in pixels of the original picture."""
+    """Boxes against true ones, the first of each answer only, in pixels of the original image."""
 
     acc_at_05: SharePart
     mean_iou: float

@@ -22,7 +22,7 @@ class QuestionsPart(Section):
     """What was asked. source: where the questions come from: a hub id with its revision, or a file.
 
     benchmark: its name, or "manifest". asked, available: how many, of how many. digest: SHA-256 over ids,
-    pictures' bytes, questions as asked and truths; the same under any model.
+    images' bytes, questions as asked and truths; the same under any model.
     """
 
     benchmark: str
@@ -59,7 +59,7 @@ class EvaluationCounts(Part):
 
 
 class EvaluationRun(Part):
-    """This run alone. resumed: answers that the file of records had before. waiting_s: for pictures."""
+    """This run alone. resumed: answers that the file of records had before. waiting_s: for images."""
 
     answered: int
     resumed: int
@@ -82,7 +82,7 @@ class EvaluationArm(Part):
 
 
 class TruthPart(Part):
-    """What is true. kind: how it is judged. box: pixels of the picture. options: letters with their texts."""
+    """What is true. kind: how it is judged. box: pixels of the image. options: letters with their texts."""
 
     kind: str
     answers: list[str]
@@ -152,11 +152,11 @@ class Evaluation(ReportHeader):
 
 
 class ScorePart(Section):
-    """A score of one arm: of n questions about so many pictures, with its 95% interval.
+    """A score of one arm: of n questions about so many images, with its 95% confidence interval.
 
     pictures: those that questions show together, directly or through others, count as one.
     interval: "wilson" of a share of right answers, for n / design_effect questions, since those about one
-    picture are not independent; "bootstrap" over pictures of everything else. low, high: null with a reason.
+    image are not independent; "bootstrap" over images of everything else. low, high: null with a reason.
     """
 
     plain_nulls = frozenset({"design_effect"})
@@ -174,7 +174,7 @@ class ScorePart(Section):
 class DifferencePart(Section):
     """A score of this arm minus that of another, `base`, over the same questions.
 
-    low, high: paired bootstrap over pictures, 95%, counted as in a score. Of shares of right answers also the
+    low, high: paired bootstrap over images, 95%, counted as in a score. Of shares of right answers also the
     exact McNemar test: only_this and only_base are the questions that one of the two alone answered right.
     """
 

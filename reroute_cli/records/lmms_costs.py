@@ -54,7 +54,7 @@ class TaskPart(Section):
     means: AnswersPart | None
 
 
-class AskedPart(Part):
+class AskedSchedule(Part):
     """The schedule that was asked for, as it was typed; method null: the profile's."""
 
     method: str | None
@@ -73,7 +73,7 @@ class LmmsCosts(RunHeader):
     """
 
     schema_: Literal["reroute.lmms_costs/2"] = Field(default="reroute.lmms_costs/2", alias="schema")
-    schedule: AskedPart
+    schedule: AskedSchedule
     batch_size: int
     tasks: dict[str, TaskPart]
     total: TaskPart

@@ -127,7 +127,7 @@ METRICS: dict[str, Metric] = {
         "preprocess",
         "s",
         _TIMED,
-        "from the opened picture and the question to tensors; not part of e2e",
+        "from the opened image and the question to tensors; not part of e2e",
         brief=False,
         shared=True,
     ),

@@ -170,7 +170,8 @@ def _with_scoring(flops: Any, unscored: str) -> None:
         flops["prefill_flops"], reasons["prefill_flops"] = None, reasons["scoring_flops"]
 
 
-def _answer(record: Plain) -> None:
+def upgrade_answer(record: Plain) -> None:
+    """Version 1 left ranking out of prefill_flops, and had the versions of packages beside `proven`."""
     _with_scoring(record.get("flops"), "prefill_flops")
     if "proven" in (ran_on := _at(record, "environment")):
         packages = {name: ran_on[name] for name in ("torch", "transformers") if name in ran_on}
@@ -178,13 +179,10 @@ def _answer(record: Plain) -> None:
         record["environment"] = others | {"packages": packages}
 
 
-def _plan(record: Plain) -> None:
+def upgrade_plan(record: Plain) -> None:
+    """What version 1 called prefill_flops is unscored_prefill_flops; the sum is made here."""
     for part in (record.get("dense"), record.get("routed")):
         _with_scoring(part, "unscored_prefill_flops")
-
-
-def _batch(record: Plain) -> None:
-    _complete(record.get("means"), ("scoring_flops",), "reroute.batch/1")
 
 
 def _costs_of_arms(record: Plain) -> None:
@@ -192,20 +190,23 @@ def _costs_of_arms(record: Plain) -> None:
         _complete(_at(arm, "cost") or None, ("scoring_flops",), "version 1")
 
 
-def _eval(record: Plain) -> None:
+def upgrade_eval(record: Plain) -> None:
+    """Model, generation and device stood in the workload; nothing was said of scoring_flops."""
     _move(record, "model", "workload")
     _move(record, "generation", "workload")
     _move(record, "device", "workload", into=_at(record, "model"))
     _costs_of_arms(record)
 
 
-def _report(record: Plain) -> None:
+def upgrade_report(record: Plain) -> None:
+    """Model and generation stood in the workload, and the device in the protocol."""
     _move(record, "model", "workload")
     _move(record, "generation", "workload")
     _move(record, "device", "protocol", into=_at(record, "model"))
 
 
-def _cost(record: Plain) -> None:
+def upgrade_cost(record: Plain) -> None:
+    """The report in a measured block is a record of its own."""
     if "report" in record:
         record["report"] = upgraded(record["report"])
 
@@ -218,13 +219,13 @@ def _values(record: Plain, parts: str, name: str) -> None:
 
 
 _MOVES: dict[str, Callable[[Plain], None]] = {
-    "answer": _answer,
-    "batch": _batch,
+    "answer": upgrade_answer,
+    "batch": lambda record: _complete(record.get("means"), ("scoring_flops",), "reroute.batch/1"),
     "comparison": lambda record: _values(record, "rows", "metric"),
-    "cost": _cost,
-    "eval": _eval,
-    "plan": _plan,
-    "report": _report,
+    "cost": upgrade_cost,
+    "eval": upgrade_eval,
+    "plan": upgrade_plan,
+    "report": upgrade_report,
     "sweep": lambda record: _values(record, "fronts", "cost"),
     "tune": _costs_of_arms,
 }

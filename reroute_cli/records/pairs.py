@@ -30,7 +30,7 @@ class Asked(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ArmPair(Generic[A]):
+class ActionPair(Generic[A]):
     """One method at one amount, pruned and rerouted; at least one of the two is there.
 
     place: the method, with decision layers where they were typed: 'fastv', 'fastv@3', 'fastv@3·3+5+8'.
@@ -43,7 +43,7 @@ class ArmPair(Generic[A]):
     reroute: A | None
 
 
-def pairs_of(arms: Iterable[A], asked_of: Callable[[A], Asked]) -> tuple[ArmPair[A], ...]:
+def pairs_of(arms: Iterable[A], asked_of: Callable[[A], Asked]) -> tuple[ActionPair[A], ...]:
     """Every routed arm once, in the order of the first of each pair.
 
     A rerouted arm stands beside the pruned one with the same decision layers. Where there is none, it stands
@@ -67,7 +67,7 @@ def pairs_of(arms: Iterable[A], asked_of: Callable[[A], Asked]) -> tuple[ArmPair
             place = one.place
             if other is not None and other[0].key(None) != one.key(None):
                 place += f"·{other[0].place.partition('@')[2]}"
-            found.append(ArmPair(place, one.ratio, one.budget, arm, None if other is None else other[1]))
+            found.append(ActionPair(place, one.ratio, one.budget, arm, None if other is None else other[1]))
         elif other is None:
-            found.append(ArmPair(one.place, one.ratio, one.budget, None, arm))
+            found.append(ActionPair(one.place, one.ratio, one.budget, None, arm))
     return tuple(found)

@@ -12,13 +12,14 @@ import math
 import os
 import re
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import CliError, Failure, NotComparable
 from reroute_cli.records.metrics import METRICS
 from reroute_cli.records.migrate import upgraded
-from reroute_cli.records.schema import model_of, name_of
+from reroute_cli.records.schema import KINDS, kind_of, model_of, name_of
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -29,6 +30,8 @@ SCHEMA = name_of("report")
 LARGEST = 200 * 1024 * 1024
 LARGEST_NUMBER = 10**30
 REMEDY = "make one with 'reroute profile -o FILE'"
+ANY_REMEDY = "name what a command wrote with -o, or as JSON"
+_OPENING = b'{"schema": "reroute.'
 
 _SCHEMA_NAME = re.compile(r"reroute\.[a-z_]{1,40}/[0-9]{1,6}")
 
@@ -45,6 +48,62 @@ def read_report(path: Path, *, absent: type[CliError] = Failure) -> Report:
     for part in (report.process, *report.arms):
         _check_units(path, part)
     return report
+
+
+def read_records(source: Path | bytes) -> Any:
+    """The record that a file or its bytes hold, or the list of those in its lines; version 1 is migrated.
+
+    A last line that its writer did not finish is left out. Raises Failure with one sentence for whatever is
+    no record.
+    """
+    path = Path("the given bytes") if isinstance(source, bytes) else source
+    content = source if isinstance(source, bytes) else read_content(path, remedy=ANY_REMEDY)
+    if len(content) > LARGEST:
+        raise Failure(f"'{path}' is too large for a record: more than {LARGEST // 1024**2} MiB")
+    lines = [line for line in content.split(b"\n") if line.strip()]
+    if not holds_lines(content) and not (path.suffix == ".jsonl" and len(lines) == 1):
+        return record_of(path, json_of(path, content, remedy=ANY_REMEDY))
+    found = []
+    for number, line in enumerate(lines, start=1):
+        place = Path(f"{path}, line {number}")
+        try:
+            value = json_of(place, line, remedy=ANY_REMEDY)
+        except Failure:
+            if number == len(lines) > 1 and not content.endswith(b"\n"):
+                break
+            raise
+        found.append(record_of(place, value))
+    return found
+
+
+def holds_lines(content: bytes) -> bool:
+    """Whether these are records of one line each: a second one follows the first one's line."""
+    first, _, rest = content.lstrip().partition(b"\n")
+    return first.startswith(_OPENING) and bool(rest.strip())
+
+
+def record_of(path: Path, value: Any) -> Any:
+    """The record of any kind that plain values stand for; raises Failure. path: where they are from."""
+    value = upgraded(value)
+    named = value.get("schema") if isinstance(value, dict) else None
+    if not isinstance(named, str) or not _SCHEMA_NAME.fullmatch(named):
+        raise Failure(f'\'{path}\' is no record: it does not say "schema": "reroute.…"; {ANY_REMEDY}')
+    kind = kind_of(named)
+    if kind not in KINDS or named != name_of(kind):
+        raise Failure(f"'{path}' is {named}, which this reroute does not read: {ANY_REMEDY}")
+    model = answer_model(value) if kind == "answer" else model_of(kind)
+    record = checked(path, value, model, ANY_REMEDY)
+    if kind == "report":
+        for part in (record.process, *record.arms):
+            _check_units(path, part)
+    return record
+
+
+def answer_model(value: Mapping[str, Any]) -> type[BaseModel]:
+    """The model of an answer's plain values: an item that has none says its error."""
+    from reroute_cli.records.answer import AnswerRecord, FailedAnswer
+
+    return FailedAnswer if value.get("error") is not None else AnswerRecord
 
 
 def read_content(path: Path, *, absent: type[CliError] = Failure, remedy: str = REMEDY) -> bytes:

@@ -136,7 +136,7 @@ class ArmPart(Measured):
 
 
 class ItemPart(Part):
-    """One question about pictures. digest: SHA-256 over the pictures' bytes and the question."""
+    """One question about images. digest: SHA-256 over the images' bytes and the question."""
 
     id: str
     images: list[str]

@@ -53,7 +53,14 @@ class RecordFile:
         self._stream: int | None = None
 
     def __enter__(self) -> RecordFile:
-        self._take_lock()
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise Failure(
+                f"another process is writing '{self.path}': wait for it, or name another output file"
+            ) from error
+        except OSError as error:
+            raise Failure(f"'{self.path}' can't be written to: {error.strerror}") from error
         try:
             self._recover()
             self._compact()
@@ -87,9 +94,10 @@ class RecordFile:
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one record and wait until the disk has it; a full disk leaves the file as it was."""
         assert self._stream is not None
-        line = (to_line(record) + "\n").encode()
+        left = line = (to_line(record) + "\n").encode()
         try:
-            _write_all(self._stream, line)
+            while left:
+                left = left[os.write(self._stream, left) :]
             os.fsync(self._stream)
         except OSError as error:
             os.ftruncate(self._stream, self._size)
@@ -125,16 +133,6 @@ class RecordFile:
             found: dict[str, Any] = upgraded(json.loads(stream.read(place.end - place.start)))
             return found
 
-    def _take_lock(self) -> None:
-        try:
-            self._lock.acquire()
-        except Timeout as error:
-            raise Failure(
-                f"another process is writing '{self.path}': wait for it, or name another output file"
-            ) from error
-        except OSError as error:
-            raise Failure(f"'{self.path}' can't be written to: {error.strerror}") from error
-
     def _recover(self) -> None:
         """Find every record; cut off a last line that is not whole."""
         self._places, self._instead, self._size = {}, {}, 0
@@ -144,8 +142,9 @@ class RecordFile:
             raise Failure(f"'{self.path}' is no file: name a file to write records to")
         with self.path.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
-                if _is_torn(line):
-                    break
+                start = line[: len(_OPENING)]
+                if not line.endswith(b"\n") and (_OPENING.startswith(start) or not line.strip(b"\0")):
+                    break  # the beginning of a record whose writer was killed, and not somebody else's text
                 record = _record(line)
                 if record is None:
                     raise Failure(
@@ -180,33 +179,22 @@ class RecordFile:
             return
         target = Path(os.path.realpath(self.path))
         draft = target.with_name(f".{target.name}.tmp")
+        moved: dict[str, _Place] = {}
+        size = 0
         try:
             with draft.open("wb") as out, self.path.open("rb") as old:
-                self._places, self._size = _copy(old, out, self._places)
+                for key, place in self._places.items():
+                    old.seek(place.start)
+                    length = out.write(old.read(place.end - place.start))
+                    moved[key] = _Place(size, size + length, place.failed)
+                    size += length
                 out.flush()
                 os.fsync(out.fileno())
             draft.replace(target)
+            self._places, self._size = moved, size
             _sync_folder(target.parent)
         finally:
             draft.unlink(missing_ok=True)
-
-
-def _copy(old: Any, out: Any, places: dict[str, _Place]) -> tuple[dict[str, _Place], int]:
-    """The records of `places` from one file into another; returns where they stand now, and their size."""
-    moved, size = {}, 0
-    for key, place in places.items():
-        old.seek(place.start)
-        out.write(old.read(place.end - place.start))
-        length = place.end - place.start
-        moved[key] = _Place(size, size + length, place.failed)
-        size += length
-    return moved, size
-
-
-def _is_torn(line: bytes) -> bool:
-    """Whether this is the beginning of a record whose writer was killed, and not somebody else's text."""
-    start = line[: len(_OPENING)]
-    return not line.endswith(b"\n") and (_OPENING.startswith(start) or not line.strip(b"\0"))
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
@@ -218,11 +206,6 @@ def _record(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) and isinstance(record.get("key"), str) else None
-
-
-def _write_all(stream: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(stream, data) :]
 
 
 def _sync_folder(folder: Path) -> None:

@@ -31,8 +31,8 @@ class CostBlock(Part):
 class MetricPart(Section):
     """One metric of one arm: a time's median over items and rounds, the mean over items of all else.
 
-    ratio_to_dense: the arm's over the dense arm's; low, high: its 95% interval, from values of the same item
-    and round.
+    ratio_to_dense: the arm's over the dense arm's; low, high: its 95% confidence interval, from values of the
+    same item and round.
     """
 
     plain_nulls = frozenset({"ratio_to_dense", "low", "high"})
@@ -89,7 +89,7 @@ class PairPart(Part):
 class BeatenPart(Part):
     """An arm that is not on the front. by: the arm of the front that beats it, by the highest score.
 
-    score: this arm minus that one; where its interval holds 0 the two can't be told apart.
+    score: this arm minus that one; where its confidence interval contains 0 the two can't be told apart.
     """
 
     arm: str

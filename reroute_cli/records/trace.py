@@ -1,6 +1,6 @@
 """The record of a trace, `reroute.trace/2`: what became of every visual token under each schedule.
 
-It holds all that a drawing needs but the picture's own pixels, which its digest names. Lists over visual
+It holds all that a drawing needs but the image's own pixels, which its digest names. Lists over visual
 tokens have one entry a token, in the order of the prompt. Does not know how anything was traced or drawn.
 """
 
@@ -20,7 +20,7 @@ Span = tuple[float, float]
 
 
 class PicturePart(Part):
-    """The picture: as it was named, its upright size in pixels, and the SHA-256 of its file."""
+    """The image: as it was named, its upright size in pixels, and the SHA-256 of its file."""
 
     path: str
     width: int
@@ -29,10 +29,10 @@ class PicturePart(Part):
 
 
 class GridPart(Part):
-    """Consecutive visual tokens, row by row, over the picture or a tile of it.
+    """Consecutive visual tokens, row by row, over the image or a tile of it.
 
-    view: "detail" is the picture once, at the finest that the model saw; "overview" is the whole picture
-    again. rows, columns: from where to where each reaches, in pixels; beyond the picture lies padding.
+    view: "detail" is the image once, at the finest that the model saw; "overview" is the whole image
+    again. rows, columns: from where to where each reaches, in pixels; beyond the image lies padding.
     first: the token of the first cell. row_ends: each row is followed by a token that stands for no place.
     So cell (r, c) is token first + r * (columns + row_ends) + c.
     """
@@ -100,7 +100,7 @@ class TraceArm(Section):
 
 
 class TraceRecord(RunHeader):
-    """One question about one picture, under the dense model and one or two schedules.
+    """One question about one image, under the dense model and one or two schedules.
 
     layers: of the decoder. unplaced: visual tokens that stand for no place, as the ends of rows.
     """
@@ -120,16 +120,12 @@ class TraceRecord(RunHeader):
     def _adds_up(self) -> Self:
         if self.arms[0].name != DENSE_ARM or self.arms[0].stages:
             raise ValueError(f"the first arm is '{DENSE_ARM}' and has no stages")
-        for arm in self.arms:
-            for stage in arm.stages:
-                _check_stage(stage, self.visual_tokens)
+        visual = self.visual_tokens
+        for stage in (stage for arm in self.arms for stage in arm.stages):
+            # Its lists have an entry a token, and its counts are theirs.
+            if len(stage.states) != visual or (stage.scores is not None and len(stage.scores) != visual):
+                raise ValueError(f"the stage at layer {stage.layer} does not tell of {visual} visual tokens")
+            reentered = stage.states.count(REENTERED)
+            if (stage.kept, stage.reentered) != (stage.states.count(KEPT) + reentered, reentered):
+                raise ValueError(f"the stage at layer {stage.layer} counts other tokens than it names")
         return self
-
-
-def _check_stage(stage: TraceStage, visual: int) -> None:
-    """The lists of a stage have an entry a token, and its counts are theirs."""
-    if len(stage.states) != visual or (stage.scores is not None and len(stage.scores) != visual):
-        raise ValueError(f"the stage at layer {stage.layer} does not tell of {visual} visual tokens")
-    reentered = stage.states.count(REENTERED)
-    if (stage.kept, stage.reentered) != (stage.states.count(KEPT) + reentered, reentered):
-        raise ValueError(f"the stage at layer {stage.layer} counts other tokens than it names")

@@ -1,6 +1,6 @@
 """The report of a search for a schedule, `reroute.tune/2`.
 
-What was found is scored on the half of the pictures that the search has not seen; `course` is how it was
+What was found is scored on the half of the images that the search has not seen; `course` is how it was
 found, on the other half, and no result. Does not know how anything was measured.
 """
 
@@ -15,7 +15,7 @@ from reroute_cli.records.evaluation import CostPart, DifferencePart, MadePart, S
 from reroute_cli.records.metrics import DENSE_ARM
 
 
-class AskedPart(Part):
+class TuneAsked(Part):
     """What was asked for: one of budget (visual tokens per decoder layer), ratio and floor.
 
     floor_of_dense: the floor is a share of the dense model's score. answers: what the search might ask.
@@ -33,14 +33,14 @@ class AskedPart(Part):
 
 
 class HalfPart(Part):
-    """One half of the questions. digest: SHA-256 over ids, pictures, questions and truths, in their order."""
+    """One half of the questions. digest: SHA-256 over ids, images, questions and truths, in their order."""
 
     pictures: int
     questions: int
     digest: str
 
 
-class QuestionsPart(Part):
+class TuneQuestions(Part):
     """Which questions were asked. source: where they come from. other: those that the score is not of."""
 
     name: str
@@ -97,7 +97,7 @@ class FoundPart(Section):
     profile: str | None
 
 
-class ArmPart(Section):
+class TuneArm(Section):
     """One schedule on the reported half. published: a method as it is, at the same budget.
 
     to_dense: this arm minus the dense one. to_found: what was found minus this arm; empty for that itself.
@@ -166,7 +166,7 @@ class CoursePart(Part):
     tried: list[TriedPart]
 
 
-class ThisRunPart(Part):
+class TuneRun(Part):
     """This run alone. answered: new answers; resumed: answers that the records had before."""
 
     answered: int
@@ -184,11 +184,11 @@ class TuneReport(ReportHeader):
     plain_nulls = ReportHeader.plain_nulls | {"floor", "best_published"}
 
     schema_: Literal["reroute.tune/2"] = Field(default="reroute.tune/2", alias="schema")
-    asked: AskedPart
-    questions: QuestionsPart
+    asked: TuneAsked
+    questions: TuneQuestions
     budget: BudgetPart
     found: FoundPart
-    arms: list[ArmPart] = Field(min_length=2)
+    arms: list[TuneArm] = Field(min_length=2)
     best_published: str | None
     floor: FloorPart | None
     unreachable: dict[str, str]
@@ -196,7 +196,7 @@ class TuneReport(ReportHeader):
     errors: int
     first_error: str
     course: CoursePart
-    this_run: ThisRunPart
+    this_run: TuneRun
 
     @model_validator(mode="after")
     def _names_its_arms(self) -> Self:
@@ -208,6 +208,6 @@ class TuneReport(ReportHeader):
                 raise ValueError(f"there is no arm '{name}' among {names}")
         return self
 
-    def arm(self, name: str) -> ArmPart:
+    def arm(self, name: str) -> TuneArm:
         """The arm of this name."""
         return next(arm for arm in self.arms if arm.name == name)

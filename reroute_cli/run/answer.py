@@ -12,20 +12,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure
-from reroute_cli.data.chat import Turn
-from reroute_cli.data.images import Picture
-from reroute_cli.data.items import Box
+from reroute_cli.console.missing import installed_version
 from reroute_cli.data.prompts import Prompt, build_prompt
 from reroute_cli.measure import passes
 from reroute_cli.measure.boxes import convention_of, decode_boxes, view_of
-from reroute_cli.measure.clock import TokenClock
 from reroute_cli.measure.memory import KvUse, weights_bytes
-from reroute_cli.models.load import Loaded
-from reroute_cli.models.proof import installed_version
-from reroute_cli.models.shapes import Target
 from reroute_cli.models.sources import POCKET
 from reroute_cli.records.answer import (
     AnswerRecord,
@@ -38,9 +32,17 @@ from reroute_cli.records.answer import (
     TokensPart,
 )
 from reroute_cli.records.base import AdapterPart, EnvironmentPart, GenerationPart, ModelPart
-from reroute_cli.run.schedules import ScheduleChoice
-from routing import Schedule
 from routing.methods import DENSE
+from routing.solve import Target
+
+if TYPE_CHECKING:
+    from reroute_cli.data.chat import Turn
+    from reroute_cli.data.images import Picture
+    from reroute_cli.data.items import Box
+    from reroute_cli.measure.clock import TokenClock
+    from reroute_cli.models.load import Loaded
+    from reroute_cli.run.schedules import ScheduleChoice
+    from routing import Schedule
 
 Settings = dict[str, Any]
 
@@ -48,7 +50,7 @@ Settings = dict[str, Any]
 def answer(
     loaded: Loaded, pictures: Sequence[Picture], question: str, choice: ScheduleChoice, max_new_tokens: int
 ) -> AnswerRecord:
-    """Answer a question about pictures, measure, and say what it cost; raises what the parts raise."""
+    """Answer a question about images, measure, and say what it cost; raises what the parts raise."""
     prompt, job, timed = _timed(loaded, pictures, question, choice, max_new_tokens)
     schedule, visual = job.schedule, prompt.count(loaded.image_token_ids)
     memory = passes.memory_pass(job, len(timed.new))
@@ -122,11 +124,11 @@ def target_of(loaded: Loaded, visual: int) -> Target:
 def boxes_in(
     text: str, loaded: Loaded, sizes: Sequence[tuple[int, int]], prompt: Prompt
 ) -> tuple[list[Box] | None, dict[str, str]]:
-    """The boxes in an answer about pictures of these sizes, or None and why they can't be read."""
+    """The boxes in an answer about images of these sizes, or None and why they can't be read."""
     if convention_of(loaded.family) is None:
         return None, {"boxes": f"{loaded.family} models have no published way to write a box"}
     if len(sizes) > 1:
-        return None, {"boxes": "with several pictures an answer does not say which one a box is in"}
+        return None, {"boxes": "with several images an answer does not say which one a box is in"}
     view = view_of(loaded.family, loaded.processor.image_processor, prompt.inputs, sizes[0])
     return decode_boxes(text, loaded.family, view, sizes[0]), {}
 
@@ -180,7 +182,7 @@ def model_part(loaded: Loaded) -> ModelPart:
 
 
 def schedule_part(
-    choice: ScheduleChoice, schedule: Schedule, stages: Sequence[passes.Stage], visual: int, layers: int
+    choice: ScheduleChoice, schedule: Schedule, stages: Sequence[passes.StageCounts], visual: int, layers: int
 ) -> SchedulePart:
     """What was asked for, and what these stages made of it."""
     asked = choice.asked_ratio(visual)
@@ -271,7 +273,7 @@ def _memory_part(loaded: Loaded, memory: passes.MemoryPass) -> MemoryPart:
     )
 
 
-def visual_per_layer(stages: Sequence[passes.Stage], visual: int, layers: int) -> list[int]:
+def visual_per_layer(stages: Sequence[passes.StageCounts], visual: int, layers: int) -> list[int]:
     """Visual tokens that each decoder layer processed: those of the last stage at or before it."""
     counts = [visual] * layers
     for stage in stages:
@@ -279,12 +281,12 @@ def visual_per_layer(stages: Sequence[passes.Stage], visual: int, layers: int) -
     return counts
 
 
-def average_visual(stages: Sequence[passes.Stage], visual: int, layers: int) -> float:
+def average_visual(stages: Sequence[passes.StageCounts], visual: int, layers: int) -> float:
     """Mean visual tokens per decoder layer."""
     return sum(visual_per_layer(stages, visual, layers)) / layers
 
 
-def stage_parts(schedule: Schedule, stages: Sequence[passes.Stage]) -> list[StagePart]:
+def stage_parts(schedule: Schedule, stages: Sequence[passes.StageCounts]) -> list[StagePart]:
     """The stages as records hold them; one at the vision tower comes first."""
     keep_ratios = dict(schedule.entries)
     return [
@@ -315,7 +317,7 @@ def settings_of(loaded: Loaded, choice: ScheduleChoice, max_new_tokens: int) -> 
             "config": loaded.config_digest,
             "dtype": loaded.dtype,
             "attention": loaded.attention,
-            "weights": f"random {choice.seed}" if loaded.random else "loaded",
+            "weights": f"random {loaded.seed}" if loaded.random else "loaded",
             **beside,
         },
         "schedule": choice.identity(),
@@ -326,14 +328,14 @@ def settings_of(loaded: Loaded, choice: ScheduleChoice, max_new_tokens: int) -> 
 def answer_key(
     settings: Settings, digests: Sequence[str], question: str, copy: int = 0, turns: Sequence[Turn] = ()
 ) -> str:
-    """SHA-256 (hex) of pictures, question or turns, and settings. copy: how many equal items came before."""
+    """SHA-256 (hex) of images, question or turns, and settings. copy: how many equal items came before."""
     parts: dict[str, Any] = {"pictures": list(digests), "question": question, **settings}
     parts |= {"turns": [turn.message() for turn in turns]} if turns else {}
     return _digest(parts | ({"copy": copy} if copy else {}))
 
 
 def failure_key(settings: Settings, identity: str, image: str, question: str) -> str:
-    """The key of an item's error: of its names, whatever its picture holds."""
+    """The key of an item's error: of its names, whatever its image holds."""
     return _digest({"failed": identity, "image": image, "question": question, **settings})
 
 

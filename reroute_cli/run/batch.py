@@ -12,20 +12,16 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, M
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from reroute_cli.console.errors import is_out_of_memory, sentence_of
-from reroute_cli.data.items import Item
 from reroute_cli.measure import passes
-from reroute_cli.measure.clock import TokenClock
 from reroute_cli.measure.estimate import CostModel, kv_layers, kv_share
 from reroute_cli.measure.memory import measure_kv
-from reroute_cli.models.load import Loaded
 from reroute_cli.records.answer import AnswerRecord, FailedAnswer, KvPart, TokensPart, TurnPart
-from reroute_cli.records.store import RecordFile
 from reroute_cli.run.answer import (
     average_visual,
     boxes_in,
@@ -39,14 +35,20 @@ from reroute_cli.run.answer import (
     visual_per_layer,
 )
 from reroute_cli.run.prepare import (
+    BatchRequest,
     KeyedItem,
     Keys,
     PreparedItem,
     PreparedPrompt,
-    Request,
     Waiting,
     prepared_items,
 )
+
+if TYPE_CHECKING:
+    from reroute_cli.data.items import Item
+    from reroute_cli.measure.clock import TokenClock
+    from reroute_cli.models.load import Loaded
+    from reroute_cli.records.store import RecordFile
 
 _FITTING = 8  # batches that fit in a row, before larger ones are tried again
 _GATHERED = 4  # batches, at most, of prompts of several kinds that are sorted into passes together
@@ -171,7 +173,7 @@ class BatchRun:
 
     workers = 1  # processes with a model
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: BatchRequest) -> None:
         self._request = request
         self._costs = CostModel.of(request.loaded)
         self._engines = [BatchEngine(request.loaded, request.batch_size) for _ in request.asks]
@@ -243,7 +245,7 @@ class BatchRun:
         )
 
 
-def failed(request: Request, ask: int, keyed: KeyedItem, reason: str) -> FailedAnswer:
+def failed(request: BatchRequest, ask: int, keyed: KeyedItem, reason: str) -> FailedAnswer:
     """The record of an item that has no answer under one ask, and why."""
     item = keyed.item
     return FailedAnswer(

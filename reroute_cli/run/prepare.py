@@ -15,17 +15,16 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, S
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from profiles.errors import ProfileError
 from reroute_cli.console.errors import CliError, Failure, sentence_of
 from reroute_cli.console.output import shortened
 from reroute_cli.data.chat import Turn, prompt_of
 from reroute_cli.data.items import Item, misplaced
-from reroute_cli.data.prompts import Prompt
 from reroute_cli.measure import passes
-from reroute_cli.models.load import Loaded
 from reroute_cli.run.answer import (
     Settings,
     answer_key,
@@ -34,10 +33,14 @@ from reroute_cli.run.answer import (
     settings_of,
     target_of,
 )
-from reroute_cli.run.schedules import ScheduleChoice
-from routing import Schedule
 from routing.errors import RoutingError
 from routing.methods import DENSE
+
+if TYPE_CHECKING:
+    from reroute_cli.data.prompts import Prompt
+    from reroute_cli.models.load import Loaded
+    from reroute_cli.run.schedules import ScheduleChoice
+    from routing import Schedule
 
 MOST_HELD = 256 << 20  # bytes of files between their digest and their decoder; the rest is read again
 WORKERS = 4  # decoding lets go of Python's lock; the processor is entered by one thread at a time
@@ -110,7 +113,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Request:
+class BatchRequest:
     """What is asked of every item: each of `asks`. batch_size: items at most in one pass of the model."""
 
     loaded: Loaded
@@ -121,12 +124,12 @@ class Request:
 
 def make_request(
     loaded: Loaded, choices: Sequence[ScheduleChoice], max_new_tokens: int, batch_size: int
-) -> Request:
+) -> BatchRequest:
     """The request under these schedules; raises Failure where the engine refuses to route the model."""
     if loaded.refusal is not None and any(choice.name != DENSE for choice in choices):
         raise Failure(loaded.refusal)
     asks = tuple(Ask(choice, settings_of(loaded, choice, max_new_tokens)) for choice in choices)
-    return Request(loaded, asks, max_new_tokens, batch_size)
+    return BatchRequest(loaded, asks, max_new_tokens, batch_size)
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ class PreparedItem:
 
 
 def prepared_items(
-    request: Request, items: Iterable[Item], is_done: Callable[[str], bool], waiting: Waiting
+    request: BatchRequest, items: Iterable[Item], is_done: Callable[[str], bool], waiting: Waiting
 ) -> Generator[PreparedItem]:
     """Every item in order, made ready a few batches ahead of whoever takes them.
 
@@ -212,7 +215,7 @@ class ByteRoom:
 
 
 def keyed_items(
-    request: Request, items: Iterable[Item], is_done: Callable[[str], bool], depth: int, room: ByteRoom
+    request: BatchRequest, items: Iterable[Item], is_done: Callable[[str], bool], depth: int, room: ByteRoom
 ) -> Iterator[KeyedItem]:
     """Every item in order with its keys; at most `depth` items' files are read before they are asked for.
 
@@ -220,11 +223,8 @@ def keyed_items(
     far as they fit. Of the request's model only its names are used.
     """
 
-    def read(item: Item) -> KeyedItem:
-        return _read(item, room)
-
     seen: Counter[tuple[tuple[str, ...], str, tuple[Turn, ...]]] = Counter()
-    for found in ahead(read, items, workers=2, depth=depth):
+    for found in ahead(partial(_read, room=room), items, workers=2, depth=depth):
         item, digests = found.item, found.digests
         same = (digests, item.question, item.turns)
         keys = []
@@ -264,7 +264,7 @@ def _read(item: Item, room: ByteRoom) -> KeyedItem:
 class _Preparer:
     """Makes one item ready at a time in each thread."""
 
-    def __init__(self, request: Request, room: ByteRoom) -> None:
+    def __init__(self, request: BatchRequest, room: ByteRoom) -> None:
         self._request, self._room = request, room
         self._processor = threading.Lock()  # tokenizers must not be entered twice at once
 

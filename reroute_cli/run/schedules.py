@@ -8,17 +8,19 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.command_options import TracedSchedules
 from reroute_cli.console.errors import UsageError
 from reroute_cli.console.options import ACTIONS, ArmsOptions, ScheduleOptions, layers_in
 from reroute_cli.console.study_options import GridOptions
-from reroute_cli.models.shapes import Target
 from reroute_cli.records.metrics import DENSE_ARM
 from reroute_cli.records.pairs import Asked
 from routing.methods import DENSE, METHODS
-from routing.schedule import Schedule
+from routing.schedule import Schedule  # an option group reads the types of its fields
+
+if TYPE_CHECKING:
+    from routing.solve import Target
 
 _NUMBER = re.compile(r"[0-9]{0,9}\.?[0-9]{1,9}")
 _FORM = f"METHOD[@LAYER+LAYER...][:ACTION] (ACTION is {' or '.join(ACTIONS)}), separated by commas"

@@ -1,4 +1,4 @@
-"""A whole run: every item's record goes to a file, or to a stream, and all of them into one summary.
+"""A whole run: every item's record goes to a file, or to whoever takes it, and all of them into one summary.
 
 Knows record files, runs and summaries; not the terminal.
 """
@@ -8,26 +8,28 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from time import perf_counter
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from reroute_cli.console.output import Progress, to_line
-from reroute_cli.data.items import Item, Items
-from reroute_cli.records.batch import BatchSummary
-from reroute_cli.records.store import RecordFile
+from reroute_cli.console.output import SILENT, StudyProgress
 from reroute_cli.run.answer import (
     model_part,
-)
-from reroute_cli.run.batch import (
-    Outcome,
-)
-from reroute_cli.run.prepare import (
-    Request,
-    Waiting,
 )
 from reroute_cli.run.summary import (
     RunFacts,
     Tally,
 )
+
+if TYPE_CHECKING:
+    from reroute_cli.data.items import Item, Items
+    from reroute_cli.records.batch import BatchSummary
+    from reroute_cli.records.store import RecordFile
+    from reroute_cli.run.batch import (
+        Outcome,
+    )
+    from reroute_cli.run.prepare import (
+        BatchRequest,
+        Waiting,
+    )
 
 
 class ItemRun(Protocol):
@@ -55,7 +57,7 @@ class _Counts:
         self.resumed += outcome.record is None
         self.answered += outcome.record is not None and outcome.record.error is None
 
-    def summary(self, tally: Tally, run: ItemRun, request: Request, items: Items) -> BatchSummary:
+    def summary(self, tally: Tally, run: ItemRun, request: BatchRequest, items: Items) -> BatchSummary:
         """The summary of the records that were added to the tally, and of this run."""
         seconds = perf_counter() - self.start
         facts = RunFacts(
@@ -64,37 +66,45 @@ class _Counts:
         return tally.summary(request, model_part(request.loaded), facts)
 
 
-def run_into_file(
-    run: ItemRun, request: Request, items: Items, file: RecordFile, progress: Progress
+def run_items(
+    run: ItemRun,
+    request: BatchRequest,
+    items: Items,
+    take: Callable[[dict[str, Any]], None],
+    *,
+    file: RecordFile | None = None,
+    progress: StudyProgress = SILENT,
 ) -> BatchSummary:
-    """Answer what the file has no answer of; the summary is of all records of these items in it."""
+    """Answer every item and sum up the records of all of them.
+
+    Args:
+        run: what answers.
+        request: what is asked of every item.
+        items: what is asked about.
+        take: gets the record of every item as plain values: at once, or those of a file at the end.
+        file: keeps the records; what it has an answer of is not asked again.
+        progress: told of every item.
+    """
     counts, tally = _Counts(), Tally()
     mine: dict[str, Item] = {}
-    for outcome in _outcomes(run, items, file.is_done, progress):
-        mine[outcome.keep(file)] = outcome.item
+    for outcome in _outcomes(run, items, (lambda _: False) if file is None else file.is_done, progress):
         counts.note(outcome)
-    for plain in file.records():
+        if file is not None:
+            mine[outcome.keep(file)] = outcome.item
+            continue
+        assert outcome.record is not None, "nothing is done before a run without a file"
+        plain = outcome.record.as_dict()
+        take(plain)
+        tally.add(plain, outcome.item)
+    for plain in () if file is None else file.records():
         if item := mine.get(plain["key"]):
+            take(plain)
             tally.add(plain, item)
     return counts.summary(tally, run, request, items)
 
 
-def run_onto_stream(
-    run: ItemRun, request: Request, items: Items, write: Callable[[str], None], progress: Progress
-) -> BatchSummary:
-    """Answer every item and write its record as one line at once."""
-    counts, tally = _Counts(), Tally()
-    for outcome in _outcomes(run, items, lambda _: False, progress):
-        assert outcome.record is not None, "nothing is done before a run onto a stream"
-        plain: dict[str, Any] = outcome.record.as_dict()
-        write(to_line(plain))
-        tally.add(plain, outcome.item)
-        counts.note(outcome)
-    return counts.summary(tally, run, request, items)
-
-
 def _outcomes(
-    run: ItemRun, items: Items, is_done: Callable[[str], bool], progress: Progress
+    run: ItemRun, items: Items, is_done: Callable[[str], bool], progress: StudyProgress
 ) -> Generator[Outcome]:
     """Every item's outcome; progress advances once it was taken care of."""
     progress.expect(len(items.chosen))

@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.data.items import Item
-from reroute_cli.measure.judges import Verdict, judge
+from reroute_cli.measure.judges import (
+    Judgement,
+    judge,
+)
 from reroute_cli.measure.stats import summarise, wilson
 from reroute_cli.records.batch import (
     AccuracyPart,
@@ -31,11 +34,12 @@ from reroute_cli.run.answer import (
     environment_part,
     generation_part,
 )
-from reroute_cli.run.prepare import Request
 from routing.methods import DENSE
 
 if TYPE_CHECKING:
+    from reroute_cli.data.items import Item
     from reroute_cli.records.base import ModelPart
+    from reroute_cli.run.prepare import BatchRequest
 
 NO_ANSWER = "nothing was answered"
 _UNKNOWN_FLOPS = "the FLOPs of some answers are not known: see their records"
@@ -65,8 +69,8 @@ class Tally:
     halved: int = 0
     first_error: str | None = None
     estimated: bool = False
-    words: list[Verdict] = field(default_factory=list)
-    boxes: list[Verdict] = field(default_factory=list)
+    words: list[Judgement] = field(default_factory=list)
+    boxes: list[Judgement] = field(default_factory=list)
     numbers: defaultdict[str, array[float]] = field(default_factory=lambda: defaultdict(lambda: array("d")))
     unknown: set[str] = field(default_factory=set)
 
@@ -79,7 +83,17 @@ class Tally:
         self.answered += 1
         self.halved += record["latency"]["halvings"] > 0
         self.estimated |= record["kv_cache"]["source"] == "estimated"
-        for name, value in _numbers(record).items():
+        tokens, kv, latency, flops = (record[name] for name in ("tokens", "kv_cache", "latency", "flops"))
+        parts = [flops[name] for name in ("vision_flops", "prefill_flops", "decode_flops")]
+        numbers: dict[str, float | None] = {
+            **{name: value for name, value in tokens.items() if name != "finish"},
+            **{name: kv[name] for name in ("kv_end_bytes", "dense_kv_end_bytes")},
+            **{name: flops[name] for name in ("prefill_flops", "scoring_flops", "dense_prefill_flops")},
+            "total_flops": None if None in parts else sum(parts),
+            **{name: latency[name] for name in ("preprocess_s", "ttft_s", "tpot_s", "e2e_s")},
+            "share_s": latency["e2e_s"] / latency["batch_size"],  # the item's part of the time of its pass
+        }
+        for name, value in numbers.items():
             if value is None:
                 self.unknown.add(name)
             else:
@@ -88,7 +102,7 @@ class Tally:
             found = judge(record["answer"], [tuple(box) for box in record["boxes"] or ()], item.label)
             (self.words if found.iou is None else self.boxes).append(found)
 
-    def summary(self, request: Request, model: ModelPart, facts: RunFacts) -> BatchSummary:
+    def summary(self, request: BatchRequest, model: ModelPart, facts: RunFacts) -> BatchSummary:
         """The summary of everything added."""
         rate = facts.answered / facts.wall if facts.answered and facts.wall else None
         parts: dict[str, Any] = dict.fromkeys(("accuracy", "means", "latency", "throughput"))
@@ -181,20 +195,6 @@ class Tally:
         )
 
 
-def _numbers(record: dict[str, Any]) -> dict[str, float | None]:
-    """What is summed or sorted. share_s: the item's part of the time of its pass."""
-    tokens, kv, latency, flops = (record[name] for name in ("tokens", "kv_cache", "latency", "flops"))
-    parts = [flops[name] for name in ("vision_flops", "prefill_flops", "decode_flops")]
-    return {
-        **{name: value for name, value in tokens.items() if name != "finish"},
-        **{name: kv[name] for name in ("kv_end_bytes", "dense_kv_end_bytes")},
-        **{name: flops[name] for name in ("prefill_flops", "scoring_flops", "dense_prefill_flops")},
-        "total_flops": None if None in parts else sum(parts),
-        **{name: latency[name] for name in ("preprocess_s", "ttft_s", "tpot_s", "e2e_s")},
-        "share_s": latency["e2e_s"] / latency["batch_size"],
-    }
-
-
 def _spread(values: Sequence[float]) -> SpreadPart:
     found = summarise(values)
     return SpreadPart(p50=found.p50, p90=found.p90)
@@ -205,7 +205,7 @@ def _share(right: Sequence[bool]) -> SharePart:
     return SharePart(value=found.value, low=found.low, high=found.high, n=found.n)
 
 
-def _choice_part(request: Request) -> ChoicePart:
+def _choice_part(request: BatchRequest) -> ChoicePart:
     (ask,) = request.asks
     choice = ask.choice
     named = choice.profile is None

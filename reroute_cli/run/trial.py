@@ -14,26 +14,17 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from reroute_cli.console.errors import Failure, sentence_of
 from reroute_cli.data.chat import prompt_of
-from reroute_cli.data.items import (
-    Box,
-    Item,
-)
 from reroute_cli.measure.judges import (
     judge,
 )
 from reroute_cli.measure.scores import JudgedAnswer, JudgedItem
-from reroute_cli.models.load import (
-    Loaded,
-)
-from reroute_cli.models.shapes import Target
 from reroute_cli.records.answer import AnswerRecord, SchedulePart, told
-from reroute_cli.records.store import RecordFile
 from reroute_cli.run.answer import count_visual, target_of
 from reroute_cli.run.batch import (
     BatchRun,
@@ -41,13 +32,24 @@ from reroute_cli.run.batch import (
     turn_parts,
 )
 from reroute_cli.run.prepare import (
-    Request,
+    BatchRequest,
     make_request,
 )
-from reroute_cli.run.schedules import Arm
 from reroute_cli.run.summary import (
     Tally,
 )
+
+if TYPE_CHECKING:
+    from reroute_cli.data.items import (
+        Box,
+        Item,
+    )
+    from reroute_cli.models.load import (
+        Loaded,
+    )
+    from reroute_cli.records.store import RecordFile
+    from reroute_cli.run.schedules import Arm
+    from routing.solve import Target
 
 _LOOKED_AT = 8  # items at most, in search of one that can be read
 
@@ -88,11 +90,11 @@ class ScheduleTally:
 class Trial:
     """Everything that was asked and said. costs: what each arm's answers took, summed up as in a batch.
 
-    items_digest: SHA-256 over what was asked: ids, pictures, questions, truths; the same under any model.
+    items_digest: SHA-256 over what was asked: ids, images, questions, truths; the same under any model.
     """
 
     arms: tuple[Arm, ...]
-    request: Request
+    request: BatchRequest
     rows: tuple[JudgedItem, ...]
     costs: tuple[Tally, ...]
     schedules: tuple[ScheduleTally, ...]

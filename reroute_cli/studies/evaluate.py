@@ -1,48 +1,45 @@
 """How good answers are under each schedule: questions asked, answers judged, compared with dense.
 
-`evaluate` gives the report of `eval`; the parts below are those that all reports of judged answers share:
-every arm's scores, its differences from others, and what its answers took.
+The parts that it shares with other reports of judged answers are in score_parts.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from reroute_cli.measure.environment import describe_environment
-from reroute_cli.measure.scores import Estimate, JudgedAnswer, JudgedImages, JudgedItem, Score
-from reroute_cli.measure.stats import mcnemar
-from reroute_cli.models.load import Loaded
+from reroute_cli.measure.scores import JudgedImages, JudgedItem, Score
 from reroute_cli.records.evaluation import (
-    ArmChoicePart,
-    CostPart,
-    DifferencePart,
     Evaluation,
     EvaluationArm,
     EvaluationCounts,
     EvaluationItem,
     EvaluationRun,
     EvaluationWorkload,
-    MadePart,
     QuestionsPart,
     SaidPart,
-    ScorePart,
-    ScoresPart,
     TruthPart,
 )
-from reroute_cli.records.store import RecordFile
 from reroute_cli.run.answer import generation_part, model_part
-from reroute_cli.run.schedules import Arm
-from reroute_cli.run.summary import Tally
-from reroute_cli.run.trial import ScheduleTally, Trial, checked, hold_trial
+from reroute_cli.run.trial import Trial, checked, hold_trial
 from reroute_cli.studies import SILENT, StudyProgress
+from reroute_cli.studies.score_parts import (
+    choice_part,
+    cost_part,
+    headlines,
+    made_part,
+    scores_part,
+    whole,
+)
 
 if TYPE_CHECKING:
+    from reroute_cli.models.load import Loaded
+    from reroute_cli.records.store import RecordFile
+    from reroute_cli.run.schedules import Arm
     from reroute_cli.studies.benchmarks.benchmark import Questions
     from reroute_cli.studies.questions import Subject
-
-NO_ANSWER = "nothing was answered"
 
 
 def evaluate(
@@ -90,14 +87,32 @@ def evaluate(
 
 def make_evaluation(trial: Trial, subject: Subject, questions: Questions, seed: int) -> Evaluation:
     """The whole report of `eval`; its models check that nothing is missing. seed: of dummy weights."""
-    overall, scores = whole(trial.rows), subject.benchmark.scores
+    request, benchmark = trial.request, subject.benchmark
+    overall, scores = whole(trial.rows), benchmark.scores
+    unknown = {}
+    if questions.available is None:
+        unknown["available"] = "the source does not say how many it has"
     failed = (f"{row.id}: {said.error}" for row in trial.rows for said in row.said if said.error is not None)
     return Evaluation(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        model=model_part(trial.request.loaded),
-        environment=describe_environment(trial.request.loaded.proven),
-        generation=generation_part(trial.request.loaded, trial.request.max_new_tokens),
-        workload=_workload(trial, subject, questions, seed),
+        model=model_part(request.loaded),
+        environment=describe_environment(request.loaded.proven),
+        generation=generation_part(request.loaded, request.max_new_tokens),
+        workload=EvaluationWorkload(
+            questions=QuestionsPart(
+                benchmark=benchmark.name,
+                title=benchmark.title,
+                split=subject.split,
+                source=questions.source,
+                asked=len(trial.rows),
+                available=questions.available,
+                digest=trial.items_digest,
+                reasons=unknown,
+            ),
+            max_new_tokens=request.max_new_tokens,
+            batch_size=request.batch_size,
+            seed=seed,
+        ),
         counts=EvaluationCounts(
             questions=len(trial.rows),
             answered=sum(tally.answered for tally in trial.costs),
@@ -114,38 +129,6 @@ def make_evaluation(trial: Trial, subject: Subject, questions: Questions, seed: 
             waiting_s=trial.counts.waiting_s,
         ),
         first_error=next(failed, None),
-    )
-
-
-def headlines(rows: Sequence[JudgedItem], scores: Sequence[Score]) -> list[str]:
-    """The first score of each set of questions, by name: of boxes, of words."""
-    first: dict[tuple[bool, ...], str] = {}
-    for score in scores:
-        of = tuple(score.of(row) for row in rows)
-        if any(of):
-            first.setdefault(of, score.name)
-    return list(first.values())
-
-
-def _workload(trial: Trial, subject: Subject, questions: Questions, seed: int) -> EvaluationWorkload:
-    request, benchmark = trial.request, subject.benchmark
-    unknown = (
-        {} if questions.available is not None else {"available": "the source does not say how many it has"}
-    )
-    return EvaluationWorkload(
-        questions=QuestionsPart(
-            benchmark=benchmark.name,
-            title=benchmark.title,
-            split=subject.split,
-            source=questions.source,
-            asked=len(trial.rows),
-            available=questions.available,
-            digest=trial.items_digest,
-            reasons=unknown,
-        ),
-        max_new_tokens=request.max_new_tokens,
-        batch_size=request.batch_size,
-        seed=seed,
     )
 
 
@@ -167,155 +150,28 @@ def _arms(trial: Trial, overall: JudgedImages, scores: Sequence[Score]) -> list[
 
 
 def _item(trial: Trial, row: JudgedItem) -> EvaluationItem:
-    said = zip(trial.arms, row.said, strict=True)
-    label = row.label
-    truth = None
+    label, truth = row.label, None
     if label is not None:
         truth = TruthPart(
             kind=label.kind, answers=list(label.answers), options=list(label.options), box=label.box
         )
+    verdicts = [said.verdict for said in row.said]
     return EvaluationItem(
         id=row.id,
         image=row.image,
         question=row.question,
         group=row.group,
         truth=truth,
-        said={arm.name: _said(one) for arm, one in said},
-    )
-
-
-def _said(said: JudgedAnswer) -> SaidPart:
-    verdict = said.verdict
-    return SaidPart(
-        answer=said.answer,
-        right=None if verdict is None else verdict.right,
-        box=said.box,
-        iou=None if verdict is None else verdict.iou,
-        centre=None if verdict is None else verdict.centre,
-        read=None if verdict is None else verdict.said,
-        error=said.error,
-    )
-
-
-def whole(rows: Iterable[JudgedItem]) -> JudgedImages:
-    """The rows that compare the arms, those in which each has an answer, by picture."""
-    return JudgedImages([row for row in rows if row.whole])
-
-
-def twin(arms: Sequence[Arm], place: int) -> int | None:
-    """The arm that prunes what this one reroutes: the same method, decision layers as typed, and amount.
-
-    None where there is none.
-    """
-    if arms[place].action != "reroute":
-        return None
-    asked = [(arm.choice.method, arm.choice.layers, arm.choice.ratio, arm.choice.budget) for arm in arms]
-    pruning = (other for other, arm in enumerate(arms) if arm.action == "prune")
-    return next((other for other in pruning if asked[other] == asked[place]), None)
-
-
-def scores_part(
-    pictures: JudgedImages, scores: Sequence[Score], arms: Sequence[Arm], place: int
-) -> ScoresPart:
-    """One arm's scores over these rows, as far as they are of anything here. Arm 0 is the dense one."""
-    other = twin(arms, place)
-    parts = {}
-    for score in scores:
-        if (estimate := pictures.estimate(score, place)) is not None:
-            parts[score.name] = ScorePart(
-                title=score.title,
-                value=estimate.value,
-                low=estimate.low,
-                high=estimate.high,
-                n=pictures.questions(score),
-                pictures=pictures.pictures(score),
-                interval="bootstrap" if estimate.effect is None else "wilson",
-                design_effect=estimate.effect,
-                reasons=_reasons(estimate),
+        said={
+            arm.name: SaidPart(
+                answer=said.answer,
+                right=None if verdict is None else verdict.right,
+                box=said.box,
+                iou=None if verdict is None else verdict.iou,
+                centre=None if verdict is None else verdict.centre,
+                read=None if verdict is None else verdict.said,
+                error=said.error,
             )
-    return ScoresPart(
-        scores=parts,
-        to_dense=differences(pictures, scores, arms, place, 0) if place else {},
-        to_prune={} if other is None else differences(pictures, scores, arms, place, other),
-    )
-
-
-def differences(
-    pictures: JudgedImages, scores: Sequence[Score], arms: Sequence[Arm], place: int, base: int
-) -> dict[str, DifferencePart]:
-    """Every score of an arm minus that of another one, by name."""
-    found = {score.name: difference(pictures, score, arms, place, base) for score in scores}
-    return {name: part for name, part in found.items() if part is not None}
-
-
-def difference(
-    pictures: JudgedImages, score: Score, arms: Sequence[Arm], place: int, base: int
-) -> DifferencePart | None:
-    """One score of an arm minus that of another one; None where either is of nothing."""
-    estimate = pictures.difference(score, place, base)
-    if estimate is None:
-        return None
-    this, other = pictures.only(score, place, base) if score.share else (None, None)
-    return DifferencePart(
-        base=arms[base].name,
-        title=score.title,
-        value=estimate.value,
-        low=estimate.low,
-        high=estimate.high,
-        n=pictures.questions(score),
-        pictures=pictures.pictures(score),
-        only_this=this,
-        only_base=other,
-        mcnemar_p=None if this is None or other is None else mcnemar(this, other),
-        reasons=_reasons(estimate),
-    )
-
-
-def _reasons(estimate: Estimate) -> dict[str, str]:
-    return {"low": estimate.reason, "high": estimate.reason} if estimate.low is None else {}
-
-
-def choice_part(arm: Arm) -> ArmChoicePart:
-    """What was asked for."""
-    return ArmChoicePart(
-        method=arm.method,
-        action=arm.action,
-        profile=arm.name if arm.choice.profile is not None else None,
-        ratio=arm.choice.ratio,
-        budget=arm.choice.budget,
-        decision_layers=None if arm.choice.layers is None else list(arm.choice.layers),
-    )
-
-
-def made_part(schedules: ScheduleTally, tally: Tally) -> MadePart:
-    """What came of it."""
-    first, ratio = schedules.first, None
-    if tally.answered:
-        means = tally.means()
-        ratio = 1 - means.visual_tokens_per_layer / means.visual_tokens if means.visual_tokens else 0.0
-    missing = {
-        name: NO_ANSWER for name, value in (("achieved_ratio", ratio), ("first", first)) if value is None
-    }
-    return MadePart(
-        schedules=len(schedules.digests),
-        ended_by_limit=schedules.cut,
-        achieved_ratio=ratio,
-        first=first,
-        reasons=missing,
-    )
-
-
-def cost_part(tally: Tally) -> CostPart | None:
-    """What an arm's answers took on average; None where there is none."""
-    if not tally.answered:
-        return None
-    means = tally.means()
-    prefill, dense = means.prefill_flops, means.dense_prefill_flops
-    unknown = prefill is None or not dense
-    why = means.reasons.get("prefill_flops") or means.reasons.get("dense_prefill_flops") or NO_ANSWER
-    return CostPart(
-        **{name: getattr(means, name) for name in type(means).model_fields if name != "reasons"},
-        prefill_flops_ratio=None if prefill is None or not dense else prefill / dense,
-        kv_end_ratio=means.kv_end_bytes / means.dense_kv_end_bytes,
-        reasons=means.reasons | ({"prefill_flops_ratio": why} if unknown else {}),
+            for arm, said, verdict in zip(trial.arms, row.said, verdicts, strict=True)
+        },
     )

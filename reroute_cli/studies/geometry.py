@@ -8,19 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure
 from routing.families import FAMILIES
-from routing.grids import (
-    Grid,
-    ImageGrids,
-    Size,
-)
+
+if TYPE_CHECKING:
+    from routing.grids import Grid, Size
 
 
 @dataclass(frozen=True)
-class Sight:
+class ProcessedImage:
     """One image on its way into a model.
 
     config: the model's. image_processor: what made the inputs. inputs: the prompt's, its pixel values among
@@ -35,32 +33,30 @@ class Sight:
     visual: int
 
 
-def grids_of(sight: Sight) -> tuple[Grid, ...]:
+def grids_of(made: ProcessedImage) -> tuple[Grid, ...]:
     """The grids of a prompt with this one image; raises Failure where its tokens can't be placed."""
-    if sight.family not in FAMILIES:
-        raise Failure(f"where the visual tokens of a {sight.family} picture stand is not known here")
+    if made.family not in FAMILIES:
+        raise Failure(f"where the visual tokens of a {made.family} image stand is not known here")
     try:
-        found = FAMILIES[sight.family].grids(sight.config, sight.image_processor, sight.size)
+        found = FAMILIES[made.family].grids(made.config, made.image_processor, made.size)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise Failure(
             f"the preprocessing numbers of this model make no sense ({error}): mend them"
         ) from error
-    width, height = sight.size
-    if sight.visual != found.visual:
+    width, height = made.size
+    if made.visual != found.visual:
         raise Failure(
-            f"a {width} × {height} picture has {sight.visual} visual tokens here, and the geometry of "
-            f"{sight.family} tells the place of {found.visual}: its config.json and its preprocessor disagree"
+            f"a {width} × {height} image has {made.visual} visual tokens here, and the geometry of "
+            f"{made.family} tells the place of {found.visual}: its config.json and its preprocessor disagree"
         )
-    if not _as_made(found, sight.inputs):
+    # the processor made these grids: their shapes where it says them, or else their number
+    if "image_grid_thw" in made.inputs:
+        same = [list(grid) for grid in found.patches] == made.inputs["image_grid_thw"].tolist()
+    else:
+        same = len(found.patches) == prod(made.inputs["pixel_values"].shape[:-3])
+    if not same:
         raise Failure(
-            f"a {width} × {height} picture was cut into other patches than the geometry of {sight.family} "
+            f"a {width} × {height} image was cut into other patches than the geometry of {made.family} "
             "tells: its config.json and its preprocessor disagree"
         )
     return found.cells
-
-
-def _as_made(found: ImageGrids, inputs: Mapping[str, Any]) -> bool:
-    """Whether the processor made these grids: their shapes where it says them, or their number."""
-    if "image_grid_thw" in inputs:
-        return bool([list(grid) for grid in found.patches] == inputs["image_grid_thw"].tolist())
-    return bool(prod(inputs["pixel_values"].shape[:-3]) == len(found.patches))

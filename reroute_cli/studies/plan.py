@@ -6,9 +6,9 @@ Knows shapes and schedules; no torch.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from reroute_cli.models.shapes import ELEMENT_BYTES, Shaped
+from reroute_cli.models.shapes import ELEMENT_BYTES, Shaped, read_shape
 from reroute_cli.records.base import ModelPart
 from reroute_cli.records.plan import (
     Plan,
@@ -18,11 +18,16 @@ from reroute_cli.records.plan import (
     PlannedStagePart,
     PlannedTokensPart,
 )
-from reroute_cli.run.schedules import ScheduleChoice
-from routing import Schedule
-from routing.cost import Cost, Prompt
+from routing.cost import Cost, PromptSize
 from routing.cost import plan as plan_cost
 from routing.methods import DENSE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reroute_cli.console.command_options import PromptOptions, ShapeOptions
+    from reroute_cli.models.image_tokens import Size
+    from reroute_cli.run.schedules import ScheduleChoice
 
 
 def plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> Plan:
@@ -38,62 +43,69 @@ def plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> Plan:
         UsageError, BudgetError, ScheduleError: a schedule that this model can't have.
     """
     target = shaped.target
+    visual, layers = target.visual, target.layers
     schedule = choice.build(target)
     costs = plan_cost(
         shaped.shape,
         schedule,
-        [Prompt(text, target.visual)],
+        [PromptSize(text, visual)],
         element_bytes=ELEMENT_BYTES[dtype],
         grids=shaped.grids,
     )
     no_vision = None
     if costs.dense.vision_flops is None:
         no_vision = shaped.shape.tower_reason or "the image's patch grid is not known from its token count"
+    unknown: dict[str, Any] = dict.fromkeys(("revision", "config_digest", "attention", "device", "weights"))
+    counts = schedule.counts(visual, layers)
     return Plan(
-        model=_model(shaped, dtype),
-        tokens=PlannedTokensPart(visual_tokens=target.visual, text_tokens=text, picture=shaped.picture),
-        schedule=_schedule(choice, schedule, target.visual, target.layers),
+        model=ModelPart(
+            id=shaped.name,
+            family=shaped.shape.family,
+            layers=shaped.shape.layers,
+            dtype=dtype,
+            **unknown,
+            reasons=dict.fromkeys(unknown, "a plan runs no model"),
+        ),
+        tokens=PlannedTokensPart(visual_tokens=visual, text_tokens=text, picture=shaped.picture),
+        schedule=PlannedSchedulePart(
+            method=None if choice.profile else choice.method or DENSE,
+            profile=choice.profile,
+            action=str(schedule.action),
+            ratio=choice.asked_ratio(visual),
+            achieved_ratio=schedule.achieved_ratio(visual, layers),
+            visual_tokens_per_layer=schedule.average_tokens(visual, layers),
+            digest=schedule.digest(),
+            stages=[
+                PlannedStagePart(
+                    where="decoder" if schedule.vision is None or index > 0 else "vision",
+                    layer=layer,
+                    keep_ratio=keep_ratio,
+                    kept=kept,
+                )
+                for index, ((layer, keep_ratio), kept) in enumerate(
+                    zip(schedule.entries, counts, strict=True)
+                )
+            ],
+            per_layer_visual_tokens=list(schedule.tokens_per_layer(visual, layers)),
+        ),
         dense=_cost(costs.dense, no_vision),
         routed=_cost(costs.routed, no_vision) if schedule.entries else None,
-        caveat=choice.caveat(shaped.shape.family, target.layers),
+        caveat=choice.caveat(shaped.shape.family, layers),
         ratios=PlannedRatiosPart(prefill_flops=costs.prefill_ratio, kv_prefill=costs.kv_ratio),
     )
 
 
-def _model(shaped: Shaped, dtype: str) -> ModelPart:
-    unknown: dict[str, Any] = dict.fromkeys(("revision", "config_digest", "attention", "device", "weights"))
-    return ModelPart(
-        id=shaped.name,
-        family=shaped.shape.family,
-        layers=shaped.shape.layers,
-        dtype=dtype,
-        **unknown,
-        reasons=dict.fromkeys(unknown, "a plan runs no model"),
-    )
+def plan_prompt(
+    model: ShapeOptions, choice: ScheduleChoice, prompt: PromptOptions, sizes: Sequence[Size]
+) -> Plan:
+    """The plan that options ask for; `sizes` are (width, height) in pixels of the prompt's images, if any.
 
-
-def _schedule(choice: ScheduleChoice, schedule: Schedule, visual: int, layers: int) -> PlannedSchedulePart:
-    counts = schedule.counts(visual, layers)
-    decoder_from = 0 if schedule.vision is None else 1
-    return PlannedSchedulePart(
-        method=None if choice.profile else choice.method or DENSE,
-        profile=choice.profile,
-        action=str(schedule.action),
-        ratio=choice.asked_ratio(visual),
-        achieved_ratio=schedule.achieved_ratio(visual, layers),
-        visual_tokens_per_layer=schedule.average_tokens(visual, layers),
-        digest=schedule.digest(),
-        stages=[
-            PlannedStagePart(
-                where="vision" if index < decoder_from else "decoder",
-                layer=layer,
-                keep_ratio=keep_ratio,
-                kept=kept,
-            )
-            for index, ((layer, keep_ratio), kept) in enumerate(zip(schedule.entries, counts, strict=True))
-        ],
-        per_layer_visual_tokens=list(schedule.tokens_per_layer(visual, layers)),
-    )
+    Without images it is for a number of visual tokens, or for one image of the model's own size. Raises what
+    `plan` and `read_shape` raise.
+    """
+    shaped = read_shape(model.model)
+    shaped = shaped.with_pictures(sizes) if sizes else shaped.with_visual(prompt.visual_tokens)
+    return plan(shaped, choice, prompt.text_tokens, shaped.dtype if model.dtype == "auto" else model.dtype)
 
 
 def _cost(cost: Cost, no_vision: str | None) -> PlannedCostPart:

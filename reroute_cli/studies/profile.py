@@ -13,28 +13,22 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from reroute_cli.data.chat import prompt_of
-from reroute_cli.data.items import (
-    Item,
-    told,
-)
-from reroute_cli.data.prompts import Prompt
+from reroute_cli.data.items import Item, told
 from reroute_cli.measure import passes
-from reroute_cli.measure.flops import Flops
-from reroute_cli.measure.memory import KvUse
-from reroute_cli.models.load import (
-    Loaded,
-)
-from reroute_cli.records.report import Report
-from reroute_cli.run.answer import (
-    count_visual,
-    target_of,
-)
-from reroute_cli.run.schedules import Arm
+from reroute_cli.run.answer import count_visual, target_of
 from reroute_cli.studies import SILENT, StudyProgress, profile_report
-from routing import Schedule
+
+if TYPE_CHECKING:
+    from reroute_cli.data.prompts import Prompt
+    from reroute_cli.measure.flops import Flops
+    from reroute_cli.measure.memory import KvUse
+    from reroute_cli.models.load import Loaded
+    from reroute_cli.records.report import Report
+    from reroute_cli.run.schedules import Arm
+    from routing import Schedule
 
 _PASSES = 3  # answers, FLOPs, memory: once each
 

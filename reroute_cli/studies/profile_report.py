@@ -12,16 +12,9 @@ from typing import TYPE_CHECKING
 
 from reroute_cli.measure import passes
 from reroute_cli.measure.environment import describe_environment
-from reroute_cli.measure.flops import Flops
 from reroute_cli.measure.memory import KvUse, host_peak_rss, weights_bytes
 from reroute_cli.measure.nvml import PERIOD
-from reroute_cli.measure.stats import (
-    CONFIDENCE,
-    ratio_of_medians,
-    ratio_of_sums,
-    summarise,
-)
-from reroute_cli.records.base import Source
+from reroute_cli.measure.stats import CONFIDENCE, ratio_of_medians, ratio_of_sums, summarise
 from reroute_cli.records.metrics import METRICS, OF_ARMS, Kind
 from reroute_cli.records.report import (
     ArmItem,
@@ -46,6 +39,8 @@ from reroute_cli.run.answer import (
 )
 
 if TYPE_CHECKING:
+    from reroute_cli.measure.flops import Flops
+    from reroute_cli.records.base import Source
     from reroute_cli.studies.profile import Caches, Measurements, MeasurePlan, Work
 
 _NO_PEAK = "this system does not report a process's peak"

@@ -9,29 +9,25 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.console.options import ModelOptions
 from reroute_cli.console.output import Progress, Sink, check_writable
 from reroute_cli.data.images import as_text
-from reroute_cli.data.items import Item
 from reroute_cli.models.load import Loaded, quiet_libraries
 from reroute_cli.models.sources import read_config
 from reroute_cli.records.store import RecordFile, records_at
-from reroute_cli.run.schedules import Arm
 from reroute_cli.studies.benchmarks import load_benchmark
-from reroute_cli.studies.benchmarks.benchmark import (
-    Benchmark,
-    Questions,
-    Wanted,
-)
-from reroute_cli.studies.benchmarks.scenes import (
-    of_manifest,
-)
+from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted
+from reroute_cli.studies.benchmarks.scenes import of_manifest
+
+if TYPE_CHECKING:
+    from reroute_cli.console.options import ModelOptions
+    from reroute_cli.run.schedules import Arm
 
 DEFAULT = "scenes"
 MANIFEST = "manifest"  # what a manifest is called where benchmarks have a name
@@ -53,6 +49,10 @@ class Subject:
         """Whether the questions come from files of this machine, whatever the model."""
         return not self.benchmark.source
 
+    def unlimited(self) -> Subject:
+        """The same for a search, whose limit is of the questions that its score is of: all that are here."""
+        return replace(self, limit=None) if self.is_here else self
+
     def check(self) -> None:
         """Find what is wrong before a model is loaded: raises Failure."""
         if self.is_here:
@@ -63,12 +63,18 @@ class Subject:
             )
 
     def questions(self, family: str) -> Questions:
-        """The questions for a model of this family; raises Failure where one has no truth."""
+        """The questions for a model of this family; raises Failure where one has no ground truth."""
         found = self.benchmark.load(Wanted(self.split, family, self.limit, self.data))
         if isinstance(found.items, Sequence):
             if not found.items:
                 raise Failure(f"{self.benchmark.title} has no question: name another split or manifest")
-            _check_truths(found.items)
+            bare = [item for item in found.items if item.label is None and not item.problem]
+            if bare:
+                more = f", and {len(bare) - 1} more like it" if len(bare) > 1 else ""
+                raise Failure(
+                    f"{bare[0].where or repr(bare[0].id)} has no 'answer' and no 'box'{more}, so nothing can "
+                    "be judged: add what is true, or ask with `reroute batch`"
+                )
         return found
 
 
@@ -80,7 +86,15 @@ def subject_of(
         given = {"--bench": bench, "--split": split, "--data": data}
         if names := [name for name, value in given.items() if value is not None]:
             raise UsageError(f"a manifest has its own questions: drop {names[0]} or drop --manifest")
-        return Subject(_manifest(manifest), "", limit)
+        as_benchmark = Benchmark(
+            name=MANIFEST,
+            title=f"'{as_text(str(manifest))}'",
+            source="",
+            splits=("",),
+            max_new_tokens=_LONGEST_ANSWER,
+            load=lambda wanted: of_manifest(manifest, wanted.limit),
+        )
+        return Subject(as_benchmark, "", limit)
     name = bench or DEFAULT
     found = load_benchmark(name)
     if split is not None and split not in found.splits:
@@ -88,29 +102,6 @@ def subject_of(
     if data is not None and not found.source:
         raise UsageError(f"--bench {name} comes with the package: drop --data, or give --manifest FILE")
     return Subject(found, split or found.splits[0], limit, data)
-
-
-def _manifest(path: Path) -> Benchmark:
-    """A manifest as if it were a benchmark, with the scores that any truths have."""
-    return Benchmark(
-        name=MANIFEST,
-        title=f"'{as_text(str(path))}'",
-        source="",
-        splits=("",),
-        max_new_tokens=_LONGEST_ANSWER,
-        load=lambda wanted: of_manifest(path, wanted.limit),
-    )
-
-
-def _check_truths(items: Sequence[Item]) -> None:
-    """Raise Failure where an item that can be read has nothing to be judged by."""
-    bare = [item for item in items if item.label is None and not item.problem]
-    if bare:
-        more = f", and {len(bare) - 1} more like it" if len(bare) > 1 else ""
-        raise Failure(
-            f"{bare[0].where or repr(bare[0].id)} has no 'answer' and no 'box'{more}, so nothing can be "
-            "judged: add what is true, or ask with `reroute batch`"
-        )
 
 
 @dataclass(frozen=True)

@@ -8,22 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from reroute_cli.console.errors import UsageError
-from reroute_cli.data.images import (
-    Picture,
-    as_text,
-)
-from reroute_cli.data.items import Box
+from reroute_cli.data.images import Picture, as_text
 from reroute_cli.data.prompts import Prompt, build_prompt
 from reroute_cli.measure import passes
-from reroute_cli.measure.judges import (
-    iou,
-)
-from reroute_cli.models.load import (
-    Loaded,
-)
+from reroute_cli.measure.judges import iou
 from reroute_cli.records.trace import (
     DEFERRED,
     KEPT,
@@ -46,11 +37,15 @@ from reroute_cli.run.answer import (
     target_of,
     text_of,
 )
-from reroute_cli.run.schedules import Arm
-from reroute_cli.studies.geometry import Sight, grids_of
-from routing import RouteTrace, Schedule
+from reroute_cli.studies.geometry import ProcessedImage, grids_of
 from routing.grids import Grid, placed, tokens_within
 from routing.schedule import Action, Pool
+
+if TYPE_CHECKING:
+    from reroute_cli.data.items import Box
+    from reroute_cli.models.load import Loaded
+    from reroute_cli.run.schedules import Arm
+    from routing import RouteTrace, Schedule
 
 _DECIMALS = 2  # of a pixel
 _DIGITS = 4  # of a score
@@ -58,7 +53,7 @@ _DIGITS = 4  # of a score
 
 def trace(
     loaded: Loaded,
-    picture: Picture,
+    image: Picture,
     question: str,
     arms: Sequence[Arm],
     max_new_tokens: int,
@@ -68,7 +63,7 @@ def trace(
 
     Args:
         loaded: the model.
-        picture: the image.
+        image: what the question is about.
         question: about it.
         arms: the schedules, the dense arm first; see `traced_arms`.
         max_new_tokens: the longest answer.
@@ -78,11 +73,11 @@ def trace(
         UsageError: a schedule that never leaves a token out.
         CliError: what prompt, schedules or passes can't do.
     """
-    prompt = build_prompt(loaded.processor, [picture], question)
+    prompt = build_prompt(loaded.processor, [image], question)
     visual = count_visual(loaded, prompt)
     processor = loaded.processor.image_processor
     grids = grids_of(
-        Sight(loaded.family, loaded.model.config, processor, prompt.inputs, picture.size, visual)
+        ProcessedImage(loaded.family, loaded.model.config, processor, prompt.inputs, image.size, visual)
     )
     schedules = [arm.choice.build(target_of(loaded, visual)) for arm in arms]
     for schedule in schedules[1:]:
@@ -95,12 +90,12 @@ def trace(
         passes.traced_pass(passes.make_job(loaded, prompt, schedule, max_new_tokens), max_new_tokens)
         for schedule in schedules
     ]
-    answers = [_Answer(loaded, picture, prompt, row) for row, _ in made]
-    target = _target(given, answers[0], grids, picture.size)
+    answers = [_Answer(loaded, image, prompt, row) for row, _ in made]
+    target = _target(given, answers[0], grids, image.size)
     places = Places.of(grids, visual, target.tokens, target.reasons.get("tokens"))
-    width, height = picture.size
+    width, height = image.size
     return TraceRecord(
-        picture=PicturePart(path=as_text(picture.path), width=width, height=height, digest=picture.digest),
+        picture=PicturePart(path=as_text(image.path), width=width, height=height, digest=image.digest),
         question=question,
         model=model_part(loaded),
         environment=environment_part(loaded),
@@ -130,10 +125,10 @@ def trace(
 class _Answer:
     """What one arm said: text, boxes (or why they can't be read), and whether it was cut off."""
 
-    def __init__(self, loaded: Loaded, picture: Picture, prompt: Prompt, row: passes.SampleAnswer) -> None:
+    def __init__(self, loaded: Loaded, image: Picture, prompt: Prompt, row: passes.SampleAnswer) -> None:
         self.row = row
         self.text = text_of(loaded, row)
-        self.boxes, self.reasons = boxes_in(self.text, loaded, [picture.size], prompt)
+        self.boxes, self.reasons = boxes_in(self.text, loaded, [image.size], prompt)
 
 
 def _target(given: Box | None, dense: _Answer, grids: Sequence[Grid], size: tuple[int, int]) -> TargetPart:

@@ -5,10 +5,13 @@ Knows formats and their writers, and loads none that is not asked for; not what 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.options import OutputOptions
 from reroute_cli.console.output import to_json, write_file
+
+if TYPE_CHECKING:
+    from reroute_cli.views.document import Document
 
 ON_STDERR = ("answer", "batch")  # kinds whose document stands beside the result, which is text of its own
 
@@ -46,21 +49,26 @@ def written(record: Any, form: str, *, verbose: bool = False, current: Any = Non
 
     if form == "json":
         return to_json(record.as_dict()) + "\n"
-    if form == "text":
-        from reroute_cli.views.write.terminal import text
-
-        return text(document(record, verbose=verbose))
-    if form == "markdown":
-        from reroute_cli.views.write.markdown import markdown
-
-        return markdown(document(record, verbose=verbose))
-    if form == "csv":
-        from reroute_cli.views.write.csv import document_csv
-
-        return document_csv(document(record))
+    if form in ("text", "markdown", "csv"):
+        return shown(document(record, verbose=verbose and form != "csv"), form)
     from reroute_cli.views.write import ci
 
     return ci.junit(record) if form == "junit" else ci.NUMBERS[form](record if current is None else current)
+
+
+def shown(document: Document, form: str) -> str:
+    """A document as text, markdown or csv."""
+    if form == "text":
+        from reroute_cli.views.write.terminal import text
+
+        return text(document)
+    if form == "markdown":
+        from reroute_cli.views.write.markdown import markdown
+
+        return markdown(document)
+    from reroute_cli.views.write.csv import document_csv
+
+    return document_csv(document)
 
 
 def _drawn(record: Any, verbose: bool) -> list[Any]:

@@ -78,11 +78,11 @@ def document(report: Evaluation, *, verbose: bool = False) -> Document:
     ]
     if verbose and tests:
         blocks.append(w.table("McNemar's exact test", headers, tests, on=(TEXT,)))
-    more = ("value", "n", "images", "− dense", "p", "− prune", "p, prune")
-    headers = w.columns("schedule", "score", *more, right=more)
+    columns = ("value", "n", "images", "− dense", "p", "− prune", "p, prune")
+    headers = w.columns("schedule", "score", *columns, right=columns)
     caption = "Every score; p is McNemar's exact test"
-    scores = (_score_row(arm, key) for arm in arms for key in arm.overall.scores)
-    blocks.append(w.table(caption, headers, scores, folded=True, on=(PAGE,)))
+    every = [_score_row(arm, key) for arm in arms for key in arm.overall.scores]
+    blocks.append(w.table(caption, headers, every, folded=True, on=(PAGE,)))
     # group is empty for all questions, minus for a score itself
     headers = w.columns("arm", "group", "score", "minus", *_DATA)
     rows = (

@@ -11,7 +11,7 @@ from itertools import groupby, product
 from reroute_cli.console import units
 from reroute_cli.records.evaluation import DifferencePart
 from reroute_cli.records.metrics import METRICS
-from reroute_cli.records.pairs import ArmPair, Asked, pairs_of
+from reroute_cli.records.pairs import ActionPair, Asked, pairs_of
 from reroute_cli.records.sweep import FrontPart, ScoreName, SweepArm, SweepReport
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import (
@@ -186,7 +186,7 @@ def _asked_of(arm: SweepArm) -> Asked:
     return Asked(arm.name, arm.place, arm.method, arm.action, arm.ratio, arm.budget, arm.decision_layers)
 
 
-def _asked(arm: SweepArm | ArmPair[SweepArm]) -> Cell:
+def _asked(arm: SweepArm | ActionPair[SweepArm]) -> Cell:
     """'0.889', or '64 tokens'."""
     if arm.ratio is not None:
         return Cell(f"{arm.ratio:g}", arm.ratio)
@@ -212,7 +212,7 @@ def _marks(front: FrontPart) -> dict[str, str]:
 
 
 def _prune_beside_reroute(
-    report: SweepReport, lines: Sequence[ArmPair[SweepArm]], score: ScoreName, front: FrontPart
+    report: SweepReport, lines: Sequence[ActionPair[SweepArm]], score: ScoreName, front: FrontPart
 ) -> Table:
     """One score: a line for each method and amount, and how its two arms differ."""
     marks = _marks(front)
@@ -250,7 +250,7 @@ def _unless_real(part: DifferencePart) -> str:
     return "" if part.is_real else _NO_DIFFERENCE
 
 
-def _costs(lines: Sequence[ArmPair[SweepArm]]) -> Table:
+def _costs(lines: Sequence[ActionPair[SweepArm]]) -> Table:
     """What the arms of each line cost: 'prune · reroute' in each cell, over the dense arm's cost."""
     arms = [arm for line in lines for arm in (line.prune, line.reroute) if arm is not None]
     keys = [

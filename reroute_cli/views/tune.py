@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reroute_cli.console import units
-from reroute_cli.records.tune import TuneReport
+from reroute_cli.records.tune import (
+    TuneReport,
+)
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import (
     BLANK,
@@ -155,8 +157,9 @@ def _search(report: TuneReport, *, verbose: bool) -> Iterator[Chart | Table]:
     """Every schedule that was tried; the best of many looks better here than it is."""
     numbers, tried = ("tokens/layer", "questions", "score"), report.course.tried
     whole = Column("stages", "stages", on=(PAGE,))
-    cut = Column("cut", "stages", on=(TEXT,))
-    headers = (Column("schedule", "schedule"), whole, cut, *w.columns(*numbers, right=numbers))
+    title = f"tried on the searched half ({min(len(tried), _SHOWN)} of {len(tried)})"
+    cut = Column("cut", title, on=(TEXT,))
+    headers = (Column("schedule", "schedule", on=(PAGE,)), whole, cut, *w.columns(*numbers, right=numbers))
     rows, dots = [], []
     for one in tried:
         score = Cell("broken" if one.value is None else w.plain_number(one.value), one.value)
@@ -168,7 +171,7 @@ def _search(report: TuneReport, *, verbose: bool) -> Iterator[Chart | Table]:
             said = f"{one.method} {one.action}, {one.identity}: {score.text} on {one.questions} questions"
             spent = one.visual_tokens_per_layer
             dots.append(charts.SearchDot(one.action, spent, one.value, one.questions, said))
-    on, more = (TEXT, PAGE) if verbose else (PAGE,), "and {} more that were tried: --json has all"
+    on, more = (TEXT, PAGE) if verbose else (PAGE,), "and {} more: --json has all"
     caption = "Every schedule that was tried, on the searched half"
     table = w.table(caption, headers, rows, folded=True, most=_SHOWN, more=more, on=on)
     score_part = report.arms[0].scores.get(report.asked.score)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from routing.checks.subjects import Sample, Tiny
-from routing.cost import Prompt
+from routing.cost import PromptSize
 from routing.model_shape import ModelShape
 
 
@@ -76,6 +76,6 @@ def shape_of(model: Tiny) -> ModelShape:
     return ModelShape.from_config(model.model.config.to_dict())
 
 
-def prompts_of(model: Tiny, *samples: Sample) -> list[Prompt]:
+def prompts_of(model: Tiny, *samples: Sample) -> list[PromptSize]:
     """Token counts of these samples."""
-    return [Prompt(len(model.ids(s)) - model.visual(s), model.visual(s)) for s in samples]
+    return [PromptSize(len(model.ids(s)) - model.visual(s), model.visual(s)) for s in samples]

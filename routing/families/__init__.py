@@ -57,7 +57,7 @@ REFUSED: dict[str, str] = {
     "qwen3_5_moe": _LINEAR,
     "minicpmv4_6": _LINEAR,
     "lfm2_vl": "its convolution layers mix neighbouring tokens, so none can be skipped",
-    "mllama": "it reads the picture by cross-attention: there are no visual tokens in the sequence",
+    "mllama": "it reads the image by cross-attention: there are no visual tokens in the sequence",
 }
 
 

@@ -34,7 +34,7 @@ from reroute_cli.models.load import (
 )
 from reroute_cli.run.batch import BatchRun
 from reroute_cli.run.prepare import (
-    Request,
+    BatchRequest,
     make_request,
 )
 from reroute_cli.run.schedules import ScheduleChoice
@@ -47,7 +47,7 @@ SIZES = (1, 2, 4, 8)
 ARMS = {"dense": ScheduleChoice(), "pdrop-reroute-0.889": ScheduleChoice("pdrop", "reroute", 0.889)}
 
 
-def once(request: Request, items: Sequence[Item], size: int) -> Course:
+def once(request: BatchRequest, items: Sequence[Item], size: int) -> Course:
     """All items in batches of a size; fails where one of them has no answer."""
     run = BatchRun(replace(request, batch_size=size))
     start, worked = perf_counter(), process_time()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from routing import solve
-from routing.cost import ModelShape, Prompt, layer_flops, layer_widths
+from routing.cost import ModelShape, PromptSize, layer_flops, layer_widths
 from routing.schedule import Action, Schedule
 
 CONFIDENCE = 0.95
@@ -26,9 +26,9 @@ class Workload:
     visual: int
 
     @property
-    def prompt(self) -> Prompt:
+    def prompt(self) -> PromptSize:
         """Its token counts."""
-        return Prompt(self.text, self.visual)
+        return PromptSize(self.text, self.visual)
 
     @property
     def length(self) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from reroute_cli.data.items import (
     Truth,
 )
-from reroute_cli.measure.judges import Verdict
+from reroute_cli.measure.judges import Judgement
 from reroute_cli.measure.scores import JudgedAnswer, JudgedItem
 from reroute_cli.run.schedules import Arm, ScheduleChoice
 
@@ -19,8 +19,8 @@ def said(mark: bool | float | None) -> JudgedAnswer:
     if mark is None:
         return JudgedAnswer("", None, "it broke")
     if isinstance(mark, bool):
-        return JudgedAnswer("yes" if mark else "no", Verdict(mark), None)
-    return JudgedAnswer("[...]", Verdict(mark >= 0.5, mark, mark > 0.2), None)
+        return JudgedAnswer("yes" if mark else "no", Judgement(mark), None)
+    return JudgedAnswer("[...]", Judgement(mark >= 0.5, mark, mark > 0.2), None)
 
 
 def row(image: str, *marks: bool | float | None, group: str = "") -> JudgedItem:

@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from reroute_cli.models.shapes import Target
 from reroute_cli.studies.tune.plans import Candidate, SearchSpace
 from reroute_cli.studies.tune.search import Mark
+from routing.solve import Target
 
 DEPTH, VISUAL = 8, 64
 TARGET = Target(DEPTH, 0, VISUAL, "clip_vision_model")

@@ -10,7 +10,7 @@ from routing.checks.runs import holding
 from routing.checks.subjects import ALL, ONE, Sample, Tiny, fresh, tiny
 from routing.cost import (
     ModelShape,
-    Prompt,
+    PromptSize,
     cost,
     decode_flops,
     kv_bytes,
@@ -164,14 +164,14 @@ def test_visual_only_cost_of_the_published_budgets(
     """FastV at 192, 128 and 64 of 576 tokens on LLaVA-1.5-7B, visual tokens only, without scoring."""
     shape = ModelShape.from_config(LLAVA_7B)
     schedule = solve(method, action=action, ratio=1 - tokens / 576, layers=32)
-    widths = layer_widths(schedule, [Prompt(0, 576)], 32)
+    widths = layer_widths(schedule, [PromptSize(0, 576)], 32)
     assert sum(layer_flops(shape, width, width) for width in widths) / 2e12 == pytest.approx(tmacs, abs=1e-3)
 
 
 def test_a_plan_compares_with_the_dense_model() -> None:
     """Ratios are routed over dense, scoring included, and a dense schedule costs exactly the dense model."""
     shape = ModelShape.from_config(LLAVA_7B)
-    prompts = [Prompt(64, 576)]
+    prompts = [PromptSize(64, 576)]
     dense = plan(shape, Schedule(), prompts, new_tokens=32)
     assert (dense.prefill_ratio, dense.kv_ratio) == (1.0, 1.0)
     routed = plan(shape, solve("pdrop", action="reroute", ratio=2 / 3, layers=32), prompts, new_tokens=32)
@@ -191,8 +191,10 @@ def test_a_batch_costs_each_of_its_samples_padded_to_the_longest() -> None:
     """Three equal prompts cost three times one; a shorter one beside a longer costs as much as the longer."""
     shape = ModelShape.from_config(LLAVA_7B)
     schedule = Schedule((Stage(3, 0.25),))
-    one = cost(shape, schedule, [Prompt(64, 576)], new_tokens=4)
-    three = cost(shape, schedule, [Prompt(64, 576), Prompt(60, 576), Prompt(64, 200)], new_tokens=4)
+    one = cost(shape, schedule, [PromptSize(64, 576)], new_tokens=4)
+    three = cost(
+        shape, schedule, [PromptSize(64, 576), PromptSize(60, 576), PromptSize(64, 200)], new_tokens=4
+    )
     assert three.prefill_flops == 3 * one.prefill_flops
     assert three.decode_flops == 3 * one.decode_flops
     assert three.kv_bytes == tuple(3 * held for held in one.kv_bytes)
@@ -224,8 +226,8 @@ def test_a_vision_stage_costs_what_torch_counts(name: str, scorer: str, layer: i
 def test_anchors_whose_picture_is_unknown_have_an_unknown_cost() -> None:
     """Without grids the vision stage's own work is None, and 0 where there is no vision stage."""
     shape = ModelShape.from_config(LLAVA_7B)
-    staged = cost(shape, Schedule(vision=VisionStage(0.5)), [Prompt(64, 576)])
-    assert (staged.anchor_flops, cost(shape, Schedule(), [Prompt(64, 576)]).anchor_flops) == (None, 0)
+    staged = cost(shape, Schedule(vision=VisionStage(0.5)), [PromptSize(64, 576)])
+    assert (staged.anchor_flops, cost(shape, Schedule(), [PromptSize(64, 576)]).anchor_flops) == (None, 0)
 
 
 def test_ranking_pays_for_the_keys_that_its_layer_does_not_use() -> None:
@@ -240,7 +242,7 @@ def test_anchors_alone_are_free_to_choose_among_themselves() -> None:
     shape = ModelShape.from_config(LLAVA_7B)
     stages, vision = (Stage(16, 0.5),), VisionStage(0.5)
     ranked = [
-        cost(shape, Schedule(stages, "reroute", vision=vision, pool=pool), [Prompt(64, 576)])  # type: ignore[arg-type]
+        cost(shape, Schedule(stages, "reroute", vision=vision, pool=pool), [PromptSize(64, 576)])  # type: ignore[arg-type]
         for pool in ("anchors", "all")
     ]
     assert [entry.scoring_flops for entry in ranked] == [0, scoring_flops(shape, 640, own=64 + 288)]

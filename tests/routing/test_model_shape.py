@@ -10,7 +10,7 @@ from transformers import CONFIG_MAPPING
 from routing.checks.subjects import ALL, tiny
 from routing.cost import (
     ModelShape,
-    Prompt,
+    PromptSize,
     cost,
 )
 from routing.errors import UnsupportedModelError
@@ -106,7 +106,7 @@ def test_an_unmodelled_tower_is_unknown_with_a_reason(vision: object, says: str)
     shape = ModelShape.from_config({**LLAVA_7B, "vision_config": vision})
     assert shape.tower is None
     assert says in (shape.tower_reason or "")
-    assert cost(shape, Schedule(), [Prompt(1, 1)], grids=[(1, 24, 24)]).vision_flops is None
+    assert cost(shape, Schedule(), [PromptSize(1, 1)], grids=[(1, 24, 24)]).vision_flops is None
 
 
 def test_windows_at_the_border_are_smaller() -> None:

@@ -54,19 +54,7 @@ class Arguments:
 
 def read_arguments(given: Mapping[str, Any]) -> Arguments:
     """The arguments by name; raises UsageError, or ProfileError for a bad profile."""
-    known = {name: _value(name, value) for name, value in _named(given).items()}
-    try:
-        model, requests = made_of(ModelOptions, known), made_of(RequestOptions, known)
-        choice = ScheduleChoice.of(made_of(ScheduleOptions, known))
-    except UsageError as error:  # an option of the command line as the argument that stands for it
-        raise UsageError(_OPTION.sub(lambda option: option[1].replace("-", "_"), str(error))) from error
-    costs = None if requests.costs is None else Path(requests.costs)
-    return Arguments(model, choice, requests.batch_size, requests.max_new_tokens, costs)
-
-
-def _named(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments under their own names, `pretrained` being `model`; what is None was not given."""
-    named = {name: value for name, value in given.items() if value is not None}
+    named = {name: value for name, value in given.items() if value is not None}  # None was not given
     if "pretrained" in named:
         if "model" in named:
             raise UsageError("model and pretrained are the same argument: give one of them")
@@ -78,7 +66,14 @@ def _named(given: Mapping[str, Any]) -> dict[str, Any]:
         allowed = ", ".join(["pretrained", *_NAMES])
         shown = clean(unknown[0], one_line=True)
         raise UsageError(f"there is no model argument '{shown}': those of reroute are {allowed}")
-    return named
+    known = {name: _value(name, value) for name, value in named.items()}
+    try:
+        model, requests = made_of(ModelOptions, known), made_of(RequestOptions, known)
+        choice = ScheduleChoice.of(made_of(ScheduleOptions, known))
+    except UsageError as error:  # an option of the command line as the argument that stands for it
+        raise UsageError(_OPTION.sub(lambda option: option[1].replace("-", "_"), str(error))) from error
+    costs = None if requests.costs is None else Path(requests.costs)
+    return Arguments(model, choice, requests.batch_size, requests.max_new_tokens, costs)
 
 
 def _value(name: str, value: Any) -> Any:

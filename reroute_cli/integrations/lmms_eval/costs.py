@@ -7,20 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from reroute_cli.integrations.lmms_eval.requests import ChatAnswer
 from reroute_cli.records.base import EnvironmentPart, GenerationPart, ModelPart
-from reroute_cli.records.lmms_costs import AnswersPart, AskedPart, LmmsCosts, TaskPart, VisualPart
+from reroute_cli.records.lmms_costs import (
+    AnswersPart,
+    AskedSchedule,
+    LmmsCosts,
+    TaskPart,
+    VisualPart,
+)
 from reroute_cli.run.schedules import ScheduleChoice
 from routing.methods import DENSE
 
+if TYPE_CHECKING:
+    from reroute_cli.integrations.lmms_eval.requests import ChatAnswer
+    from reroute_cli.records.base import EnvironmentPart, GenerationPart, ModelPart
+    from reroute_cli.run.schedules import ScheduleChoice
+
 NOTHING = "nothing was answered"
-NO_PICTURES = "no answered request has a picture"
+NO_PICTURES = "no answered request has an image"
 
 
 @dataclass
 class TaskSums:
-    """Sums over the answers of one task: `add` each. visual, average: over those with pictures."""
+    """Sums over the answers of one task: `add` each. visual, average: over those with images."""
 
     requests: int = 0
     failed: int = 0
@@ -78,7 +90,7 @@ def costs_of(
 ) -> LmmsCosts:
     """The record of a run: what an evaluation under lmms-eval cost, task by task."""
     routed = choice.profile is None and choice.method not in (None, DENSE)
-    asked = AskedPart(
+    asked = AskedSchedule(
         method=None if choice.profile else choice.method or DENSE,
         action=str(choice.action or "prune") if routed else None,
         ratio=choice.ratio,

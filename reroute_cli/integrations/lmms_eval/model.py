@@ -1,4 +1,4 @@
-"""The model `reroute` of lmms-eval: any of its benchmarks with pictures or text, under a schedule.
+"""The model `reroute` of lmms-eval: any of its benchmarks with images or text, under a schedule.
 
     python -m lmms_eval --model reroute --batch_size 8 --tasks refcoco \
         --model_args pretrained=llava-hf/llava-1.5-7b-hf,method=pdrop,action=reroute,ratio=0.889
@@ -9,10 +9,10 @@ Knows lmms-eval's ways (0.7) and hands everything else on; only lmms-eval import
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lmms_eval import utils
@@ -25,14 +25,16 @@ from tqdm import tqdm
 from profiles.errors import ProfileError
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.output import check_writable, to_json, write_file
-from reroute_cli.integrations.lmms_eval.arguments import Arguments, read_arguments
+from reroute_cli.integrations.lmms_eval.arguments import read_arguments
 from reroute_cli.integrations.lmms_eval.costs import TaskSums, costs_of, merged
 from reroute_cli.integrations.lmms_eval.requests import ChatAnswer, ChatEngine, TaskRequest, read_request
 from reroute_cli.models.load import load, quiet_libraries
-from reroute_cli.records.lmms_costs import LmmsCosts
 from reroute_cli.run.answer import environment_part, generation_part, model_part
 from reroute_cli.views.batch import cost_lines, lmms_warnings
 from routing.errors import RoutingError
+
+if TYPE_CHECKING:
+    pass
 
 _OF_ALL = (UsageError, RoutingError, ProfileError)  # what is wrong with one request like this is so with all
 
@@ -73,13 +75,20 @@ class Reroute(lmms):
 
     def __init__(self, **given: Any) -> None:
         super().__init__()
-        self._arguments = _of_this_process(read_arguments(given))
+        self._arguments = read_arguments(given)
         if reason := check_writable(self._arguments.costs):
             raise Failure(f"costs: {reason}")
-        if _processes() > 1:
-            self._join()
+        asked = self._arguments.load
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            # One of several processes, each with its part of the requests, and with its own GPU.
+            from accelerate import Accelerator
+
+            self.accelerator = Accelerator()
+            self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
+            if asked.device in ("auto", "cuda") and torch.cuda.is_available():
+                asked = replace(asked, device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
         with quiet_libraries():
-            loaded = load(self._arguments.load)
+            loaded = load(asked)
         self._device, self._model_part = torch.device(loaded.device), model_part(loaded)
         self._generation = generation_part(loaded, self._arguments.max_new_tokens)
         self._environment = environment_part(loaded)
@@ -110,9 +119,14 @@ class Reroute(lmms):
         if self._engine is None:
             raise Failure("this model was given back after its last evaluation: make a new one")
         asked = [read_request(request) for request in requests]
+        most = self._arguments.max_new_tokens
+        chats = (one.chat_request(self.task_dict, most) for one in asked if not one.padding)
         with quiet_libraries():
             self._check_tasks(self._engine, asked)
-            found = [self._result(one, answer) for one, answer in self._answers(self._engine, asked)]
+            bar = tqdm(asked, disable=self.rank != 0, desc="reroute", unit="request")
+            with closing(self._engine.answers(chats)) as made, bar:
+                padding = GenerationResult(text="")
+                found = [padding if one.padding else self._result(one, next(made)) for one in bar]
         failed = [sums for sums in self._sums.values() if sums.failed]
         if len(asked) > 1 and failed and all(result.token_counts is None for result in found):
             raise Failure(f"none of {len(asked)} requests was answered; the first: {failed[0].first_error}")
@@ -132,17 +146,14 @@ class Reroute(lmms):
     def clean(self) -> None:
         """Give the model back and say what its answers cost: lmms-eval calls this once all are made."""
         self._engine = None
-        sums, self._sums = merged(_gathered(self._sums)), {}
+        ranks: list[dict[str, TaskSums]] = [self._sums]  # of every process, in every process
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            ranks = [{} for _ in range(torch.distributed.get_world_size())]
+            torch.distributed.all_gather_object(ranks, self._sums)
+        sums, self._sums = merged(ranks), {}
         if self.rank == 0:
             self._report(sums)
         super().clean()
-
-    def _join(self) -> None:
-        """Become one of several processes, each with its part of the requests."""
-        from accelerate import Accelerator
-
-        self.accelerator = Accelerator()
-        self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
 
     def _check_tasks(self, engine: ChatEngine, asked: Sequence[TaskRequest]) -> None:
         """Make the first request of each new task ready, to learn early what is wrong with all of them."""
@@ -161,20 +172,8 @@ class Reroute(lmms):
             except Exception as error:  # noqa: BLE001  one request's own failure: it is met again, and counted
                 logger.debug(f"{one.task}: {error}")
 
-    def _answers(
-        self, engine: ChatEngine, asked: Sequence[TaskRequest]
-    ) -> Iterator[tuple[TaskRequest, ChatAnswer]]:
-        """Every request with its answer, in order; those that only pad get none."""
-        most = self._arguments.max_new_tokens
-        chats = (one.chat_request(self.task_dict, most) for one in asked if not one.padding)
-        bar = tqdm(asked, disable=self.rank != 0, desc="reroute", unit="request")
-        with closing(engine.answers(chats)) as made, bar:
-            for one in bar:
-                yield one, ChatAnswer() if one.padding else next(made)
-
     def _result(self, one: TaskRequest, answer: ChatAnswer) -> GenerationResult:
-        if one.padding:
-            return GenerationResult(text="")
+        """An answer as lmms-eval takes it, counted and cached; one that failed is without counts."""
         sums = self._sums.setdefault(one.task, TaskSums())
         sums.add(answer)
         if answer.error and sums.failed == 1:
@@ -200,40 +199,13 @@ class Reroute(lmms):
             logger.info(line)
         for line in lmms_warnings(costs):
             logger.warning(line)
-        _log(sum(sums.values(), TaskSums()), costs)
+        total, means = sum(sums.values(), TaskSums()), costs.total.means
+        if means is not None:  # lmms-eval puts `avg_` before the names that are our own
+            known: dict[str, Any] = {"total_requests": total.answered, "kv_end_ratio": means.kv_end_ratio}
+            if means.visual is not None:
+                known["visual_tokens"] = means.visual.visual_tokens
+                known["visual_tokens_per_layer"] = means.visual.visual_tokens_per_layer
+                known["reduction_ratio"] = means.visual.achieved_ratio
+            log_metrics(total.seconds, total.new, total.new / total.seconds, known)
         if self._arguments.costs is not None:
             write_file(self._arguments.costs, to_json(costs.as_dict()) + "\n")
-
-
-def _log(total: TaskSums, costs: LmmsCosts) -> None:
-    """Totals for the results' `throughput`, where lmms-eval puts `avg_` before our own names."""
-    means = costs.total.means
-    if means is None:
-        return
-    known: dict[str, Any] = {"total_requests": total.answered, "kv_end_ratio": means.kv_end_ratio}
-    if means.visual is not None:
-        known["visual_tokens"] = means.visual.visual_tokens
-        known["visual_tokens_per_layer"] = means.visual.visual_tokens_per_layer
-        known["reduction_ratio"] = means.visual.achieved_ratio
-    log_metrics(total.seconds, total.new, total.new / total.seconds, known)
-
-
-def _of_this_process(arguments: Arguments) -> Arguments:
-    """With several processes and GPUs, each has its own GPU."""
-    load = arguments.load
-    if _processes() == 1 or load.device not in ("auto", "cuda") or not torch.cuda.is_available():
-        return arguments
-    return replace(arguments, load=replace(load, device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}"))
-
-
-def _processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def _gathered(sums: dict[str, TaskSums]) -> list[dict[str, TaskSums]]:
-    """The sums of every process, in every process."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return [sums]
-    ranks: list[dict[str, TaskSums]] = [{} for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather_object(ranks, sums)
-    return ranks

@@ -11,17 +11,19 @@ import threading
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import CliError, Failure, UsageError, sentence_of
 from reroute_cli.console.output import clean
 from reroute_cli.data.chat import Chat, build_chat, picture, read_chat
 from reroute_cli.measure import passes
-from reroute_cli.models.load import Loaded
 from reroute_cli.run.answer import average_visual, target_of, text_of
 from reroute_cli.run.batch import BatchEngine, PassAnswer, gathered
 from reroute_cli.run.prepare import WORKERS, PreparedPrompt, ahead
-from reroute_cli.run.schedules import ScheduleChoice
+
+if TYPE_CHECKING:
+    from reroute_cli.models.load import Loaded
+    from reroute_cli.run.schedules import ScheduleChoice
 
 _ROOM = 32  # lengths that the context cuts short are multiples of it, so that neighbours share a pass
 _PADDING = "__padding_only__"  # lmms-eval's mark of a request that only evens out its processes
@@ -209,8 +211,8 @@ class ChatEngine:
         loaded = self._loaded
         if isinstance(request.chat, str):
             raise Failure(request.chat)
-        given = request.chat.pictures
-        pixels = [picture(one, f"picture {index} of {request.name}") for index, one in enumerate(given, 1)]
+        given = request.chat.images
+        pixels = [picture(one, f"image {index} of {request.name}") for index, one in enumerate(given, 1)]
         with self._processor:
             prompt, escaped = build_chat(loaded.processor, request.chat, pixels)
         passes.check_context(loaded, prompt, 1)

@@ -9,19 +9,21 @@ import json
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure
-from reroute_cli.console.options import ModelOptions
-from reroute_cli.models.proof import installed_version
-from reroute_cli.run.answer import Settings
-from reroute_cli.run.prepare import Request
+from reroute_cli.console.missing import installed_version
 from reroute_cli.run.schedules import ScheduleChoice
+
+if TYPE_CHECKING:
+    from reroute_cli.console.options import ModelOptions
+    from reroute_cli.run.answer import Settings
+    from reroute_cli.run.prepare import BatchRequest
 
 WorkerConfig = dict[str, Any]
 
 
-def make_config(loading: ModelOptions, request: Request, threads: int) -> WorkerConfig:
+def make_config(loading: ModelOptions, request: BatchRequest, threads: int) -> WorkerConfig:
     """The configuration of every worker for this request.
 
     threads: of torch in each worker, where it computes on CPUs.

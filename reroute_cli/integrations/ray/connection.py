@@ -55,9 +55,29 @@ class ClusterConnection:
     @property
     def ray(self) -> Any:
         """The module, connected; raises Failure where that can't be."""
-        if self._ray is None:
-            self._ray = self._connected()
-        return self._ray
+        if self._ray is not None:
+            return self._ray
+        ray = _module()
+        if not ray.is_initialized():
+            if self.address is not None:
+                _check_address(self.address)
+            self._open.callback(ray.shutdown)
+            settings: dict[str, Any] = {
+                "address": self.address or "local",
+                "log_to_driver": self.verbose,
+                "logging_level": logging.INFO if self.verbose else _SILENT,
+            }
+            try:
+                ray.init(**settings if self.address else settings | {"include_dashboard": False})
+            except Exception as error:
+                reason = _first_line(error)
+                if self.address is None:
+                    raise Failure(f"Ray can't begin on this machine: {reason}") from error
+                raise Failure(
+                    f"--ray-address '{self.address}' can't be joined ({reason}): {_CHECK}"
+                ) from error
+        self._ray = ray
+        return ray
 
     def nodes(self) -> list[Node]:
         """The machines that are alive now."""
@@ -73,41 +93,15 @@ class ClusterConnection:
         ]
 
     def own_node(self) -> str:
-        """The node that the driver is on, where the pictures are."""
+        """The node that the driver is on, where the images are."""
         return str(self.ray.get_runtime_context().get_node_id())
-
-    def _connected(self) -> Any:
-        _tame()
-        ray = _module()
-        if ray.is_initialized():
-            return ray
-        if self.address is not None:
-            _check_address(self.address)
-        self._open.callback(ray.shutdown)
-        settings: dict[str, Any] = {
-            "address": self.address or "local",
-            "log_to_driver": self.verbose,
-            "logging_level": logging.INFO if self.verbose else _SILENT,
-        }
-        try:
-            ray.init(**settings if self.address else settings | {"include_dashboard": False})
-        except Exception as error:
-            reason = _first_line(error)
-            if self.address is None:
-                raise Failure(f"Ray can't begin on this machine: {reason}") from error
-            raise Failure(f"--ray-address '{self.address}' can't be joined ({reason}): {_CHECK}") from error
-        return ray
-
-
-def _tame() -> None:
-    """What Ray reads when it is first loaded. No statistics of use are sent, unless somebody wants that."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a thread that comes late begins no cluster
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of a future default
 
 
 def _module() -> Any:
-    """Ray; raises Failure where it is not installed."""
+    """Ray, with what it reads when it is first loaded; raises Failure where it is not installed."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent unless somebody wants it
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a thread that comes late begins no cluster
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of a future default
     try:
         import ray
         import ray.data
@@ -129,20 +123,16 @@ def _check_address(address: str) -> None:
         raise Failure(f"--ray-address '{address}' is none: give HOST:PORT of the head node, or auto")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE) as call:
-            _greet(call)
+            if os.environ.get("RAY_USE_TLS", "0") != "0":
+                return
+            # Say hello in HTTP/2, as Ray does: joining anything else takes minutes to fail.
+            call.sendall(_HELLO)
+            frame = call.recv(_FRAME_HEADER)
+            if len(frame) < _FRAME_HEADER or frame[3] != _SETTINGS:
+                raise OSError("what answers there is not Ray")
     except OSError as error:
         reason = error.strerror or str(error)
         raise Failure(f"--ray-address '{address}' can't be reached ({reason}): {_CHECK}") from error
-
-
-def _greet(call: socket.socket) -> None:
-    """Say hello in HTTP/2, as Ray does: joining anything else takes minutes to fail (raises OSError)."""
-    if os.environ.get("RAY_USE_TLS", "0") != "0":
-        return
-    call.sendall(_HELLO)
-    frame = call.recv(_FRAME_HEADER)
-    if len(frame) < _FRAME_HEADER or frame[3] != _SETTINGS:
-        raise OSError("what answers there is not Ray")
 
 
 def _first_line(error: Exception) -> str:

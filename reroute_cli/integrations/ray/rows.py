@@ -19,10 +19,11 @@ from reroute_cli.console.errors import sentence_of
 from reroute_cli.data.chat import Turn
 from reroute_cli.data.images import ImageSource
 from reroute_cli.data.items import Item, Truth
-from reroute_cli.run.prepare import KeyedItem
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from reroute_cli.run.prepare import KeyedItem
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def _all_bytes(images: Sequence[dict[str, Any]], digests: Sequence[str]) -> tupl
 
 
 def items_of(table: pa.Table) -> Iterator[Item]:
-    """The items of a table with pictures, as a worker answers them."""
+    """The items of a table with images, as a worker answers them."""
     for names, data, problem in _columns(table, "item", "data", "problem"):
         known = json.loads(names)
         box, named = known.pop("box"), known.pop("images")

@@ -13,15 +13,11 @@ import math
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from reroute_cli.console.command_options import BatchRun as BatchOptions
-from reroute_cli.console.command_options import ClusterOptions
 from reroute_cli.console.errors import CliError, Failure
-from reroute_cli.console.options import ModelOptions
-from reroute_cli.console.output import Sink
-from reroute_cli.data.items import Item
 from reroute_cli.integrations.ray.config import make_config
 from reroute_cli.integrations.ray.connection import ClusterConnection
 from reroute_cli.integrations.ray.pool import WorkerOptions, WorkerPool, device_of, make_pool
@@ -30,8 +26,14 @@ from reroute_cli.models.load import choose_device, tell_remarks, without_weights
 from reroute_cli.records.answer import AnyAnswer
 from reroute_cli.run import prepare
 from reroute_cli.run.batch import Outcome, failed
-from reroute_cli.run.prepare import ByteRoom, KeyedItem, Request, Waiting, keyed_items, make_request
-from reroute_cli.run.schedules import ScheduleChoice
+from reroute_cli.run.prepare import BatchRequest, ByteRoom, KeyedItem, Waiting, keyed_items, make_request
+
+if TYPE_CHECKING:
+    from reroute_cli.console.command_options import BatchRunOptions, ClusterOptions
+    from reroute_cli.console.options import ModelOptions
+    from reroute_cli.console.output import Sink
+    from reroute_cli.data.items import Item
+    from reroute_cli.run.schedules import ScheduleChoice
 
 _BATCHES = 4  # of a worker's table: the later ones are prepared while the first is answered
 _READ_AHEAD = 16  # images that are read for their keys before they are asked for
@@ -41,8 +43,8 @@ _LOST = f"the worker process ended each time that it was to answer this, out of 
 
 @contextmanager
 def run_on_cluster(
-    model: ModelOptions, choice: ScheduleChoice, run: BatchOptions, cluster: ClusterOptions, sink: Sink
-) -> Iterator[tuple[ClusterRun, Request]]:
+    model: ModelOptions, choice: ScheduleChoice, run: BatchRunOptions, cluster: ClusterOptions, sink: Sink
+) -> Iterator[tuple[ClusterRun, BatchRequest]]:
     """A run in the workers of a cluster and what it asks of every item; the cluster is left after the block.
 
     The request is of a model that has names and no weights. sink: gets its remarks, and a word when a
@@ -77,7 +79,7 @@ class ClusterRun:
     def __init__(
         self,
         connection: ClusterConnection,
-        request: Request,
+        request: BatchRequest,
         loading: ModelOptions,
         options: WorkerOptions,
         talk: Callable[[str], None],

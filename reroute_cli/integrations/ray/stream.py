@@ -2,7 +2,7 @@
 
 What a lost worker had in hand is not tried again here: it does not come back, and the caller asks again. A
 worker that Ray puts in its place goes on with what is left. Ray
-Data streams with back-pressure, so that a few tables of pictures are under way at any time, however many
+Data streams with back-pressure, so that a few tables of images are under way at any time, however many
 there are. Knows tables, workers and Ray Data; not keys or files.
 """
 
@@ -16,17 +16,18 @@ from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any
 
-from reroute_cli.integrations.ray.config import WorkerConfig
-from reroute_cli.integrations.ray.connection import ClusterConnection
-from reroute_cli.integrations.ray.pool import WorkerPool
 from reroute_cli.integrations.ray.rows import WorkerAnswer, answers_of, parcels_of, with_pictures
 from reroute_cli.integrations.ray.worker import Worker
-from reroute_cli.run.prepare import KeyedItem
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_READERS = 2  # tables of pictures that are read at once, on the driver's node
+    from reroute_cli.integrations.ray.config import WorkerConfig
+    from reroute_cli.integrations.ray.connection import ClusterConnection
+    from reroute_cli.integrations.ray.pool import WorkerPool
+    from reroute_cli.run.prepare import KeyedItem
+
+_READERS = 2  # tables of images that are read at once, on the driver's node
 _LOOK = 2.0  # seconds without an answer, after which the cluster is looked at
 _MOST_LOST = 8  # tables of one round for each worker, after which the round ends: they are lost by themselves
 _AHEAD = 8  # tables of answers that wait for the driver, at most
@@ -58,8 +59,17 @@ def answers(
     thread = threading.Thread(target=_fill, args=(dataset, tables, over), name="reroute-ray", daemon=True)
     thread.start()
     try:
-        while (table := _next(tables, look)) is not None:
-            yield from answers_of(table)
+        while True:
+            try:
+                found = tables.get(timeout=_LOOK)
+            except Empty:
+                look()
+                continue
+            if isinstance(found, Exception):
+                raise found
+            if found is None:
+                break
+            yield from answers_of(found)
     except BaseException:  # the thread goes on until it meets the end of Ray, which would be logged at length
         for name, logger in logging.root.manager.loggerDict.items():
             if name.partition(".")[0] == "ray" and isinstance(logger, logging.Logger):
@@ -67,18 +77,6 @@ def answers(
         raise
     finally:
         over.set()
-
-
-def _next(tables: Queue[pa.Table | Exception | None], look: Callable[[], None]) -> pa.Table | None:
-    while True:
-        try:
-            found = tables.get(timeout=_LOOK)
-        except Empty:
-            look()
-            continue
-        if isinstance(found, Exception):
-            raise found
-        return found
 
 
 def _fill(dataset: Any, tables: Queue[pa.Table | Exception | None], over: threading.Event) -> None:

@@ -44,7 +44,7 @@ class Worker:
         self._run: BatchRun | None = None
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Answer a table of items with their pictures. The first call loads the model.
+        """Answer a table of items with their images. The first call loads the model.
 
         A process that ends while it loads loses a table then, which is counted; one that ends in its
         constructor Ray would begin again and again.
@@ -53,21 +53,17 @@ class Worker:
         try:
             if self._run is None:
                 self._run = self._prepared()
-            return self._answered(self._run, indices, table)
+            idle = 0.0 if self._ended is None else perf_counter() - self._ended  # since the last call
+            before = self._run.waiting.seconds
+            outcomes = self._run.outcomes(items_of(table), lambda _: False)
+            records = [outcome.record for outcome in outcomes if outcome.record is not None]
+            shown = [json.dumps(self._local.as_typed(record.as_dict())) for record in records]
+            return answers_table(indices, shown, waited=idle + self._run.waiting.seconds - before)
         except Exception as error:  # noqa: BLE001  what goes wrong with one item is a record: this ends the run
             problem = f"a worker on '{platform.node()}' can't work: {sentence_of(error)}"
             return answers_table(indices, None, problem=problem)
         finally:
             self._ended = perf_counter()
-
-    def _answered(self, run: BatchRun, indices: list[int], table: pa.Table) -> pa.Table:
-        """The answers; waited: since the last call, for the next table, and within this one for pictures."""
-        idle = 0.0 if self._ended is None else perf_counter() - self._ended
-        before = run.waiting.seconds
-        outcomes = run.outcomes(items_of(table), lambda _: False)
-        records = [outcome.record for outcome in outcomes if outcome.record is not None]
-        shown = [json.dumps(self._local.as_typed(record.as_dict())) for record in records]
-        return answers_table(indices, shown, waited=idle + run.waiting.seconds - before)
 
     def _prepared(self) -> BatchRun:
         """Load the model, once; raises Failure where it is another one than the driver made keys for."""

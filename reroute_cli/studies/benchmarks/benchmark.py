@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from reroute_cli.data.items import Item
-from reroute_cli.measure.scores import (
-    PLAIN,
-    JudgedItem,
-    Score,
-)
+from reroute_cli.measure.scores import PLAIN, JudgedItem, Score
+
+if TYPE_CHECKING:
+    from reroute_cli.data.items import Item
 
 
 @dataclass(frozen=True)

@@ -14,34 +14,29 @@ from functools import cached_property
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.output import shortened
 from reroute_cli.data.images import ImageSource
-from reroute_cli.data.items import (
-    Item,
-    Truth,
-)
-from reroute_cli.measure.scores import (
-    share_of,
-)
+from reroute_cli.data.items import Item, Truth
+from reroute_cli.measure.scores import share_of
 from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted, judged_as
 from reroute_cli.studies.benchmarks.prompts import short_answer
 from reroute_cli.studies.benchmarks.rows import TableRow, questions_of, units_by
 from reroute_cli.studies.benchmarks.table import DatasetSplit, open_table
 
 COLUMNS = ("id", "imageId", "question", "answer", "types")
-PICTURE_COLUMNS = ("id", "image")
-QUESTIONS, PICTURES = "testdev_balanced_instructions", "testdev_balanced_images"
+IMAGE_COLUMNS = ("id", "image")
+QUESTIONS, IMAGES = "testdev_balanced_instructions", "testdev_balanced_images"
 _SOURCE = "lmms-lab-encoder/GQA"
 
 
 @dataclass(frozen=True)
-class _Pictures:
+class _Images:
     table: DatasetSplit
 
     @cached_property
     def rows(self) -> dict[str, TableRow]:
         """Rows with images, by the image's id; one without an id can't be asked for."""
         rows: dict[str, TableRow] = {}
-        for number, values in enumerate(self.table.rows(PICTURE_COLUMNS)):
-            row = TableRow(number, values, f"row {number} of {self.table.place} {PICTURES}")
+        for number, values in enumerate(self.table.rows(IMAGE_COLUMNS)):
+            row = TableRow(number, values, f"row {number} of {self.table.place} {IMAGES}")
             if name := row.text_or_none("id"):
                 rows[name] = row
         return rows
@@ -49,14 +44,14 @@ class _Pictures:
     def of(self, name: str, row: TableRow) -> bytes:
         """The image that a row's question is about; raises Failure."""
         if found := self.rows.get(name):
-            return found.picture()
-        raise Failure(f"{row.where} is about image '{shortened(name)}', which is not in {PICTURES}")
+            return found.image()
+        raise Failure(f"{row.where} is about image '{shortened(name)}', which is not in {IMAGES}")
 
 
 def _load(wanted: Wanted) -> Questions:
     place = wanted.data or _SOURCE
     table = open_table(place, QUESTIONS, wanted.split, COLUMNS)
-    pictures = _Pictures(open_table(place, PICTURES, wanted.split, PICTURE_COLUMNS))
+    images = _Images(open_table(place, IMAGES, wanted.split, IMAGE_COLUMNS))
 
     def items(row: TableRow) -> Sequence[Item]:
         name, types = row.name("imageId"), row.values.get("types")
@@ -64,7 +59,7 @@ def _load(wanted: Wanted) -> Questions:
         return [
             Item(
                 id=row.name("id"),
-                images=(ImageSource(name, name, pictures.of(name, row)),),
+                images=(ImageSource(name, name, images.of(name, row)),),
                 question=short_answer(row.text("question"), wanted.family),
                 label=Truth("exact", (row.text("answer"),)),
                 group=kind if isinstance(kind, str) else "",

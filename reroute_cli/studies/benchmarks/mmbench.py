@@ -14,33 +14,12 @@ from typing import Any
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.output import shortened
 from reroute_cli.data.images import ImageSource
-from reroute_cli.data.items import (
-    Item,
-    Truth,
-)
-from reroute_cli.measure.scores import (
-    Judged,
-    Score,
-    quotient,
-    share_of,
-)
-from reroute_cli.studies.benchmarks.benchmark import (
-    Benchmark,
-    Questions,
-    Wanted,
-    judged_as,
-)
-from reroute_cli.studies.benchmarks.prompts import (
-    letter_answer,
-)
-from reroute_cli.studies.benchmarks.rows import (
-    TableRow,
-    questions_of,
-    units_by,
-)
-from reroute_cli.studies.benchmarks.table import (
-    open_table,
-)
+from reroute_cli.data.items import Item, Truth
+from reroute_cli.measure.scores import Judged, Score, quotient, share_of
+from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted, judged_as
+from reroute_cli.studies.benchmarks.prompts import letter_answer
+from reroute_cli.studies.benchmarks.rows import TableRow, questions_of, units_by
+from reroute_cli.studies.benchmarks.table import open_table
 
 LETTERS = ("A", "B", "C", "D")
 COLUMNS = ("index", "question", "hint", "answer", *LETTERS, "category", "image")
@@ -68,37 +47,30 @@ def _load(wanted: Wanted) -> Questions:
         question = question_of(row.values.get("index"))
         if question is None:
             raise Failure(f"{row.where} has no whole number under 'index': its question can't be known")
-        options, data = _options(row), row.picture()
+        letters = ((letter, row.text_or_none(letter)) for letter in LETTERS)
+        options = tuple((letter, text) for letter, text in letters if text is not None)
+        if len(options) < _FEWEST:
+            raise Failure(f"{row.where} has {len(options)} options under A to D: a choice needs two")
+        answer, data = row.text_or_none("answer"), row.image()
         name = names.setdefault(question, hashlib.sha256(data).hexdigest()[:16])
+        if answer is None:
+            raise Failure(f"{row.where} has no answer, as all rows of the test split: take --split dev")
+        if answer not in dict(options):
+            raise Failure(
+                f"{row.where} has '{shortened(answer)}' under 'answer', which is none of its options"
+            )
         return [
             Item(
                 id=row.name("index"),
                 images=(ImageSource(name, name, data),),
                 question=letter_answer(row.text("question"), options, row.text_or_none("hint")),
-                label=Truth("choice", (_answer(row, options),), options=options),
+                label=Truth("choice", (answer,), options=options),
                 group=row.text_or_none("category") or "",
             )
         ]
 
     table = open_table(wanted.data or _SOURCE, CONFIG, wanted.split, COLUMNS)
     return questions_of(table, COLUMNS, items, units_by(table, "index", question_of), wanted.limit)
-
-
-def _options(row: TableRow) -> tuple[tuple[str, str], ...]:
-    found = ((letter, row.text_or_none(letter)) for letter in LETTERS)
-    options = tuple((letter, text) for letter, text in found if text is not None)
-    if len(options) < _FEWEST:
-        raise Failure(f"{row.where} has {len(options)} options under A to D: a choice needs two")
-    return options
-
-
-def _answer(row: TableRow, options: tuple[tuple[str, str], ...]) -> str:
-    answer = row.text_or_none("answer")
-    if answer is None:
-        raise Failure(f"{row.where} has no answer, as all rows of the test split: take --split dev")
-    if answer not in dict(options):
-        raise Failure(f"{row.where} has '{shortened(answer)}' under 'answer', which is none of its options")
-    return answer
 
 
 def _circles(judged: Sequence[Judged]) -> tuple[float, ...]:

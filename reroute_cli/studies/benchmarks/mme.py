@@ -12,26 +12,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from reroute_cli.data.images import ImageSource
-from reroute_cli.data.items import (
-    Item,
-    Truth,
-)
-from reroute_cli.measure.scores import (
-    Judged,
-    JudgedItem,
-    Numbers,
-    Score,
-    quotient,
-    share_of,
-)
+from reroute_cli.data.items import Item, Truth
+from reroute_cli.measure.scores import Judged, JudgedItem, Numbers, Score, quotient, share_of
 from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted, judged_as
 from reroute_cli.studies.benchmarks.pope import yes_or_no
 from reroute_cli.studies.benchmarks.prompts import short_answer
-from reroute_cli.studies.benchmarks.rows import (
-    TableRow,
-    questions_of,
-    units_by,
-)
+from reroute_cli.studies.benchmarks.rows import TableRow, questions_of, units_by
 from reroute_cli.studies.benchmarks.table import open_table
 
 COLUMNS = ("question_id", "image", "question", "answer", "category")
@@ -60,7 +46,7 @@ def _load(wanted: Wanted) -> Questions:
         return [
             Item(
                 id=name,
-                images=(ImageSource(name, name, row.picture()),),
+                images=(ImageSource(name, name, row.image()),),
                 question=short_answer(question, wanted.family),
                 label=Truth("mme", (yes_or_no(row),)),
                 group=row.text("category"),

@@ -13,34 +13,12 @@ import numpy as np
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.output import shortened
 from reroute_cli.data.images import ImageSource
-from reroute_cli.data.items import (
-    Item,
-    Truth,
-)
-from reroute_cli.measure.scores import (
-    Judged,
-    Numbers,
-    Score,
-    quotient,
-    share_of,
-)
-from reroute_cli.studies.benchmarks.benchmark import (
-    Benchmark,
-    Questions,
-    Wanted,
-    judged_as,
-)
-from reroute_cli.studies.benchmarks.prompts import (
-    short_answer,
-)
-from reroute_cli.studies.benchmarks.rows import (
-    TableRow,
-    questions_of,
-    units_by,
-)
-from reroute_cli.studies.benchmarks.table import (
-    open_table,
-)
+from reroute_cli.data.items import Item, Truth
+from reroute_cli.measure.scores import Judged, Score, quotient, share_of
+from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted, judged_as
+from reroute_cli.studies.benchmarks.prompts import short_answer
+from reroute_cli.studies.benchmarks.rows import TableRow, questions_of, units_by
+from reroute_cli.studies.benchmarks.table import open_table
 
 COLUMNS = ("question_id", "question", "answer", "image_source", "image", "category")
 _SOURCE = "lmms-lab-encoder/POPE"
@@ -61,7 +39,7 @@ def _load(wanted: Wanted) -> Questions:
         return [
             Item(
                 id=f"{category}/{row.name('question_id')}",
-                images=(ImageSource(name, name, row.picture()),),
+                images=(ImageSource(name, name, row.image()),),
                 question=short_answer(row.text("question"), wanted.family),
                 label=Truth("yes_no", (yes_or_no(row),)),
                 group=category,
@@ -79,15 +57,16 @@ def _yes(judged: Sequence[Judged]) -> tuple[float, ...]:
     return float(sum(truths)), float(sum(said)), float(sum(map(all, zip(truths, said, strict=True))))
 
 
-def _f1(sums: Numbers) -> Numbers:
-    """The harmonic mean of precision and recall: 2 · both / (true + said)."""
-    return quotient(np.stack([2 * sums[..., 2], sums[..., 0] + sums[..., 1]], axis=-1))
-
-
 _is_yes_no = judged_as("yes_no")
 
 ACCURACY = share_of("pope_accuracy", "accuracy", _is_yes_no)
-F1 = Score("pope_f1", "F1", _is_yes_no, _yes, _f1)
+F1 = Score(  # the harmonic mean of precision and recall: 2 · both / (true + said)
+    "pope_f1",
+    "F1",
+    _is_yes_no,
+    _yes,
+    lambda sums: quotient(np.stack([2 * sums[..., 2], sums[..., 0] + sums[..., 1]], axis=-1)),
+)
 PRECISION = Score("pope_precision", "precision", _is_yes_no, _yes, lambda sums: quotient(sums[..., [2, 1]]))
 RECALL = Score("pope_recall", "recall", _is_yes_no, _yes, lambda sums: quotient(sums[..., [2, 0]]))
 YES_RATIO = share_of(

@@ -17,23 +17,11 @@ from typing import Any
 
 from reroute_cli.console.errors import Failure
 from reroute_cli.data.images import ImageSource
-from reroute_cli.data.items import (
-    Box,
-    Item,
-    Truth,
-)
-from reroute_cli.measure.scores import (
-    BOX_CENTRE,
-    BOX_HIT,
-    BOX_IOU,
-)
+from reroute_cli.data.items import Item, Truth
+from reroute_cli.measure.scores import BOX_CENTRE, BOX_HIT, BOX_IOU
 from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted
 from reroute_cli.studies.benchmarks.prompts import check_grounding, where_is
-from reroute_cli.studies.benchmarks.rows import (
-    TableRow,
-    questions_of,
-    units_of,
-)
+from reroute_cli.studies.benchmarks.rows import TableRow, questions_of, units_of
 from reroute_cli.studies.benchmarks.table import open_table
 
 COLUMNS = ("question_id", "image", "answer", "bbox", "file_name")
@@ -43,7 +31,7 @@ _MIXED = "; val holds the google partition's 5000 rows too"
 _ANNOTATED = re.compile(r"(COCO_\w+?_\d{12})_\d+(\.\w+)?")  # an image's name with the annotation's number
 
 
-def picture_name(file_name: str) -> str:
+def image_name(file_name: str) -> str:
     """COCO_train2014_000000581857_16.jpg -> COCO_train2014_000000581857.jpg: rows that share an image."""
     found = _ANNOTATED.fullmatch(file_name)
     return file_name if found is None else found.group(1) + (found.group(2) or "")
@@ -58,8 +46,14 @@ def _load(wanted: Wanted, source: str) -> Questions:
         return max(1, len(answer)) if isinstance(answer, list) else 1
 
     def items(row: TableRow) -> Sequence[Item]:
-        answers, name = row.values.get("answer"), picture_name(row.name("file_name"))
-        truth, data, key = Truth("box", box=_box(row)), row.picture(), row.name("question_id")
+        answers, name = row.values.get("answer"), image_name(row.name("file_name"))
+        x, y, width, height = row.numbers("bbox", 4)
+        if width <= 0 or height <= 0 or x < 0 or y < 0:
+            raise Failure(
+                f"{row.where} has [x, y, width, height] = {[x, y, width, height]} under 'bbox', no box"
+            )
+        truth = Truth("box", box=(x, y, x + width, y + height))
+        data, key = row.image(), row.name("question_id")
         if not isinstance(answers, list) or not answers:
             raise Failure(f"{row.where} has no expression under 'answer': there is nothing to look for")
         return [
@@ -73,14 +67,6 @@ def _load(wanted: Wanted, source: str) -> Questions:
         ]
 
     return questions_of(table, COLUMNS, items, units_of(table, "answer", expressions), wanted.limit)
-
-
-def _box(row: TableRow) -> Box:
-    """x, y, width, height as two corners."""
-    x, y, width, height = row.numbers("bbox", 4)
-    if width <= 0 or height <= 0 or x < 0 or y < 0:
-        raise Failure(f"{row.where} has [x, y, width, height] = {[x, y, width, height]} under 'bbox', no box")
-    return x, y, x + width, y + height
 
 
 def _benchmark(name: str, title: str, dataset: str, splits: tuple[str, ...], notes: str = "") -> Benchmark:

@@ -10,18 +10,17 @@ import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.output import shortened
-from reroute_cli.data.images import (
-    ImageSource,
-    as_text,
-)
+from reroute_cli.data.images import ImageSource, as_text
 from reroute_cli.data.items import Item, spread
 from reroute_cli.data.prompts import check_question
 from reroute_cli.studies.benchmarks.benchmark import Questions
-from reroute_cli.studies.benchmarks.table import DatasetSplit, Plain
+
+if TYPE_CHECKING:
+    from reroute_cli.studies.benchmarks.table import DatasetSplit, Plain
 
 _SHOWN = 60
 
@@ -51,7 +50,7 @@ class TableRow:
         value = self.values.get(column)
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else self.text(column)
 
-    def picture(self, column: str = "image") -> bytes:
+    def image(self, column: str = "image") -> bytes:
         """The bytes of an image; raises Failure where the row holds none. What they are is not looked at."""
         value = self.values.get(column)
         data = value.get("bytes") if isinstance(value, dict) else value

@@ -5,14 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from reroute_cli.data.images import (
-    as_text,
-)
-from reroute_cli.data.items import (
-    batch_items,
-    samples_manifest,
-    spread,
-)
+from reroute_cli.data.images import as_text
+from reroute_cli.data.items import batch_items, samples_manifest, spread
 from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted
 
 HELD_OUT = "heldout"

@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.data.images import (
-    as_text,
-)
+from reroute_cli.data.images import as_text
 
 Plain = dict[str, Any]  # one row by column; images as {"bytes": ..., "path": ...}
 
@@ -34,14 +32,14 @@ class DatasetSplit:
     """One split, opened: its dataset and columns are known, its rows are not read yet.
 
     place: hub id or folder. config: the dataset's configuration, None for its only one. revision: the hub's
-    commit, to which all later reading is held; None of a folder. pictures: columns that hold images.
+    commit, to which all later reading is held; None of a folder. images: columns that hold images.
     """
 
     place: str
     config: str | None
     split: str
     revision: str | None
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
 
     @property
     def source(self) -> dict[str, str]:
@@ -58,7 +56,7 @@ class DatasetSplit:
         try:
             builder = _builder(self.place, self.config, self.revision, columns)
             stream = builder.as_streaming_dataset(split=self.split).select_columns(list(columns))
-            for column in set(columns) & set(self.pictures):
+            for column in set(columns) & set(self.images):
                 stream = stream.cast_column(column, Image(decode=False))
             for row in stream:
                 yield row
@@ -95,9 +93,9 @@ def open_table(place: str, config: str | None, split: str, needed: Sequence[str]
             f"'{shown}' has no column '{missing[0]}' in split '{split}', but "
             f"{', '.join(features)}: give --data a copy of the benchmark's own dataset"
         )
-    pictures = tuple(name for name in needed if type(features[name]).__name__ == "Image")
+    images = tuple(name for name in needed if type(features[name]).__name__ == "Image")
     found = _REVISION.search(str(builder.base_path))
-    return DatasetSplit(place, config, split, found.group(1) if found else None, pictures)
+    return DatasetSplit(place, config, split, found.group(1) if found else None, images)
 
 
 def is_folder(place: str) -> bool:

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import NotComparable
 from reroute_cli.records.base import ModelPart
 from reroute_cli.records.comparison import Difference
-from reroute_cli.records.report import ArmPart, ItemPart, Report
+
+if TYPE_CHECKING:
+    from reroute_cli.records.report import ArmPart, ItemPart, Report
 
 _MODEL_FIELDS = [name for name in ModelPart.model_fields if name not in ("reasons", "device")]
 _RUN_FIELDS = {"new_tokens": "--max-new-tokens", "batch_size": "batch size", "seed": "--seed"}
@@ -61,7 +63,14 @@ def check_workload(baseline: Report, current: Report, pairing: Pairing) -> None:
     known, items = {index for _, index in pairing.pairs}, current.workload.items
     if added := [item.id for index, item in enumerate(items) if index not in known]:
         differences.append(f"{len(added)} of {len(items)} items are not the baseline's ({some(added)})")
-    differences += _schedules(baseline, current, pairing)
+    arms = {arm.name: arm for arm in current.arms}
+    for old in baseline.arms:
+        new = arms.get(old.name)
+        if new and any(
+            old.items[i].schedule_digest != new.items[j].schedule_digest for i, j in pairing.pairs
+        ):
+            amounts = f"{_amount(old)}, now {_amount(new)}"
+            differences.append(f"the arm '{old.name}' ran another schedule ({amounts})")
     if differences:
         raise NotComparable(
             f"the reports are of different work: {'; '.join(differences)}; "
@@ -87,20 +96,11 @@ def _settings(baseline: Report, current: Report) -> Iterator[str]:
             yield f"{label} was {getattr(old, name)}, now {getattr(new, name)}"
 
 
-def _schedules(baseline: Report, current: Report, pairing: Pairing) -> Iterator[str]:
-    def asked(arm: ArmPart) -> str:
-        """What an arm was asked for, and what it reached."""
-        amount = {"ratio": arm.ratio, "budget": arm.budget}
-        words = [f"{name} {value:g}" for name, value in amount.items() if value is not None]
-        return " ".join([*words, f"reached {arm.items[0].achieved_ratio:.4g}"])
-
-    arms = {arm.name: arm for arm in current.arms}
-    for old in baseline.arms:
-        new = arms.get(old.name)
-        if new and any(
-            old.items[i].schedule_digest != new.items[j].schedule_digest for i, j in pairing.pairs
-        ):
-            yield f"the arm '{old.name}' ran another schedule ({asked(old)}, now {asked(new)})"
+def _amount(arm: ArmPart) -> str:
+    """What an arm was asked for, and what it reached."""
+    asked = {"ratio": arm.ratio, "budget": arm.budget}
+    words = [f"{name} {value:g}" for name, value in asked.items() if value is not None]
+    return " ".join([*words, f"reached {arm.items[0].achieved_ratio:.4g}"])
 
 
 def check_machine(baseline: Report, current: Report, gate: str) -> None:

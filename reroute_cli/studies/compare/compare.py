@@ -9,14 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from reroute_cli.console.errors import NotComparable, UsageError
-from reroute_cli.records.comparison import (
-    PRESENCE,
-    ChangedAnswer,
-    Comparison,
-    Row,
-    Side,
-    Verdict,
-)
+from reroute_cli.records.comparison import PRESENCE, ChangedAnswer, Comparison, Row, Side, Verdict
 from reroute_cli.records.metrics import DENSE_ARM, Kind, Level
 from reroute_cli.records.report import ArmPart, Measured, Report
 from reroute_cli.studies.compare.comparable import (
@@ -29,14 +22,7 @@ from reroute_cli.studies.compare.comparable import (
     some,
 )
 from reroute_cli.studies.compare.gates import ANSWERS, GATED, Gate, Stat
-from reroute_cli.studies.compare.verdicts import (
-    ArmPair,
-    Number,
-    judge,
-    show,
-    statistic,
-    worst,
-)
+from reroute_cli.studies.compare.verdicts import ComparedPart, Number, judge, show, statistic, worst
 from reroute_cli.views.wording import different
 
 _EXACT_FIRST = sorted(GATED, key=lambda name: GATED[name].kind is not Kind.EXACT)
@@ -48,13 +34,23 @@ def check_gates(baseline: Report, gates: Iterable[Gate]) -> list[Gate]:
     Raises NotComparable for a typed gate on what the baseline does not know, UsageError for a relative limit
     on a zero. A default gate on what no part of the baseline knows is left out.
     """
-    return [gate for gate in gates if gate.metric == ANSWERS or _holds(baseline, gate)]
+    held = []
+    for gate in gates:
+        arms = baseline.arms[1:] if gate.stat is Stat.RATIO else baseline.arms
+        parts: Sequence[Measured] = [baseline.process] if gate.of.level is Level.RUN else arms
+        if not parts:
+            raise NotComparable(
+                f"the gate {gate.name} needs a routed arm: the baseline has only the dense one"
+            )
+        if gate.metric == ANSWERS or _known_numbers(parts, gate):
+            held.append(gate)
+    return held
 
 
-def _holds(baseline: Report, gate: Gate) -> bool:
-    """Whether any part of the baseline knows the number that the gate compares with."""
+def _known_numbers(parts: Iterable[Measured], gate: Gate) -> list[Number]:
+    """The numbers of these parts of the baseline that the gate compares with, as far as they are known."""
     known: list[Number] = []
-    for part in _gated_parts(baseline, gate):
+    for part in parts:
         if gate.stat is None:
             series = part.metrics.get(gate.metric)
             items = [] if series is None else series.values
@@ -72,17 +68,7 @@ def _holds(baseline: Report, gate: Gate) -> bool:
             f"--gate {gate.name}:{gate.limit.text}: the baseline has 0 everywhere, and a share of it "
             "is nothing: give an absolute limit"
         )
-    return bool(known)
-
-
-def _gated_parts(baseline: Report, gate: Gate) -> Sequence[Measured]:
-    if gate.of.level is Level.RUN:
-        return [baseline.process]
-    if gate.stat is not Stat.RATIO:
-        return baseline.arms
-    if len(baseline.arms) == 1:
-        raise NotComparable(f"the gate {gate.name} needs a routed arm: the baseline has only the dense one")
-    return baseline.arms[1:]
+    return known
 
 
 def compare(
@@ -118,8 +104,8 @@ def compare(
     # what may have changed answers by itself, and what a reader may take to be gated and is not
     sides = (("baseline", baseline), ("current", current))
     notes = list(different((name, report.generation) for name, report in sides))
-    known = {arm.name for arm in baseline.arms}
-    if added := [arm.name for arm in current.arms if arm.name not in known]:
+    was, now = ({arm.name: arm for arm in report.arms} for report in (baseline, current))
+    if added := [name for name in now if name not in was]:
         notes.append(f"not gated, because the baseline lacks them: {', '.join(added)}")
     if unknown := [gate.name for gate in asked if gate not in held]:
         notes.append(f"not gated, because the baseline does not know them: {', '.join(unknown)}")
@@ -130,7 +116,12 @@ def compare(
         current=_side(current, names[1]),
         same_machine=not machine_differences(baseline, current),
         rows=list(_rows(baseline, current, held, pairing)),
-        answers=list(_changed_answers(baseline, current, pairing)),
+        answers=[
+            ChangedAnswer(arm=old.name, item=before.id, baseline=before.answer, current=after.answer)
+            for old, new in ((old, now[old.name]) for old in baseline.arms if old.name in now)
+            for before, after in ((old.items[i], new.items[j]) for i, j in pairing.pairs)
+            if before.answer != after.answer
+        ],
         environment=environment_differences(baseline, current),
         notes=notes,
         accept=accept,
@@ -155,13 +146,13 @@ def _rows(baseline: Report, current: Report, gates: Sequence[Gate], pairing: Pai
         if new is None:
             yield _lost("arm", old.name, None, None, "the current report has no such arm")
             continue
-        pair = ArmPair(old.name, old, new, pairing.pairs, pairing.ids, bool(pairing.lost), same_machine)
+        pair = ComparedPart(old.name, old, new, pairing.pairs, pairing.ids, bool(pairing.lost), same_machine)
         yield from _pair_rows(pair, gates, Level.ARM)
-    run = ArmPair(None, baseline.process, current.process, [(0, 0)], ["the run"], False, same_machine)
+    run = ComparedPart(None, baseline.process, current.process, [(0, 0)], ["the run"], False, same_machine)
     yield from _pair_rows(run, gates, Level.RUN)
 
 
-def _pair_rows(pair: ArmPair, gates: Sequence[Gate], level: Level) -> Iterator[Row]:
+def _pair_rows(pair: ComparedPart, gates: Sequence[Gate], level: Level) -> Iterator[Row]:
     """A row a gate, and one for each metric whose own number nothing gates."""
     for name in _EXACT_FIRST:
         if GATED[name].level is not level:
@@ -190,14 +181,3 @@ def _lost(what: str, arm: str | None, before: int | None, after: int | None, rea
         verdict=Verdict.MISSING,
         reason=reason,
     )
-
-
-def _changed_answers(baseline: Report, current: Report, pairing: Pairing) -> Iterator[ChangedAnswer]:
-    arms = {arm.name: arm for arm in current.arms}
-    for old in baseline.arms:
-        new = arms.get(old.name)
-        for i, j in pairing.pairs if new else ():
-            assert new is not None
-            item, before, after = old.items[i].id, old.items[i].answer, new.items[j].answer
-            if before != after:
-                yield ChangedAnswer(arm=old.name, item=item, baseline=before, current=after)

@@ -33,8 +33,8 @@ _VERDICTS = {1: Verdict.REGRESSION, -1: Verdict.WIN, 0: Verdict.OK}
 
 
 @dataclass(frozen=True)
-class ArmPair:
-    """One arm, or with `arm` None the whole run, in both reports.
+class ComparedPart:
+    """One arm, or with `arm` None the whole run, as it is in both reports.
 
     pairs: baseline's and current's index of every item that both have; ids: their names. lost: the baseline
     has items that the current report lacks. same_machine: both reports are from one.
@@ -49,10 +49,22 @@ class ArmPair:
     same_machine: bool
 
 
-def judge(pair: ArmPair, gate: Gate) -> Row:
+def judge(pair: ComparedPart, gate: Gate) -> Row:
     """The row of one gate: its number is worse by more than the limit, better by more, or neither."""
-    if gate.metric == ANSWERS:
-        return _judge_answers(pair, gate)
+    if gate.metric == ANSWERS:  # how many are not the baseline's: fewer than none can't be, so none is a win
+        old, new = pair.old, pair.new
+        assert isinstance(old, ArmPart) and isinstance(new, ArmPart), "only an arm has answers"  # noqa: PT018
+        changed = sum(old.items[i].answer != new.items[j].answer for i, j in pair.pairs)
+        return _row(
+            pair,
+            ANSWERS,
+            COUNT,
+            gate=gate,
+            baseline=0,
+            current=changed,
+            items=ItemChanges(total=len(pair.pairs), changed=changed, worse=changed, better=0, largest=None),
+            verdict=Verdict.REGRESSION if changed > gate.limit.amount else Verdict.OK,
+        )
     if gate.stat is None:
         return _judge_items(pair, gate)
     before, after = (statistic(part, gate.metric, gate.stat) for part in (pair.old, pair.new))
@@ -77,7 +89,7 @@ def judge(pair: ArmPair, gate: Gate) -> Row:
     )
 
 
-def show(pair: ArmPair, metric: str) -> Row:
+def show(pair: ComparedPart, metric: str) -> Row:
     """The row of a metric that nothing gates: means of exact metrics, medians of all others."""
     stat = Stat.MEAN if METRICS[metric].kind is Kind.EXACT else Stat.P50
     before, after = statistic(pair.old, metric, stat), statistic(pair.new, metric, stat)
@@ -119,25 +131,7 @@ def side(limit: Limit, better: Better, before: Number, after: Number) -> int:
     return (step > room) - (-step > room)
 
 
-def _judge_answers(pair: ArmPair, gate: Gate) -> Row:
-    """How many answers are not the baseline's; fewer than none is not possible, so there is no win."""
-    old, new = pair.old, pair.new
-    assert isinstance(old, ArmPart) and isinstance(new, ArmPart), "only an arm has answers"  # noqa: PT018
-    changed = sum(old.items[i].answer != new.items[j].answer for i, j in pair.pairs)
-    beyond = changed > gate.limit.amount
-    return _row(
-        pair,
-        ANSWERS,
-        COUNT,
-        gate=gate,
-        baseline=0,
-        current=changed,
-        items=ItemChanges(total=len(pair.pairs), changed=changed, worse=changed, better=0, largest=None),
-        verdict=Verdict.REGRESSION if beyond else Verdict.OK,
-    )
-
-
-def _judge_items(pair: ArmPair, gate: Gate) -> Row:
+def _judge_items(pair: ComparedPart, gate: Gate) -> Row:
     """Value by value over the items that both reports have."""
     old, new = pair.old.metrics.get(gate.metric), pair.new.metrics.get(gate.metric)
     if old is None or new is None:
@@ -152,7 +146,7 @@ def _judge_items(pair: ArmPair, gate: Gate) -> Row:
             reason=_absence(pair, gate.metric),
         )
     better = gate.of.better
-    found: list[tuple[str, Number, Number]] = []
+    found: list[tuple[str, Number, Number]] = []  # an item, its number before and after
     gone: list[str] = []
     for (i, j), name in zip(pair.pairs, pair.ids, strict=True):
         if old.values[i] and j < len(new.values) and new.values[j]:
@@ -201,7 +195,7 @@ def _mean(values: Sequence[Number]) -> Number | None:
     return values[0] if len(set(values)) == 1 else statistics.fmean(values)
 
 
-def _absence(pair: ArmPair, metric: str) -> str:
+def _absence(pair: ComparedPart, metric: str) -> str:
     """Why a number is missing, in the words of the report that lacks it."""
     for part, whose in ((pair.old, "baseline"), (pair.new, "current report")):
         if metric in part.unknown:
@@ -209,7 +203,7 @@ def _absence(pair: ArmPair, metric: str) -> str:
     return "no ratio to dense"
 
 
-def _row(pair: ArmPair, metric: str, stat: str, *, gate: Gate | None = None, **rest: Any) -> Row:
+def _row(pair: ComparedPart, metric: str, stat: str, *, gate: Gate | None = None, **rest: Any) -> Row:
     of = GATED[metric]
     return Row(
         arm=pair.arm,

@@ -11,27 +11,29 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from reroute_cli.data.items import Item
 from reroute_cli.measure.environment import describe_environment
-from reroute_cli.models.load import (
-    Loaded,
-)
-from reroute_cli.records.metrics import OF_ARMS
-from reroute_cli.records.report import Ratio, Report, Series
-from reroute_cli.records.store import RecordFile
-from reroute_cli.records.sweep import CostBlock
+from reroute_cli.records.metrics import METRICS, OF_ARMS, Kind
+from reroute_cli.records.sweep import CostBlock, MetricPart
 from reroute_cli.run.answer import settings_of
-from reroute_cli.run.schedules import Arm
-from reroute_cli.run.trial import (
-    Trial,
-)
 from reroute_cli.studies.profile import MeasurePlan, measure, prepare
 from reroute_cli.studies.profile_report import make_report, ratios, series
 
+if TYPE_CHECKING:
+    from reroute_cli.data.items import Item
+    from reroute_cli.models.load import Loaded
+    from reroute_cli.records.report import Ratio, Report, Series
+    from reroute_cli.records.store import RecordFile
+    from reroute_cli.run.schedules import Arm
+    from reroute_cli.run.trial import Trial
+
+LEFT_OUT = ("agreement", *(name for name, metric in METRICS.items() if metric.shared))
+"""What a sweep does not report: scores against ground truth say more than agreement with the dense arm."""
 NOT_MEASURED = "nothing was measured: --cost-items 0"
-_MACHINE = ("cpu", "gpus", "driver", "cuda", "python", "packages", "settings")  # not the commit: see `_key`
+_MACHINE = ("cpu", "gpus", "driver", "cuda", "python", "packages", "settings")
+"""What of the environment a block's key has. Not the commit: a change of the code that leaves the work alone
+leaves its cost alone."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,27 @@ class ArmCosts:
     ratios: Mapping[str, Ratio]
     unknown: Mapping[str, str]
 
+    def parts(self) -> dict[str, MetricPart]:
+        """Each metric as one number, medians of times and means of all others, with its ratio to dense."""
+        found = {}
+        for name, values in self.metrics.items():
+            ratio = self.ratios.get(name)
+            if name not in LEFT_OUT:
+                found[name] = MetricPart(
+                    unit=values.unit,
+                    source=values.source,
+                    value=values.p50 if METRICS[name].kind is Kind.TIMED else values.mean,
+                    n=values.n,
+                    ratio_to_dense=None if ratio is None else ratio.value,
+                    low=None if ratio is None else ratio.low,
+                    high=None if ratio is None else ratio.high,
+                )
+        return found
+
+    def why_not(self) -> dict[str, str]:
+        """Why the metrics that `parts` lacks are not known."""
+        return {name: reason for name, reason in self.unknown.items() if name not in LEFT_OUT}
+
 
 def measure_costs(
     job: CostJob, file: RecordFile, tell: Callable[[str], None], done: Callable[[], None]
@@ -66,37 +89,35 @@ def measure_costs(
 
     tell: told what is going on. done: called for every answer, also for those of an earlier run.
     """
-    machine = describe_environment(job.loaded.proven)
+    environment = describe_environment(job.loaded.proven)
+    machine = {name: environment[name] for name in _MACHINE}
+    new_tokens = job.plan.new_tokens
+    settings = [[arm.name, settings_of(job.loaded, arm.choice, new_tokens)] for arm in job.arms]
     found = []
     for number, named in enumerate(job.items, start=1):
         item = named.read()
-        key = _key(job, item, machine)
+        first, *others = (image.digest() for image in item.images)
+        parts: dict[str, Any] = {
+            "cost": asdict(job.plan),
+            "picture": first,
+            "question": item.question,
+            "arms": settings,
+            "device": job.loaded.device,
+            "machine": machine,
+        }
+        if others or item.turns:
+            parts |= {"others": others, "turns": [turn.message() for turn in item.turns]}
+        key = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
         if file.is_done(key):
             for _ in range(job.steps):
                 done()
         else:
             tell(f"costs, item {number} of {len(job.items)}")
-            work = prepare(job.loaded, [item], job.arms, job.plan.new_tokens)
+            work = prepare(job.loaded, [item], job.arms, new_tokens)
             report = make_report(work, job.plan, measure(work, job.plan, lambda _: None, done), job.seed)
             file.append(CostBlock(id=item.id, key=key, report=report).as_dict())
         found.append(CostBlock.model_validate(file.get(key)).report)
     return found
-
-
-def _key(job: CostJob, item: Item, machine: Mapping[str, Any]) -> str:
-    """The commit is no part of it: a change of the code that leaves the work alone leaves its cost alone."""
-    first, *others = (image.digest() for image in item.images)
-    parts: dict[str, Any] = {
-        "cost": asdict(job.plan),
-        "picture": first,
-        "question": item.question,
-        "arms": [[arm.name, settings_of(job.loaded, arm.choice, job.plan.new_tokens)] for arm in job.arms],
-        "device": job.loaded.device,
-        "machine": {name: machine[name] for name in _MACHINE},
-    }
-    if others or item.turns:
-        parts |= {"others": others, "turns": [turn.message() for turn in item.turns]}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def combined(blocks: Sequence[Report]) -> dict[str, ArmCosts]:

@@ -1,4 +1,7 @@
-"""A sweep from beginning to end: which arms can be had, their answers, their costs, the report."""
+"""A sweep from beginning to end: which arms can be had, their answers, their costs, the report, the fronts.
+
+`sweep` asks and measures, in the order of this file; `make_sweep` and what follows it only compare.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +9,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure
-from reroute_cli.data.items import (
-    Item,
-    spread,
-)
+from reroute_cli.data.items import Item, spread
 from reroute_cli.measure.environment import describe_environment
-from reroute_cli.measure.scores import (
-    JudgedImages,
-    Score,
-)
-from reroute_cli.models.load import (
-    Loaded,
-)
-from reroute_cli.models.shapes import Target
-from reroute_cli.records.metrics import METRICS, Kind
 from reroute_cli.records.pairs import pairs_of
-from reroute_cli.records.report import Report
-from reroute_cli.records.store import RecordFile
 from reroute_cli.records.sweep import (
     FAILED,
     RIGHT,
     WRONG,
     BeatenPart,
     FrontPart,
-    MetricPart,
     PairPart,
     ScoreName,
     SweepArm,
@@ -41,32 +29,35 @@ from reroute_cli.records.sweep import (
     SweepReport,
     SweepRun,
 )
-from reroute_cli.run.answer import (
-    generation_part,
-    model_part,
-)
-from reroute_cli.run.schedules import (
-    Arm,
-    place_of,
-)
-from reroute_cli.run.trial import (
-    Trial,
-    hold_trial,
-    target_for,
-)
+from reroute_cli.run.answer import generation_part, model_part
+from reroute_cli.run.schedules import Arm, place_of
+from reroute_cli.run.trial import Trial, hold_trial, target_for
 from reroute_cli.studies import SILENT, StudyProgress
-from reroute_cli.studies.benchmarks.benchmark import Questions
-from reroute_cli.studies.evaluate import (
+from reroute_cli.studies.profile import MeasurePlan
+from reroute_cli.studies.questions import Subject
+from reroute_cli.studies.score_parts import (
     NO_ANSWER,
     difference,
     differences,
+    headlines,
     made_part,
     scores_part,
     whole,
 )
-from reroute_cli.studies.profile import MeasurePlan
-from reroute_cli.studies.sweep.costs import ArmCosts, CostJob, combined, estimated, measure_costs
+from reroute_cli.studies.sweep.costs import CostJob, combined, estimated, measure_costs
 from routing.errors import BudgetError
+
+if TYPE_CHECKING:
+    from reroute_cli.console.options import RunOptions
+    from reroute_cli.console.study_options import CostOptions
+    from reroute_cli.measure.scores import JudgedImages, Score
+    from reroute_cli.models.load import Loaded
+    from reroute_cli.records.report import Report
+    from reroute_cli.records.store import RecordFile
+    from reroute_cli.studies.benchmarks.benchmark import Questions
+    from reroute_cli.studies.profile import MeasurePlan
+    from reroute_cli.studies.questions import Subject
+    from routing.solve import Target
 
 _LOOKED_AT = 8  # items at most, in search of one that can be read
 
@@ -75,8 +66,9 @@ _LOOKED_AT = 8  # items at most, in search of one that can be read
 class SweepRequest:
     """What a sweep is asked for.
 
-    cost_items: how many items are measured, 0 leaves costs estimated. against: the cost that scores are held
-    against, a name of METRICS. seed: noted in the report.
+    scores: what answers may be judged by; those of nothing here fall out. cost_items: how many items are
+    measured, 0 leaves costs estimated. plan: how. against: the cost that scores are held against, a name
+    of METRICS. seed: noted in the report.
     """
 
     scores: tuple[Score, ...]
@@ -86,6 +78,21 @@ class SweepRequest:
     plan: MeasurePlan
     against: str
     seed: int
+
+    @classmethod
+    def of(cls, subject: Subject, run: RunOptions, costs: CostOptions, seed: int) -> SweepRequest:
+        """What options ask for; the longest answer is the benchmark's where they say none."""
+        from reroute_cli.studies.profile import MeasurePlan
+
+        return cls(
+            subject.benchmark.scores,
+            run.max_new_tokens or subject.benchmark.max_new_tokens,
+            run.batch_size,
+            costs.cost_items,
+            MeasurePlan(costs.cost_tokens, costs.warmup, costs.repeat),
+            costs.metric,
+            seed,
+        )
 
 
 def sweep(
@@ -102,7 +109,7 @@ def sweep(
 
     Args:
         loaded: the model.
-        questions: with what is true of each.
+        questions: with their ground truth.
         arms: the schedules, the dense arm first; see `arms_of`.
         request: lengths, sizes, scores.
         file: keeps answers and measured blocks; what it holds already is not asked again.
@@ -138,8 +145,7 @@ def sweep(
     )
     blocks = measure_costs(job, file, progress.tell, progress.done)
     progress.tell("comparing")
-    swept = Swept(tuple(arms), found.refused, questions.source, request.scores, trial, blocks)
-    return make_sweep(swept, request.plan, request.against, request.seed)
+    return make_sweep(Swept(tuple(arms), found.refused, questions.source, trial, blocks), request)
 
 
 def _probes(loaded: Loaded, items: Sequence[Item], wanted: int) -> list[tuple[Item, Target]]:
@@ -183,12 +189,9 @@ def reach(arms: Iterable[Arm], targets: Sequence[Target]) -> Reach:
     return Reach(tuple(able), refused)
 
 
-LEFT_OUT = ("agreement", *(name for name, metric in METRICS.items() if metric.shared))  # it has truths
-
-
 @dataclass(frozen=True)
 class Swept:
-    """Everything that a sweep found.
+    """All that a sweep asked and measured, and what it did not ask.
 
     arms: all that were listed; refused: why some of them were not asked, by name. source: of the questions,
     for people. blocks: a report of each measured item, none where costs are estimated.
@@ -197,28 +200,32 @@ class Swept:
     arms: tuple[Arm, ...]
     refused: dict[str, str]
     source: dict[str, str]
-    scores: tuple[Score, ...]
     trial: Trial
     blocks: Sequence[Report]
 
 
-def make_sweep(swept: Swept, plan: MeasurePlan, against: str, seed: int) -> SweepReport:
-    """The whole report; its models check that nothing is missing. against: the cost of the fronts."""
-    trial, pictures = swept.trial, whole(swept.trial.rows)
-    request, scores = trial.request, [score for score in swept.scores if pictures.questions(score)]
-    arms = _arms(swept, pictures, scores)
+def make_sweep(swept: Swept, request: SweepRequest) -> SweepReport:
+    """The whole report; its models check that nothing is missing."""
+    trial, images = swept.trial, whole(swept.trial.rows)
+    loaded, plan = trial.request.loaded, request.plan
+    scores = [score for score in request.scores if images.questions(score)]
+    # the first share of each set of questions, or the first score where none is a share
+    shown = headlines(images.rows, [score for score in scores if score.share])
+    shown = shown or [score.name for score in scores[:1]]
+    arms = _arms(swept, images, scores)
+    places = {arm.name: place for place, arm in enumerate(trial.arms)}
     return SweepReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        model=model_part(request.loaded),
+        model=model_part(loaded),
         source=swept.source,
-        batch_size=request.batch_size,
-        max_new_tokens=request.max_new_tokens,
-        seed=seed,
-        generation=generation_part(request.loaded, request.max_new_tokens),
+        batch_size=trial.request.batch_size,
+        max_new_tokens=trial.request.max_new_tokens,
+        seed=request.seed,
+        generation=generation_part(loaded, trial.request.max_new_tokens),
         counts=SweepCounts(
             items=len(trial.rows),
-            compared=len(pictures.rows),
-            pictures=len(pictures.groups),
+            compared=len(images.rows),
+            pictures=len(images.groups),
             answers=sum(tally.answered for tally in trial.costs),
             errors=trial.failed,
         ),
@@ -231,108 +238,77 @@ def make_sweep(swept: Swept, plan: MeasurePlan, against: str, seed: int) -> Swee
             warmup=plan.warmup,
             rounds=plan.rounds,
         ),
-        scores=_score_names(pictures, scores),
+        scores=[
+            ScoreName(name=score.name, title=score.title, share=score.share, shown=score.name in shown)
+            for score in scores
+        ],
         items=[row.id for row in trial.rows],
         items_digest=trial.items_digest,
         arms=arms,
-        pairs=_pairs(trial.arms, pictures, scores),
-        fronts=[_front(trial.arms, pictures, score, arms, against) for score in scores],
+        pairs=[  # rerouting minus pruning, where the model reached both
+            PairPart(
+                place=pair.place,
+                ratio=pair.ratio,
+                budget=pair.budget,
+                prune=pair.prune.name,
+                reroute=pair.reroute.name,
+                scores=differences(
+                    images, scores, trial.arms, places[pair.reroute.name], places[pair.prune.name]
+                ),
+            )
+            for pair in pairs_of(trial.arms, lambda arm: arm.asked)
+            if pair.prune is not None and pair.reroute is not None
+        ],
+        fronts=[_front(trial.arms, images, score, arms, request.against) for score in scores],
         first_error=next((tally.first_error for tally in trial.costs if tally.first_error), None),
-        environment=describe_environment(request.loaded.proven),
+        environment=describe_environment(loaded.proven),
     )
 
 
-def _score_names(pictures: JudgedImages, scores: Sequence[Score]) -> list[ScoreName]:
-    """The scores; shown: the first share of each set of questions, or the first score without one."""
-    seen: list[list[bool]] = []
-    found = []
-    for score in scores:
-        questions = [score.of(row) for row in pictures.rows]
-        shown = score.share and questions not in seen
-        seen += [questions] if shown else []
-        found.append(ScoreName(name=score.name, title=score.title, share=score.share, shown=shown))
-    if found and not seen:
-        found[0] = found[0].model_copy(update={"shown": True})
-    return found
-
-
-def _arms(swept: Swept, pictures: JudgedImages, scores: Sequence[Score]) -> list[SweepArm]:
+def _arms(swept: Swept, images: JudgedImages, scores: Sequence[Score]) -> list[SweepArm]:
     """Every listed arm, those that were not asked among them."""
-    asked = {arm.name: place for place, arm in enumerate(swept.trial.arms)}
-    costs = combined(swept.blocks) if swept.blocks else estimated(swept.trial)
+    trial = swept.trial
+    places = {arm.name: place for place, arm in enumerate(trial.arms)}
+    costs = combined(swept.blocks) if swept.blocks else estimated(trial)
     nothing: dict[str, Any] = dict.fromkeys(("made", "visual_tokens_per_layer", "right"))
     parts = []
     for arm in swept.arms:
-        cuts = arm.choice.layers
+        layers = arm.choice.layers
         named: dict[str, Any] = {
             "name": arm.name,
             "place": place_of(arm.choice) if arm.method else arm.name,
             "method": arm.method,
             "action": arm.action,
-            "decision_layers": None if cuts is None else list(cuts),
+            "decision_layers": None if layers is None else list(layers),
             "ratio": arm.choice.ratio,
             "budget": arm.choice.budget,
         }
-        if arm.name in asked:
-            found = _asked(swept.trial, pictures, scores, asked[arm.name], costs[arm.name])
-        else:
+        if arm.name not in places:
             reasons = dict.fromkeys(nothing, "the arm was asked nothing, see refused")
             found = nothing | {"scores": {}, "to_dense": {}, "costs": {}, "unknown": {}, "reasons": reasons}
+        else:
+            place = places[arm.name]
+            tally, judged = trial.costs[place], scores_part(images, scores, trial.arms, place)
+            average = tally.means().visual_tokens_per_layer if tally.answered else None
+            verdicts = [row.said[place].verdict for row in trial.rows]
+            found = {
+                "made": made_part(trial.schedules[place], tally),
+                "visual_tokens_per_layer": average,
+                "right": "".join(
+                    FAILED if one is None else RIGHT if one.right else WRONG for one in verdicts
+                ),
+                "scores": judged.scores,
+                "to_dense": judged.to_dense,
+                "costs": costs[arm.name].parts(),
+                "unknown": costs[arm.name].why_not(),
+                "reasons": {} if average is not None else {"visual_tokens_per_layer": NO_ANSWER},
+            }
         parts.append(SweepArm(**named, refused=swept.refused.get(arm.name), **found))
     return parts
 
 
-def _asked(
-    trial: Trial, pictures: JudgedImages, scores: Sequence[Score], place: int, costs: ArmCosts
-) -> dict[str, Any]:
-    """What came of an arm: its schedules, its scores, its costs."""
-    tally, judged = trial.costs[place], scores_part(pictures, scores, trial.arms, place)
-    average = tally.means().visual_tokens_per_layer if tally.answered else None
-    verdicts = [row.said[place].verdict for row in trial.rows]
-    metrics = {}
-    for name, series in costs.metrics.items():
-        ratio = costs.ratios.get(name)
-        if name not in LEFT_OUT:
-            metrics[name] = MetricPart(
-                unit=series.unit,
-                source=series.source,
-                value=series.p50 if METRICS[name].kind is Kind.TIMED else series.mean,
-                n=series.n,
-                ratio_to_dense=None if ratio is None else ratio.value,
-                low=None if ratio is None else ratio.low,
-                high=None if ratio is None else ratio.high,
-            )
-    return {
-        "made": made_part(trial.schedules[place], tally),
-        "visual_tokens_per_layer": average,
-        "right": "".join(FAILED if one is None else RIGHT if one.right else WRONG for one in verdicts),
-        "scores": judged.scores,
-        "to_dense": judged.to_dense,
-        "costs": metrics,
-        "unknown": {name: reason for name, reason in costs.unknown.items() if name not in LEFT_OUT},
-        "reasons": {} if average is not None else {"visual_tokens_per_layer": NO_ANSWER},
-    }
-
-
-def _pairs(arms: Sequence[Arm], pictures: JudgedImages, scores: Sequence[Score]) -> list[PairPart]:
-    """Rerouting minus pruning, where the model reached both."""
-    place = {arm.name: number for number, arm in enumerate(arms)}
-    return [
-        PairPart(
-            place=pair.place,
-            ratio=pair.ratio,
-            budget=pair.budget,
-            prune=pair.prune.name,
-            reroute=pair.reroute.name,
-            scores=differences(pictures, scores, arms, place[pair.reroute.name], place[pair.prune.name]),
-        )
-        for pair in pairs_of(arms, lambda arm: arm.asked)
-        if pair.prune is not None and pair.reroute is not None
-    ]
-
-
 def _front(
-    asked: Sequence[Arm], pictures: JudgedImages, score: Score, arms: Sequence[SweepArm], cost: str
+    asked: Sequence[Arm], images: JudgedImages, score: Score, arms: Sequence[SweepArm], cost: str
 ) -> FrontPart:
     """The front of one score, and which arm of it beats each of the others."""
     place = {arm.name: number for number, arm in enumerate(asked)}
@@ -347,7 +323,7 @@ def _front(
         if point in front:
             continue
         by = rival(point, front)
-        part = difference(pictures, score, asked, place[point.name], place[by.name])
+        part = difference(images, score, asked, place[point.name], place[by.name])
         assert part is not None
         beaten.append(BeatenPart(arm=point.name, by=by.name, score=part))
     return FrontPart(score=score.name, cost=cost, arms=[point.name for point in front], beaten=beaten)

@@ -5,14 +5,14 @@ Everything here is drawn from a seeded generator or in a fixed order. Knows plan
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise, zip_longest
+from itertools import pairwise, product, zip_longest
 from random import Random
+from typing import TYPE_CHECKING
 
 from reroute_cli.console.errors import CliError
 from reroute_cli.console.options import ActionName
-from reroute_cli.run.schedules import ScheduleChoice
 from reroute_cli.studies.tune.plans import (
     MOST_DECISIONS,
     Candidate,
@@ -20,10 +20,14 @@ from reroute_cli.studies.tune.plans import (
     SearchSpace,
     candidate,
     identity,
+    in_order,
     shape_of,
 )
 from routing.errors import RoutingError
 from routing.methods import SCORERS, SEARCHED
+
+if TYPE_CHECKING:
+    from reroute_cli.run.schedules import ScheduleChoice
 
 DECAYS = (0.35, 0.5, 0.7, 1.0, 1.4)  # rising ones under rerouting only: what was pruned can't return
 RHOS = (0.07, *(rho for name in SEARCHED if (rho := shape_of(name).rho) is not None), 0.3, 0.6)
@@ -42,7 +46,7 @@ def defaults(space: SearchSpace, amount: ScheduleChoice) -> tuple[list[Candidate
     """
     made: list[Candidate] = []
     missing: dict[str, str] = {}
-    for method, action in ((method, action) for method in space.methods for action in space.actions):
+    for method, action in product(space.methods, space.actions):
         try:
             choice = replace(amount, method=method, action=action)
             schedule = choice.build(space.target)
@@ -60,16 +64,26 @@ def defaults(space: SearchSpace, amount: ScheduleChoice) -> tuple[list[Candidate
 def starters(space: SearchSpace, random: Random) -> Iterator[Candidate]:
     """Plans with evenly spread layers, then plans at random, each kind in its turn, while there are more."""
     seen: set[str] = set()
-    for made in _spread_out(space):
-        if made.identity not in seen:
+    # Few kinds of layers for every method and action: from the last layer that the first decision may
+    # stand at, which keeps most of the model as it is, or from half as deep.
+    for (number, depth), method, action in product(_OPENINGS, space.methods, space.actions):
+        shape = shape_of(method)
+        rho = None if shape.rho is None else RHOS[-1]
+        firsts = _first_layers(space, behind_vision=rho is not None)
+        if not firsts:
+            continue
+        late = min(firsts[-1], round(_FIRST_OF_ALL * space.target.layers))
+        first = max(firsts[0], round(late * depth))
+        end = max(first + number - 1, round(_LAST_OF_ALL * space.target.layers))
+        decisions = tuple(first + (end - first) * index // max(1, number - 1) for index in range(number))
+        decay = _STEP if shape.decay != 1.0 and number > 1 else 1.0
+        plan = SchedulePlan(method, action, decisions, decay, rho, _scorer(method, space))
+        made = candidate(plan, space, "start")
+        if made is not None and made.identity not in seen:
             seen.add(made.identity)
             yield made
-    kinds = [
-        (method, action, number)
-        for number in range(1, MOST_DECISIONS + 1)
-        for method in space.methods
-        for action in space.actions
-    ]
+    numbers = range(1, MOST_DECISIONS + 1)
+    kinds = [(method, action, n) for n, method, action in product(numbers, space.methods, space.actions)]
     while kinds:
         for kind in list(kinds):
             found = _drawn(kind, space, random, seen)
@@ -78,29 +92,6 @@ def starters(space: SearchSpace, random: Random) -> Iterator[Candidate]:
                 continue
             seen.add(found.identity)
             yield found
-
-
-def _spread_out(space: SearchSpace) -> Iterator[Candidate]:
-    """Few kinds of layers for every method and action: from the last layer that the first decision may
-    stand at, which keeps most of the model as it is, or from half as deep.
-    """
-    for number, depth in _OPENINGS:
-        for method, action in ((method, action) for method in space.methods for action in space.actions):
-            shape = shape_of(method)
-            rho = None if shape.rho is None else RHOS[-1]
-            firsts = _first_layers(space, behind_vision=rho is not None)
-            if not firsts:
-                continue
-            late = min(firsts[-1], round(_FIRST_OF_ALL * space.target.layers))
-            first = max(firsts[0], round(late * depth))
-            end = max(first + number - 1, round(_LAST_OF_ALL * space.target.layers))
-            decisions = tuple(first + (end - first) * index // max(1, number - 1) for index in range(number))
-            decay = _STEP if shape.decay != 1.0 and number > 1 else 1.0
-            made = candidate(
-                SchedulePlan(method, action, decisions, decay, rho, _scorer(method, space)), space, "start"
-            )
-            if made is not None:
-                yield made
 
 
 def _drawn(kind: Kind, space: SearchSpace, random: Random, seen: set[str]) -> Candidate | None:
@@ -147,45 +138,39 @@ def neighbours(plan: SchedulePlan, space: SearchSpace, random: Random) -> list[S
 
     Either sort is shuffled; two of the first are followed by one of the second, since layers matter most.
     """
-    layers, others = _other_layers(plan, space), _other_shapes(plan, space)
-    elsewhere: dict[tuple[int, ...], None] = {}  # one layer taken into the middle of another gap
-    for index in range(len(plan.decisions)):
-        rest = plan.decisions[:index] + plan.decisions[index + 1 :]
-        for low, high in pairwise((*rest, space.target.layers)):
-            elsewhere[tuple(sorted((*rest, (low + high) // 2)))] = None
-    fitting = (made for made in elsewhere if made != plan.decisions and _ordered(made, space.target.layers))
-    others += [_at_layers(plan, made) for made in fitting]
+    decisions, end = plan.decisions, space.target.layers
+    without = [decisions[:index] + decisions[index + 1 :] for index in range(len(decisions))]
+    found = [  # one layer moved, over another one too
+        tuple(sorted((*rest, layer + step)))
+        for rest, layer in zip(without, decisions, strict=True)
+        for step in (-1, 1, -2, 2)
+    ]
+    found += without
+    found += [tuple(sorted({*decisions, (low + high) // 2})) for low, high in pairwise((*decisions, end))]
+    found += [tuple(layer + step for layer in decisions) for step in (-1, 1)]
+    layers = _at_layers(plan, found, end)
+    elsewhere = (  # one layer taken into the middle of another gap
+        tuple(sorted((*rest, (low + high) // 2))) for rest in without for low, high in pairwise((*rest, end))
+    )
+    others = _other_shapes(plan, space) + _at_layers(plan, elsewhere, end)
     random.shuffle(layers)
     random.shuffle(others)
     mixed = zip_longest(layers[::2], layers[1::2], others)
     return [one for three in mixed for one in three if one is not None]
 
 
-def _other_layers(plan: SchedulePlan, space: SearchSpace) -> list[SchedulePlan]:
-    decisions, layers = plan.decisions, space.target.layers
-    found = [  # one layer moved, over another one too
-        tuple(sorted((*decisions[:index], decisions[index] + step, *decisions[index + 1 :])))
-        for index in range(len(decisions))
-        for step in (-1, 1, -2, 2)
-    ]
-    found += [decisions[:index] + decisions[index + 1 :] for index in range(len(decisions))]
-    found += [tuple(sorted({*decisions, (low + high) // 2})) for low, high in pairwise((*decisions, layers))]
-    found += [tuple(layer + step for layer in decisions) for step in (-1, 1)]
-    distinct = dict.fromkeys(made for made in found if made != decisions and _ordered(made, layers))
-    return [_at_layers(plan, made) for made in distinct]
+def _at_layers(plan: SchedulePlan, found: Iterable[tuple[int, ...]], end: int) -> list[SchedulePlan]:
+    """The plan at each of these that can be decision layers (of `end` layers) and are not its own.
 
-
-def _ordered(decisions: Sequence[int], layers: int) -> bool:
-    """Whether these can be decision layers: rising, within the decoder, no more than may be."""
-    rising = all(later > earlier for earlier, later in pairwise(decisions))
-    return 1 <= len(decisions) <= MOST_DECISIONS and rising and decisions[0] >= 0 and decisions[-1] < layers
-
-
-def _at_layers(plan: SchedulePlan, decisions: tuple[int, ...]) -> SchedulePlan:
-    """The plan at other layers; where pruning once becomes pruning in steps, it has to decay."""
-    steps = plan.action == "prune" and len(decisions) > 1 and plan.decay >= 1
-    made = replace(plan, decisions=decisions, decay=_HALVING if steps else plan.decay)
-    return _renamed(made)
+    Where pruning once becomes pruning in steps, it has to decay.
+    """
+    others = []
+    for decisions in dict.fromkeys(found):
+        if decisions != plan.decisions and in_order(decisions, end):
+            steps = plan.action == "prune" and len(decisions) > 1 and plan.decay >= 1
+            decay = _HALVING if steps else plan.decay
+            others.append(_renamed(replace(plan, decisions=decisions, decay=decay)))
+    return others
 
 
 def _renamed(plan: SchedulePlan) -> SchedulePlan:

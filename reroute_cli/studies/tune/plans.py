@@ -12,13 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from operator import mul
+from typing import TYPE_CHECKING
 
-from reroute_cli.console.options import ActionName
-from reroute_cli.models.shapes import Target
 from reroute_cli.run.schedules import ScheduleChoice
 from routing import Action, Pool, Schedule, Stage, VisionStage
 from routing.methods import METHODS, SCORERS
-from routing.methods.method import Shape
+
+if TYPE_CHECKING:
+    from reroute_cli.console.options import ActionName
+    from routing.methods.method import Shape
+    from routing.solve import Target
 
 MOST_DECISIONS = 5
 _STEPS = (-1, 0, 1, 2)  # tokens by which a count may differ from its shape, rounded down
@@ -38,8 +41,8 @@ class SearchSpace:
     """What every candidate of a search must fit. tokens: layer-tokens that it may spend on `target`.
 
     methods, actions: what may be searched; a method is a shape here: one keep ratio, a falling one, or one
-    behind a vision stage. vision_scorer: what ranks patches there. seed: of the
-    model's weights, where they are random.
+    behind a vision stage. vision_scorer: what ranks patches there. seed: of the model's weights, where they
+    are random.
     """
 
     target: Target
@@ -118,7 +121,10 @@ class Candidate:
 def realise(plan: SchedulePlan, space: SearchSpace) -> Schedule | None:
     """The schedule of a plan that spends the budget; None where there is none."""
     target = space.target
-    if not _fits(plan, space):
+    if plan.method not in space.methods or plan.action not in space.actions or not plan.sensible:
+        return None
+    least = target.first_layer + (plan.rho is not None or plan.earlier)
+    if not in_order(plan.decisions, target.layers) or plan.decisions[0] < least:
         return None
     entries = plan.decisions if plan.rho is None else (target.first_layer, *plan.decisions)
     spans = [end - start for start, end in pairwise((*entries, target.layers))]
@@ -146,16 +152,10 @@ def realise(plan: SchedulePlan, space: SearchSpace) -> Schedule | None:
     return schedule
 
 
-def _fits(plan: SchedulePlan, space: SearchSpace) -> bool:
-    """Whether the plan may be searched, and its decision layers are layers that may decide, in order."""
-    decisions, target = plan.decisions, space.target
-    if plan.method not in space.methods or plan.action not in space.actions or not plan.sensible:
-        return False
+def in_order(decisions: Sequence[int], layers: int) -> bool:
+    """Whether these can be decision layers: rising, within the decoder, no more than may be."""
     rising = all(later > earlier for earlier, later in pairwise(decisions))
-    if not 1 <= len(decisions) <= MOST_DECISIONS or not rising:
-        return False
-    least = target.first_layer + (plan.rho is not None or plan.earlier)
-    return least <= decisions[0] and decisions[-1] < target.layers
+    return 1 <= len(decisions) <= MOST_DECISIONS and rising and decisions[0] >= 0 and decisions[-1] < layers
 
 
 def spend(

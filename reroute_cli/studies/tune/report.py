@@ -12,37 +12,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure
-from reroute_cli.data.images import (
-    as_text,
-)
+from reroute_cli.console.missing import installed_version
+from reroute_cli.data.images import as_text
 from reroute_cli.measure.environment import describe_environment
-from reroute_cli.measure.scores import (
-    PLAIN,
-    JudgedImages,
-    Score,
-)
-from reroute_cli.models.proof import installed_version
+from reroute_cli.measure.scores import PLAIN, JudgedImages, Score
 from reroute_cli.records.tune import (
-    ArmPart,
-    AskedPart,
     BudgetPart,
     CoursePart,
     EntryPart,
     FloorPart,
     FoundPart,
     HalfPart,
-    QuestionsPart,
     RungPart,
-    ThisRunPart,
     TriedPart,
+    TuneArm,
+    TuneAsked,
+    TuneQuestions,
     TuneReport,
+    TuneRun,
 )
-from reroute_cli.run.answer import (
-    generation_part,
-    model_part,
-)
+from reroute_cli.run.answer import generation_part, model_part
 from reroute_cli.run.trial import items_digest
-from reroute_cli.studies.evaluate import (
+from reroute_cli.studies.score_parts import (
     cost_part,
     difference,
     differences,
@@ -50,14 +41,12 @@ from reroute_cli.studies.evaluate import (
     scores_part,
     whole,
 )
-from reroute_cli.studies.questions import (
-    Subject,
-)
-from reroute_cli.studies.tune.request import SplitQuestions, TuneRequest
-from routing import Schedule
 
 if TYPE_CHECKING:
+    from reroute_cli.studies.questions import Subject
+    from reroute_cli.studies.tune.request import SplitQuestions, TuneRequest
     from reroute_cli.studies.tune.session import Asking, TuneResult
+    from routing import Schedule
 
 
 @dataclass(frozen=True)
@@ -74,11 +63,11 @@ def make_report(
 ) -> TuneReport:
     """The whole report; raises Failure where no question of the reported half can be scored."""
     trial, score, floor, target = found.trial, questions.score, request.floor, found.space.target
-    pictures = whole(trial.rows)
+    images = whole(trial.rows)
     errors = [said.error for row in trial.rows for said in row.said if said.error is not None]
     # the benchmark's scores, the one that was searched first; those of nothing here fall out
     others = [one for one in where.subject.benchmark.scores or PLAIN if one.name != score.name]
-    arms = _arms(found, pictures, (score, *others))
+    arms = _arms(found, images, (score, *others))
     if score.name not in arms[found.place].scores:
         why = errors[0] if errors else "none of them was answered"
         raise Failure(
@@ -86,9 +75,15 @@ def make_report(
         )
     known = [arm for arm in arms if arm.published and score.name in arm.scores]
     best = max(known, key=lambda arm: arm.scores[score.name].value, default=None)  # hardest one to beat
+    held = None
+    if floor is not None:
+        dense, here = (arms[one].scores[score.name].value for one in (0, found.place))
+        value = floor.value(dense)
+        searched = floor.value(found.dense or 0.0)
+        held = FloorPart(value=value, score=here, searched=searched, holds=here >= value)
     return TuneReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        asked=AskedPart(
+        asked=TuneAsked(
             budget=request.budget,
             ratio=request.ratio,
             floor=None if floor is None else floor.amount,
@@ -113,26 +108,26 @@ def make_report(
         found=_found(found, where.profile),
         arms=arms,
         best_published=None if best is None else best.name,
-        floor=_floor(request, found, arms, score),
+        floor=held,
         unreachable=found.unreachable,
-        left_out=len(trial.rows) - len(pictures.rows),
+        left_out=len(trial.rows) - len(images.rows),
         errors=len(errors),
         first_error=errors[0] if errors else "",
         course=_course(found),
-        this_run=ThisRunPart(answered=asking.answered, resumed=asking.resumed, wall_s=asking.seconds),
+        this_run=TuneRun(answered=asking.answered, resumed=asking.resumed, wall_s=asking.seconds),
         environment=describe_environment(asking.loaded.proven),
     )
 
 
-def _questions(where: Where, questions: SplitQuestions, asking: Asking, reported: str) -> QuestionsPart:
+def _questions(where: Where, questions: SplitQuestions, asking: Asking, reported: str) -> TuneQuestions:
     """Which questions, in their halves. reported: the digest of the reported half."""
     subject, halves = where.subject, questions.halves
     searched = items_digest((item, item.contents()) for item in halves.searched.items)
     parts = [
-        HalfPart(pictures=half.pictures, questions=len(half.items), digest=digest)
+        HalfPart(pictures=half.images, questions=len(half.items), digest=digest)
         for half, digest in ((halves.searched, searched), (halves.reported, reported))
     ]
-    return QuestionsPart(
+    return TuneQuestions(
         name=subject.benchmark.name + (f" {subject.split}" if subject.split else ""),
         source=where.source,
         searched=parts[0],
@@ -174,40 +169,27 @@ def _found(found: TuneResult, profile: Path | None) -> FoundPart:
     )
 
 
-def _arms(found: TuneResult, pictures: JudgedImages, scores: Sequence[Score]) -> list[ArmPart]:
+def _arms(found: TuneResult, images: JudgedImages, scores: Sequence[Score]) -> list[TuneArm]:
     """Every arm's scores on the reported half, and what was found minus it."""
     arms, trial, parts = found.trial.arms, found.trial, []
     for place, arm in enumerate(arms):
         to_found: dict[str, Any] = {}
         if place != found.place:
-            made = ((one.name, difference(pictures, one, arms, found.place, place)) for one in scores)
+            made = ((one.name, difference(images, one, arms, found.place, place)) for one in scores)
             to_found = {name: part for name, part in made if part is not None}
         parts.append(
-            ArmPart(
+            TuneArm(
                 name=arm.name,
                 published=arm.name in found.published,
                 made=made_part(trial.schedules[place], trial.costs[place]),
                 cost=cost_part(trial.costs[place]),
-                scores=scores_part(pictures, scores, arms, place).scores,
-                to_dense=differences(pictures, scores, arms, place, 0) if place else {},
+                scores=scores_part(images, scores, arms, place).scores,
+                to_dense=differences(images, scores, arms, place, 0) if place else {},
                 to_found=to_found,
                 reasons={} if trial.costs[place].answered else {"cost": "it answered nothing"},
             )
         )
     return parts
-
-
-def _floor(
-    request: TuneRequest, found: TuneResult, arms: Sequence[ArmPart], score: Score
-) -> FloorPart | None:
-    """Whether the floor holds on the reported half; None where none was asked for."""
-    if request.floor is None:
-        return None
-    dense, here = arms[0].scores[score.name].value, arms[found.place].scores[score.name].value
-    value = request.floor.value(dense)
-    return FloorPart(
-        value=value, score=here, searched=request.floor.value(found.dense or 0.0), holds=here >= value
-    )
 
 
 def _course(found: TuneResult) -> CoursePart:

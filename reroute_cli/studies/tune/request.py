@@ -12,23 +12,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from random import Random
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.options import ACTIONS, ActionName
-from reroute_cli.console.study_options import SearchOptions
-from reroute_cli.data.items import (
-    Item,
-    spread,
-)
-from reroute_cli.measure.scores import (
-    FEWEST_PICTURES,
-    JudgedItem,
-    Score,
-    connected,
-    share_of,
-)
+from reroute_cli.data.items import Item, spread
+from reroute_cli.measure.scores import FEWEST_PICTURES, JudgedItem, Score, connected, share_of
 from routing.methods import METHODS, SEARCHED
+
+if TYPE_CHECKING:
+    from reroute_cli.console.study_options import SearchOptions
 
 ANSWERS, ANSWERS_FLOOR = 1500, 6000  # by default; a floor is several searches
 RIGHT = share_of("right", "all right", lambda _row: True)
@@ -145,10 +138,10 @@ def asks_for(score: Score, items: Iterable[Item]) -> list[Item]:
 
 @dataclass(frozen=True)
 class Half:
-    """Questions about some of the images. pictures: how many images there are."""
+    """Questions about some of the images. images: how many there are."""
 
     items: tuple[Item, ...]
-    pictures: int
+    images: int
 
 
 @dataclass(frozen=True)
@@ -180,13 +173,19 @@ def choose_questions(
 
 def split(items: Iterable[Item], seed: int) -> Halves:
     """Every other image of a shuffled list in either half; raises Failure where there are too few."""
-    groups = connected(items, _contents)
+    # images are known by what is in them, and those of an item that can't be asked by their names
+    groups = connected(
+        items,
+        lambda item: (
+            [f"name {one.name or item.id}" for one in item.images] if item.problem else [*item.contents()]
+        ),
+    )
     if len(groups) < 2 * FEWEST_PICTURES:
         questions = sum(map(len, groups))
         raise Failure(
-            f"there are {_count(questions, 'question')} with a truth about {_count(len(groups), 'image')}: "
-            f"tuning searches one half of the images and reports the other, and needs "
-            f"{2 * FEWEST_PICTURES} images at least"
+            f"there are {_count(questions, 'question')} with ground truth about "
+            f"{_count(len(groups), 'image')}: tuning searches one half of the images and reports the other, "
+            f"and needs {2 * FEWEST_PICTURES} images at least"
         )
     places = list(range(len(groups)))
     Random(seed).shuffle(places)
@@ -197,13 +196,6 @@ def split(items: Iterable[Item], seed: int) -> Halves:
     first = tuple(item for turn in turns for item in turn if item is not None)
     kept = tuple(item for place in reported for item in groups[place])
     return Halves(Half(first, len(searched)), Half(kept, len(reported)))
-
-
-def _contents(item: Item) -> list[str]:
-    """What the images of an item that can be asked are known by; those of one that can't, by their names."""
-    if item.problem:
-        return [f"name {image.name or item.id}" for image in item.images]
-    return list(item.contents())
 
 
 def _count(number: int, word: str) -> str:

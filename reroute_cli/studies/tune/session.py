@@ -6,36 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from statistics import median_low
+from typing import TYPE_CHECKING
 
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.data.items import (
-    Item,
-    spread,
-)
-from reroute_cli.measure.scores import (
-    BOX_HIT,
-    BOX_IOU,
-    JudgedImages,
-    Score,
-)
-from reroute_cli.models.load import (
-    Loaded,
-)
-from reroute_cli.models.shapes import Target
+from reroute_cli.data.items import Item, spread
+from reroute_cli.measure.scores import BOX_HIT, BOX_IOU, JudgedImages, Score
 from reroute_cli.records.metrics import DENSE_ARM
-from reroute_cli.records.store import RecordFile
-from reroute_cli.records.tune import TuneReport
 from reroute_cli.run.schedules import Arm, ScheduleChoice
-from reroute_cli.run.trial import (
-    Trial,
-    hold_trial,
-    target_for,
-)
+from reroute_cli.run.trial import Trial, hold_trial, target_for
 from reroute_cli.studies import SILENT, StudyProgress
 from reroute_cli.studies.tune import report
 from reroute_cli.studies.tune.moves import defaults
 from reroute_cli.studies.tune.plans import Candidate, SearchSpace, least_tokens, shape_of
-from reroute_cli.studies.tune.request import SplitQuestions, TuneRequest
 from reroute_cli.studies.tune.search import (
     FEWEST,
     FINEST,
@@ -47,8 +29,15 @@ from reroute_cli.studies.tune.search import (
     even,
     search,
 )
-from routing import Schedule
 from routing.families import no_vision_stage
+
+if TYPE_CHECKING:
+    from reroute_cli.models.load import Loaded
+    from reroute_cli.records.store import RecordFile
+    from reroute_cli.records.tune import TuneReport
+    from reroute_cli.studies.tune.request import SplitQuestions, TuneRequest
+    from routing import Schedule
+    from routing.solve import Target
 
 FOUND = "tuned"  # the arm of what was found
 _LOOKED_AT = 32  # questions whose visual tokens are counted, to know what a budget is for
@@ -128,11 +117,11 @@ def _mark(trial: Trial, place: int, score: Score) -> Mark:
     if failed or not mine:
         reasons = failed or [said.error for row in trial.rows for said in row.said if said.error is not None]
         return Mark(0.0, broken=reasons[0] if reasons else "there was nothing to answer")
-    pictures = JudgedImages(mine)
-    found, finer = pictures.estimate(score, 0), _FINER.get(score.name)
+    images = JudgedImages(mine)
+    found, finer = images.estimate(score, 0), _FINER.get(score.name)
     if found is None:
         return Mark(0.0, broken=f"none of the questions has a {score.title}")
-    fine = pictures.estimate(finer, 0) if finer is not None else None
+    fine = images.estimate(finer, 0) if finer is not None else None
     error = None if found.low is None else (found.value - found.low) / _DEVIATIONS
     return Mark(found.value, found.value if fine is None else fine.value, error)
 

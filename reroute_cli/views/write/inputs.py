@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.records.migrate import upgraded
-from reroute_cli.records.reading import checked, json_of, read_content
+from reroute_cli.records.reading import answer_model, checked, holds_lines, json_of, read_content
 from reroute_cli.records.schema import kind_of, model_of, name_of
 from reroute_cli.views.answer import Answers, Judge, answers_document, arm_of
 from reroute_cli.views.document import Tone
@@ -28,7 +28,6 @@ MOST_INPUTS = 20
 MOST_ANSWERS = 60_000
 ALLOWED = "write one with profile, sweep, eval, tune, trace, batch, or compare --format json"
 _KINDS = {name_of(kind): kind for kind in ("batch", "comparison", "eval", "report", "sweep", "trace", "tune")}
-_OPENING = b'{"schema": "reroute.'
 _NAME = 60
 
 
@@ -55,8 +54,12 @@ def read_inputs(paths: list[Path]) -> list[Input]:
 def read_input(path: Path) -> Input:
     """A file of one record, or of JSON lines."""
     content = read_content(path, remedy=ALLOWED)
+<<<<<<< HEAD
+    if holds_lines(content):
+=======
     first, _, rest = content.lstrip().partition(b"\n")
     if first.startswith(_OPENING) and rest.strip():  # a second record follows the first one's line
+>>>>>>> kd
         return Input(path, _answers(path, content))
     value = upgraded(json_of(path, content, remedy=ALLOWED))
     schema = _schema_of(path, value)
@@ -101,15 +104,12 @@ def _answers(path: Path, content: bytes) -> Answers:
 
 
 def _answer(place: Path, line: bytes) -> AnswerRecord | FailedAnswer:
-    from reroute_cli.records.answer import AnswerRecord, FailedAnswer
-
     value = upgraded(json_of(place, line, remedy=ALLOWED))
     schema = _schema_of(place, value)
     if schema != name_of("answer"):
         known = name_of("answer")
         raise Failure(f"'{place}' is {short(schema, _NAME)}, and files of lines hold {known}: {ALLOWED}")
-    model = FailedAnswer if value.get("error") is not None else AnswerRecord
-    found: AnswerRecord | FailedAnswer = checked(place, value, model, ALLOWED)
+    found: AnswerRecord | FailedAnswer = checked(place, value, answer_model(value), ALLOWED)
     return found
 
 

@@ -59,7 +59,7 @@ class _Found:
     pixels: Image.Image
 
 
-def find_images(items: Iterable[GalleryItem], folders: Sequence[Path]) -> FoundImages:
+def find_images(items: Iterable[GalleryItem], folders: Sequence[Path]) -> ImageMatches:
     """Every image of these items that is there, decoded once."""
     found, missing = {}, []
     for item in items:
@@ -73,11 +73,11 @@ def find_images(items: Iterable[GalleryItem], folders: Sequence[Path]) -> FoundI
         pixels = picture.pixels.copy()
         pixels.thumbnail((_LONGEST, _LONGEST))
         found[item.image] = _Found(item.image, width, height, pixels)
-    return FoundImages(tuple(found.values()), tuple(missing))
+    return ImageMatches(tuple(found.values()), tuple(missing))
 
 
 @dataclass(frozen=True)
-class FoundImages:
+class ImageMatches:
     """Images that were found, before it is known how much room they have."""
 
     found: tuple[_Found, ...]

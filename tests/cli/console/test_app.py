@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reroute_cli.models.proof import installed_version
+from reroute_cli.console.missing import installed_version
 
 COMMANDS = ("ask", "profile", "compare", "plan", "methods", "models", "profiles", "env")
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from reroute_cli.commands import methods
 from reroute_cli.console import errors
 from reroute_cli.console.errors import Failure, NotComparable, Regression, UsageError
+from reroute_cli.records import lists
 from routing import BudgetError, ScheduleError, UnsupportedInputError, UnsupportedModelError
 
 
@@ -14,10 +14,10 @@ def failing(run, monkeypatch):
     """A function that runs a command which raises the given exception."""
 
     def explode(error):
-        def row(_method):
+        def part(**_fields):
             raise error
 
-        monkeypatch.setattr(methods, "_row", row)
+        monkeypatch.setattr(lists, "MethodPart", part)
         return run("methods")
 
     return explode

@@ -27,7 +27,7 @@ from reroute_cli.measure.boxes import view_of
 from reroute_cli.measure.estimate import kv_layers
 from reroute_cli.measure.memory import measure_kv
 from reroute_cli.measure.nvml import NvmlSampler, driver_version
-from reroute_cli.models import dummy, processors
+from reroute_cli.models import dummy, processors, weights
 from reroute_cli.models import load as models
 from reroute_cli.models.generation import Generation
 from reroute_cli.models.logits import row_by_row
@@ -35,21 +35,21 @@ from routing.checks.subjects import ONE, tiny
 from tests.cli.measure.fake_nvml import Driver
 
 ASKED = (  # name, of what an answer is made of, asked for by
-    ("tokenizer", "processor", "prompts.py, run.py, answer.py"),
-    ("chat_template", "processor", "prompts.py"),
-    ("apply_chat_template", "processor", "prompts.py"),
-    ("image_processor", "processor", "answer.py, tracing/trace.py, batching/costs.py"),
-    ("do_pad", "processor.image_processor", "boxes.py"),
-    ("do_center_crop", "processor.image_processor", "boxes.py"),
-    ("added_tokens_decoder", "processor.tokenizer", "prompts.py"),
-    ("all_special_tokens", "processor.tokenizer", "prompts.py"),
-    ("decode", "processor.tokenizer", "answer.py"),
-    ("eos_token_id", "model.generation_config", "run.py"),
-    ("get_text_config", "model.config", "run.py"),
+    ("tokenizer", "processor", "data/prompts.py, measure/passes.py, run/answer.py"),
+    ("chat_template", "processor", "data/prompts.py"),
+    ("apply_chat_template", "processor", "data/prompts.py"),
+    ("image_processor", "processor", "run/answer.py, studies/trace.py, measure/estimate.py"),
+    ("do_pad", "processor.image_processor", "routing/families/llava.py"),
+    ("do_center_crop", "processor.image_processor", "routing/families/llava.py"),
+    ("added_tokens_decoder", "processor.tokenizer", "data/prompts.py"),
+    ("all_special_tokens", "processor.tokenizer", "data/prompts.py"),
+    ("decode", "processor.tokenizer", "run/answer.py"),
+    ("eos_token_id", "model.generation_config", "measure/passes.py"),
+    ("get_text_config", "model.config", "measure/passes.py"),
     ("get_output_embeddings", "model", "measure/flops.py"),
-    ("generate", "model", "run.py"),
+    ("generate", "model", "measure/passes.py"),
 )
-OF_A_CACHE = (  # name, of what, and what reads it, in measure/kv.py and batching/costs.py
+OF_A_CACHE = (  # name, of what, and what reads it, in measure/memory.py and measure/estimate.py
     ("layers", DynamicCache, measure_kv),
     ("layers", DynamicCache, kv_layers),
     ("keys", DynamicSlidingWindowLayer, measure_kv),
@@ -99,7 +99,7 @@ def test_what_an_answer_needs_is_named(warm, run, fails, take, picture, name, of
 
 
 def test_a_padded_batch_whose_logits_are_made_elsewhere_is_refused(pocket, take):
-    """logits.py: penalties that would count padding are not answered with."""
+    """models/logits.py: penalties that would count padding are not answered with."""
     loaded = replace(pocket, generation=Generation(active={"repetition_penalty": 1.3}))
     inputs = {"attention_mask": torch.tensor([[0, 1], [1, 1]])}
     with (
@@ -166,7 +166,7 @@ def test_a_boundary_without_its_own_names_is_no_traceback(monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", ["GatedRepoError", "RepositoryNotFoundError", "HfHubHTTPError"])
 def test_the_hubs_errors_are_named(monkeypatch, run, fails, name):
-    """sources.py: a hub client without them is told, and not a hub that can't be reached."""
+    """models/sources.py: a hub client without them is told, and not a hub that can't be reached."""
     monkeypatch.delattr(huggingface_hub.errors, name)
     fails(run("plan", "-m", "someone/something"), 4, f"has no '{name}' in huggingface_hub.errors")
 
@@ -226,7 +226,7 @@ def test_a_driver_that_pynvml_can_not_be_asked_for_is_unknown(monkeypatch, name)
 
 
 def test_a_gpu_without_a_uuid_is_not_looked_for(monkeypatch):
-    """run.py: torch that gives none leaves the driver's numbers null with that reason."""
+    """measure/nvml.py: torch that gives none leaves the driver's numbers null with that reason."""
     Driver(monkeypatch)
     with NvmlSampler(None) as found:
         pass
@@ -235,7 +235,7 @@ def test_a_gpu_without_a_uuid_is_not_looked_for(monkeypatch):
 
 
 def test_a_processor_that_is_not_asked_for_its_parts_is_named(take):
-    """processors.py: without this method the video processor, and with it torchvision, would come back."""
+    """models/processors.py: without this method the video processor would come back, with torchvision."""
     take(transformers.Qwen2VLProcessor, "get_attributes")
     with pytest.raises(Failure, match="has no 'get_attributes' in Qwen2VLProcessor"):
         processors.image_only("Qwen2VLProcessor")
@@ -255,7 +255,7 @@ def test_a_family_without_a_processor_class_is_named(monkeypatch, pocket):
 
 @pytest.mark.parametrize("name", ["missing_keys", "mismatched_keys"])
 def test_a_loading_report_without_what_is_missing_is_no_report(monkeypatch, name):
-    """models.py: weights that may lack tensors are not answered with."""
+    """models/weights.py: weights that may lack tensors are not answered with."""
     whole = transformers.AutoModelForImageTextToText.from_pretrained
 
     def told_less(*args, **kwargs):
@@ -267,17 +267,23 @@ def test_a_loading_report_without_what_is_missing_is_no_report(monkeypatch, name
         models.load(ModelOptions(device="cpu"))
 
 
-def test_an_attention_that_is_not_told_is_named(take):
-    """models.py: which kernels ran decides what can be counted."""
-    model = tiny("llava").model  # making one sets the name
-    take(transformers.PreTrainedConfig, "_attn_implementation")
+def test_an_attention_that_is_not_told_is_named(monkeypatch, take):
+    """models/load.py: which kernels ran decides what can be counted."""
+    whole = weights.load_weights
+
+    def loaded_first(*args):
+        model = whole(*args)  # making one sets the name
+        take(transformers.PreTrainedConfig, "_attn_implementation")
+        return model
+
+    monkeypatch.setattr(weights, "load_weights", loaded_first)
     with pytest.raises((Failure, AttributeError)) as caught:
-        models._loaded("x", model, None, ModelOptions(), "cpu")
+        models.load(ModelOptions(device="cpu"))
     assert "has no '_attn_implementation' in LlavaConfig" in sentence_of(caught.value)
 
 
 def test_weights_that_the_library_fills_anew_are_refused(monkeypatch):
-    """dummy/model.py: where its mark on a finished matrix is not heeded, no seed tells the weights."""
+    """models/dummy.py: where its mark on a finished matrix is not heeded, no seed tells the weights."""
     whole = PreTrainedModel.initialize_weights
 
     def heedless(model):
@@ -300,7 +306,7 @@ def test_weights_that_the_library_fills_anew_are_refused(monkeypatch):
     ],
 )
 def test_a_size_that_is_not_told_is_named(take, name, family, kind, inputs):
-    """boxes.py: what a model saw of a picture can't be guessed."""
+    """measure/boxes.py: what a model saw of a picture can't be guessed."""
     processor = getattr(transformers, kind)()
     take(processor, name)
     with pytest.raises(AttributeError) as caught:

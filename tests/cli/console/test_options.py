@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from reroute_cli import app as application
 from reroute_cli.app import COMMANDS, program
 from reroute_cli.console import command_options
-from reroute_cli.console.command_options import BatchRun, ClusterOptions, PageOptions, TraceOutput
+from reroute_cli.console.command_options import BatchRunOptions, ClusterOptions, PageOptions, TraceOutput
 from reroute_cli.console.errors import CliError, UsageError
 from reroute_cli.console.options import ArmsOptions, ModelOptions, OutputOptions, ScheduleOptions
 from reroute_cli.console.study_options import CostOptions, GridOptions, MeasureOptions, SweepOutput
@@ -69,7 +69,7 @@ def test_every_command_takes_groups_and_nothing_else():
         (("ask", "x.png", "where?"), ScheduleOptions, {"method": "fastv", "ratio": 1.5}),
         (("ask", "x.png", "where?"), ScheduleOptions, {"method": "fastv", "ratio": float("nan")}),
         (("ask", "x.png", "where?"), ModelOptions, {"seed": -1}),
-        (("batch", "."), BatchRun, {"batch_size": 0}),
+        (("batch", "."), BatchRunOptions, {"batch_size": 0}),
         (("batch", "."), ClusterOptions, {"workers": 2}),
         (("profile",), ArmsOptions, {"arms": "fastv", "method": "pdrop", "ratio": 0.5}),
         (("profile",), MeasureOptions, {"repeat": 0}),

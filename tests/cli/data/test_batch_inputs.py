@@ -9,14 +9,8 @@ import pytest
 from PIL import Image
 
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.data.images import (
-    open_picture,
-)
-from reroute_cli.data.items import (
-    Truth,
-    batch_items,
-    misplaced,
-)
+from reroute_cli.data.images import open_picture
+from reroute_cli.data.items import Truth, batch_items, misplaced
 
 GOOD = {"image": "a.png", "question": "where is the cup?"}
 
@@ -143,8 +137,8 @@ def test_a_folder_below_that_cannot_be_listed_is_an_item_with_a_problem(folder, 
         ("gone", "can't be read .No such file"),
         ("file", "is a file"),
         ("pipe", "can't be read .Not a directory"),
-        ("empty", "no picture in '.*empty', of 0 files"),
-        ("texts", "no picture in '.*texts', of 2 files"),
+        ("empty", "no image in '.*empty', of 0 files"),
+        ("texts", "no image in '.*texts', of 2 files"),
         ("n" * 300, "can't be read .File name too long"),
     ],
 )

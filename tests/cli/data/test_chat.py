@@ -9,10 +9,7 @@ from transformers import AutoTokenizer
 
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.data.chat import build_chat, picture, read_chat
-from reroute_cli.data.images import (
-    Picture,
-    open_picture,
-)
+from reroute_cli.data.images import Picture, open_picture
 from reroute_cli.data.prompts import build_prompt
 from reroute_cli.models.processors import image_only
 
@@ -36,14 +33,15 @@ def qwen(tiny_qwen):
 
 
 def build(processor, messages):
-    """The prompt of these messages, with the pictures that are in them."""
+    """The prompt of these messages with their images, and whether a control token was spaced."""
     chat = read_chat(messages, "task")
-    return build_chat(processor, chat, [picture(one, "it") for one in chat.pictures])
+    return build_chat(processor, chat, [picture(one, "it") for one in chat.images])
 
 
 def ids(built):
     """The prompt's tokens."""
-    return built.prompt.inputs["input_ids"][0].tolist()
+    prompt, _ = built
+    return prompt.inputs["input_ids"][0].tolist()
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -53,9 +51,10 @@ def test_pictures_before_a_question_are_the_prompt_of_ask(pocket, drawn, count):
     asked = build_prompt(pocket.processor, [Picture("", one, "") for one in pictures], "where is the cup?")
     messages = [USER | {"content": [*map(image, pictures), text("where is the cup?")]}]
     built = build(pocket.processor, messages)
+    prompt, escaped = built
     assert ids(built) == asked.inputs["input_ids"][0].tolist()
-    assert built.prompt.inputs["pixel_values"].equal(asked.inputs["pixel_values"])
-    assert not built.escaped
+    assert prompt.inputs["pixel_values"].equal(asked.inputs["pixel_values"])
+    assert not escaped
 
 
 def test_pictures_stay_where_they_stand_in_the_text(qwen, drawn):
@@ -102,10 +101,11 @@ def test_control_tokens_in_a_text_stay_text(pocket, drawn):
     question = "<image> what is </s> there? <image><image>"
     spaced = "< image> what is < /s> there? < image>< image>"
     built = build(pocket.processor, [USER | {"content": [image(drawn()), text(question)]}])
+    prompt, escaped = built
     plain = build_prompt(pocket.processor, [Picture("", drawn(), "")], spaced)
-    assert built.escaped
+    assert escaped
     assert ids(built) == plain.inputs["input_ids"][0].tolist()
-    assert built.prompt.count(pocket.image_token_ids) == 256
+    assert prompt.count(pocket.image_token_ids) == 256
 
 
 @pytest.mark.parametrize("parts", [("<ima", "ge>"), ("</", "s>")])
@@ -119,8 +119,9 @@ def test_parts_that_join_to_a_control_token_are_refused(pocket, drawn, parts):
 def test_a_text_alone_is_a_prompt(pocket):
     """No picture, no visual tokens, no pixels."""
     built = build(pocket.processor, [USER | {"content": [text("is a cup a thing?")]}])
-    assert built.prompt.count(pocket.image_token_ids) == 0
-    assert "pixel_values" not in built.prompt.inputs
+    prompt, _ = built
+    assert prompt.count(pocket.image_token_ids) == 0
+    assert "pixel_values" not in prompt.inputs
     tokenizer = AutoTokenizer.from_pretrained(pocket.processor.tokenizer.name_or_path)
     assert ids(built) == tokenizer("USER: \nis a cup a thing? ASSISTANT:")["input_ids"]
 
@@ -176,16 +177,16 @@ def test_a_picture_too_long_for_a_processor_is_refused():
         ([USER | {"content": 3}], "content is no list"),
         (
             [USER | {"content": [{"type": "video", "url": "a.mp4"}]}],
-            "asks about video; reroute takes pictures",
+            "asks about video; reroute takes images",
         ),
         (
             [USER | {"content": [{"type": "audio", "url": "a.wav"}]}],
-            "asks about audio; reroute takes pictures",
+            "asks about audio; reroute takes images",
         ),
         ([USER | {"content": [{"type": "depth\x1b[2J"}]}], "of type 'depth"),
         (
             [USER | {"content": [{"type": "image", "url": 3}]}],
-            "of type 'image' that is no text and no picture",
+            "of type 'image' that is no text and no image",
         ),
         ([USER | {"content": [{"type": "text"}]}], "of type 'text' that is no text"),
     ],

@@ -14,7 +14,7 @@ pillow_heif = pytest.importorskip(
 from reroute_cli.console.errors import Failure  # noqa: E402
 from reroute_cli.data import images  # noqa: E402
 from reroute_cli.data.folders import SUFFIXES  # noqa: E402
-from reroute_cli.data.images import begins_like_a_picture, open_picture  # noqa: E402
+from reroute_cli.data.images import begins_like_an_image, open_picture  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +77,7 @@ def test_a_sixteen_bit_photograph_is_eight_bit(tmp_path, drawn):
 
 def test_a_file_without_a_suffix_is_known_by_its_bytes(heic, drawn):
     """As in folders that are named after digests."""
-    assert begins_like_a_picture(heic(drawn((64, 64)), "photo"))
+    assert begins_like_an_image(heic(drawn((64, 64)), "photo"))
 
 
 def test_the_decoder_s_suffixes_are_pictures():

@@ -9,20 +9,9 @@ import time
 import pytest
 
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.data import (
-    images,
-)
-from reroute_cli.data import images as image_names
-from reroute_cli.data.images import (
-    ImageSource,
-    source_of,
-)
-from reroute_cli.data.items import (
-    batch_items,
-)
-from reroute_cli.views.write import (
-    inputs,
-)
+from reroute_cli.data import images, items
+from reroute_cli.data.images import ImageSource, source_of
+from reroute_cli.data.items import batch_items, choose_items
 
 
 @pytest.fixture
@@ -104,8 +93,8 @@ def test_base64_is_strict(folder, body):
 
 def test_a_data_uri_is_measured_before_it_is_decoded(folder, monkeypatch):
     """One that is too long is refused without a copy of it."""
-    monkeypatch.setattr(image_names, "MAX_DATA_URI", 100)
-    monkeypatch.setattr(image_names.base64, "b64decode", None)
+    monkeypatch.setattr(images, "MAX_DATA_URI", 100)
+    monkeypatch.setattr(images.base64, "b64decode", None)
     with pytest.raises(UsageError, match="more than the 100 that are read: save it to a file"):
         source("data:image/png;base64," + "A" * 100, folder)
 
@@ -129,13 +118,13 @@ def test_a_line_of_images_without_an_end_is_not_held(folder, monkeypatch):
 
 def test_images_in_a_manifest_are_held_up_to_a_bound(folder, monkeypatch):
     """Beyond it one sentence says to save them to files; --limit takes fewer."""
-    monkeypatch.setattr(inputs, "MOST_DATA", 30)
+    monkeypatch.setattr(items, "MOST_DATA", 30)
     entry = {"question": "where?", "image": "data:image/png;base64," + "A" * 24}
     (folder / "m.jsonl").write_text("\n".join([json.dumps(entry)] * 2))
     with pytest.raises(Failure, match="save them to files"):
         batch_items(None, None, folder / "m.jsonl", None)
     with pytest.raises(Failure, match="save them to files"):
-        inputs.choose_items([], None, folder / "m.jsonl", 2)
+        choose_items([], None, folder / "m.jsonl", 2)
     assert len(batch_items(None, None, folder / "m.jsonl", 1).chosen) == 1
 
 

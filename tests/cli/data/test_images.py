@@ -16,11 +16,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from reroute_cli.console.errors import Failure
-from reroute_cli.data.images import (
-    as_text,
-    digest_of,
-    open_picture,
-)
+from reroute_cli.data.images import as_text, digest_of, open_picture
 
 
 def pixels(path):
@@ -312,7 +308,7 @@ def test_the_content_counts_not_the_suffix(tmp_path):
     [
         ("missing.png", None, "does not exist"),
         ("empty.png", b"", "is empty"),
-        ("text.png", b"no picture at all", "not a picture in a format"),
+        ("text.png", b"no picture at all", "not an image in a format"),
         ("page.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "format"),
         ("head.png", b"\x89PNG\r\n\x1a\n", "format"),
     ],

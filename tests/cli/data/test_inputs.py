@@ -6,15 +6,8 @@ import os
 import pytest
 
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.data.items import (
-    check_images,
-    choose_items,
-    samples_manifest,
-    spread,
-)
-from reroute_cli.views.write import (
-    inputs,
-)
+from reroute_cli.data import items
+from reroute_cli.data.items import check_images, choose_items, samples_manifest, spread
 
 GOOD = {"image": "a.png", "question": "where is the cup?"}
 
@@ -68,7 +61,7 @@ def test_an_installed_package_brings_its_own_samples(tmp_path, monkeypatch):
     for folder in (package / "samples", tmp_path / "samples"):
         folder.mkdir(parents=True)
         (folder / "manifest.jsonl").write_text("")
-    monkeypatch.setattr(inputs, "__file__", str(package / "data" / "items.py"))
+    monkeypatch.setattr(items, "__file__", str(package / "data" / "items.py"))
     assert samples_manifest() == package / "samples" / "manifest.jsonl"
     (package / "samples" / "manifest.jsonl").unlink()
     assert samples_manifest() == tmp_path / "samples" / "manifest.jsonl"
@@ -98,7 +91,7 @@ def test_a_picture_that_is_none_is_named_once(manifest):
     with pytest.raises(Failure, match=r"^'gone.png' does not exist: check the path$"):
         check_images([typed])
     path = manifest(GOOD)
-    with pytest.raises(Failure, match=f"^line 1 of '{path}': '.*a.png' is not a picture"):
+    with pytest.raises(Failure, match=f"^line 1 of '{path}': '.*a.png' is not an image"):
         check_images(choose_items([], None, path, 1).chosen)
 
 

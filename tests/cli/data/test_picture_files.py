@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from reroute_cli.data.folders import SUFFIXES, find_pictures, is_picture_name
+from reroute_cli.data.folders import SUFFIXES, find_image_files, is_image_name
 from reroute_cli.data.images import FORMATS
 
 
@@ -29,7 +29,7 @@ def tree(tmp_path):
 
 def names(folder):
     """The pictures that are found, as paths."""
-    return ["/".join(name) for name in find_pictures(folder).pictures]
+    return ["/".join(name) for name in find_image_files(folder).images]
 
 
 def link(folder, name, target):
@@ -81,8 +81,8 @@ def test_what_is_no_picture_is_counted(tree):
             end.bind("socket.png")
         finally:
             os.chdir(here)
-    found = find_pictures(folder)
-    assert (found.pictures, found.skipped) == ((("first.png",),), 6)
+    found = find_image_files(folder)
+    assert (found.images, found.skipped) == ((("first.png",),), 6)
 
 
 @pytest.fixture
@@ -104,8 +104,8 @@ def test_a_name_without_a_suffix_is_a_picture_by_its_content(tree, drawn_as, kin
     if kind not in Image.SAVE:
         pytest.skip(f"this Pillow writes no {kind}")
     drawn_as("top/0a4d55a8", kind)
-    found = find_pictures(tree("top/2f9c"))
-    assert (found.pictures, found.skipped) == ((("0a4d55a8",), ("first.png",)), 1)
+    found = find_image_files(tree("top/2f9c"))
+    assert (found.images, found.skipped) == ((("0a4d55a8",), ("first.png",)), 1)
 
 
 def test_only_files_without_a_suffix_are_opened(tree, drawn_as, monkeypatch):
@@ -114,8 +114,8 @@ def test_only_files_without_a_suffix_are_opened(tree, drawn_as, monkeypatch):
         drawn_as(name)
     opened, real = [], Image.open
     monkeypatch.setattr(Image, "open", lambda path, **more: opened.append(path) or real(path, **more))
-    found = find_pictures(tree())
-    assert found.pictures == (("digest",), ("first.png",), ("x.png",))
+    found = find_image_files(tree())
+    assert found.images == (("digest",), ("first.png",), ("x.png",))
     assert (found.skipped, [Path(path).name for path in opened]) == (3, ["digest"])
 
 
@@ -126,8 +126,8 @@ def test_a_link_that_says_picture_names_a_file_that_does_not(tree, drawn_as):
     folder = tree("top/blobs/dd")
     for name, target in (("one.png", "aa"), ("two.png", "aa"), ("plain", "bb"), ("text", "dd")):
         link(folder, f"names/{name}", folder / "blobs" / target)
-    found = find_pictures(folder)
-    assert found.pictures == (("blobs", "bb"), ("blobs", "cc"), ("first.png",), ("names", "one.png"))
+    found = find_image_files(folder)
+    assert found.images == (("blobs", "bb"), ("blobs", "cc"), ("first.png",), ("names", "one.png"))
     assert found.skipped == 2
 
 
@@ -139,8 +139,8 @@ def test_links_without_a_suffix_lead_to_pictures_once(tree, drawn_as):
         link(folder, name, target)
     link(folder, "c", folder / "first.png")
     link(folder, "d.txt", drawn_as("out/other"))  # says that it is something else
-    found = find_pictures(folder)
-    assert (found.pictures, found.skipped) == ((("a",), ("first.png",)), 1)
+    found = find_image_files(folder)
+    assert (found.images, found.skipped) == ((("a",), ("first.png",)), 1)
 
 
 def test_what_cannot_be_looked_into_is_not_passed_over(tree, drawn_as, monkeypatch):
@@ -161,8 +161,8 @@ def test_what_cannot_be_looked_into_is_not_passed_over(tree, drawn_as, monkeypat
 def test_hidden_names_are_counted_and_not_entered(tree):
     """A hidden file is one, a hidden folder is one however much it holds; a hidden top folder was meant."""
     folder = tree("top/.a.png", "top/.git/b.png", "top/.git/c/d.png", "top/s/._first.png")
-    found = find_pictures(folder)
-    assert (found.pictures, found.skipped) == ((("first.png",),), 3)
+    found = find_image_files(folder)
+    assert (found.images, found.skipped) == ((("first.png",),), 3)
     assert names(folder / ".git") == ["b.png", "c/d.png"]
 
 
@@ -212,8 +212,8 @@ def test_a_linked_file_of_the_folder_is_found_under_its_own_name_only(tree):
     for name in ("a.png", "z.png", "m/a.jpg", "chain.png"):
         link(folder, name, folder / "m/middle.png")
     link(folder, "y.png", "chain.png")
-    found = find_pictures(folder)
-    assert found.pictures == (("first.png",), ("m", "middle.png"))
+    found = find_image_files(folder)
+    assert found.images == (("first.png",), ("m", "middle.png"))
     assert found.skipped == 0
 
 
@@ -237,8 +237,8 @@ def test_a_link_to_nothing_is_a_picture_that_will_not_open(tree):
         ("gone.txt", "nowhere.txt"),
     ):
         link(folder, name, target)
-    found = find_pictures(folder)
-    assert found.pictures == (("first.png",), ("gone.png",), ("round.png",))
+    found = find_image_files(folder)
+    assert found.images == (("first.png",), ("gone.png",), ("round.png",))
     assert found.skipped == 1
 
 
@@ -248,7 +248,7 @@ def test_a_link_to_a_pipe_or_a_text_is_skipped(tree, tmp_path):
     os.mkfifo(tmp_path / "out/pipe")
     link(folder, "pipe.png", tmp_path / "out/pipe")
     link(folder, "notes", tmp_path / "out/notes.png")
-    assert find_pictures(folder).skipped == 2
+    assert find_image_files(folder).skipped == 2
 
 
 def test_hard_links_and_copies_are_each_a_picture(tree):
@@ -287,8 +287,8 @@ def test_a_folder_that_cannot_be_listed_is_told_and_passed(tree, monkeypatch):
         return scan(place)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    found = find_pictures(folder)
-    assert found.pictures == (("first.png",), ("open", "b.png"))
+    found = find_image_files(folder)
+    assert found.images == (("first.png",), ("open", "b.png"))
     assert found.unreadable == ((("locked",), "Permission denied"),)
 
 
@@ -297,9 +297,9 @@ def test_every_suffix_of_a_format_that_is_read_is_a_picture_s():
     Image.init()
     known = {suffix for suffix, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO")}
     assert known | {".heic", ".heif", ".hif", ".heics", ".heifs"} == SUFFIXES
-    assert is_picture_name("A.B.JPeG")
-    assert not is_picture_name("png")
-    assert not is_picture_name("x.png.txt")
+    assert is_image_name("A.B.JPeG")
+    assert not is_image_name("png")
+    assert not is_image_name("x.png.txt")
 
 
 @pytest.mark.parametrize("name", ["gone", "top/first.png"])
@@ -307,4 +307,4 @@ def test_what_is_no_folder_is_said_by_the_system(tree, tmp_path, name):
     """The folder itself has no item to stand for it."""
     tree()
     with pytest.raises(OSError, match=name):
-        find_pictures(tmp_path / name)
+        find_image_files(tmp_path / name)

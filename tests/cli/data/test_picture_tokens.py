@@ -10,10 +10,8 @@ import profiles
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.data.images import Picture
 from reroute_cli.data.prompts import build_prompt
-from reroute_cli.models.dummy import (
-    build_processor,
-)
-from reroute_cli.models.image_tokens import count_pictures
+from reroute_cli.models.dummy import build_processor
+from reroute_cli.models.image_tokens import count_image_tokens
 from routing.model_shape import ModelShape
 
 # (width, height) -> visual tokens, worked out by hand from the papers and the model cards:
@@ -61,7 +59,7 @@ def counted(name, *sizes):
     """What arithmetic says."""
     entry = profiles.model(name)
     tower = ModelShape.from_config(entry.config).tower
-    return count_pictures(entry.config["model_type"], entry.config, entry.processor.image, tower, sizes)
+    return count_image_tokens(entry.config["model_type"], entry.config, entry.processor.image, tower, sizes)
 
 
 def image_id(name):
@@ -131,7 +129,7 @@ def test_of_two_canvases_that_show_all_the_smaller_is_taken():
     entry = profiles.model("llava-next-7b")
     image = {**entry.processor.image, "image_grid_pinpoints": [[672, 672], [336, 336]]}
     tower = ModelShape.from_config(entry.config).tower
-    made = count_pictures("llava_next", entry.config, image, tower, [(100, 100)])
+    made = count_image_tokens("llava_next", entry.config, image, tower, [(100, 100)])
     assert made.visual == 576 + 24 * 24 + 24
 
 
@@ -147,7 +145,7 @@ def test_several_pictures_add_up():
 def test_a_family_without_a_formula_is_a_usage_error():
     """What can't be told is not guessed: the sentence names the option that says it."""
     with pytest.raises(UsageError, match="--visual-tokens"):
-        count_pictures(
+        count_image_tokens(
             "gemma3", {}, {}, ModelShape.from_config(profiles.model_config("qwen2-vl-7b")).tower, [(9, 9)]
         )
 
@@ -159,7 +157,7 @@ def test_preprocessing_numbers_that_make_no_sense_are_one_sentence(image):
     """A local model's file may hold anything."""
     tower = ModelShape.from_config(profiles.model_config("qwen2-vl-7b")).tower
     with pytest.raises(Failure, match="make no sense"):
-        count_pictures("qwen2_vl", {}, image, tower, [(640, 480)])
+        count_image_tokens("qwen2_vl", {}, image, tower, [(640, 480)])
 
 
 @pytest.mark.parametrize("name", profiles.model_names())

@@ -5,9 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.data.images import (
-    open_picture,
-)
+from reroute_cli.data.images import open_picture
 from reroute_cli.data.prompts import (
     MAX_QUESTION,
     build_prompt,

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from reroute_cli.measure import flops as module
 from reroute_cli.measure.flops import FlopMeter
 from routing.checks.subjects import FAMILIES, ONE, tiny
-from routing.cost import ModelShape, Prompt, cost, layer_flops, lm_head_flops
+from routing.cost import ModelShape, PromptSize, cost, layer_flops, lm_head_flops
 
 LENGTH, WIDTH, HEADS, VOCABULARY, PATCHES = 7, 16, 2, 11, 5
 
@@ -299,7 +299,7 @@ def test_a_real_answer_costs_what_arithmetic_says(pocket, picture, method, actio
     schedule = ScheduleChoice(method, action, ratio).build(target_of(pocket, 256))
     flops = run.count_flops(run.make_job(pocket, prompt, schedule, 3), 3)
     shape = ModelShape.from_config(pocket.model.config.to_dict())
-    expected = cost(shape, schedule, [Prompt(prompt.tokens - 256, 256)], 3, 4, [(1, 16, 16)])
+    expected = cost(shape, schedule, [PromptSize(prompt.tokens - 256, 256)], 3, 4, [(1, 16, 16)])
     assert (flops.prefill, flops.decode) == (expected.prefill_flops, expected.decode_flops)
     if method != "nuwa":  # its vision stage has a scoring cost of its own
         assert (flops.vision, flops.scoring) == (expected.vision_flops, expected.scoring_flops)

@@ -8,13 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from reroute_cli.console.options import ModelOptions
-from reroute_cli.data.images import (
-    open_picture,
-)
-from reroute_cli.models.load import (
-    load,
-    quiet_libraries,
-)
+from reroute_cli.data.images import open_picture
+from reroute_cli.models.load import load, quiet_libraries
 from reroute_cli.models.pocket import WEIGHTS
 from reroute_cli.run.answer import answer
 from reroute_cli.run.schedules import ScheduleChoice
@@ -95,9 +90,9 @@ def test_an_adapter_of_embeddings_or_of_whole_modules_answers(tmp_path, more):
 
 
 def test_records_name_the_base_and_the_adapter(adapter, copied):
-    """The folder is the model's id; base and digest stand beside it, and another adapter has another key."""
+    """The id is the folder's name, base and digest stand beside it; another adapter has another key."""
     record = asked(adapter)
-    assert record.model.id == str(adapter)
+    assert record.model.id == adapter.name
     assert record.model.adapter.base == str(WEIGHTS)
     again = asked(copied)
     assert again.model.adapter.digest == record.model.adapter.digest

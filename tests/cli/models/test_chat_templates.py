@@ -14,13 +14,8 @@ from reroute_cli.integrations.lmms_eval.arguments import read_arguments
 from reroute_cli.integrations.ray.config import make_config
 from reroute_cli.models import load as models
 from reroute_cli.models.chat_templates import choose_template
-from reroute_cli.models.dummy import (
-    build_config,
-    build_processor,
-)
-from reroute_cli.models.load import (
-    without_weights,
-)
+from reroute_cli.models.dummy import build_config, build_processor
+from reroute_cli.models.load import without_weights
 from reroute_cli.models.pocket import WEIGHTS
 from reroute_cli.run.answer import settings_of
 from reroute_cli.run.prepare import make_request

@@ -10,21 +10,14 @@ from transformers import AutoModelForImageTextToText, GenerationConfig, LogitsPr
 
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.options import ModelOptions
-from reroute_cli.data.images import (
-    open_picture,
-)
+from reroute_cli.data.images import open_picture
 from reroute_cli.data.prompts import build_prompt
 from reroute_cli.measure import passes as running
 from reroute_cli.models.generation import MODEL, NEUTRAL, Generation, read_generation
 from reroute_cli.models.generation_fields import CHECKS, COSTS, METADATA, OVERRIDDEN, SPECIAL, UNABLE
-from reroute_cli.models.load import (
-    load,
-)
+from reroute_cli.models.load import load
 from reroute_cli.models.sources import Source
-from reroute_cli.run.answer import (
-    generation_part,
-    settings_of,
-)
+from reroute_cli.run.answer import generation_part, settings_of
 from reroute_cli.run.batch import collate
 from reroute_cli.run.schedules import ScheduleChoice
 from routing import Schedule

@@ -13,19 +13,13 @@ from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrained
 
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.options import ModelOptions
-from reroute_cli.data.images import (
-    Picture,
-    open_picture,
-)
+from reroute_cli.data.images import Picture, open_picture
 from reroute_cli.data.prompts import build_prompt
 from reroute_cli.models import load as models
 from reroute_cli.models.chat_templates import choose_template
 from reroute_cli.models.pocket import WEIGHTS
 from reroute_cli.models.processors import agree, image_only
-from reroute_cli.run.answer import (
-    model_part,
-    settings_of,
-)
+from reroute_cli.run.answer import model_part, settings_of
 from reroute_cli.run.schedules import ScheduleChoice
 from routing.checks.configs import IMAGE, TEMPLATES
 from routing.families import FAMILIES

@@ -302,7 +302,7 @@ def test_pictures_that_come_as_bytes_are_let_go(ask, items):
     outcomes, files = ask(data, [DENSE]), ask(items[:2], [DENSE])
     assert [one.keys for one in outcomes[:2]] == [one.keys for one in files]
     assert [one.record.answer for one in outcomes[:2]] == [one.record.answer for one in files]
-    assert "not a picture" in outcomes[2].record.error
+    assert "not an image" in outcomes[2].record.error
     done = ask(data[:1], [DENSE], lambda key: True)
     assert [one.item.images[0].data for one in (*outcomes, *done)] == [None] * 4
 
@@ -336,7 +336,7 @@ def test_a_true_box_outside_its_picture_is_an_error_under_every_ask(ask, items):
     """It says the line, the box and the size; scoring against it would be scoring against nothing."""
     wrong = replace(items[0], label=Truth("box", box=(1.0, 2.0, 300.0, 40.0)))
     outcomes = ask([wrong, replace(wrong, where="")], [DENSE, REROUTE])
-    expected = "the true box [1.0, 2.0, 300.0, 40.0] reaches out of the picture, which is 224 × 224"
+    expected = "the true box [1.0, 2.0, 300.0, 40.0] reaches out of the image, which is 224 × 224"
     assert [one.record.error.split(": ")[1] for one in outcomes] == [expected] * 4
     assert {one.record.error.split(": ")[0] for one in outcomes} == {items[0].where, repr(items[0].id)}
 

@@ -149,7 +149,7 @@ def test_a_profile_is_known_by_its_content(run, folder, tmp_path):
     profile.write_text("title: mine\nstages:\n- {layer: 3, keep_ratio: 0.25}\n")
     run(*arguments, str(profile))
     copy = shutil.copy(profile, tmp_path / "copy.yaml")
-    assert "4 of them before" in run(*arguments, copy).stderr
+    assert "4 of them before" in run(*arguments, str(copy)).stderr
     profile.write_text("title: mine\nstages:\n- {layer: 3, keep_ratio: 0.5}\n")
     assert "before" not in run(*arguments, str(profile)).stderr
 

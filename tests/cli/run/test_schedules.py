@@ -4,9 +4,9 @@ import pytest
 
 from reroute_cli.console.errors import UsageError
 from reroute_cli.console.options import read_layers
-from reroute_cli.models.shapes import Target
 from reroute_cli.run.schedules import ScheduleChoice
 from routing import BudgetError, Schedule, ScheduleError
+from routing.solve import Target
 
 POCKET = Target(layers=12, first_layer=0, visual=256, vision_tower="clip_vision_model")
 

@@ -12,7 +12,7 @@ from reroute_cli.console.options import ModelOptions
 from reroute_cli.models import load as models
 from reroute_cli.models.shapes import read_shape
 from routing import solve
-from routing.cost import Prompt, cost
+from routing.cost import PromptSize, cost
 from tests.cli.published import checked
 
 ARMS = ("--arms", "nuwa:prune,pdrop:reroute", "--ratio", "0.9")
@@ -56,7 +56,7 @@ def expected(report):
             options["vision_scorer"] = "cls"
         action = arm.action or "prune"
         schedule = solve(arm.method or "none", action=action, ratio=arm.ratio or 0.0, **options)
-        prompts = [Prompt(item.prompt_tokens - item.visual_tokens, item.visual_tokens)]
+        prompts = [PromptSize(item.prompt_tokens - item.visual_tokens, item.visual_tokens)]
         return schedule, cost(shaped.shape, schedule, prompts, LENGTH, 4, shaped.grids)
 
     return arithmetic

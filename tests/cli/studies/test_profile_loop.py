@@ -12,13 +12,7 @@ from reroute_cli.data.items import Item
 from reroute_cli.measure import passes as run
 from reroute_cli.run.schedules import arms_of
 from reroute_cli.studies import profile as loop
-from reroute_cli.studies.profile import (
-    MeasurePlan,
-    Task,
-    Work,
-    measure,
-    prepare,
-)
+from reroute_cli.studies.profile import MeasurePlan, Task, Work, measure, prepare
 from reroute_cli.studies.profile_report import make_report
 from reroute_cli.views.profile import warnings
 from tests.cli.published import checked

@@ -8,28 +8,18 @@ import pytest
 from reroute_cli.console.command_options import TracedSchedules
 from reroute_cli.console.options import ArmsOptions
 from reroute_cli.console.study_options import GridOptions
-from reroute_cli.data.images import (
-    open_picture,
-)
-from reroute_cli.data.items import (
-    Item,
-)
-from reroute_cli.models.load import (
-    quiet_libraries,
-)
+from reroute_cli.data.images import open_picture
+from reroute_cli.data.items import Item
+from reroute_cli.models.load import quiet_libraries
 from reroute_cli.models.shapes import read_shape
-from reroute_cli.records.store import (
-    records_at,
-)
+from reroute_cli.records.store import records_at
 from reroute_cli.run.schedules import ScheduleChoice, arms_of
 from reroute_cli.studies.compare.compare import compare
 from reroute_cli.studies.compare.gates import all_gates
 from reroute_cli.studies.evaluate import evaluate
 from reroute_cli.studies.plan import plan
 from reroute_cli.studies.profile import MeasurePlan, profile
-from reroute_cli.studies.questions import (
-    subject_of,
-)
+from reroute_cli.studies.questions import subject_of
 from reroute_cli.studies.sweep.run import SweepRequest, sweep
 from reroute_cli.studies.trace import trace
 from reroute_cli.studies.tune.report import Where, profile_text

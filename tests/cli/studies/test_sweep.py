@@ -13,9 +13,7 @@ from typer.testing import CliRunner
 
 import routing
 from reroute_cli.app import app
-from reroute_cli.data.items import (
-    samples_manifest,
-)
+from reroute_cli.data.items import samples_manifest
 from reroute_cli.models import load as models
 from reroute_cli.records.schema import schema_of
 

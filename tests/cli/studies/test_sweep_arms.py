@@ -4,11 +4,11 @@ import pytest
 
 from reroute_cli.console.errors import UsageError
 from reroute_cli.console.study_options import GridOptions
-from reroute_cli.models.shapes import Target
 from reroute_cli.records.pairs import pairs_of
 from reroute_cli.run.schedules import arms_of
 from reroute_cli.studies.sweep.run import reach
 from routing import METHODS, ScheduleError
+from routing.solve import Target
 
 POCKET = Target(layers=12, first_layer=0, visual=256, vision_tower="clip_vision_model")
 

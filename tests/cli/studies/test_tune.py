@@ -13,9 +13,7 @@ import profiles
 from reroute_cli.app import app
 from reroute_cli.console.options import ModelOptions
 from reroute_cli.models import load as models
-from reroute_cli.models.load import (
-    Loaded,
-)
+from reroute_cli.models.load import Loaded
 from reroute_cli.records.schema import schema_of
 from routing import METHODS
 

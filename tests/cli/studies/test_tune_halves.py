@@ -8,22 +8,11 @@ from hypothesis import strategies as some
 
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.study_options import SearchOptions
-from reroute_cli.data.images import (
-    ImageSource,
-)
-from reroute_cli.data.items import (
-    Item,
-    Truth,
-)
-from reroute_cli.measure.scores import (
-    PLAIN,
-)
-from reroute_cli.studies.benchmarks import (
-    load_benchmark,
-)
-from reroute_cli.studies.benchmarks.benchmark import (
-    Wanted,
-)
+from reroute_cli.data.images import ImageSource
+from reroute_cli.data.items import Item, Truth
+from reroute_cli.measure.scores import PLAIN
+from reroute_cli.studies.benchmarks import load_benchmark
+from reroute_cli.studies.benchmarks.benchmark import Wanted
 from reroute_cli.studies.tune.request import asks_for, choose_questions, chosen_score, split, tune_request
 
 BOX = Truth("box", box=(0.0, 0.0, 5.0, 5.0))
@@ -48,8 +37,8 @@ def test_no_picture_is_in_both_halves(pictures: list[int], seed: int) -> None:
     searched, reported = halves.searched.items, halves.reported.items
     assert sorted(item.id for item in (*searched, *reported)) == sorted(item.id for item in items)
     assert not {item.image for item in searched} & {item.image for item in reported}
-    assert halves.searched.pictures == len({item.image for item in searched})
-    assert halves.searched.pictures - halves.reported.pictures in (0, 1)
+    assert halves.searched.images == len({item.image for item in searched})
+    assert halves.searched.images - halves.reported.images in (0, 1)
 
 
 def test_a_picture_under_two_names_stays_in_one_half(tmp_path: Path) -> None:
@@ -91,8 +80,8 @@ def test_questions_that_share_any_image_stay_in_one_half(sets: list[list[int]], 
 def test_the_first_questions_are_about_different_pictures() -> None:
     """The searched half asks one question about each of its pictures before a second about any."""
     halves = split(_items([number for number in range(20) for _ in range(3)]), 0)
-    first = halves.searched.items[: halves.searched.pictures]
-    assert len({item.image for item in first}) == halves.searched.pictures == 10
+    first = halves.searched.items[: halves.searched.images]
+    assert len({item.image for item in first}) == halves.searched.images == 10
 
 
 def test_the_seed_decides_the_halves() -> None:

@@ -5,11 +5,11 @@ from random import Random
 
 import pytest
 
-from reroute_cli.models.shapes import Target
 from reroute_cli.run.schedules import ScheduleChoice
 from reroute_cli.studies.tune.moves import defaults, neighbours, starters
 from reroute_cli.studies.tune.plans import SchedulePlan, SearchSpace, candidate, identity, least_tokens
 from routing import Action, Schedule, Stage
+from routing.solve import Target
 
 POCKET = Target(12, 0, 256, "clip_vision_model")
 ALL = (("fastv", "pdrop", "nuwa"), ("prune", "reroute"))

@@ -182,7 +182,7 @@ def test_the_log_says_what_it_cost_and_what_was_not_used(evaluate, said_by_log):
 @pytest.mark.parametrize(
     ("task", "options", "words"),
     [
-        ("scenes_videos", {}, "asks about video; reroute takes pictures and text"),
+        ("scenes_videos", {}, "asks about video; reroute takes images and text"),
         ("scenes_words", {"gen_kwargs": "temperature=0.7,do_sample=True"}, "add --gen_kwargs temperature=0"),
         ("scenes_words", {"gen_kwargs": "num_beams=4"}, "add --gen_kwargs num_beams=1"),
         ("scenes_words", {"gen_kwargs": "until=0."}, "asks for until=0.0: give a string"),

@@ -95,7 +95,7 @@ def test_names_that_are_no_unicode_reach_the_worker(request_of, tmp_path):
     found = answered(order, sent(request, items))
     records = {answer.record["id"]: answer.record for answer in found.values()}
     assert records["\\udcff.png"]["error"] is None
-    assert "b.png' is not a picture" in records["b.png"]["error"]
+    assert "b.png' is not an image" in records["b.png"]["error"]
     assert {record["question"] for record in records.values()} == {"x\u2028 \x7f?"}
 
 
@@ -138,7 +138,7 @@ def test_a_true_box_outside_of_the_picture_is_an_error_as_on_one_machine(request
     (tmp_path / "m.jsonl").write_text(json.dumps(line))
     items = batch_items(None, None, tmp_path / "m.jsonl", None).chosen
     (found,) = answered(order, sent(request, items)).values()
-    assert "reaches out of the picture" in found.record["error"]
+    assert "reaches out of the image" in found.record["error"]
     assert "line 1 of" in found.record["error"]
 
 

@@ -4,9 +4,7 @@ import random
 
 import pytest
 
-from reroute_cli.data.items import (
-    Truth,
-)
+from reroute_cli.data.items import Truth
 from reroute_cli.measure.scores import JudgedImages, JudgedItem
 from reroute_cli.studies.benchmarks import mmbench, mme, pope
 from reroute_cli.studies.benchmarks.gqa import ACCURACY as GQA_ACCURACY

@@ -7,33 +7,14 @@ from typing import Any
 import pytest
 
 from reroute_cli.console.options import ArmsOptions
-from reroute_cli.data.items import (
-    Item,
-    batch_items,
-    samples_manifest,
-)
-from reroute_cli.measure.scores import (
-    BOX_HIT,
-    BOX_IOU,
-    JudgedImages,
-)
-from reroute_cli.models.load import (
-    Loaded,
-)
-from reroute_cli.records.store import (
-    records_at,
-)
+from reroute_cli.data.items import Item, batch_items, samples_manifest
+from reroute_cli.measure.scores import BOX_HIT, BOX_IOU, JudgedImages
+from reroute_cli.models.load import Loaded
+from reroute_cli.records.store import records_at
 from reroute_cli.run.schedules import arms_of
-from reroute_cli.run.trial import (
-    Trial,
-    hold_trial,
-)
-from reroute_cli.studies.benchmarks import (
-    load_benchmark,
-)
-from reroute_cli.studies.benchmarks.benchmark import (
-    Wanted,
-)
+from reroute_cli.run.trial import Trial, hold_trial
+from reroute_cli.studies.benchmarks import load_benchmark
+from reroute_cli.studies.benchmarks.benchmark import Wanted
 from tests.cli.studies.benchmarks import hub_tables as hub
 
 pytest.importorskip("datasets", reason="the extra eval")
@@ -97,8 +78,8 @@ def test_a_dataset_gives_what_a_manifest_gives(
     assert (questions.count, len(found.rows), found.failed) == (QUESTIONS + 2, QUESTIONS + 2, 4)
     errors = {row.id: row.said[0].error for row in found.rows if row.said[0].error}
     assert list(errors) == ["damaged/0", "outside/0"]
-    assert "is not a picture" in errors["damaged/0"] or "is damaged" in errors["damaged/0"]
-    assert "reaches out of the picture" in errors["outside/0"]
+    assert "is not an image" in errors["damaged/0"] or "is damaged" in errors["damaged/0"]
+    assert "reaches out of the image" in errors["outside/0"]
 
     expected = _trial(pocket, _asked_by_manifest(lines), tmp_path / "manifest.jsonl")
     whole = [row for row in found.rows if row.whole]

@@ -20,7 +20,7 @@ def _row(value: Any) -> TableRow:
 def test_only_bytes_are_a_picture(value: Any):
     """Nothing, text and paths are none; a path is never opened."""
     with pytest.raises(Failure, match="row 3 of somewhere test holds no image under 'column'"):
-        _row(value).picture("column")
+        _row(value).image("column")
 
 
 @pytest.mark.parametrize("value", [None, "", "  ", "nan", "NaN", 5, 2.5, ["text"], b"text"], ids=repr)

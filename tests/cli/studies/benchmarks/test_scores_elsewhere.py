@@ -5,14 +5,8 @@ from typing import Any
 
 import pytest
 
-from reroute_cli.data.items import (
-    Truth,
-)
-from reroute_cli.measure.scores import (
-    BOX_CENTRE,
-    BOX_HIT,
-    BOX_IOU,
-)
+from reroute_cli.data.items import Truth
+from reroute_cli.measure.scores import BOX_CENTRE, BOX_HIT, BOX_IOU
 from reroute_cli.studies.benchmarks import mmbench, mme, pope
 from tests.cli.studies.benchmarks.judged import row, value
 

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.data.items import (
-    Item,
-)
+from reroute_cli.data.items import Item
 from reroute_cli.studies.benchmarks import BENCHMARKS, load_benchmark
 from reroute_cli.studies.benchmarks import table as tables
 from reroute_cli.studies.benchmarks.benchmark import Wanted
@@ -221,7 +219,7 @@ def test_pictures_need_no_metadata(tmp_path: Path, kind: str):
     (tmp_path / "data").mkdir()
     parquet.write_table(pa.table({"image": values}), tmp_path / "data" / "test-00000-of-00001.parquet")
     [row] = open_table(str(tmp_path), None, "test", ["image"]).rows(["image"])
-    assert TableRow(0, row, "row 0").picture() == data
+    assert TableRow(0, row, "row 0").image() == data
 
 
 def test_files_that_are_no_parquet_are_read_too(tmp_path: Path):

@@ -16,7 +16,7 @@ import transformers
 from PIL import Image
 from transformers import CONFIG_MAPPING
 
-from reroute_cli.studies.geometry import Sight, grids_of
+from reroute_cli.studies.geometry import ProcessedImage, grids_of
 from routing.checks.configs import SUPPORTED, VARIANTS, from_configuration
 from routing.grids import Grid
 
@@ -142,10 +142,10 @@ class Eye:
         """The geometry under test."""
         return grids_of(self.sight(pixels, visual))
 
-    def sight(self, pixels: np.ndarray, visual: int) -> Sight:
+    def sight(self, pixels: np.ndarray, visual: int) -> ProcessedImage:
         """What the geometry gets to see."""
         height, width, _ = pixels.shape
-        return Sight(
+        return ProcessedImage(
             self.family,
             self.model.config,
             _processor(self.name),

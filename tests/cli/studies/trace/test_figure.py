@@ -8,14 +8,10 @@ from PIL import Image
 
 from reroute_cli.records.base import ModelPart
 from reroute_cli.records.trace import GridPart, PicturePart, TargetPart, TraceArm, TraceRecord, TraceStage
-from reroute_cli.views.write.figure import (
-    palette,
-)
+from reroute_cli.views.write.figure import palette
 from reroute_cli.views.write.figure.lettering import cut, drawable, length, wrapped
 from reroute_cli.views.write.figure.maps import score_map, state_map, token_map
-from reroute_cli.views.write.figure.page import (
-    draw_trace,
-)
+from reroute_cli.views.write.figure.page import draw_trace
 from reroute_cli.views.write.figure.views import LARGEST, panel_size, views_of
 from routing.grids import DETAIL, covered, tokens_within
 from tests.cli.studies.trace.test_geometry import GOLDEN, placed_in

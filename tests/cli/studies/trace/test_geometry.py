@@ -15,11 +15,8 @@ import profiles
 from reroute_cli.console.errors import Failure
 from reroute_cli.data.images import Picture
 from reroute_cli.data.prompts import build_prompt
-from reroute_cli.models.dummy import (
-    build_config,
-    build_processor,
-)
-from reroute_cli.studies.geometry import Sight, grids_of
+from reroute_cli.models.dummy import build_config, build_processor
+from reroute_cli.studies.geometry import ProcessedImage, grids_of
 from routing.families import FAMILIES as ROUTED
 from routing.grids import DETAIL, OVERVIEW, placed, tokens_within
 from tests.cli.studies.trace.sights import FAMILIES, Eye
@@ -143,7 +140,9 @@ def placed_in(name, size):
     inputs = build_prompt(processor, [Picture("x", Image.new("RGB", size, (9, 99, 200)), "d")], "?").inputs
     image_id = getattr(config, "image_token_id", None) or config.image_token_index
     visual = int((inputs["input_ids"] == image_id).sum())
-    return grids_of(Sight(config.model_type, config, processor.image_processor, inputs, size, visual))
+    return grids_of(
+        ProcessedImage(config.model_type, config, processor.image_processor, inputs, size, visual)
+    )
 
 
 def rows_of(first, wide, rows, columns):
@@ -249,7 +248,7 @@ def test_patches_that_the_processor_did_not_make_are_refused():
 
 def test_an_unknown_family_is_refused():
     """What was never written down is not guessed."""
-    sight = Sight("gemma3", SimpleNamespace(), None, {"pixel_values": torch.zeros(1)}, (9, 9), 1)
+    sight = ProcessedImage("gemma3", SimpleNamespace(), None, {"pixel_values": torch.zeros(1)}, (9, 9), 1)
     with pytest.raises(Failure, match="gemma3"):
         grids_of(sight)
 

@@ -8,9 +8,7 @@ import pytest
 from PIL import Image
 
 from reroute_cli.models import load as models
-from reroute_cli.views.write import (
-    terminal,
-)
+from reroute_cli.views.write import terminal
 
 DESK, CUP = "samples/desk.png", "where is the cup?"
 SCHEDULE = ("--method", "pdrop", "--ratio", "0.8")
@@ -110,7 +108,7 @@ def test_what_makes_no_sense_is_a_usage_error_before_a_model_is_loaded(
     ("arguments", "words"),
     [
         (("nosuch.png", CUP, *SCHEDULE, "-o", "x.png"), ("nosuch.png", "does not exist")),
-        (("pyproject.toml", CUP, *SCHEDULE, "-o", "x.png"), ("not a picture",)),
+        (("pyproject.toml", CUP, *SCHEDULE, "-o", "x.png"), ("not an image",)),
         ((DESK, CUP, *SCHEDULE, "-o", "nosuch/x.png"), ("--output", "nosuch")),
     ],
 )
