@@ -88,7 +88,7 @@ def _times(summary: BatchSummary, *, verbose: bool) -> Iterator[_Line]:
     yield "throughput", per_second, f"{rate.output_tokens_per_s:.1f} new tokens/s"
     if run.answered:
         told = [w.count(run.answered, "answer"), *([f"{run.workers} workers"] if run.workers > 1 else [])]
-        told.append(f"waited {units.seconds(run.waiting_s)} for pictures")
+        told.append(f"waited {units.seconds(run.waiting_s)} for images")
         yield "this run", w.seconds(run.wall_s), " · ".join(told)
 
 
@@ -100,7 +100,7 @@ def _warnings(summary: BatchSummary) -> Iterator[str]:
         yield f"{w.count(counts.halved, 'answer')} came from a batch cut in two for want of memory"
     if run.answered and run.waiting_s > _SLOW * run.wall_s:
         share = run.waiting_s / run.wall_s
-        yield f"the model waited {share:.0%} of this run's time for pictures to be read"
+        yield f"the model waited {share:.0%} of this run's time for images to be read"
     if counts.errors:
         yield f"{summary.first_error}; what failed is tried again by the same command"
 
@@ -163,7 +163,7 @@ def _took(part: TaskPart) -> str:
         return ""
     kv = f"KV cache {means.kv_end_ratio:.2f}× of dense (estimated)"
     if means.visual is None:
-        return f"no pictures · {kv}"
+        return f"no images · {kv}"
     seen = means.visual
     return (
         f"visual tokens/layer {seen.visual_tokens_per_layer:.1f} of {seen.visual_tokens:.0f} (counted) · {kv}"

@@ -78,7 +78,7 @@ def document(report: Evaluation, *, verbose: bool = False) -> Document:
     ]
     if verbose and tests:
         blocks.append(w.table("McNemar's exact test", headers, tests, on=(TEXT,)))
-    columns = ("value", "n", "pictures", "− dense", "p", "− prune", "p, prune")
+    columns = ("value", "n", "images", "− dense", "p", "− prune", "p, prune")
     headers = w.columns("schedule", "score", *columns, right=columns)
     caption = "Every score; p is McNemar's exact test"
     every = [_score_row(arm, key) for arm in arms for key in arm.overall.scores]
@@ -180,11 +180,11 @@ def _notes(report: Evaluation) -> Iterator[str]:
     of_all = "" if found.available in (None, found.asked) else f" of {found.available}, spread evenly"
     split = f", split {found.split}" if found.split else ""
     images = len({item.image for item in report.items})
-    asked = f"{w.count(found.asked, 'question')}{of_all}, on {w.count(images, 'picture')}"
+    asked = f"{w.count(found.asked, 'question')}{of_all}, on {w.count(images, 'image')}"
     yield f"{w.short(found.title, 60)}{split}: {asked}"
     yield (
-        "in brackets 95% intervals: Wilson's for shares, wider where a picture's questions go together; "
-        "a bootstrap over pictures for the rest, paired for differences"
+        "in brackets 95% intervals: Wilson's for shares, wider where an image's questions go together; "
+        "a bootstrap over images for the rest, paired for differences"
     )
     if any(arm.overall.to_dense for arm in report.arms):
         yield "every schedule was asked the same questions; McNemar's exact test of each share: -v, --json"

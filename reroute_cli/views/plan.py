@@ -7,7 +7,7 @@ from collections.abc import Callable
 from reroute_cli.console import units
 from reroute_cli.records.plan import Plan
 from reroute_cli.views import wording as w
-from reroute_cli.views.document import BLANK, Cell, Column, Document, Table, Text, Tile, Tone
+from reroute_cli.views.document import BLANK, Block, Cell, Column, Document, Table, Text, Tile, Tone
 
 
 def document(plan: Plan, *, verbose: bool = False) -> Document:  # noqa: ARG001  it says all it has
@@ -23,7 +23,8 @@ def document(plan: Plan, *, verbose: bool = False) -> Document:  # noqa: ARG001 
         notes.append(f"vision is unknown: {reason}")
     if reason := (plan.routed or plan.dense).reasons.get("scoring_flops"):
         notes.append(f"scoring is unknown and left out of prefill: {reason}")
-    tile, costs = Tile("visual tokens per layer", kept), [_costs(plan), *map(Text, notes)]
+    tile = Tile("visual tokens per layer", kept)
+    costs: list[Block] = [_costs(plan), *map(Text, notes)]
     if plan.routed is None:
         headline = Text(f"visual tokens/layer {kept} · dense", Tone.HEADLINE)
         return Document("plan", (headline, tile, Text(prompt), *costs))

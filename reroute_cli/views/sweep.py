@@ -104,11 +104,11 @@ def _notes(report: SweepReport) -> Iterator[str]:
     """How the numbers were made."""
     counts, made, model = report.counts, report.costs, report.model
     yield (
-        f"{w.count(counts.compared, 'question')} about {w.count(counts.pictures, 'picture')}, "
+        f"{w.count(counts.compared, 'question')} about {w.count(counts.pictures, 'image')}, "
         "each under every arm; beside a score its difference to dense, ≈ where its interval holds 0"
     )
     yield (
-        "intervals: paired bootstrap over pictures, 95%, of scores Wilson's; p: McNemar's exact test; none "
+        "intervals: paired bootstrap over images, 95%, of scores Wilson's; p: McNemar's exact test; none "
         "is corrected for the number of comparisons"
     )
     yield (
@@ -225,14 +225,12 @@ def _prune_beside_reroute(
         Column("difference", "reroute − prune [95%]", right=True),
         Column("p", "p" if score.share else "", right=True, help="McNemar's exact test"),
     )
-    rows: list[tuple[Cell, ...]] = [
-        (Cell("dense"), BLANK, _score(report.arms[0], score.name, marks), BLANK, BLANK, BLANK)
-    ]
+    rows = [[Cell("dense"), BLANK, _score(report.arms[0], score.name, marks), BLANK, BLANK, BLANK]]
     for line in lines:
         part = found.get((line.prune.name if line.prune else "", line.reroute.name if line.reroute else ""))
         both = (_score(arm, score.name, marks) for arm in (line.prune, line.reroute))
         difference = (w.changed(part, BLANK), w.p_value(part, BLANK))
-        rows.append((Cell(w.short(line.place, _PLACE)), _asked(line), *both, *difference))
+        rows.append([Cell(w.short(line.place, _PLACE)), _asked(line), *both, *difference])
     caption = f"{w.short(score.title, 40)}: prune beside reroute"
     return w.table(caption, headers, rows, grouped=True, on=(TEXT, PAGE) if score.shown else (TEXT,))
 
@@ -319,7 +317,7 @@ def _cost(arm: SweepArm, key: str) -> Cell:
 
 def _more(report: SweepReport) -> Iterator[Table]:
     """Every score, the arms that the model can't reach, and every number as data."""
-    numbers = ("value", "n", "pictures", "− dense")
+    numbers = ("value", "n", "images", "− dense")
     headers = w.columns("schedule", "score", *numbers, right=numbers)
     rows = []
     for arm, score in product(report.asked, report.scores):

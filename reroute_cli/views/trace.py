@@ -35,7 +35,7 @@ from reroute_cli.views.document import (
 def document(record: TraceRecord, *, verbose: bool = False) -> Document:  # noqa: ARG001  it says all it has
     """Answers, stages, what recall is of, and the image with the token map."""
     traced = ", ".join(_arm(arm).text for arm in record.arms[1:])
-    asked = f"“{w.short(record.question, w.WORDS)}” under {traced}: see the picture below"
+    asked = f"“{w.short(record.question, w.WORDS)}” under {traced}: see the image below"
     blocks: list[Block] = [Text(asked, Tone.HEADLINE, on=(PAGE,))]
     for arm in record.arms[1:]:
         who = _arm(arm)

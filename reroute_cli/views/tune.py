@@ -108,7 +108,7 @@ def _warnings(report: TuneReport) -> Iterator[str]:
 def _notes(report: TuneReport) -> Iterator[str]:
     asked, questions, course = report.asked, report.questions, report.course
     searched, reported = questions.searched, questions.reported
-    asked_about = f"{w.count(reported.questions, 'question')} about {w.count(reported.pictures, 'picture')}"
+    asked_about = f"{w.count(reported.questions, 'question')} about {w.count(reported.pictures, 'image')}"
     yield (
         f"reported on {asked_about} that the search has not seen; "
         f"searched on {searched.questions} about {searched.pictures}"
@@ -119,7 +119,7 @@ def _notes(report: TuneReport) -> Iterator[str]:
     )
     if questions.other:
         yield f"{w.count(questions.other, 'other question')} not asked: {asked.score} is not of them"
-    yield "differences: paired, 95% bootstrap over pictures · shares: 95% Wilson, by picture"
+    yield "differences: paired, 95% bootstrap over images · shares: 95% Wilson, by image"
     if report.found.profile is not None:
         yield f"reroute ask IMAGE QUESTION -p {report.found.profile}"
 
@@ -150,7 +150,7 @@ def _arms(report: TuneReport, *, verbose: bool) -> Table:
             )
             found[f"{key} found"] = w.changed(arm.to_found.get(key)) if arm.to_found else BLANK
         rows.append(found)
-    return Table("On the half of the pictures that the search has not seen", tuple(headers), tuple(rows))
+    return Table("On the half of the images that the search has not seen", tuple(headers), tuple(rows))
 
 
 def _search(report: TuneReport, *, verbose: bool) -> Iterator[Chart | Table]:
@@ -178,7 +178,7 @@ def _search(report: TuneReport, *, verbose: bool) -> Iterator[Chart | Table]:
     title = "score" if score_part is None else score_part.title
     if dots:
         yield Chart(
-            title="The search, on its own half of the pictures",
+            title="The search, on its own half of the images",
             label="Score of every schedule that was tried against its visual tokens per layer",
             figure=charts.scatter(dots, "visual tokens/layer", w.short(title, 40)),
             data=table,

@@ -32,7 +32,7 @@ T = TypeVar("T", Chart, Table, Tile)
 MOST_WARNINGS = 20
 LARGEST = 6_000_000  # bytes of a page
 _FOR_ITEMS = 0.7  # of the room beside charts and tables goes to words where all of it is wanted
-_SPARE = 4_000  # bytes for what counts of pictures say
+_SPARE = 4_000  # bytes for what counts of images say
 _ASSETS = Path(__file__).resolve().parent / "assets"
 _EMPTY_STYLE = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="  # Plotly makes one and fills it by rules
 

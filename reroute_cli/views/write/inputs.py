@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure, UsageError
+from reroute_cli.console.output import to_line
 from reroute_cli.records.migrate import upgraded
 from reroute_cli.records.reading import answer_model, checked, holds_lines, json_of, read_content
 from reroute_cli.records.schema import kind_of, model_of, name_of
@@ -58,8 +59,8 @@ def read_input(path: Path) -> Input:
         return Input(path, _answers(path, content))
     value = upgraded(json_of(path, content, remedy=ALLOWED))
     schema = _schema_of(path, value)
-    if schema == name_of("answer"):
-        return Input(path, _answers(path, content))
+    if schema == name_of("answer"):  # one, maybe on many lines, as `ask -o` writes it
+        return Input(path, _answers(path, f"{to_line(value)}\n".encode()))
     if schema not in _KINDS:
         known = ", ".join(_KINDS)
         raise Failure(f"'{path}' is {short(schema, _NAME)}, and a page is made of {known}: {ALLOWED}")

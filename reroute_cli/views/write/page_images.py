@@ -1,8 +1,8 @@
-"""Pictures of a gallery as data that a page holds: found, decoded by us, made smaller, encoded anew.
+"""Images of a gallery as data that a page holds: found, decoded by us, made smaller, encoded anew.
 
 A record says only a name, and may have been written by anybody: files are looked for below the folders that
-the caller allows and nowhere else, but for a picture whose SHA-256 the record knows. What a page gets is what
-we have encoded ourselves. Knows pictures; no page.
+the caller allows and nowhere else, but for an image whose SHA-256 the record knows. What a page gets is what
+we have encoded ourselves. Knows images; no page.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LONGEST = _LADDER[0][0]
 
 @dataclass(frozen=True)
 class InlinedImage:
-    """One picture in the page. width, height: of the original, in pixels, as boxes count them."""
+    """One image in the page. width, height: of the original, in pixels, as boxes count them."""
 
     key: str
     width: int
@@ -38,7 +38,7 @@ class InlinedImage:
 
 @dataclass(frozen=True)
 class PageImages:
-    """Pictures by the names that records have for them; what was not found, and what did not fit."""
+    """Images by the names that records have for them; what was not found, and what did not fit."""
 
     pictures: dict[str, InlinedImage] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class PageImages:
 
     @property
     def shrunk(self) -> bool:
-        """Whether pictures were made smaller than they would be with more room."""
+        """Whether images were made smaller than they would be with more room."""
         return self.longest < _LONGEST
 
 
@@ -60,7 +60,7 @@ class _Found:
 
 
 def find_images(items: Iterable[GalleryItem], folders: Sequence[Path]) -> ImageMatches:
-    """Every picture of these items that is there, decoded once."""
+    """Every image of these items that is there, decoded once."""
     found, missing = {}, []
     for item in items:
         if not item.image or item.image in found or item.image in missing:
@@ -78,13 +78,13 @@ def find_images(items: Iterable[GalleryItem], folders: Sequence[Path]) -> ImageM
 
 @dataclass(frozen=True)
 class ImageMatches:
-    """Pictures that were found, before it is known how much room they have."""
+    """Images that were found, before it is known how much room they have."""
 
     found: tuple[_Found, ...]
     missing: tuple[str, ...]
 
     def fit(self, room: int) -> PageImages:
-        """All pictures at the largest size that fits into so many bytes; else, at the smallest, the first."""
+        """All images at the largest size that fits into so many bytes; else, at the smallest, the first."""
         for longest, quality in _LADDER:
             uris = []
             for one in self.found:

@@ -52,7 +52,7 @@ def test_it_says_what_it_shows(svg):
     wanted = {"box Acc@0.5", "answers right", "FastV", "Nuwa", "prefill FLOPs, relative to dense"}
     wanted |= {"prune", "reroute", "layers as given", "Pareto front of all arms", "dense"}
     assert wanted <= set(texts)
-    assert any("2 questions about 2 pictures" in text and "95% intervals" in text for text in texts)
+    assert any("2 questions about 2 images" in text and "95% intervals" in text for text in texts)
 
 
 def test_visual_tokens_are_no_share_of_dense(svg):

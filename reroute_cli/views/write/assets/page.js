@@ -108,7 +108,7 @@
     filter();
   }
 
-  // Token maps: one stage of one schedule over the picture.
+  // Token maps: one stage of one schedule over the image.
   for (const item of all(".item.traced")) {
     const slider = item.querySelector(".slide input");
     if (!slider) continue;

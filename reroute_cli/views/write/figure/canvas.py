@@ -1,4 +1,4 @@
-"""A page to draw on: text, pictures, boxes and rules at whole pixels, in one font. Knows no traces."""
+"""A page to draw on: text, images, boxes and rules at whole pixels, in one font. Knows no traces."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class FigureCanvas:
     def frame(
         self, box: tuple[int, int, int, int], colour: Colour, *, thick: int = 3, dashed: bool = False
     ) -> None:
-        """A rectangle's outline in a white casing, which shows on any picture; dashes leave the gaps be."""
+        """A rectangle's outline in a white casing, which shows on any image; dashes leave the gaps be."""
         x1, y1, x2, y2 = box
         if not dashed:
             self._draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=palette.PAPER, width=thick + 2)

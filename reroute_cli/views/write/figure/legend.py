@@ -97,7 +97,7 @@ def _draw(canvas: FigureCanvas, entry: _Entry, texture: Pixels, at: tuple[int, i
 
 
 def _texture(views: TokenViews) -> Pixels:
-    """The middle of the picture, at a swatch's size."""
+    """The middle of the image, at a swatch's size."""
     wide, high = SWATCH
     pixels = views.full.pixels
     top, left = max((pixels.shape[0] - high) // 2, 0), max((pixels.shape[1] - wide) // 2, 0)

@@ -1,4 +1,4 @@
-"""Pictures as arrays with the fate of each token on them: kept, deferred, taken back or pruned, and scores.
+"""Images as arrays with the fate of each token on them: kept, deferred, taken back or pruned, and scores.
 
 Knows pixels, cells and states; no text and no page.
 """
@@ -26,7 +26,7 @@ _LOW, _HIGH = 2, 98  # percentiles of scores that are the ends of the colours
 
 
 def token_map(grids: Iterable[Grid], size: tuple[int, int], scale: tuple[float, float]) -> Tokens:
-    """Which token each pixel of a drawing belongs to. scale: pixels of the drawing for one of the picture."""
+    """Which token each pixel of a drawing belongs to. scale: pixels of the drawing for one of the image."""
     wide, high = size
     found = np.full((high, wide), NOBODY, dtype=np.int64)
     for grid in grids:
@@ -37,7 +37,7 @@ def token_map(grids: Iterable[Grid], size: tuple[int, int], scale: tuple[float, 
 
 
 def scaled(box: Box, scale: tuple[float, float], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """A box of the picture in whole pixels of the drawing, and no further than its edge."""
+    """A box of the image in whole pixels of the drawing, and no further than its edge."""
     (across, down), (wide, high) = scale, size
     x1, x2 = (min(max(round(x * across), 0), wide) for x in (box[0], box[2]))
     y1, y2 = (min(max(round(y * down), 0), high) for y in (box[1], box[3]))
@@ -45,7 +45,7 @@ def scaled(box: Box, scale: tuple[float, float], size: tuple[int, int]) -> tuple
 
 
 def state_map(picture: Pixels, tokens: Tokens, states: str, *, lines: bool) -> Pixels:
-    """The picture with the state of each token on it. lines: between the cells."""
+    """The image with the state of each token on it. lines: between the cells."""
     letters = np.frombuffer((states + " ").encode("ascii"), dtype=np.uint8)[tokens]
     found = picture.astype(np.float64)
     deferred = letters == ord(DEFERRED)
@@ -99,7 +99,7 @@ def _hatching(shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 
 def _stipple(shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Fine dots, so that what is darkened shows on a dark picture too."""
+    """Fine dots, so that what is darkened shows on a dark image too."""
     rows, columns = np.indices(shape)
     dots: NDArray[np.bool_] = (rows % 4 == 2) & ((columns + rows // 4 % 2 * 2) % 4 == 2)
     return dots

@@ -150,7 +150,7 @@ def _arm_line(canvas: FigureCanvas, record: TraceRecord, arm: TraceArm, y: int, 
 
 
 def _answer_panel(canvas: FigureCanvas, record: TraceRecord, arm: TraceArm, y: int, sheet: Sheet) -> None:
-    """The picture with the target and what the arm said, in words and as a box."""
+    """The image with the target and what the arm said, in words and as a box."""
     x, (wide, high) = sheet.x(0), sheet.panel
     canvas.text((x, y), "answer", BODY, palette.SOFT)
     canvas.picture((x, y + _CAPTION), sheet.views.full.pixels)
@@ -225,7 +225,7 @@ def _below(
             canvas.text((right + 6, y - 3 + number * 22), line, BODY, width=half[0] - 6)
         return
     canvas.picture((right, y), views.overview.states(stage.states))
-    canvas.text((right, y + half[1] + 5), "whole-picture tokens", SMALL, palette.SOFT, width=half[0])
+    canvas.text((right, y + half[1] + 5), "whole-image tokens", SMALL, palette.SOFT, width=half[0])
     lines = _stage_numbers(record, arm, stage)
     for number in range(2):
         words = " · ".join(lines[number * 2 : number * 2 + 2])

@@ -1,4 +1,4 @@
-"""The picture and its token maps at the sizes of a figure, worked out once for all panels.
+"""The image and its token maps at the sizes of a figure, worked out once for all panels.
 
 Knows records and pixels; no page.
 """
@@ -37,7 +37,7 @@ STRIP_PAPER = np.array([[(186, 190, 196)]], dtype=np.uint8)  # (1, 1, 3)
 
 @dataclass(frozen=True)
 class TokenView:
-    """One way to see the picture at one size: its pixels and which token each belongs to."""
+    """One way to see the image at one size: its pixels and which token each belongs to."""
 
     pixels: Pixels
     tokens: Tokens
@@ -54,7 +54,7 @@ class TokenView:
         return draws_lines(self.tokens)
 
     def states(self, states: str) -> Pixels:
-        """The state of each token over the picture."""
+        """The state of each token over the image."""
         return state_map(self.pixels, self.tokens, states, lines=self._lines)
 
     def scores(self, scores: Sequence[float | None]) -> Pixels:
@@ -62,7 +62,7 @@ class TokenView:
         return score_map(self.tokens, scores)
 
     def box(self, box: Box) -> tuple[int, int, int, int]:
-        """Where a box of the picture lies."""
+        """Where a box of the image lies."""
         x1, y1, x2, y2 = scaled(box, self.scale, self.size)
         return x1, y1, max(x2 - 1, x1), max(y2 - 1, y1)
 
@@ -70,7 +70,7 @@ class TokenView:
 @dataclass(frozen=True)
 class TokenViews:
     """All views of one trace. full: of a panel; half: at half its size, of the same tokens; overview: of the
-    tokens that saw the whole picture beside tiles, at half a panel's size. ends: the strip of row ends.
+    tokens that saw the whole image beside tiles, at half a panel's size. ends: the strip of row ends.
     """
 
     full: TokenView
@@ -85,7 +85,7 @@ class TokenViews:
 
 
 def views_of(record: TraceRecord, picture: Image.Image, room: int) -> TokenViews:
-    """The views of a record over its picture. room: for a panel, with all stages in one line."""
+    """The views of a record over its image. room: for a panel, with all stages in one line."""
     grids = [
         Grid(part.view, tuple(part.rows), tuple(part.columns), part.first, part.row_ends)
         for part in record.grids
@@ -106,7 +106,7 @@ def views_of(record: TraceRecord, picture: Image.Image, room: int) -> TokenViews
 
 
 def panel_size(picture: tuple[int, int], cells: int, room: int) -> tuple[int, int]:
-    """Width and height of a panel for a picture of so many cells, in its proportions where these allow.
+    """Width and height of a panel for an image of so many cells, in its proportions where these allow.
 
     room: the width at which all stages stand in one line; taken where the cells stay large enough in it.
     """

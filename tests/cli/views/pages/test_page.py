@@ -165,6 +165,15 @@ def test_answers_are_judged_by_the_sweep_beside_them(page, tmp_path):
     assert "wrong" in verdicts
 
 
+def test_one_answer_on_many_lines_is_an_answer(page):
+    """What `ask -o` writes is one record, indented: the page shows it like a line of a batch's file."""
+    path = Path("tests/fixtures/records/1/answer.json")
+    assert len(path.read_text(encoding="utf-8").splitlines()) > 1
+    seen = page(path)
+    assert "1 answer to 1 item under 1 schedule" in seen.text
+    assert runs.content(path)["answer"] in seen.text
+
+
 def test_one_question_in_two_files_is_one_entry(page, tmp_path):
     """Answers of two batches to one question stand beside one another, the dense one first."""
     records = [json.loads(line) for line in runs.ANSWERS.read_text("utf-8").splitlines()]

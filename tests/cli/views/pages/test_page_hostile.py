@@ -130,7 +130,7 @@ def test_pictures_outside_of_the_folders_are_not_read(page, tmp_path, name):
         item["image"] = name.format(tmp_path)
     seen = page(runs.write(tmp_path / "inside" / "eval.json", report))
     assert "image" not in {tag for tag, _ in seen.elements}
-    assert "1 pictures were not found" in seen.text
+    assert "1 images were not found" in seen.text
 
 
 def test_a_picture_elsewhere_is_shown_where_the_record_knows_its_content(page, tmp_path):
