@@ -131,7 +131,7 @@ def _figure(report: SweepReport, cost: str) -> Figure:
     return figure
 
 
-def _legend(report: SweepReport) -> list[Line2D]:
+def _legend(report: SweepReport) -> list[Any]:
     """The two actions, decision layers that were typed, the front and the dense model."""
     from matplotlib.lines import Line2D
 
