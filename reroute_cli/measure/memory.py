@@ -13,7 +13,6 @@ from typing import Any
 
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.missing import lacks
-from routing.cache import RoutedLayer
 
 _STATUS = Path("/proc/self/status")
 
@@ -133,6 +132,8 @@ def filled_layers(cache: Any) -> list[Any]:
 
 def window_of(layer: Any) -> int | None:
     """The window of a layer that slides, None of one that keeps all; Failure where it can't be told."""
+    from routing.cache import RoutedLayer  # torch, which host_peak_rss does without
+
     if isinstance(layer, RoutedLayer):
         return layer.window
     if not layer.is_sliding:
@@ -144,6 +145,8 @@ def window_of(layer: Any) -> int | None:
 
 def _check_whole(layer: Any) -> None:
     """Refuse a layer that keeps tokens elsewhere than in its keys (raises Failure)."""
+    from routing.cache import RoutedLayer
+
     stored, logical = int(layer.keys.shape[-2]), int(layer.get_seq_length())
     slides = isinstance(layer, RoutedLayer) or layer.is_sliding
     if hasattr(layer, "_quantized_keys") or (stored < logical and not slides):

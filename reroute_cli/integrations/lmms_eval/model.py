@@ -28,7 +28,7 @@ from reroute_cli.console.output import check_writable, to_json, write_file
 from reroute_cli.integrations.lmms_eval.arguments import read_arguments
 from reroute_cli.integrations.lmms_eval.costs import TaskSums, costs_of, merged
 from reroute_cli.integrations.lmms_eval.requests import ChatAnswer, ChatEngine, TaskRequest, read_request
-from reroute_cli.models.load import load, quiet_libraries
+from reroute_cli.models import load as models
 from reroute_cli.run.answer import environment_part, generation_part, model_part
 from reroute_cli.views.batch import cost_lines, lmms_warnings
 from routing.errors import RoutingError
@@ -87,8 +87,8 @@ class Reroute(lmms):
             self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
             if asked.device in ("auto", "cuda") and torch.cuda.is_available():
                 asked = replace(asked, device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
-        with quiet_libraries():
-            loaded = load(asked)
+        with models.quiet_libraries():
+            loaded = models.load(asked)
         self._device, self._model_part = torch.device(loaded.device), model_part(loaded)
         self._generation = generation_part(loaded, self._arguments.max_new_tokens)
         self._environment = environment_part(loaded)
@@ -121,7 +121,7 @@ class Reroute(lmms):
         asked = [read_request(request) for request in requests]
         most = self._arguments.max_new_tokens
         chats = (one.chat_request(self.task_dict, most) for one in asked if not one.padding)
-        with quiet_libraries():
+        with models.quiet_libraries():
             self._check_tasks(self._engine, asked)
             bar = tqdm(asked, disable=self.rank != 0, desc="reroute", unit="request")
             with closing(self._engine.answers(chats)) as made, bar:

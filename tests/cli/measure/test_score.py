@@ -174,7 +174,7 @@ def test_nothing_is_claimed_of_a_few_pictures():
     """Below six pictures a difference has a value, no interval, and the reason."""
     found = difference(JudgedImages(rows([[(True, False)]] * 5)), WORDS_RIGHT, ARMS, 1, 0)
     assert (found.value, found.low, found.high, found.is_real) == (-1.0, None, None, False)
-    assert "6 pictures" in found.reasons["low"]
+    assert "6 images" in found.reasons["low"]
 
 
 def test_equal_answers_are_no_proof_of_no_difference():

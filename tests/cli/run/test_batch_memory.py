@@ -148,15 +148,11 @@ SHORT_OF_ROOM = """
 import resource, sys, threading
 from pathlib import Path
 import torch
-from reroute_cli.batch_inputs import batch_items
-from reroute_cli.batching.loop import BatchRun
-from reroute_cli.batching.prepare import make_request
 from reroute_cli.console.options import ModelOptions
-from reroute_cli.models import load, quiet_libraries
 from reroute_cli.data.items import batch_items
 from reroute_cli.run.batch import BatchRun
 from reroute_cli.run.prepare import make_request
-from reroute_cli.models.load import ModelOptions, load, quiet_libraries
+from reroute_cli.models.load import load, quiet_libraries
 from reroute_cli.run.schedules import ScheduleChoice
 
 torch.set_num_threads(1)

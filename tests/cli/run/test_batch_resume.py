@@ -86,17 +86,11 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(work, started, t
 TWO_ASKS = """
 import sys
 from pathlib import Path
-from reroute_cli.batch_inputs import batch_items
-from reroute_cli.batching.loop import BatchRun
-from reroute_cli.batching.prepare import make_request
-from reroute_cli.batching.session import keep
 from reroute_cli.console.options import ModelOptions
-from reroute_cli.models import load
 from reroute_cli.data.items import batch_items
 from reroute_cli.run.batch import BatchRun
 from reroute_cli.run.prepare import make_request
-from reroute_cli.run.session import keep
-from reroute_cli.models.load import ModelOptions, load
+from reroute_cli.models.load import load
 from reroute_cli.records.store import RecordFile
 from reroute_cli.run.schedules import ScheduleChoice
 
