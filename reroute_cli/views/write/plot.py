@@ -121,13 +121,13 @@ def _figure(report: SweepReport, cost: str) -> Figure:
     # label, legend and footer share the room that is left for them
     whole = "" if cost == "visual_tokens_per_layer" else ", relative to dense"
     figure.supxlabel(f"{COSTS[cost]}{whole}", fontsize=9, y=0.36 / height)
-    top = {"loc": "upper center", "bbox_to_anchor": (0.5, 1.0), "ncols": 6, "frameon": False}
+    top: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 1.0), "ncols": 6, "frameon": False}
     figure.legend(handles=_legend(report), handlelength=1.8, columnspacing=1.6, **top)
     counts = report.counts
     asked = f"{count(counts.compared, 'question')} about {count(counts.pictures, 'image')}"
     footer = f"{short(report.model.id, 40)} · {asked} · bars and band: 95% intervals"
     figure.text(0.5, 0.1 / height, footer, ha="center", fontsize=7.5, color="#666666")
-    room = {"left": 0.075, "right": 0.985, "top": 1 - 0.5 / height, "bottom": 0.78 / height}
+    room: dict[str, float] = {"left": 0.075, "right": 0.985, "top": 1 - 0.5 / height, "bottom": 0.78 / height}
     figure.subplots_adjust(wspace=0.09, hspace=0.12, **room)
     return figure
 
@@ -143,7 +143,12 @@ def _legend(report: SweepReport) -> list[Line2D]:
         if action in actions
     ]
     if any(arm.decision_layers for arm in report.asked):
-        given = {"markersize": 5, "markerfacecolor": "white", "linestyle": ":", "label": "layers as given"}
+        given: dict[str, Any] = {
+            "markersize": 5,
+            "markerfacecolor": "white",
+            "linestyle": ":",
+            "label": "layers as given",
+        }
         marks.append(Line2D([], [], color=INK, marker="o", **given))
     return [
         *marks,
@@ -220,7 +225,12 @@ def _series(axes: Axes, placed: Sequence[_Placed], action: str, *, hollow: bool)
     bar: dict[str, Any] = {"color": colour, "linewidth": 1, "alpha": 0.55, "zorder": 2}
     face = "white" if hollow else colour
     edge: dict[str, Any] = {"markeredgecolor": colour, "markerfacecolor": face, "markeredgewidth": 1.1}
-    mark = {"marker": MARKERS.get(action, "D"), "markersize": 5, "linestyle": "", "zorder": 3} | edge
+    mark: dict[str, Any] = {
+        "marker": MARKERS.get(action, "D"),
+        "markersize": 5,
+        "linestyle": "",
+        "zorder": 3,
+    } | edge
     for point in placed:
         score = point.score
         if score.low is not None and score.high is not None:
