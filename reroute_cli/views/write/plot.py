@@ -126,7 +126,7 @@ def _figure(report: SweepReport, cost: str) -> Figure:
     asked = f"{count(counts.compared, 'question')} about {count(counts.pictures, 'image')}"
     footer = f"{short(report.model.id, 40)} · {asked} · bars and band: 95% intervals"
     figure.text(0.5, 0.1 / height, footer, ha="center", fontsize=7.5, color="#666666")
-    room = {"left": 0.075, "right": 0.985, "top": 1 - 0.5 / height, "bottom": 0.78 / height}
+    room: dict[str, float] = {"left": 0.075, "right": 0.985, "top": 1 - 0.5 / height, "bottom": 0.78 / height}
     figure.subplots_adjust(wspace=0.09, hspace=0.12, **room)
     return figure
 
