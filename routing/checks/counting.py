@@ -62,7 +62,7 @@ class Counted:
     @property
     def scoring(self) -> int:
         """What the engine spent on ranking."""
-        return self.sum("Scoring", "PatchScoring")
+        return self.sum("Scoring")
 
     @property
     def vision(self) -> int:
