@@ -1,6 +1,7 @@
 """README.md tells the truth: its commands run, its output is real, its tables are the code's."""
 
 import contextlib
+import json
 import re
 import shlex
 from pathlib import Path
@@ -64,11 +65,14 @@ def test_the_figure_is_what_its_command_draws(tmp_path: Path) -> None:
 
 def test_the_plot_is_of_the_committed_sweep(tmp_path: Path) -> None:
     """Every point of the README's plot says what the committed report says of its arm."""
+    from reroute_cli.records.migrate import upgraded
     from reroute_cli.records.sweep import SweepReport
     from reroute_cli.sweeping.plot import draw_plot
 
     reports = readme.ROOT / "profiles" / "reports"
-    report = SweepReport.model_validate_json((reports / "scenes-sweep.json").read_text("utf-8"))
+    report = SweepReport.model_validate(
+        upgraded(json.loads((reports / "scenes-sweep.json").read_text("utf-8")))
+    )
     draw_plot(report, tmp_path / "plot.svg")
     committed, drawn = (
         re.findall(r"<title>(.*?)</title>", path.read_text("utf-8"))

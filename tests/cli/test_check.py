@@ -274,6 +274,6 @@ def test_a_routed_answer_really_is(run, pocket):
     """The number that was silently 1.00 on 5.24: the cache of a routed answer is smaller than a dense one."""
     result = _ask(run, "--method", "pdrop", "--action", "reroute", "--ratio", "0.6", "--json")
     kv = json.loads(result.stdout)["kv_cache"]
-    assert 0.3 < kv["bytes"] / kv["dense_bytes"] < 0.6
+    assert 0.3 < kv["kv_end_bytes"] / kv["dense_kv_end_bytes"] < 0.6
     assert os.environ.get("REROUTE_CHECK") is None
     assert routing.check is checking.check

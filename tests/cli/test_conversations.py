@@ -305,7 +305,7 @@ def test_profile_measures_several_images_and_chats(run, warm, manifest, tmp_path
     report = json.loads(run("profile", "--manifest", str(path), *options).stdout)
     two, spoken = report["workload"]["items"]
     assert (two["images"], two["visual_tokens"], spoken["visual_tokens"]) == (["a.png", "b.png"], 512, 256)
-    assert spoken["prompt"] > two["prompt"] - 256
+    assert spoken["prompt_tokens"] > two["prompt_tokens"] - 256
 
 
 def test_eval_judges_by_llava_s_last_turn_and_tells_chats_apart(run, warm, manifest, tmp_path):

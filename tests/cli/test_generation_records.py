@@ -93,16 +93,16 @@ def test_every_command_that_measures_records_the_settings(run, picture, penalise
         result = run(name, *arguments, "-m", penalised, *SHORT, "--json")
         assert result.exit_code == 0, result.output
         record = json.loads(result.stdout)
-        assert record.get("workload", record)["generation"] == expected(3, **PENALTY), name
+        assert record["generation"] == expected(3, **PENALTY), name
 
 
 def made(active, settings="model"):
     """A report whose answers were made under these settings; None for one of an older release."""
     plain = reports.make()
     if active is None:
-        del plain["workload"]["generation"]
+        del plain["generation"]
     else:
-        plain["workload"]["generation"] = expected(16, settings, **active)
+        plain["generation"] = expected(16, settings, **active)
     return plain
 
 
