@@ -89,9 +89,9 @@ def test_an_adapter_of_embeddings_or_of_whole_modules_answers(tmp_path, more):
 
 
 def test_records_name_the_base_and_the_adapter(adapter, copied):
-    """The folder is the model's id; base and digest stand beside it, and another adapter has another key."""
+    """The folder names the model; base and digest stand beside it, and another adapter has another key."""
     record = asked(adapter)
-    assert record.model.id == str(adapter)
+    assert record.model.id == adapter.name
     assert record.model.adapter.base == str(WEIGHTS)
     again = asked(copied)
     assert again.model.adapter.digest == record.model.adapter.digest
