@@ -104,7 +104,7 @@ def test_hostile_names_are_harmless_in_figures(page, tmp_path):
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     )
 )
-def test_an_island_holds_any_value_and_no_markup(value):
+def test_embedded_json_holds_any_value_and_no_markup(value):
     """JSON in a page comes back as it went in, and has no character that HTML or a script would obey."""
     written = embedded(value)
     assert not set(written) & set("<>&\u2028\u2029")
@@ -157,12 +157,12 @@ def test_pictures_are_made_smaller_until_they_fit(page, tmp_path, monkeypatch):
     small = page(runs.EVAL, runs.COMPARISON)
     assert (tmp_path / "page.html").stat().st_size <= html.LARGEST
     assert len([tag for tag, _ in small.elements if tag == "image"]) == len(pictures)
-    assert "Pictures were made smaller" in small.text
+    assert "Images were made smaller" in small.text
     monkeypatch.setattr(html, "LARGEST", bare + html._SPARE + 6000)
     few = page(runs.EVAL, runs.COMPARISON)
     shown = len([tag for tag, _ in few.elements if tag == "image"])
     assert shown < len(pictures)
-    assert f"{len(pictures) - shown} pictures did not fit" in few.text
+    assert f"{len(pictures) - shown} images did not fit" in few.text
 
 
 def test_a_page_that_is_too_large_without_items_is_refused(run, fails, tmp_path, monkeypatch):
