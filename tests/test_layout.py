@@ -35,6 +35,7 @@ SHORT = {"__init__", "__main__", "entry", "errors"}  # what a file may be for, h
 REGISTRIES = (  # an entry of one is a file, however short
     "reroute_cli/commands/",
     "reroute_cli/studies/benchmarks/",
+    "reroute_cli/views/write/",
     "routing/families/",
     "routing/methods/",
 )

@@ -13,7 +13,6 @@ from PIL import Image
 import reroute_cli as reroute
 from reroute_cli import api
 from reroute_cli.console import command_options, keywords, options, study_options
-from reroute_cli.records import base
 from reroute_cli.records.metrics import METRICS, Kind
 from routing import Schedule
 from tests.cli import reports
@@ -514,9 +513,9 @@ def test_a_format_that_does_not_fit(silent, pocket, record, form, words):
         reroute.view(given, form)
 
 
-def test_notebooks_get_a_hook(pocket):
-    """What notebooks show of a record is its document as HTML."""
-    shown = vars(base)["html_of"](reroute.plan("pocket", method="pdrop", ratio=0.5))
+def test_notebooks_show_records_as_html(silent):
+    """What a notebook shows of a record is its document as HTML."""
+    shown = reroute.plan("pocket", method="pdrop", ratio=0.5)._repr_html_()
     assert shown.startswith("<div>")
     assert "<table>" in shown
 

@@ -48,7 +48,7 @@ def test_every_arm_of_a_list_has_the_same_amount_and_seed():
 
 def test_an_arm_with_layers_decides_at_these_layers():
     """What stands after @ are the layers of the schedule's stages, each arm's its own."""
-    from reroute_cli.run.schedules import Target
+    from routing.solve import Target
 
     arms = arms_of(ArmsOptions(arms="fastv@3+5+8:reroute,fastv:prune,nuwa@7:prune", ratio=0.5))
     made = [arm.choice.build(Target(12, 0, 256, "clip_vision_model")) for arm in arms[1:]]
@@ -57,7 +57,7 @@ def test_an_arm_with_layers_decides_at_these_layers():
 
 def test_the_dense_arm_is_dense():
     """It has no method, no action and an empty schedule."""
-    from reroute_cli.run.schedules import Target
+    from routing.solve import Target
 
     dense = arms_of(ArmsOptions(method="fastv", ratio=0.5))[0]
     assert (dense.method, dense.action) == (None, None)

@@ -183,4 +183,4 @@ def test_a_manifest_may_mix_truths(run, manifest):
     scores = report["arms"][0]["overall"]["scores"]
     assert (scores["box_acc_at_05"]["n"], scores["words_right"]["n"]) == (2, 1)
     assert scores["box_mean_iou"]["low"] is None
-    assert "6 pictures" in scores["box_mean_iou"]["reasons"]["low"]
+    assert "6 images" in scores["box_mean_iou"]["reasons"]["low"]

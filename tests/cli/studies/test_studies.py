@@ -8,7 +8,7 @@ import pytest
 from reroute_cli.console.command_options import TracedSchedules
 from reroute_cli.console.options import ArmsOptions
 from reroute_cli.console.study_options import GridOptions
-from reroute_cli.data.images import open_picture
+from reroute_cli.data.images import ImageSource, open_picture
 from reroute_cli.data.items import Item
 from reroute_cli.models.load import quiet_libraries
 from reroute_cli.models.shapes import read_shape
@@ -65,7 +65,9 @@ def test_profile_and_compare_give_records(pocket, capfd):
     """A report of every arm, and that it passes beside itself; every announced step is done."""
     noted = Noting()
     with quiet_libraries():
-        report = profile(pocket, [Item("one", DESK, DESK, QUESTION)], ARMS, SHORT, progress=noted)
+        report = profile(
+            pocket, [Item("one", (ImageSource(DESK, DESK),), QUESTION)], ARMS, SHORT, progress=noted
+        )
     assert [arm.name for arm in report.arms] == ["dense", "pdrop-reroute"]
     assert noted.expected == [noted.steps] == [2 * 4]
     assert noted.told == ["answers", "round 1 of 1", "FLOPs", "memory"]

@@ -212,7 +212,7 @@ def test_a_floor_is_reported_as_it_is(warm: Loaded, run: Run, tmp_path: Path) ->
     assert found["floor"]["holds"] == holds
     assert done.exit_code == (0 if holds else 3)
     assert ("the floor does not hold" in done.stdout) == (not holds)
-    assert found["found"]["average"] < 256
+    assert found["found"]["visual_tokens_per_layer"] < 256
     assert profiles.load(written).provenance["floor_holds"] == ("yes" if holds else "no")
     budgets = {one["layer_tokens"] for one in found["course"]["rungs"]}
     assert len(budgets) > 2

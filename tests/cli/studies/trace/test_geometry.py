@@ -28,13 +28,13 @@ EDGE = 0.35  # share of a cell's width and height that is changed, in one of its
 
 
 def noise(size):
-    """A grey picture of noise, whose every pixel can change both ways."""
+    """A grey image of noise, whose every pixel can change both ways."""
     width, height = size
     return np.random.default_rng(7).integers(90, 166, (height, width, 3), dtype=np.uint8)
 
 
 def corner(draw, cell, size, *, middle):
-    """Whole pixels in a random corner of a cell (or its middle) that lie in the picture; None if too few."""
+    """Whole pixels in a random corner of a cell (or its middle) that lie in the image; None if too few."""
     x1, y1, x2, y2 = cell
     x1, y1, x2, y2 = max(x1, 0), max(y1, 0), min(x2, size[0]), min(y2, size[1])
     wide, high = (x2 - x1) * EDGE, (y2 - y1) * EDGE
@@ -56,11 +56,11 @@ def strongest(change, grid):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_pixels_inside_a_cell_change_its_token_most(name):
-    """In random pictures, a change in the corner of a random cell is felt most by the token that has the
+    """In random images, a change in the corner of a random cell is felt most by the token that has the
     cell, in every other grid by a token whose cell holds changed pixels, and by none without a place.
     """
     eye, draw, looked = Eye(name), random.Random(name), 0
-    for turned in range(PICTURES):  # a wide picture, then a tall one
+    for turned in range(PICTURES):  # a wide image, then a tall one
         size = (draw.randint(200, 280), draw.randint(110, 140))[:: 1 - 2 * (turned % 2)]
         pixels = noise(size)
         before = eye.features(pixels)
@@ -107,7 +107,7 @@ def test_every_token_stands_once(name):
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name not in SEEN_IN_PART])
 def test_the_cells_of_a_view_cover_the_picture_once(name):
-    """Where nothing is cropped, a view's cells fill the picture without gap or overlap, but for a rim."""
+    """Where nothing is cropped, a view's cells fill the image without gap or overlap, but for a rim."""
     size = (210, 130)
     pixels = noise(size)
     eye = Eye(name)
@@ -135,7 +135,7 @@ def real(name):
 
 
 def placed_in(name, size):
-    """The grids of a grey picture of this size in a real prompt of a well-known model."""
+    """The grids of a grey image of this size in a real prompt of a well-known model."""
     config, processor = real(name)
     inputs = build_prompt(processor, [Picture("x", Image.new("RGB", size, (9, 99, 200)), "d")], "?").inputs
     image_id = getattr(config, "image_token_id", None) or config.image_token_index
@@ -150,7 +150,7 @@ def rows_of(first, wide, rows, columns):
     return [first + row * wide + column for row in rows for column in columns]
 
 
-# A picture, where an object is on it, and the tokens that it fills exactly, worked out by hand.
+# An image, where an object is on it, and the tokens that it fills exactly, worked out by hand.
 # LLaVA-1.5: 640 x 480 becomes 448 x 336, of which columns 56 to 392 are seen: 80 to 560, 20 pixels a token.
 # LLaVA-NeXT: 672 x 504 on four tiles has 36 rows of 48 cells of 14 pixels and a row end behind 576 whole ones
 # of 28 x 21. Qwen: 28 pixels a token. InternVL: three tiles of 16 x 16 tokens, then the whole, 84 x 28 each.
@@ -198,7 +198,7 @@ def test_an_object_fills_the_tokens_worked_out_by_hand(name, size, thing, tokens
     ],
 )
 def test_a_view_is_the_picture_or_its_tiles(name, size, views):
-    """Tiles are the detail, the whole picture beside them the overview; alone it is the detail."""
+    """Tiles are the detail, the whole image beside them the overview; alone it is the detail."""
     grids = placed_in(name, size)
     assert {view: sum(grid.view == view for grid in grids) for view in views} == views
     assert sum(views.values()) == len(grids)
@@ -213,7 +213,7 @@ def test_pixels_that_no_patch_reaches_belong_to_nobody():
 
 
 def test_an_odd_margin_is_padded_on_the_side_that_the_processor_pads():
-    """A 200 x 131 picture is padded to 200 x 200 from 34 pixels above it, not from 34.5."""
+    """A 200 x 131 image is padded to 200 x 200 from 34 pixels above it, not from 34.5."""
     config, processor = Eye("llava padded").model.config, Eye("llava padded")
     (grid,) = processor.grids(noise((200, 131)), 25)
     assert grid.rows[0][0] == -34
@@ -232,7 +232,7 @@ def test_a_cls_token_that_is_not_dropped_stands_for_no_place():
 @pytest.mark.parametrize("visual", [24, 26, 400])
 def test_tokens_that_do_not_add_up_are_refused(visual):
     """A prompt whose tokens the geometry can't account for is a failure, not a guess."""
-    with pytest.raises(Failure, match=r"120 × 90 picture has .* disagree"):
+    with pytest.raises(Failure, match=r"120 × 90 image has .* disagree"):
         Eye("llava").grids(noise((120, 90)), visual)
 
 
@@ -254,7 +254,7 @@ def test_an_unknown_family_is_refused():
 
 
 def test_pixtral_calls_itself_llava():
-    """A llava config whose processor reports picture sizes is placed as Pixtral's: its rows end in text."""
+    """A llava config whose processor reports image sizes is placed as Pixtral's: its rows end in text."""
     eye = Eye("mistral3")
     pixels = noise((120, 60))
     plain = eye.sight(pixels, len(eye.features(pixels)))
