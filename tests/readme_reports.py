@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from unittest import mock
 
+from reroute_cli.records.migrate import upgraded
 from tests import readme
 
 REPORTS = readme.ROOT / "samples" / "results"
@@ -71,7 +72,7 @@ def _paired(arms: dict[str, Any], pair: dict[str, Any]) -> list[object]:
 
 
 def _costs(arms: Sequence[dict[str, Any]], cost: str) -> str:
-    return " · ".join(f"{arm['costs'][cost]['ratio']:.2f}×" for arm in arms)
+    return " · ".join(f"{arm['costs'][cost]['ratio_to_dense']:.2f}×" for arm in arms)
 
 
 def _bounds(part: dict[str, Any], *, signed: bool = False) -> str:
@@ -170,4 +171,5 @@ def _machine(report: dict[str, Any]) -> str:
 
 
 def _read(name: str) -> Any:
-    return json.loads((REPORTS / name).read_text(encoding="utf-8"))
+    """A committed report, as this release would have written it."""
+    return upgraded(json.loads((REPORTS / name).read_text(encoding="utf-8")))
