@@ -552,7 +552,7 @@ def test_errors_are_the_packages(silent, pocket, tmp_path):
             "--max-new-tokens 0",
             lambda: reroute.ask(pocket, DESK, QUESTION, max_new_tokens=0),
         ),
-        (reroute.Failure, "no image", lambda: reroute.batch(pocket, empty, QUESTION)),
+        (reroute.Failure, "there is no image in", lambda: reroute.batch(pocket, empty, QUESTION)),
         (reroute.Failure, "empty", lambda: reroute.batch(pocket, [])),
         (reroute.UsageError, "needs exactly one", lambda: reroute.tune(pocket)),
         (reroute.UsageError, "no split", lambda: reroute.evaluate(pocket, split="no")),
