@@ -217,10 +217,9 @@ def _asked(questions: BenchmarkOptions, records: k.Path | None) -> Iterator[tupl
     from reroute_cli.records.store import records_at
     from reroute_cli.studies.questions import check_files, subject_of
 
-    one = questions
-    subject = subject_of(one.bench, one.split, one.data, one.manifest, one.limit)
+    subject = subject_of(questions)
     kept = None if records is None else Path(records)
-    check_files({"--records": kept}, {"--manifest": one.manifest})
+    check_files({"--records": kept}, {"--manifest": questions.manifest})
     subject.check()
     with quiet_libraries(), records_at(kept) as file:
         yield subject, file

@@ -28,9 +28,7 @@ def evaluate(
     from reroute_cli.studies.questions import check_files, subject_of
 
     arms = arms_of(schedules)
-    subject = subject_of(
-        questions.bench, questions.split, questions.data, questions.manifest, questions.limit
-    )
+    subject = subject_of(questions)
     check_files({"--output": output.output, "--records": output.records}, {"--manifest": questions.manifest})
 
     from reroute_cli.studies.evaluate import evaluate as evaluated

@@ -31,9 +31,7 @@ def sweep(
     arms = arms_of(schedules)
     written = {"--output": output.output, "--records": output.records, "--plot": output.plot}
     check_files(written, {"--manifest": questions.manifest})
-    subject = subject_of(
-        questions.bench, questions.split, questions.data, questions.manifest, questions.limit
-    )
+    subject = subject_of(questions)
     request = SweepRequest.of(subject, run, costs, model.seed)
     with made_ready(output.sink, model, subject, arms, output.records) as ready:
         report = swept(

@@ -31,9 +31,7 @@ def tune(
     request = tune_request(search)
     written = {"--output": output.output, "--records": output.records, "--write": output.write}
     check_files(written, {"--manifest": questions.manifest})
-    subject = subject_of(
-        questions.bench, questions.split, questions.data, questions.manifest, questions.limit
-    )
+    subject = subject_of(questions)
     subject, scores = subject.unlimited(), subject.benchmark.scores
     if subject.is_here:  # these questions are looked at before a model is loaded
         choose_questions(

@@ -15,6 +15,8 @@ from reroute_cli.console.group import WRITTEN, Options, Range
 from reroute_cli.console.options import (
     ITEM_FORMS,
     TOKENS,
+    BatchSize,
+    ModelName,
     NamedItems,
     OutputOptions,
     QuestionOptions,
@@ -60,14 +62,7 @@ class BatchRunOptions(Options):
 
     panel = "Run"
 
-    batch_size: Annotated[
-        int,
-        Option(
-            metavar="N",
-            help="Items answered together; what does not fit the device is split in two and tried again.",
-        ),
-        Range(1, 4096),
-    ] = 1
+    batch_size: BatchSize = 1
     max_new_tokens: Annotated[int, Option(metavar="N", help="Longest answer, 1 to 4096."), TOKENS] = 64
 
 
@@ -245,17 +240,7 @@ class ShapeOptions(Options):
 
     panel = "Model"
 
-    model: Annotated[
-        str,
-        Option(
-            "-m",
-            "--model",
-            envvar="REROUTE_MODEL",
-            metavar="MODEL",
-            help="A hub id, a name that 'reroute models' lists, a local folder, a PEFT adapter's folder, "
-            "or 'pocket', the embedded model.",
-        ),
-    ] = "pocket"
+    model: ModelName = "pocket"
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
         Option(help="Of the KV cache; auto is what the config names."),

@@ -24,6 +24,26 @@ ACTIONS: tuple[ActionName, ...] = ("prune", "reroute")  # the default first
 SEEDS = Range(0, 2**31 - 1)
 TOKENS = Range(1, 4096)  # of an answer
 _LONGEST_TEMPLATE = 1 << 18  # bytes; the longest that are published have some 20,000
+# Options that several groups have.
+ModelName = Annotated[
+    str,
+    Option(
+        "-m",
+        "--model",
+        envvar="REROUTE_MODEL",
+        metavar="MODEL",
+        help="A hub id, a name that 'reroute models' lists, a local folder, a PEFT adapter's folder, "
+        "or 'pocket', the embedded model.",
+    ),
+]
+BatchSize = Annotated[
+    int,
+    Option(
+        metavar="N",
+        help="Items answered together; what does not fit the device is split in two and tried again.",
+    ),
+    Range(1, 4096),
+]
 
 
 def read_chat_template(path: str | None) -> str | None:
@@ -78,17 +98,7 @@ class ModelOptions(Options):
 
     panel = "Model"
 
-    model: Annotated[
-        str,
-        Option(
-            "-m",
-            "--model",
-            envvar="REROUTE_MODEL",
-            metavar="MODEL",
-            help="A hub id, a name that 'reroute models' lists, a local folder, a PEFT adapter's folder, "
-            "or 'pocket', the embedded model.",
-        ),
-    ] = "pocket"
+    model: ModelName = "pocket"
     device: Annotated[
         str,
         Option(
@@ -337,14 +347,7 @@ class RunOptions(Options):
 
     panel = "Run"
 
-    batch_size: Annotated[
-        int,
-        Option(
-            metavar="N",
-            help="Items answered together; what does not fit the device is split in two and tried again.",
-        ),
-        Range(1, 4096),
-    ] = 8
+    batch_size: BatchSize = 8
     max_new_tokens: Annotated[
         int | None,
         Option(metavar="N", help="Longest answer, 1 to 4096; by default the benchmark's, 64 for a manifest."),

@@ -82,11 +82,6 @@ def words(answer: str) -> str:
     return re.sub(r"\s+", " ", answer).strip(_AROUND).casefold()
 
 
-def same_words(answer: str, truths: Sequence[str]) -> bool:
-    """Whether an answer is one of the true ones, but for case, spaces and punctuation around it."""
-    return words(answer) in {words(truth) for truth in truths}
-
-
 def judge(answer: str, boxes: Sequence[Box], truth: Truth) -> Judgement:
     """Whether an answer, with the boxes that were decoded from it, is right."""
     return JUDGES[truth.kind](final_answer(answer), boxes, truth)

@@ -26,7 +26,7 @@ from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wante
 from reroute_cli.studies.benchmarks.scenes import of_manifest
 
 if TYPE_CHECKING:
-    from reroute_cli.console.options import ModelOptions
+    from reroute_cli.console.options import BenchmarkOptions, ModelOptions
     from reroute_cli.run.schedules import Arm
 
 DEFAULT = "scenes"
@@ -78,13 +78,11 @@ class Subject:
         return found
 
 
-def subject_of(
-    bench: str | None, split: str | None, data: str | None, manifest: Path | None, limit: int | None
-) -> Subject:
-    """What --bench, --split, --data, --manifest and --limit ask for; raises UsageError."""
+def subject_of(questions: BenchmarkOptions) -> Subject:
+    """The benchmark or the manifest that these options ask for; raises UsageError."""
+    split, data, manifest, limit = questions.split, questions.data, questions.manifest, questions.limit
     if manifest is not None:
-        given = {"--bench": bench, "--split": split, "--data": data}
-        if names := [name for name, value in given.items() if value is not None]:
+        if names := questions.given("bench", "split", "data"):
             raise UsageError(f"a manifest has its own questions: drop {names[0]} or drop --manifest")
         as_benchmark = Benchmark(
             name=MANIFEST,
@@ -95,7 +93,7 @@ def subject_of(
             load=lambda wanted: of_manifest(manifest, wanted.limit),
         )
         return Subject(as_benchmark, "", limit)
-    name = bench or DEFAULT
+    name = questions.bench or DEFAULT
     found = load_benchmark(name)
     if split is not None and split not in found.splits:
         raise UsageError(f"--bench {name} has no split '{split}': choose one of {', '.join(found.splits)}")

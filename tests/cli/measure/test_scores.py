@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from reroute_cli.measure.judges import iou, same_words, score_box
+from reroute_cli.data.items import Truth
+from reroute_cli.measure.judges import iou, judge, score_box
 from reroute_cli.measure.stats import mcnemar, wilson
 
 TRUTH = (10.0, 10.0, 30.0, 20.0)
@@ -54,18 +55,18 @@ def test_a_centre_can_be_inside_without_a_hit():
 @pytest.mark.parametrize("answer", ["Yes", " yes.", '"YES!"', "yes\n"])
 def test_case_and_punctuation_do_not_matter(answer: str):
     """What a person reads as the same word is the same word."""
-    assert same_words(answer, ["yes"])
+    assert judge(answer, (), Truth("words", ("yes",))).right
 
 
 @pytest.mark.parametrize("answer", ["", "yes, there is", "no", "yesterday"])
 def test_other_words_are_wrong(answer: str):
     """An answer is compared as a whole."""
-    assert not same_words(answer, ["yes"])
+    assert not judge(answer, (), Truth("words", ("yes",))).right
 
 
 def test_any_true_answer_will_do():
     """Several true answers are alternatives."""
-    assert same_words("Sofa", ["couch", "sofa"])
+    assert judge("Sofa", (), Truth("words", ("couch", "sofa"))).right
 
 
 @given(n=st.integers(1, 400), data=st.data())

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from reroute_cli.console.command_options import TracedSchedules
-from reroute_cli.console.options import ArmsOptions
+from reroute_cli.console.options import ArmsOptions, BenchmarkOptions
 from reroute_cli.console.study_options import GridOptions
 from reroute_cli.data.images import ImageSource, open_picture
 from reroute_cli.data.items import Item
@@ -55,7 +55,7 @@ class Noting:
 @pytest.fixture
 def scenes(tmp_path, capfd):
     """Six questions of the benchmark in the package and a file for answers; whoever prints fails."""
-    subject = subject_of(None, None, None, None, 6)
+    subject = subject_of(BenchmarkOptions(limit=6))
     with quiet_libraries(), records_at(tmp_path / "answers.jsonl") as file:
         yield SimpleNamespace(subject=subject, questions=subject.questions("llava"), file=file)
     assert capfd.readouterr() == ("", "")
@@ -98,7 +98,7 @@ def test_sweep_gives_a_record(pocket, scenes):
 
 def test_tune_gives_a_record_and_the_schedule(pocket, scenes):
     """The schedule is the one of the report and of the profile that is made of both."""
-    subject = subject_of(None, None, None, None, None)
+    subject = subject_of(BenchmarkOptions())
     items = tuple(subject.questions("llava").items)
     questions = choose_questions(items, subject.benchmark.scores, "right", 40, seed=0)
     request = TuneRequest(64.0, None, None, ("fastv",), ("reroute",), answers=24)
