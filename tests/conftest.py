@@ -1,4 +1,7 @@
-"""What one environment skips can be written down, and run alone in another one that has more in it."""
+"""What one environment skips can be written down, and run alone in another one that has more in it.
+
+And what takes long begins first.
+"""
 
 import json
 from pathlib import Path
@@ -13,7 +16,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests that the file names, each by itself or with all of its module."""
+    """Keep the tests that the file names, each by itself or with all of its module; the longest come first.
+
+    Those have a time limit of their own; at the end one of them would keep a single worker busy.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
     if path := config.getoption("--only-skipped"):
         named = json.loads(Path(path).read_text(encoding="utf-8"))
         kept, others = [], []
