@@ -4,10 +4,9 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,15 +33,10 @@ def samples(count, different=42):
     return [lines[number % len(lines)] | {"id": f"item {number}"} for number in range(count)]
 
 
-def started(*arguments):
-    """A process that runs `reroute batch`."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "reroute_cli", "batch", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+@pytest.fixture
+def started(forks):
+    """Starts a process that runs `reroute batch`."""
+    return partial(forks.start, "batch")
 
 
 def records(path):
@@ -90,17 +84,17 @@ def workers_of(raylet):
     return [child for child in below(raylet) if b"MapWorker" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
-@pytest.fixture
-def cluster(monkeypatch):
-    """Two nodes of one CPU each, as processes of this machine."""
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    from ray.cluster_utils import Cluster
+@pytest.fixture(scope="module")
+def cluster():
+    """A node of one CPU, as processes of this machine, to which others can be added."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_prestart_worker_first_driver", "0")
+        from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    made.second = made.add_node(num_cpus=1)
-    made.wait_for_nodes()
-    yield made
-    made.shutdown()
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        yield made
+        made.shutdown()
 
 
 def raylet_of(node):
@@ -108,10 +102,12 @@ def raylet_of(node):
     return node.all_processes["raylet"][0].process.pid
 
 
-def test_a_killed_worker_and_a_lost_node_lose_nothing(cluster, tmp_path):
+def test_a_killed_worker_and_a_lost_node_lose_nothing(started, run, warm, cluster, tmp_path):
     """SIGKILL to the head node's worker, then the other node removed with its worker: the file is what one
     machine writes, item by item, but for times; the cluster lives on, and the second run asks it nothing.
     """
+    second = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
     lines = samples(70)
     lines[5]["image"] = "broken.png"
     (tmp_path / "broken.png").write_bytes(b"no picture")
@@ -124,15 +120,14 @@ def test_a_killed_worker_and_a_lost_node_lose_nothing(cluster, tmp_path):
     os.kill(victim, signal.SIGKILL)
     seen = len(records(spread))
     wait_for(spread, seen + 6, process)
-    assert len(workers_of(raylet_of(cluster.second))) == 1
-    cluster.remove_node(cluster.second)
+    assert len(workers_of(raylet_of(second))) == 1
+    cluster.remove_node(second)
     assert len(records(spread)) < len(lines), "the node was lost in the middle of the run"
     stdout, stderr = process.communicate(timeout=500)
     assert (process.returncode, stdout) == (4, ""), stderr
     assert "a worker was lost: " in stderr
     assert "Traceback" not in stderr
-    one = started(*work, "-o", str(alone), "--quiet")
-    one.communicate(timeout=200)
+    run("batch", *work, "-o", str(alone))
     assert untimed(spread) == untimed(alone)
     assert len(untimed(spread)) == len(lines)
     summary = json.loads((tmp_path / "s").read_text())
@@ -141,14 +136,14 @@ def test_a_killed_worker_and_a_lost_node_lose_nothing(cluster, tmp_path):
     assert cluster.head_node.any_processes_alive()
 
 
-def test_files_begun_on_one_machine_and_on_ray_are_finished_by_the_other(run, tmp_path):
+def test_files_begun_on_one_machine_and_on_ray_are_finished_by_the_other(run, warm, cluster, tmp_path):
     """Copies of a picture, an item that fails, and nothing asked twice: all as if one had done everything."""
     lines = samples(30, different=12)
     lines[3] = lines[3] | {"box": [0, 0, 5000, 9]}
     all_of_it, first = written(tmp_path, lines), written(tmp_path, lines[:16], "first.jsonl")
     here, there, whole = tmp_path / "here", tmp_path / "there", tmp_path / "whole"
     rest = ("--batch-size", "4", *ROUTED, "-o")
-    on_ray = ("--engine", "ray", "--workers", "1")
+    on_ray = ("--engine", "ray", "--ray-address", cluster.address)
     run("batch", "--manifest", all_of_it, *rest, str(whole))
     assert [record["id"] for record in records(whole) if record["error"]] == ["item 3"]
     run("batch", "--manifest", first, *rest, str(here))
@@ -166,7 +161,7 @@ def test_files_begun_on_one_machine_and_on_ray_are_finished_by_the_other(run, tm
     assert sum(line in begun.splitlines() for line in there.read_bytes().splitlines()) == 15
 
 
-def test_records_on_stdout_are_lines_and_nothing_else(tmp_path):
+def test_records_on_stdout_are_lines_and_nothing_else(started, tmp_path):
     """Ray's words do not get between them, nor onto a quiet stderr."""
     work = ("--manifest", written(tmp_path, samples(3)), *ROUTED, "--quiet")
     process = started(*work, "--engine", "ray", "--workers", "1")
@@ -190,7 +185,7 @@ def test_nothing_left_to_do_begins_no_cluster(run, tmp_path, warm, monkeypatch):
 
 
 @pytest.mark.usefixtures("heeded_interrupts")
-def test_ctrl_c_keeps_every_finished_record_and_ends_the_cluster(tmp_path):
+def test_ctrl_c_keeps_every_finished_record_and_ends_the_cluster(started, tmp_path):
     """Exit code 130, one sentence, whole lines, and no process of Ray left that this run began."""
     path = tmp_path / "o"
     work = ("--manifest", written(tmp_path, samples(400)), *ROUTED, "-o", str(path), "--quiet")
