@@ -30,7 +30,7 @@ def profile() -> str:
 
     from reroute_cli.console.output import draw
     from reroute_cli.records.reading import read_report
-    from reroute_cli.views.registry import document
+    from reroute_cli.views.emit import document
     from reroute_cli.views.write import terminal
 
     report = read_report(REPORTS / "pocket-profile.json")
@@ -91,7 +91,7 @@ def tune() -> str:
     from reroute_cli.console.output import draw
     from reroute_cli.records.migrate import upgraded
     from reroute_cli.records.tune import TuneReport
-    from reroute_cli.views.registry import document
+    from reroute_cli.views.emit import document
     from reroute_cli.views.write import terminal
 
     report = TuneReport.model_validate(upgraded(_read("scenes-tune.json")))

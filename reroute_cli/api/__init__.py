@@ -47,7 +47,7 @@ __all__ = [
 
 def _html_of(record: Any) -> str:
     """What notebooks show of a record; the views are loaded when one does."""
-    from reroute_cli.views.registry import html_fragment
+    from reroute_cli.views.emit import html_fragment
 
     return html_fragment(record)
 

@@ -29,7 +29,7 @@ def trace(
 
     from reroute_cli.models.load import load_aloud, quiet_libraries
     from reroute_cli.studies.trace import trace as traced
-    from reroute_cli.views.trace_output import emit_trace
+    from reroute_cli.views.emit import emit_trace
 
     with quiet_libraries():
         loaded = load_aloud(model, output.sink, [arms[1].choice])

@@ -15,7 +15,7 @@ from reroute_cli.console.errors import UsageError
 from reroute_cli.console.options import ACTIONS, ArmsOptions, ScheduleOptions, layers_in
 from reroute_cli.console.study_options import GridOptions
 from reroute_cli.records.metrics import DENSE_ARM
-from reroute_cli.records.pairs import Asked
+from reroute_cli.records.sweep import Asked
 from routing.methods import DENSE, METHODS
 from routing.schedule import Schedule  # an option group reads the types of its fields
 

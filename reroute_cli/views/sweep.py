@@ -11,8 +11,7 @@ from itertools import groupby, product
 from reroute_cli.console import units
 from reroute_cli.records.evaluation import DifferencePart
 from reroute_cli.records.metrics import METRICS
-from reroute_cli.records.pairs import ActionPair, Asked, pairs_of
-from reroute_cli.records.sweep import FrontPart, ScoreName, SweepArm, SweepReport
+from reroute_cli.records.sweep import ActionPair, Asked, FrontPart, ScoreName, SweepArm, SweepReport, pairs_of
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import (
     BLANK,

@@ -33,14 +33,7 @@ from reroute_cli.records.tune import (
 )
 from reroute_cli.run.answer import generation_part, model_part
 from reroute_cli.run.trial import items_digest
-from reroute_cli.studies.score_parts import (
-    cost_part,
-    difference,
-    differences,
-    made_part,
-    scores_part,
-    whole,
-)
+from reroute_cli.studies.questions import cost_part, difference, differences, made_part, scores_part, whole
 
 if TYPE_CHECKING:
     from reroute_cli.studies.questions import Subject

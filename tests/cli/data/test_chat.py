@@ -8,9 +8,8 @@ from PIL import Image, ImageFile
 from transformers import AutoTokenizer
 
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.data.chat import build_chat, picture, read_chat
 from reroute_cli.data.images import Picture, open_picture
-from reroute_cli.data.prompts import build_prompt
+from reroute_cli.data.prompts import build_chat, build_prompt, picture, read_chat
 from reroute_cli.models.processors import image_only
 
 USER = {"role": "user"}

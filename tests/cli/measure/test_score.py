@@ -20,12 +20,7 @@ from reroute_cli.measure.scores import (
     design_effect,
 )
 from reroute_cli.records.evaluation import DifferencePart
-from reroute_cli.studies.score_parts import (
-    difference,
-    scores_part,
-    twin,
-    whole,
-)
+from reroute_cli.studies.questions import difference, scores_part, twin, whole
 from tests.cli.judged import DENSE, arm, row, rows
 
 ARMS = (DENSE, arm("pdrop", "prune"), arm("pdrop", "reroute"))

@@ -14,13 +14,13 @@ from reroute_cli.models.load import quiet_libraries
 from reroute_cli.models.shapes import read_shape
 from reroute_cli.records.store import records_at
 from reroute_cli.run.schedules import ScheduleChoice, arms_of
-from reroute_cli.studies.compare.compare import compare
-from reroute_cli.studies.compare.gates import all_gates
+from reroute_cli.studies.compare import compare
 from reroute_cli.studies.evaluate import evaluate
+from reroute_cli.studies.gates import all_gates
 from reroute_cli.studies.plan import plan
 from reroute_cli.studies.profile import MeasurePlan, profile
 from reroute_cli.studies.questions import subject_of
-from reroute_cli.studies.sweep.run import SweepRequest, sweep
+from reroute_cli.studies.sweep import SweepRequest, sweep
 from reroute_cli.studies.trace import trace
 from reroute_cli.studies.tune.report import Where, profile_text
 from reroute_cli.studies.tune.request import TuneRequest, choose_questions

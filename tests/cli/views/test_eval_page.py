@@ -6,11 +6,7 @@ import pytest
 
 from reroute_cli.measure.scores import PLAIN, JudgedImages
 from reroute_cli.records.evaluation import Evaluation
-from reroute_cli.studies.score_parts import (
-    headlines,
-    scores_part,
-    whole,
-)
+from reroute_cli.studies.questions import headlines, scores_part, whole
 from reroute_cli.views.document import TEXT
 from reroute_cli.views.evaluation import document, headline, warnings
 from reroute_cli.views.wording import plain_number, signed_number

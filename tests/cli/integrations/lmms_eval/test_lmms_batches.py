@@ -2,8 +2,8 @@
 
 import pytest
 
-from reroute_cli.data.chat import Chat, Turn
 from reroute_cli.data.images import open_picture
+from reroute_cli.data.prompts import Chat, Turn
 from reroute_cli.integrations.lmms_eval.requests import ChatEngine, ChatRequest
 from reroute_cli.measure import passes as run
 from reroute_cli.run.answer import answer_only
