@@ -69,27 +69,6 @@ class ItemRun(Protocol):
         """What becomes of every item, each once, in any order."""
 
 
-class _Counts:
-    """What a run has done so far, by its own clock."""
-
-    def __init__(self) -> None:
-        self.start = perf_counter()
-        self.answered = self.resumed = 0
-
-    def note(self, outcome: Outcome) -> None:
-        """One more item is through."""
-        self.resumed += outcome.record is None
-        self.answered += outcome.record is not None and outcome.record.error is None
-
-    def summary(self, tally: Tally, run: ItemRun, request: BatchRequest, items: Items) -> BatchSummary:
-        """The summary of the records that were added to the tally, and of this run."""
-        seconds = perf_counter() - self.start
-        facts = RunFacts(
-            self.answered, self.resumed, items.skipped, seconds, run.waiting.seconds, run.workers
-        )
-        return tally.summary(request, model_part(request.loaded), facts)
-
-
 def run_items(
     run: ItemRun,
     request: BatchRequest,
@@ -109,33 +88,29 @@ def run_items(
         file: keeps the records; what it has an answer of is not asked again.
         progress: told of every item.
     """
-    counts, tally = _Counts(), Tally()
-    mine: dict[str, Item] = {}
-    for outcome in _outcomes(run, items, (lambda _: False) if file is None else file.is_done, progress):
-        counts.note(outcome)
-        if file is not None:
-            mine[outcome.keep(file)] = outcome.item
-            continue
-        assert outcome.record is not None, "nothing is done before a run without a file"
-        plain = outcome.record.as_dict()
-        take(plain)
-        tally.add(plain, outcome.item)
+    start, tally, mine = perf_counter(), Tally(), dict[str, Item]()
+    answered = resumed = 0
+    is_done = (lambda _: False) if file is None else file.is_done
+    progress.expect(len(items.chosen))
+    with closing(run.outcomes(items.chosen, is_done)) as outcomes:
+        for outcome in outcomes:
+            resumed += outcome.record is None
+            answered += outcome.record is not None and outcome.record.error is None
+            if file is not None:
+                mine[outcome.keep(file)] = outcome.item
+            else:
+                assert outcome.record is not None, "nothing is done before a run without a file"
+                plain = outcome.record.as_dict()
+                take(plain)
+                tally.add(plain, outcome.item)
+            progress.done()
     for plain in () if file is None else file.records():
         if item := mine.get(plain["key"]):
             take(plain)
             tally.add(plain, item)
-    return counts.summary(tally, run, request, items)
-
-
-def _outcomes(
-    run: ItemRun, items: Items, is_done: Callable[[str], bool], progress: StudyProgress
-) -> Generator[Outcome]:
-    """Every item's outcome; progress advances once it was taken care of."""
-    progress.expect(len(items.chosen))
-    with closing(run.outcomes(items.chosen, is_done)) as outcomes:
-        for outcome in outcomes:
-            yield outcome
-            progress.done()
+    seconds = perf_counter() - start
+    facts = RunFacts(answered, resumed, items.skipped, seconds, run.waiting.seconds, run.workers)
+    return tally.summary(request, model_part(request.loaded), facts)
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,13 @@ def document(report: SweepReport, *, verbose: bool = False) -> Document:
 
     verbose: every score, and what beats the arms that are on no front.
     """
-    lines, fronts = pairs_of(report.arms[1:], _asked_of), {front.score: front for front in report.fronts}
+    lines = pairs_of(
+        report.arms[1:],
+        lambda arm: Asked(
+            arm.name, arm.place, arm.method, arm.action, arm.ratio, arm.budget, arm.decision_layers
+        ),
+    )
+    fronts = {front.score: front for front in report.fronts}
     scores = report.scores if verbose else report.shown
     blocks: list[Block] = [Text(headline(report), Tone.HEADLINE), *_tiles(report), _arms(report, fronts)]
     blocks += _plots(report, fronts)
@@ -179,10 +185,6 @@ def _arms(report: SweepReport, fronts: dict[str, FrontPart]) -> Table:
             found[f"{score.name} front"] = places.get(mark or "", Cell("", 2.0))
         rows.append(found | {key: _relative(arm, key) for key in costs})
     return Table("Every schedule: scores and costs", tuple(headers), tuple(rows), on=(PAGE,))
-
-
-def _asked_of(arm: SweepArm) -> Asked:
-    return Asked(arm.name, arm.place, arm.method, arm.action, arm.ratio, arm.budget, arm.decision_layers)
 
 
 def _asked(arm: SweepArm | ActionPair[SweepArm]) -> Cell:

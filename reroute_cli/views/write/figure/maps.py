@@ -60,15 +60,25 @@ def state_map(picture: Pixels, tokens: Tokens, states: str, *, lines: bool) -> P
     found = picture.astype(np.float64)
     deferred = letters == ord(DEFERRED)
     found = _mixed(found, deferred, 0.0, 1 - _DARK)
-    found = _mixed(found, deferred & _stipple(tokens.shape), 255.0, _DOTS)
+    rows, columns = np.indices(tokens.shape)
+    dots = (rows % 4 == 2) & (
+        (columns + rows // 4 % 2 * 2) % 4 == 2
+    )  # what is darkened shows on a dark image
+    found = _mixed(found, deferred & dots, 255.0, _DOTS)
     pruned = letters == ord(PRUNED)
     grey = found.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
     found = np.where(pruned[..., None], grey * (1 - _FADED) + 255 * _FADED, found)
     found[pruned & _hatching(tokens.shape)] = (168, 172, 178)
     if lines:
-        found = _mixed(found, _borders(tokens) & ~pruned, 0.0, _LINES)
+        borders = np.zeros(tokens.shape, dtype=np.bool_)  # the left and top pixels of every cell
+        borders[:, 1:] |= tokens[:, 1:] != tokens[:, :-1]
+        borders[1:, :] |= tokens[1:, :] != tokens[:-1, :]
+        found = _mixed(found, borders & ~pruned, 0.0, _LINES)
     found = _mixed(found, tokens == NOBODY, 255.0, 0.72)
-    _outline(found, letters == ord(REENTERED))
+    back = letters == ord(REENTERED)  # a ring just inside of each region, a dark line sets off what it holds
+    inner = _eroded(back, 2)
+    found[back & ~inner] = REENTERED_RING
+    found[inner & ~_eroded(inner, 1)] = INK
     return found.round().astype(np.uint8)
 
 
@@ -106,28 +116,6 @@ def _hatching(shape: tuple[int, ...]) -> NDArray[np.bool_]:
     rows, columns = np.indices(shape)
     lines: NDArray[np.bool_] = (rows + columns) % _HATCH == 0
     return lines
-
-
-def _stipple(shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Fine dots, so that what is darkened shows on a dark image too."""
-    rows, columns = np.indices(shape)
-    dots: NDArray[np.bool_] = (rows % 4 == 2) & ((columns + rows // 4 % 2 * 2) % 4 == 2)
-    return dots
-
-
-def _borders(tokens: Tokens) -> NDArray[np.bool_]:
-    """The left and top pixels of every cell."""
-    found = np.zeros(tokens.shape, dtype=np.bool_)
-    found[:, 1:] |= tokens[:, 1:] != tokens[:, :-1]
-    found[1:, :] |= tokens[1:, :] != tokens[:-1, :]
-    return found
-
-
-def _outline(pixels: NDArray[np.float64], mask: NDArray[np.bool_]) -> None:
-    """Draw around every region of the mask, just inside it, with a dark line that sets off what it holds."""
-    inner = _eroded(mask, 2)
-    pixels[mask & ~inner] = REENTERED_RING
-    pixels[inner & ~_eroded(inner, 1)] = INK
 
 
 def _eroded(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
