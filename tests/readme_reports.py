@@ -58,7 +58,7 @@ def sweep() -> str:
     shown = [dense["scores"][score["name"]] for score in report["scores"] if score["shown"]]
     said = ", ".join(f"{score['title']} {_bounds(score)} (n = {score['n']})" for score in shown)
     rows = [_paired(arms, pair) for pair in report["pairs"] if arms[pair["reroute"]]["refused"] is None]
-    asked = f"{counts['items']} questions about {counts['pictures']} images, {counts['answers']:,} answers"
+    asked = f"{counts['items']} questions about {counts['images']} images, {counts['answers']:,} answers"
     return f"{asked}. Dense: {said}.\n\n" + table(SCORES, rows)
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.missing import missing_name
 from reroute_cli.console.output import clean, shortened
-from reroute_cli.data.images import Picture, as_seen, open_picture
+from reroute_cli.data.images import Picture, as_seen, open_image
 
 MAX_QUESTION = 8192  # characters
 _SHOWN = 40  # characters of a control token
@@ -264,7 +264,7 @@ def prompt_of(processor: Any, images: Sequence[Picture], question: str, turns: S
 def picture(given: Image.Image | str, name: str) -> Image.Image:
     """The pixels of one image as a model should see them; raises Failure with one sentence."""
     if isinstance(given, str):
-        return open_picture(given).pixels
+        return open_image(given).pixels
     try:
         return as_seen(given, name)
     except Failure:

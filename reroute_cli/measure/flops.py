@@ -55,6 +55,12 @@ _KERNELS = {
 }
 
 
+def _formulas() -> dict[Any, Any]:
+    """Formula of each kernel that this torch has: one that it lacks can't run, and a new one is `unknown`."""
+    aten = torch.ops.aten
+    return {getattr(aten, name): formula for name, formula in _KERNELS.items() if hasattr(aten, name)}
+
+
 @dataclass
 class Flops:
     """FLOPs by part. vision: tower and projector. prefill: decoder and head on the prompt, without scoring.
@@ -157,14 +163,9 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _counter() -> FlopCounterMode:
-    """torch's counter with our formulas; raises Failure where it takes none.
-
-    A kernel that this torch lacks can't run, and a new one is `unknown`.
-    """
-    aten = torch.ops.aten
-    formulas = {getattr(aten, name): formula for name, formula in _KERNELS.items() if hasattr(aten, name)}
+    """torch's counter with our formulas; raises Failure where it takes none."""
     try:
-        return FlopCounterMode(display=False, custom_mapping=formulas)
+        return FlopCounterMode(display=False, custom_mapping=_formulas())
     except TypeError as error:
         raise Failure(lacks("torch", "custom_mapping", "FlopCounterMode")) from error
 

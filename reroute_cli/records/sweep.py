@@ -118,7 +118,7 @@ class SweepCounts(Part):
 
     items: int
     compared: int
-    pictures: int
+    images: int
     answers: int
     errors: int
 
@@ -153,7 +153,7 @@ class ScoreName(Part):
 
 
 class SweepReport(ReportHeader):
-    """One run of `sweep`. source: of the questions. first_error: of the first answer that failed.
+    """One run of `sweep`. provenance: of the questions. first_error: of the first answer that failed.
 
     items: the ids of all questions; items_digest: SHA-256 over what was asked, the same under any model.
     """
@@ -161,7 +161,7 @@ class SweepReport(ReportHeader):
     plain_nulls = ReportHeader.plain_nulls | {"first_error"}
 
     schema_: Literal["reroute.sweep/2"] = Field(default="reroute.sweep/2", alias="schema")
-    source: dict[str, str]
+    provenance: dict[str, str]
     batch_size: int
     max_new_tokens: int
     seed: int

@@ -96,7 +96,7 @@ def make_evaluation(trial: Trial, subject: Subject, questions: Questions, seed: 
                 benchmark=benchmark.name,
                 title=benchmark.title,
                 split=subject.split,
-                source=questions.source,
+                provenance=questions.source,
                 asked=len(trial.rows),
                 available=questions.available,
                 digest=trial.items_digest,

@@ -217,7 +217,7 @@ def make_sweep(swept: Swept, request: SweepRequest) -> SweepReport:
     return SweepReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         model=model_part(loaded),
-        source=swept.source,
+        provenance=swept.source,
         batch_size=trial.request.batch_size,
         max_new_tokens=trial.request.max_new_tokens,
         seed=request.seed,
@@ -225,7 +225,7 @@ def make_sweep(swept: Swept, request: SweepRequest) -> SweepReport:
         counts=SweepCounts(
             items=len(trial.rows),
             compared=len(images.rows),
-            pictures=len(images.groups),
+            images=len(images.groups),
             answers=sum(tally.answered for tally in trial.costs),
             errors=trial.failed,
         ),

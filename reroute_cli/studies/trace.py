@@ -138,15 +138,15 @@ class _Answer:
 def _target(given: Box | None, dense: _Answer, grids: Sequence[Grid], size: tuple[int, int]) -> TargetPart:
     """The given box, or the boxes of the dense answer, and the tokens in them."""
     boxes = [given] if given is not None else dense.boxes
-    source: Any = "dense" if given is None else "given"
+    basis: Any = "dense" if given is None else "given"
     if not boxes:
         why = dense.reasons.get("boxes", "there is no box in the dense answer")
-        return TargetPart(source=source, boxes=None, tokens=None, reasons={"boxes": why, "tokens": why})
+        return TargetPart(basis=basis, boxes=None, tokens=None, reasons={"boxes": why, "tokens": why})
     tokens = list(tokens_within(grids, boxes))
     if tokens:
-        return TargetPart(source=source, boxes=boxes, tokens=tokens)
+        return TargetPart(basis=basis, boxes=boxes, tokens=tokens)
     why = f"no visual token of this {size[0]} × {size[1]} image has its centre in the box"
-    return TargetPart(source=source, boxes=boxes, tokens=None, reasons={"tokens": why})
+    return TargetPart(basis=basis, boxes=boxes, tokens=None, reasons={"tokens": why})
 
 
 def _rounded(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -109,7 +109,7 @@ def _notes(report: SweepReport) -> Iterator[str]:
     """How the numbers were made."""
     counts, made, model = report.counts, report.costs, report.model
     yield (
-        f"{w.count(counts.compared, 'question')} about {w.count(counts.pictures, 'image')}, "
+        f"{w.count(counts.compared, 'question')} about {w.count(counts.images, 'image')}, "
         "each under every arm; beside a score its difference to dense, ≈ where its interval holds 0"
     )
     yield (
@@ -325,7 +325,7 @@ def _more(report: SweepReport) -> Iterator[Table]:
         cells, part = [NOT_KNOWN] * len(numbers), arm.scores.get(score.name)
         if part is not None:
             difference = w.changed(arm.to_dense.get(score.name))
-            cells = [w.scored(part), w.counted(part.n), w.counted(part.pictures), difference]
+            cells = [w.scored(part), w.counted(part.n), w.counted(part.images), difference]
         rows.append((label(arm), w.words(score.title, 40), *cells))
     yield w.table("Every score", headers, rows, folded=True, on=(PAGE,))
     if refused := [arm for arm in report.arms if arm.refused is not None]:

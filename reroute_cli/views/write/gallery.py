@@ -173,11 +173,11 @@ def _open(item: GalleryItem, folders: Sequence[Path]) -> Picture | None:
 
     None where it is not to be had.
     """
-    from reroute_cli.data.images import open_picture
+    from reroute_cli.data.images import open_image
 
     for place in [*_places(item.image, folders), *([] if item.digest is None else [item.image])]:
         try:
-            picture = open_picture(str(place))
+            picture = open_image(str(place))
         except (CliError, OSError, ValueError):
             continue
         if item.digest is None or picture.digest == item.digest:

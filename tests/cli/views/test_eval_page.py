@@ -35,8 +35,8 @@ def report(table, arms, *, groups=None, errors=0):
             "model": MODEL,
             "workload": {
                 "questions": {
-                    "benchmark": "manifest", "title": "mine", "split": "", "source": {}, "asked": len(made),
-                    "available": len(made), "digest": "0",
+                    "benchmark": "manifest", "title": "mine", "split": "", "provenance": {},
+                    "asked": len(made), "available": len(made), "digest": "0",
                 },
                 "max_new_tokens": 8, "batch_size": 8, "seed": 0,
             },

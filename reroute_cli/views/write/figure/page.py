@@ -175,7 +175,7 @@ def _arm_line(canvas: FigureCanvas, record: TraceRecord, arm: TraceArm, y: int, 
     if arm.stages:
         share = _share(arm.never_used, record.visual_tokens)
         parts.append(f"{arm.never_used} ({share}) never used from layer {arm.stages[0].layer} on")
-    if arm.overlap is not None and (arm.stages or record.target.source == "given"):
+    if arm.overlap is not None and (arm.stages or record.target.basis == "given"):
         parts.append(f"box overlap (IoU) {arm.overlap:.2f}")
     room, at = sheet.width - 2 * MARGIN - wide - 35, (MARGIN + 15 + wide + 20, y + 15)
     canvas.text(at, " · ".join(parts), BODY, SOFT, width=room)
@@ -187,7 +187,7 @@ def _answer_panel(canvas: FigureCanvas, record: TraceRecord, arm: TraceArm, y: i
     canvas.text((x, y), "answer", BODY, SOFT)
     canvas.picture((x, y + _CAPTION), sheet.views.full.pixels)
     _boxes(canvas, sheet.views.full, record.target.boxes or (), (x, y + _CAPTION), TARGET)
-    if arm.stages or record.target.source == "given":  # elsewhere it is the target
+    if arm.stages or record.target.basis == "given":  # elsewhere it is the target
         _boxes(canvas, sheet.views.full, arm.boxes or (), (x, y + _CAPTION), ANSWER, dashed=True)
     said = arm.answer or "(nothing)"
     canvas.paragraph((x, y + _CAPTION + high + 10), said, BODY, wide, _ANSWER_LINES)
@@ -319,7 +319,7 @@ def _entries(record: TraceRecord, views: TokenViews) -> list[_Entry]:
     used = {state for arm in record.arms for stage in arm.stages for state in stage.states}
     found = [_Entry("state", words, state) for state, words in _STATES.items() if state in used]
     if record.target.boxes:
-        given = record.target.source == "given"
+        given = record.target.basis == "given"
         words = "box that was given" if given else "box of the dense answer"
         found.append(_Entry("box", f"{words}; percentages are of its tokens", colour=TARGET))
     if any(arm.boxes for arm in record.arms[1:]):
