@@ -1,7 +1,9 @@
-"""From rows of a dataset to items of a run: which rows, what is in them, and what is wrong with them.
+"""From a dataset to items of a run: which rows, what is in them, and what is wrong with them.
 
-A row that is no question becomes an item with a problem: it is counted, reported and never stops a run. Knows
-rows and items; not `datasets`, and not what any benchmark's columns mean.
+A row that is no question becomes an item with a problem: it is counted, reported and never stops a run. Rows
+are read through `datasets` (the extra `eval`), from the hub or a folder that holds a copy, and never
+downloaded as a whole. Images are handed on as the bytes that the dataset holds; a row's path to an image is
+never opened: it could name any file. Knows `datasets` and its errors; not what any benchmark's columns mean.
 """
 
 from __future__ import annotations
