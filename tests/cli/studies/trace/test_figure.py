@@ -89,7 +89,7 @@ def record(size, grids, arms, question="what?"):
         unplaced=0,
         grids=parts,
         target=TargetPart(
-            source="dense", boxes=None, tokens=None, reasons={"boxes": "none", "tokens": "none"}
+            basis="dense", boxes=None, tokens=None, reasons={"boxes": "none", "tokens": "none"}
         ),
         arms=arms,
     )
