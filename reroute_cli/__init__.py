@@ -7,25 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reroute_cli.api import (
-        BatchAnswers,
-        CliError,
-        Failure,
-        NotComparable,
-        UsageError,
-        ask,
-        batch,
-        compare,
-        evaluate,
-        load,
-        plan,
-        profile,
-        read,
-        sweep,
-        trace,
-        tune,
-        view,
-    )
+    from reroute_cli.api.answers import BatchAnswers, ask, batch, load, plan, trace
+    from reroute_cli.api.records import compare, read, view
+    from reroute_cli.api.studies import evaluate, profile, sweep, tune
+    from reroute_cli.console.errors import CliError, Failure, NotComparable, UsageError
 
 __all__ = [
     "BatchAnswers",
@@ -46,12 +31,14 @@ __all__ = [
     "tune",
     "view",
 ]
+_HOMES = ("api.answers", "api.records", "api.studies", "console.errors")
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("reroute_cli.api"), name)
+    homes = map(import_module, (f"reroute_cli.{home}" for home in _HOMES))
+    return next(getattr(home, name) for home in homes if hasattr(home, name))
 
 
 def __dir__() -> list[str]:

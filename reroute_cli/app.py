@@ -26,8 +26,7 @@ from reroute_cli.commands import (
 )
 from reroute_cli.commands import eval as evaluation
 from reroute_cli.console.errors import BoundedGroup
-from reroute_cli.console.group import expanded
-from reroute_cli.console.old_spellings import OldSpellings
+from reroute_cli.console.group import OldSpellings, expanded
 from reroute_cli.console.output import Sink, open_streams
 from reroute_cli.studies.benchmarks import BENCHMARKS
 

@@ -97,7 +97,7 @@ def regression() -> str:
 
 def metrics() -> str:
     """Every metric with what it means, and how it is gated."""
-    from reroute_cli.studies.compare.gates import GATED
+    from reroute_cli.studies.gates import GATED
 
     rows = (
         (f"`{name}`", metric.unit, metric.means, "exactly" if metric.kind == "exact" else "")

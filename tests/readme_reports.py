@@ -30,7 +30,7 @@ def profile() -> str:
 
     from reroute_cli.console.output import draw
     from reroute_cli.records.reading import read_report
-    from reroute_cli.views.registry import document
+    from reroute_cli.views.emit import document
     from reroute_cli.views.write import terminal
 
     report = read_report(REPORTS / "pocket-profile.json")
@@ -58,7 +58,7 @@ def sweep() -> str:
     shown = [dense["scores"][score["name"]] for score in report["scores"] if score["shown"]]
     said = ", ".join(f"{score['title']} {_bounds(score)} (n = {score['n']})" for score in shown)
     rows = [_paired(arms, pair) for pair in report["pairs"] if arms[pair["reroute"]]["refused"] is None]
-    asked = f"{counts['items']} questions about {counts['pictures']} images, {counts['answers']:,} answers"
+    asked = f"{counts['items']} questions about {counts['images']} images, {counts['answers']:,} answers"
     return f"{asked}. Dense: {said}.\n\n" + table(SCORES, rows)
 
 
@@ -91,7 +91,7 @@ def tune() -> str:
     from reroute_cli.console.output import draw
     from reroute_cli.records.migrate import upgraded
     from reroute_cli.records.tune import TuneReport
-    from reroute_cli.views.registry import document
+    from reroute_cli.views.emit import document
     from reroute_cli.views.write import terminal
 
     report = TuneReport.model_validate(upgraded(_read("scenes-tune.json")))

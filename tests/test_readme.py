@@ -14,7 +14,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from reroute_cli.app import app
-from reroute_cli.console.old_spellings import RENAMED
+from reroute_cli.console.group import RENAMED
 from tests import readme, readme_extras
 from tests.readme_blocks import GENERATED, leaves
 

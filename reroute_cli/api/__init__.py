@@ -18,36 +18,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from reroute_cli.api.answers import BatchAnswers, ask, batch, load, plan, trace
-from reroute_cli.api.records import compare, read, view
-from reroute_cli.api.studies import evaluate, profile, sweep, tune
-from reroute_cli.console.errors import CliError, Failure, NotComparable, UsageError
 from reroute_cli.records import base
-
-__all__ = [
-    "BatchAnswers",
-    "CliError",
-    "Failure",
-    "NotComparable",
-    "UsageError",
-    "ask",
-    "batch",
-    "compare",
-    "evaluate",
-    "load",
-    "plan",
-    "profile",
-    "read",
-    "sweep",
-    "trace",
-    "tune",
-    "view",
-]
 
 
 def _html_of(record: Any) -> str:
     """What notebooks show of a record; the views are loaded when one does."""
-    from reroute_cli.views.registry import html_fragment
+    from reroute_cli.views.emit import html_fragment
 
     return html_fragment(record)
 

@@ -66,9 +66,9 @@ def compare(
         Failure: a file that is no report.
     """
     from reroute_cli.records.reading import read_report
-    from reroute_cli.studies.compare.check import accept_command
-    from reroute_cli.studies.compare.compare import compare as judge
-    from reroute_cli.studies.compare.gates import all_gates
+    from reroute_cli.studies.compare import accept_command
+    from reroute_cli.studies.compare import compare as judge
+    from reroute_cli.studies.gates import all_gates
 
     def report_of(side: k.Path | Report) -> Report:
         return read_report(Path(side)) if isinstance(side, str | os.PathLike) else side

@@ -148,8 +148,8 @@ def sweep(
         Failure: questions that can't be read, or no arm that the model reaches.
     """
     from reroute_cli.run.schedules import arms_of
-    from reroute_cli.studies.sweep.run import SweepRequest
-    from reroute_cli.studies.sweep.run import sweep as swept
+    from reroute_cli.studies.sweep import SweepRequest
+    from reroute_cli.studies.sweep import sweep as swept
 
     named = {**seeded(model, options), "bench": bench}
     questions, schedules, run, costs = given(named, BenchmarkOptions, GridOptions, RunOptions, CostOptions)

@@ -19,13 +19,13 @@ def ask(
     output: OutputOptions,
 ) -> None:
     """Ask a question about images: the answer on stdout, what it cost on stderr."""
-    from reroute_cli.data.images import open_picture
+    from reroute_cli.data.images import open_image
     from reroute_cli.data.prompts import check_question
     from reroute_cli.run.schedules import ScheduleChoice
 
     check_question(asked.question)
     choice = ScheduleChoice.of(schedule)
-    images = [open_picture(path) for path in asked.images]
+    images = [open_image(path) for path in asked.images]
 
     from reroute_cli.models.load import load_aloud, quiet_libraries
     from reroute_cli.run.answer import answer, answer_only

@@ -8,7 +8,7 @@ from reroute_cli.console.command_options import CheckOptions, CheckOutput
 from reroute_cli.console.errors import Failure, UsageError
 
 if TYPE_CHECKING:
-    from reroute_cli.records.installation import Check
+    from reroute_cli.records.lists import Check
     from routing.checks.check import FamilyCheck
 
 
@@ -57,7 +57,7 @@ def _config_of(model: str) -> Any:
 
 def _record(results: tuple[FamilyCheck, ...]) -> Check:
     from reroute_cli.console.missing import installed_version
-    from reroute_cli.records.installation import Check, FamilyCheckPart, FindingPart
+    from reroute_cli.records.lists import Check, FamilyCheckPart, FindingPart
     from routing.host import PROVEN, is_proven
 
     return Check(

@@ -8,9 +8,9 @@ from reroute_cli.console.study_options import ComparisonOutput, GateOptions, Rep
 def compare(reports: ReportPair, gates: GateOptions, output: ComparisonOutput) -> None:
     """Judge a report by another one: exit 0 where every gate holds, 3 where one fails, 5 for other work."""
     from reroute_cli.records.reading import read_report
-    from reroute_cli.studies.compare.check import accept_command, refuse_same_file, verdict
-    from reroute_cli.studies.compare.compare import compare as judge
-    from reroute_cli.studies.compare.gates import all_gates
+    from reroute_cli.studies.compare import accept_command, refuse_same_file, verdict
+    from reroute_cli.studies.compare import compare as judge
+    from reroute_cli.studies.gates import all_gates
     from reroute_cli.views.emit import emit
 
     parsed = all_gates(gates.gate or [])

@@ -8,7 +8,7 @@ from reroute_cli.console.options import ListOutput
 def env(output: ListOutput) -> None:
     """Show versions, processors, GPUs and settings that measurements depend on."""
     from reroute_cli.measure.environment import describe_environment
-    from reroute_cli.records.installation import Installation
+    from reroute_cli.records.lists import Installation
     from reroute_cli.views.emit import emit
     from routing.host import PROVEN
 

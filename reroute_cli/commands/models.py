@@ -8,7 +8,7 @@ from reroute_cli.console.options import ListOutput
 def models(output: ListOutput) -> None:
     """List the model families that can be routed, those that can't, and the models known by name."""
     import profiles
-    from reroute_cli.measure.boxes import convention_of
+    from reroute_cli.measure.judges import convention_of
     from reroute_cli.records.lists import FamilyPart, KnownModelPart, ModelList, RefusedPart
     from reroute_cli.views.emit import emit
     from routing import FAMILIES, REFUSED

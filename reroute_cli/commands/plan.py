@@ -14,7 +14,7 @@ def plan(model: ShapeOptions, schedule: ScheduleOptions, prompt: PromptOptions, 
 
     choice, sizes = ScheduleChoice.of(schedule), []
     if prompt.image:
-        from reroute_cli.data.images import open_picture
+        from reroute_cli.data.images import open_image
 
-        sizes = [open_picture(path).size for path in prompt.image]
+        sizes = [open_image(path).size for path in prompt.image]
     emit(plan_prompt(model, choice, prompt, sizes), output)

@@ -17,7 +17,7 @@ def profile(
     """Measure schedules against the dense model, interleaved in one run, over images and questions."""
     from reroute_cli.data.items import check_images, choose_items
     from reroute_cli.run.schedules import arms_of
-    from reroute_cli.studies.compare.check import judged, prepare
+    from reroute_cli.studies.compare import judged, prepare
 
     sink, arms = output.sink, arms_of(schedules)
     check = prepare(verdict.baseline, verdict.gate or [], verdict.strict, output.output)

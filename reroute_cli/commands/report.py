@@ -9,7 +9,7 @@ from reroute_cli.console.output import Sink, write_file
 def report(options: PageOptions) -> None:
     """Write one self-contained HTML page: charts, tables that sort, and a gallery of answers."""
     from reroute_cli.data.items import image_folders
-    from reroute_cli.studies.compare.check import refuse_same_file
+    from reroute_cli.studies.compare import refuse_same_file
     from reroute_cli.views.write.html import page_of
     from reroute_cli.views.write.inputs import read_inputs, sections_of
 

@@ -24,8 +24,8 @@ def sweep(
         made_ready,
         subject_of,
     )
-    from reroute_cli.studies.sweep.run import SweepRequest
-    from reroute_cli.studies.sweep.run import sweep as swept
+    from reroute_cli.studies.sweep import SweepRequest
+    from reroute_cli.studies.sweep import sweep as swept
     from reroute_cli.views.emit import emit
 
     arms = arms_of(schedules)

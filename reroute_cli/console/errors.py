@@ -120,7 +120,9 @@ def error_boundary() -> Iterator[None]:
     except KeyboardInterrupt:
         _leave("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
-        _reader_went_away()
+        # `reroute methods | head -1` is no failure: say nothing more, to nobody
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
     except typer.TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # it carries the help, which Typer has yet to show
             raise
@@ -161,8 +163,11 @@ def _verdict(error: Exception) -> tuple[str, int]:
         return str(error), error.exit_code
     if was_interrupted(error):
         return "interrupted", EXIT_INTERRUPTED
-    if known := _engine_verdict(error):
-        return known
+    from routing.errors import RoutingError  # what the engine and the profile reader raise on purpose
+
+    if isinstance(error, RoutingError):
+        # those that are ValueErrors too say that what was typed can't be: a schedule, a budget, a profile
+        return str(error), EXIT_USAGE if isinstance(error, ValueError) else EXIT_FAILURE
     if is_out_of_memory(error):
         remedy = "use a smaller model, a smaller image, --dtype bfloat16 or another --device"
         return f"out of memory: {_first_line(error)}; {remedy}", EXIT_FAILURE
@@ -172,16 +177,6 @@ def _verdict(error: Exception) -> tuple[str, int]:
         return f"the system refused: {error}", EXIT_FAILURE
     where = "" if _debug() else "; set REROUTE_DEBUG=1 to see where"
     return f"this is a bug in reroute: {type(error).__name__}: {_first_line(error)}{where}", EXIT_BUG
-
-
-def _engine_verdict(error: Exception) -> tuple[str, int] | None:
-    """Errors that the engine and the profile reader raise on purpose."""
-    from routing.errors import RoutingError
-
-    if not isinstance(error, RoutingError):
-        return None
-    # those that are ValueErrors too say that what was typed can't be: a schedule, a budget, a profile
-    return str(error), EXIT_USAGE if isinstance(error, ValueError) else EXIT_FAILURE
 
 
 def was_interrupted(error: Exception) -> bool:
@@ -216,23 +211,12 @@ def _leave(sentence: str, code: int) -> NoReturn:
         if _debug():
             write(sys.stderr, clean(traceback.format_exc()))
         write(sys.stderr, f"error: {clean(sentence, one_line=True)}\n")
-    _drop_unwritten()
-    raise typer.Exit(code)
-
-
-def _drop_unwritten() -> None:
-    """Forget what a full stream did not take: Python would try again at exit and change the exit code."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr):  # Python would try again at exit and change the exit code
         try:
             stream.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _reader_went_away() -> NoReturn:
-    """`reroute methods | head -1` is no failure: say nothing more, to nobody."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    raise typer.Exit(0)
+    raise typer.Exit(code)
 
 
 def _first_line(error: Exception) -> str:

@@ -39,22 +39,17 @@ def lacks(module: str, name: str, where: str) -> str:
 
 def missing_name(error: BaseException) -> str | None:
     """The same for an exception that says it; None for every other one, and where none of ours asked."""
-    if isinstance(error, ImportError):
-        return _not_imported(error)
+    if isinstance(error, ImportError):  # a package that is not there at all is another matter
+        if found := _NO_IMPORT.match(str(error)):
+            name, where = found.groups()
+        else:
+            where, _, name = (error.name or "").rpartition(".")
+        owner = where.partition(".")[0]
+        return lacks(owner, name, where) if owner in PACKAGES else None
     if not isinstance(error, AttributeError) or not error.name or not _asked_by_us(error.__traceback__):
         return None
     owner, where = _described(error.obj)
     return lacks(owner, error.name, where) if owner in PACKAGES else None
-
-
-def _not_imported(error: ImportError) -> str | None:
-    """A package that is not there at all is another matter: its sentence says how to get it."""
-    if found := _NO_IMPORT.match(str(error)):
-        name, where = found.groups()
-    else:
-        where, _, name = (error.name or "").rpartition(".")
-    owner = where.partition(".")[0]
-    return lacks(owner, name, where) if owner in PACKAGES else None
 
 
 def _asked_by_us(trace: TracebackType | None) -> bool:

@@ -228,14 +228,12 @@ def draw(parts: tuple[RenderableType, ...], stream: TextIO) -> str:
     )
     for part in parts:
         console.print(part, soft_wrap=getattr(part, "no_wrap", None) is True)
-    return "".join(_safe(line).rstrip() + "\n" for line in page.getvalue().rstrip("\n").split("\n"))
+    drawn = ""
+    for line in page.getvalue().rstrip("\n").split("\n"):  # of what a terminal obeys, our colours alone
+        pieces = enumerate(_COLOUR.split(line))
+        drawn += "".join(part if index % 2 else clean(part) for index, part in pieces).rstrip() + "\n"
+    return drawn
 
 
 def _is_terminal(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
-
-
-def _safe(line: str) -> str:
-    """A drawn line with our colours and nothing else that a terminal would obey."""
-    parts = _COLOUR.split(line)
-    return "".join(part if index % 2 else clean(part) for index, part in enumerate(parts))

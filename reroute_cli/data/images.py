@@ -93,7 +93,7 @@ class ImageSource:
 
     def open(self) -> Picture:
         """The image's pixels and digest; raises Failure."""
-        return open_picture(self.path, self.data)
+        return open_image(self.path, self.data)
 
     def digest(self) -> str:
         """SHA-256 (hex) of the image's bytes; raises Failure."""
@@ -208,7 +208,7 @@ def as_source(image: ImageLike) -> ImageSource:
     return ImageSource(name, name, data)
 
 
-def open_picture(path: str, data: bytes | None = None) -> Picture:
+def open_image(path: str, data: bytes | None = None) -> Picture:
     """Open an image file; raises Failure with one sentence for everything that is none.
 
     data: the file's bytes where they are at hand already; `path` is then only their name.
@@ -231,7 +231,7 @@ def open_picture(path: str, data: bytes | None = None) -> Picture:
 
 
 def as_seen(image: Image.Image, shown: str) -> Image.Image:
-    """An image that Pillow has opened already, as a model should see it; raises what open_picture does."""
+    """An image that Pillow has opened already, as a model should see it; raises what open_image does."""
     _check_pixels(image)
     image.load()  # before its EXIF is read: Pillow may turn it, and then says so there
     pixels = _rgb(_upright(image))
@@ -240,7 +240,7 @@ def as_seen(image: Image.Image, shown: str) -> Image.Image:
 
 
 def digest_of(path: str, data: bytes | None = None) -> tuple[str, bytes | None]:
-    """SHA-256 of an image file's bytes, undecoded, and the bytes; takes and raises what open_picture does.
+    """SHA-256 of an image file's bytes, undecoded, and the bytes; takes and raises what open_image does.
 
     A digest is remembered for as long as the file's place, size and times stay the same: the file is not
     read again then, and the bytes are None.
@@ -264,7 +264,7 @@ def digest_of(path: str, data: bytes | None = None) -> tuple[str, bytes | None]:
 
 
 def read_bytes(path: str) -> bytes:
-    """An image file's bytes, undecoded; raises Failure for what open_picture would not read."""
+    """An image file's bytes, undecoded; raises Failure for what open_image would not read."""
     return _read(path, shortened(as_text(path), LONGEST_SHOWN))
 
 

@@ -24,7 +24,7 @@ from reroute_cli.data.manifest import EXAMPLE, Conversation, ManifestLine, is_un
 from reroute_cli.data.prompts import check_question
 
 if TYPE_CHECKING:
-    from reroute_cli.data.chat import Turn
+    from reroute_cli.data.prompts import Turn
 
 MANIFEST = "manifest.jsonl"
 # Of samples and manifests: a minute of the embedded model, and every kind of question of the samples.

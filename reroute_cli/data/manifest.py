@@ -17,9 +17,8 @@ from typing import Any
 
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.output import clean, shortened
-from reroute_cli.data.chat import MAX_TURNS, Chat, Turn, check_count, read_chat
 from reroute_cli.data.images import MAX_DATA_URI, ImageSource, as_text, source_of
-from reroute_cli.data.prompts import check_question
+from reroute_cli.data.prompts import MAX_TURNS, Chat, Turn, check_count, check_question, read_chat
 
 LONGEST_LINE = 1 << 20  # bytes; of a line that holds images as data, LONGEST_DATA_LINE
 LONGEST_DATA_LINE = MAX_DATA_URI + LONGEST_LINE

@@ -1,1 +1,1 @@
-"""What is measured while a model answers, one file a kind: clock, flops, kv, memory, nvml."""
+"""What is measured while a model answers, one file a kind: clock, flops, memory."""

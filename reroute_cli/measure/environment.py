@@ -50,7 +50,7 @@ def describe_environment(proven: bool | str | None = None) -> dict[str, Any]:
     """
     import torch
 
-    from reroute_cli.measure.nvml import driver_version
+    from reroute_cli.measure.memory import driver_version
 
     gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     return {

@@ -1,4 +1,7 @@
-"""What is true of an item, and whether a record's answer says so: one judge for each kind of truth.
+"""What an answer says: its boxes in pixels of the original image, and whether they and its words are right.
+
+Every family writes boxes its own way: its file in routing/families says in which units and what it sees. A
+model that thinks aloud writes its thoughts before `</think>`, and some wrap the answer itself.
 
 A truth has a kind; JUDGES says how that kind is judged. What a judge reads in an answer is the verdict's
 `said`: scores that need more than right and wrong (precision, the share of yes) are made of it. Boxes are
@@ -8,13 +11,17 @@ answers as text and boxes as numbers; not models, benchmarks, images or files.
 
 from __future__ import annotations
 
+import math
 import re
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from reroute_cli.data.items import Box, Truth
-from reroute_cli.measure.boxes import final_answer
+from reroute_cli.data.items import Truth
+from routing.families import FAMILIES
+from routing.families.family import Convention, Grounding, whole_view
+from routing.grids import Box, View
 
 HIT = 0.5  # the IoU from which a box counts as found, as in RefCOCO (Acc@0.5)
 _AROUND = " \t\r\n.,;:!?\"'`“”‘’()[]*"
@@ -28,6 +35,16 @@ _LETTER_NAMED = re.compile(
     rf"(?i:\b(?:answer|option|choice)\b(?:\s+is)?\s*:?\s*(?:option\b)?){_OPEN}([A-Z])"
     r"(?=[\"'*.,;:)\]]|\s*(?:\n|$))"
 )
+_DECIMALS = 2
+_NUMBER = r"\s*(-?\d{1,6}(?:\.\d{1,6})?)\s*"
+_FOUR = rf"{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}"
+_BRACKETS = re.compile(rf"(?:\[{_FOUR}\]|\({_FOUR}\)|<{_FOUR}>)")
+_CORNERS = re.compile(rf"\({_NUMBER},{_NUMBER}\)\s*,?\s*\({_NUMBER},{_NUMBER}\)")
+_LOCATIONS = re.compile(r"<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>")
+_FORMS = (_BRACKETS, _CORNERS, _LOCATIONS)
+_THOUGHTS = ("<think>", "</think>")
+_MARKS = re.compile(r"</?answer>|<\|(?:begin|end)_of_box\|>")
+_MARKED = re.compile(r"<\|begin_of_box\|>(.*?)(?:<\|end_of_box\|>|$)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -164,3 +181,72 @@ JUDGES: dict[str, Judge] = {
     "mme": judge_mme,
     "choice": judge_choice,
 }
+
+
+def convention_of(family: str) -> Convention | None:
+    """How a family writes boxes; None where it has no published way, or is none of ours."""
+    known = FAMILIES.get(family)
+    return known.grounding.boxes if known and isinstance(known.grounding, Grounding) else None
+
+
+def decode_boxes(answer: str, family: str, view: View, size: tuple[int, int]) -> list[Box]:
+    """Every well-formed box in what is meant as the answer, in order, clipped to what the model saw.
+
+    Four numbers are no box that are inverted, empty, or have their centre out of the family's range: a model
+    that writes pixels where fractions are due has not written a box, one that reaches a pixel too far has.
+    view: what was seen of the original image, which is `size` (w, h) large.
+    """
+    convention = convention_of(family)
+    assert convention is not None, family
+    said = final_answer(answer)
+    written = [match for form in _FORMS for match in form.finditer(said)]
+    found = []
+    for match in sorted(written, key=lambda match: match.start()):
+        numbers = tuple(float(number) for number in match.groups() if number is not None)
+        found.append(_box(numbers, convention, view, size))
+    return [box for box in found if box is not None]
+
+
+def _box(numbers: tuple[float, ...], convention: Convention, view: View, size: tuple[int, int]) -> Box | None:
+    """Four numbers in the order in which they were written, as a box in pixels of the original image.
+
+    Its part inside the image, rounded; None when there is none, and where four numbers are no box.
+    """
+    y1, x1, y2, x2 = numbers if convention.y_first else (numbers[1], numbers[0], numbers[3], numbers[2])
+    across, down = convention.across(view)
+    if not (x1 < x2 and y1 < y2 and 0 <= x1 + x2 <= 2 * across and 0 <= y1 + y2 <= 2 * down):
+        return None
+    left, right = (view.left + min(max(x / across, 0.0), 1.0) * view.width for x in (x1, x2))
+    top, bottom = (view.top + min(max(y / down, 0.0), 1.0) * view.height for y in (y1, y2))
+    width, height = size
+    x1, x2 = (round(min(max(x, 0.0), width), _DECIMALS) for x in (left, right))
+    y1, y2 = (round(min(max(y, 0.0), height), _DECIMALS) for y in (top, bottom))
+    return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 and math.isfinite(x1 + y1 + x2 + y2) else None
+
+
+def view_of(family: str, image_processor: Any, inputs: Mapping[str, Any], size: tuple[int, int]) -> View:
+    """What the model saw of an image of `size` (w, h), read from its image processor and its outputs.
+
+    A processor that reports a patch grid (Qwen, GLM) resized the whole image to that grid; one that reports
+    sizes made tiles or cells of the whole image. What any other one does is in the family's file.
+    """
+    width, height = size
+    if "image_grid_thw" in inputs:
+        _, rows, columns = (int(n) for n in inputs["image_grid_thw"][0].tolist())
+        patch = int(image_processor.patch_size)
+        return View(0.0, 0.0, width, height, columns * patch, rows * patch)
+    if "image_sizes" in inputs or family not in FAMILIES:
+        return whole_view(image_processor, size)
+    return FAMILIES[family].view(image_processor, size)
+
+
+def final_answer(text: str) -> str:
+    """The text behind the thoughts, and of it what is marked as the answer where something is.
+
+    Thoughts that never end hold no answer: "".
+    """
+    begin, end = _THOUGHTS
+    _, closed, said = text.rpartition(end)
+    if not closed and said.lstrip().startswith(begin):
+        return ""
+    return _MARKS.sub("", " ".join(_MARKED.findall(said)) or said).strip()

@@ -21,8 +21,7 @@ import routing
 from reroute_cli.console.errors import Failure
 from reroute_cli.measure.clock import TokenClock
 from reroute_cli.measure.flops import FlopMeter, Flops
-from reroute_cli.measure.memory import KvUse, TorchPeaks, host_peak_rss, measure_kv
-from reroute_cli.measure.nvml import NvmlSampler
+from reroute_cli.measure.memory import KvUse, NvmlSampler, TorchPeaks, host_peak_rss, measure_kv
 from reroute_cli.models.logits import row_by_row
 from routing import RouteTrace, Schedule
 from routing.host import cache_of

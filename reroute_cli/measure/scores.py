@@ -160,7 +160,7 @@ class JudgedImages:
         """How many questions the score is of."""
         return sum(score.of(row) for row in self.rows)
 
-    def pictures(self, score: Score) -> int:
+    def image_count(self, score: Score) -> int:
         """How many images those are about."""
         return sum(any(score.of(row) for row in group) for group in self.groups)
 

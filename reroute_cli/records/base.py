@@ -12,7 +12,8 @@ One word has one meaning in all records. Numbers carry their unit at the end of 
 - ratio, achieved_ratio: the reduction ratio, 1 - visual_tokens_per_layer / visual_tokens, asked and reached.
 - budget: visual tokens per decoder layer that were asked for. layer_tokens: visual tokens, layers summed up.
 - stages: the reductions, one after the other. decision_layers: where they were asked for.
-- source: how a number was made: "measured", "counted" or "estimated".
+- source: how a number was made: "measured", "counted" or "estimated"; in a list, where an entry is from.
+- provenance: of questions, where they come from: a hub id with its revision, or a file.
 - this_run: what the run itself did, answers of earlier runs left out.
 """
 

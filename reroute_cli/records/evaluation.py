@@ -19,7 +19,7 @@ SCHEMA = "reroute.eval/2"
 
 
 class QuestionsPart(Section):
-    """What was asked. source: where the questions come from: a hub id with its revision, or a file.
+    """What was asked. provenance: where the questions come from: a hub id with its revision, or a file.
 
     benchmark: its name, or "manifest". asked, available: how many, of how many. digest: SHA-256 over ids,
     images' bytes, questions as asked and truths; the same under any model.
@@ -28,7 +28,7 @@ class QuestionsPart(Section):
     benchmark: str
     title: str
     split: str
-    source: dict[str, str]
+    provenance: dict[str, str]
     asked: int
     available: int | None
     digest: str
@@ -154,7 +154,7 @@ class Evaluation(ReportHeader):
 class ScorePart(Section):
     """A score of one arm: of n questions about so many images, with its 95% confidence interval.
 
-    pictures: those that questions show together, directly or through others, count as one.
+    images: those that questions show together, directly or through others, count as one.
     interval: "wilson" of a share of right answers, for n / design_effect questions, since those about one
     image are not independent; "bootstrap" over images of everything else. low, high: null with a reason.
     """
@@ -166,7 +166,7 @@ class ScorePart(Section):
     low: float | None
     high: float | None
     n: int
-    pictures: int
+    images: int
     interval: Literal["wilson", "bootstrap"]
     design_effect: float | None
 
@@ -186,7 +186,7 @@ class DifferencePart(Section):
     low: float | None
     high: float | None
     n: int
-    pictures: int
+    images: int
     only_this: int | None
     only_base: int | None
     mcnemar_p: float | None

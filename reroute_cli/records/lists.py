@@ -1,7 +1,8 @@
-"""What there is, as lists: methods, models, profiles and benchmarks, each a record of its own.
+"""What there is: methods, models, profiles and benchmarks as lists, and what is installed, each a record.
 
 `reroute.methods/1`, `reroute.models/1`, `reroute.profiles/2`, `reroute.profile/2` (one of them, with its
-schedule) and `reroute.benchmarks/1`. Does not know where the lists come from.
+schedule), `reroute.benchmarks/1`, `reroute.env/1` and `reroute.check/1` (whether the engine is right on what
+is installed). Does not know where the lists come from, or how anything was found out.
 """
 
 from __future__ import annotations
@@ -125,3 +126,69 @@ class BenchmarkList(Part):
 
     schema_: Literal["reroute.benchmarks/1"] = Field(default="reroute.benchmarks/1", alias="schema")
     benchmarks: list[BenchmarkPart]
+
+
+class CpuPart(Part):
+    """The processor. model, cores: null where the system does not say. torch_threads: that torch uses."""
+
+    model: str | None
+    cores: int | None
+    torch_threads: int
+
+
+class GpuPart(Part):
+    """One NVIDIA GPU. capability: of its architecture, "9.0". uuid: null where the driver does not say."""
+
+    name: str
+    memory_bytes: int
+    capability: str
+    uuid: str | None
+
+
+class Installation(Part):
+    """What a measurement depends on. commit: of the checkout, "+" when it was changed, null outside one.
+
+    proven: whether the engine is proven on these releases. packages, settings: by name, with the words "not
+    installed" or "not set". cuda: torch's; driver: NVIDIA's; null without one. proven_releases: by package.
+    """
+
+    schema_: Literal["reroute.env/1"] = Field(default="reroute.env/1", alias="schema")
+    python: str
+    platform: str
+    commit: str | None
+    proven: bool
+    packages: dict[str, str]
+    cpu: CpuPart
+    cuda: str | None
+    gpus: list[GpuPart]
+    driver: str | None
+    settings: dict[str, str]
+    proven_releases: dict[str, list[str]]
+
+
+class FindingPart(Part):
+    """One invariant of the engine. detail: what was expected and found, or why it was not asked; or null."""
+
+    invariant: str
+    passed: bool
+    detail: str | None
+
+
+class FamilyCheckPart(Part):
+    """All invariants of one family."""
+
+    family: str
+    passed: bool
+    seconds: float
+    findings: list[FindingPart]
+
+
+class Check(Part):
+    """What `reroute check` found. versions: of what is installed. proven: that these are proven releases."""
+
+    schema_: Literal["reroute.check/1"] = Field(default="reroute.check/1", alias="schema")
+    versions: dict[str, str]
+    proven: bool
+    proven_releases: dict[str, list[str]]
+    passed: bool
+    families: list[FamilyCheckPart]

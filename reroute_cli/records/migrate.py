@@ -37,6 +37,9 @@ _COST = {**_MEANS, "reasons": _MEANS}
 _CUTS = {"cuts": "decision_layers"}
 _MADE = {"cut": "ended_by_limit"}
 _TASK = {"means": {**_MEANS, "visual": {"average_visual": _LAYER}}}
+_ASKED = {"source": "provenance"}
+_SHOWN = {"pictures": "images"}
+_SCORES = {name: {"*": _SHOWN} for name in ("scores", "to_dense", "to_prune", "to_found")}
 _PLANNED = {"prefill_flops": "unscored_prefill_flops", "kv_cache_bytes": "kv_prefill_bytes"}
 
 NAMES: dict[str, Names] = {
@@ -48,7 +51,16 @@ NAMES: dict[str, Names] = {
     "batch": {"means": _COST},
     "comparison": {},
     "cost": {},
-    "eval": {"arms": {"choice": _CUTS, "made": _MADE, "cost": _COST}},
+    "eval": {
+        "workload": {"questions": _ASKED},
+        "arms": {
+            "choice": _CUTS,
+            "made": _MADE,
+            "cost": _COST,
+            "overall": _SCORES,
+            "groups": {"*": _SCORES},
+        },
+    },
     "lmms_costs": {"schedule": _CUTS, "tasks": {"*": _TASK}, "total": _TASK},
     "plan": {
         "tokens": {"visual": "visual_tokens", "text": "text_tokens"},
@@ -73,8 +85,13 @@ NAMES: dict[str, Names] = {
     },
     "sweep": {
         "course": "this_run",
+        **_ASKED,
+        "counts": _SHOWN,
+        "pairs": {"scores": {"*": _SHOWN}},
+        "fronts": {"beaten": {"score": _SHOWN}},
         "arms": {
             **_CUTS,
+            **_SCORES,
             "average_visual": _LAYER,
             "made": _MADE,
             "costs": {
@@ -88,12 +105,14 @@ NAMES: dict[str, Names] = {
     "trace": {
         "visual": "visual_tokens",
         "prompt": "prompt_tokens",
+        "target": {"source": "basis"},
         "arms": {"average_visual": _LAYER, "digest": "schedule_digest"},
     },
     "tune": {
         "budget": {"visual": "visual_tokens", "tokens": _LAYER},
         "found": {"average": _LAYER, "digest": "schedule_digest"},
-        "arms": {"made": _MADE, "cost": _COST},
+        "arms": {"made": _MADE, "cost": _COST, **_SCORES},
+        "questions": {**_ASKED, "searched": _SHOWN, "reported": _SHOWN},
         "course": {
             "rungs": {"budget": "layer_tokens"},
             "tried": {"stages": "identity", "budget": "layer_tokens", "average": _LAYER},

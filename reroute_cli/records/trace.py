@@ -47,10 +47,10 @@ class GridPart(Part):
 class TargetPart(Section):
     """What a good schedule keeps: the boxes that recall is measured by, and the tokens centred in them.
 
-    source: "given" with --box, or "dense" for those in the dense answer.
+    basis: "given" with --box, or "dense" for those in the dense answer.
     """
 
-    source: Literal["given", "dense"]
+    basis: Literal["given", "dense"]
     boxes: list[Box] | None
     tokens: list[int] | None
 

@@ -35,16 +35,19 @@ class TuneAsked(Part):
 class HalfPart(Part):
     """One half of the questions. digest: SHA-256 over ids, images, questions and truths, in their order."""
 
-    pictures: int
+    images: int
     questions: int
     digest: str
 
 
 class TuneQuestions(Part):
-    """Which questions were asked. source: where they come from. other: those that the score is not of."""
+    """Which questions were asked. provenance: where they come from.
+
+    other: those that the score is not of.
+    """
 
     name: str
-    source: dict[str, str]
+    provenance: dict[str, str]
     searched: HalfPart
     reported: HalfPart
     other: int

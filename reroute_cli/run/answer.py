@@ -18,7 +18,7 @@ from reroute_cli.console.errors import Failure
 from reroute_cli.console.missing import installed_version
 from reroute_cli.data.prompts import Prompt, build_prompt
 from reroute_cli.measure import passes
-from reroute_cli.measure.boxes import convention_of, decode_boxes, view_of
+from reroute_cli.measure.judges import convention_of, decode_boxes, view_of
 from reroute_cli.measure.memory import KvUse, weights_bytes
 from reroute_cli.models.sources import POCKET
 from reroute_cli.records.answer import (
@@ -36,9 +36,9 @@ from routing.methods import DENSE
 from routing.solve import Target
 
 if TYPE_CHECKING:
-    from reroute_cli.data.chat import Turn
     from reroute_cli.data.images import Picture
     from reroute_cli.data.items import Box
+    from reroute_cli.data.prompts import Turn
     from reroute_cli.measure.clock import TokenClock
     from reroute_cli.models.load import Loaded
     from reroute_cli.run.schedules import ScheduleChoice

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, TypeVar
 from profiles.errors import ProfileError
 from reroute_cli.console.errors import CliError, Failure, sentence_of
 from reroute_cli.console.output import shortened
-from reroute_cli.data.chat import Turn, prompt_of
 from reroute_cli.data.items import Item, misplaced
+from reroute_cli.data.prompts import Turn, prompt_of
 from reroute_cli.measure import passes
 from reroute_cli.run.answer import (
     Settings,

@@ -15,11 +15,11 @@ from reroute_cli.console.errors import UsageError
 from reroute_cli.console.options import ACTIONS, ArmsOptions, ScheduleOptions, layers_in
 from reroute_cli.console.study_options import GridOptions
 from reroute_cli.records.metrics import DENSE_ARM
-from reroute_cli.records.pairs import Asked
 from routing.methods import DENSE, METHODS
 from routing.schedule import Schedule  # an option group reads the types of its fields
 
 if TYPE_CHECKING:
+    from reroute_cli.records.sweep import Asked
     from routing.solve import Target
 
 _NUMBER = re.compile(r"[0-9]{0,9}\.?[0-9]{1,9}")
@@ -165,6 +165,8 @@ class Arm:
     @property
     def asked(self) -> Asked:
         """What was asked of the arm, as pairs of arms are found by it."""
+        from reroute_cli.records.sweep import Asked  # the models of reports, which one answer has no use for
+
         one = self.choice
         return Asked(self.name, place_of(one), self.method, self.action, one.ratio, one.budget, one.layers)
 

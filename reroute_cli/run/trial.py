@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from reroute_cli.console.errors import Failure, sentence_of
-from reroute_cli.data.chat import prompt_of
+from reroute_cli.data.prompts import prompt_of
 from reroute_cli.measure.judges import (
     judge,
 )
@@ -35,9 +35,7 @@ from reroute_cli.run.prepare import (
     BatchRequest,
     make_request,
 )
-from reroute_cli.run.summary import (
-    Tally,
-)
+from reroute_cli.run.session import Tally
 
 if TYPE_CHECKING:
     from reroute_cli.data.items import (

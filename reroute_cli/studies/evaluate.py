@@ -25,14 +25,7 @@ from reroute_cli.records.evaluation import (
 from reroute_cli.run.answer import generation_part, model_part
 from reroute_cli.run.trial import Trial, checked, hold_trial
 from reroute_cli.studies import SILENT, StudyProgress
-from reroute_cli.studies.score_parts import (
-    choice_part,
-    cost_part,
-    headlines,
-    made_part,
-    scores_part,
-    whole,
-)
+from reroute_cli.studies.questions import choice_part, cost_part, headlines, made_part, scores_part, whole
 
 if TYPE_CHECKING:
     from reroute_cli.models.load import Loaded
@@ -103,7 +96,7 @@ def make_evaluation(trial: Trial, subject: Subject, questions: Questions, seed: 
                 benchmark=benchmark.name,
                 title=benchmark.title,
                 split=subject.split,
-                source=questions.source,
+                provenance=questions.source,
                 asked=len(trial.rows),
                 available=questions.available,
                 digest=trial.items_digest,

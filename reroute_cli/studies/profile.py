@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from reroute_cli.data.chat import prompt_of
 from reroute_cli.data.items import Item, told
+from reroute_cli.data.prompts import prompt_of
 from reroute_cli.measure import passes
 from reroute_cli.run.answer import count_visual, target_of
 from reroute_cli.studies import SILENT, StudyProgress, profile_report

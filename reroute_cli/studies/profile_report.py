@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from reroute_cli.measure import passes
 from reroute_cli.measure.environment import describe_environment
-from reroute_cli.measure.memory import KvUse, host_peak_rss, weights_bytes
-from reroute_cli.measure.nvml import PERIOD
+from reroute_cli.measure.memory import PERIOD, KvUse, host_peak_rss, weights_bytes
 from reroute_cli.measure.stats import CONFIDENCE, ratio_of_medians, ratio_of_sums, summarise
 from reroute_cli.records.metrics import METRICS, OF_ARMS, Kind
 from reroute_cli.records.report import (

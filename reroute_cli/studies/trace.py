@@ -1,16 +1,19 @@
 """Asking one question under every arm and writing down what became of each visual token.
 
-The order of things: prompt, geometry, passes, record. Nothing is measured but tokens, and nothing is drawn.
+The order of things: prompt, geometry, passes, record. The place of every visual token is held to what the
+processor and the prompt really made: what does not add up is refused, never guessed. Nothing is measured but
+tokens, and nothing is drawn.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any, Self
 
-from reroute_cli.console.errors import UsageError
+from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.data.images import Picture, as_text
 from reroute_cli.data.prompts import Prompt, build_prompt
 from reroute_cli.measure import passes
@@ -37,7 +40,7 @@ from reroute_cli.run.answer import (
     target_of,
     text_of,
 )
-from reroute_cli.studies.geometry import ProcessedImage, grids_of
+from routing.families import FAMILIES
 from routing.grids import Grid, placed, tokens_within
 from routing.schedule import Action, Pool
 
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from reroute_cli.models.load import Loaded
     from reroute_cli.run.schedules import Arm
     from routing import RouteTrace, Schedule
+    from routing.grids import Size
 
 _DECIMALS = 2  # of a pixel
 _DIGITS = 4  # of a score
@@ -134,15 +138,15 @@ class _Answer:
 def _target(given: Box | None, dense: _Answer, grids: Sequence[Grid], size: tuple[int, int]) -> TargetPart:
     """The given box, or the boxes of the dense answer, and the tokens in them."""
     boxes = [given] if given is not None else dense.boxes
-    source: Any = "dense" if given is None else "given"
+    basis: Any = "dense" if given is None else "given"
     if not boxes:
         why = dense.reasons.get("boxes", "there is no box in the dense answer")
-        return TargetPart(source=source, boxes=None, tokens=None, reasons={"boxes": why, "tokens": why})
+        return TargetPart(basis=basis, boxes=None, tokens=None, reasons={"boxes": why, "tokens": why})
     tokens = list(tokens_within(grids, boxes))
     if tokens:
-        return TargetPart(source=source, boxes=boxes, tokens=tokens)
+        return TargetPart(basis=basis, boxes=boxes, tokens=tokens)
     why = f"no visual token of this {size[0]} × {size[1]} image has its centre in the box"
-    return TargetPart(source=source, boxes=boxes, tokens=None, reasons={"tokens": why})
+    return TargetPart(basis=basis, boxes=boxes, tokens=None, reasons={"tokens": why})
 
 
 def _rounded(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -242,3 +246,48 @@ def stage_parts(schedule: Schedule, traced: RouteTrace, places: Places) -> list[
             )
         )
     return parts
+
+
+@dataclass(frozen=True)
+class ProcessedImage:
+    """One image on its way into a model.
+
+    config: the model's. image_processor: what made the inputs. inputs: the prompt's, its pixel values among
+    them. size: of the original image. visual: the prompt's visual tokens, all of this image.
+    """
+
+    family: str
+    config: Any
+    image_processor: Any
+    inputs: Mapping[str, Any]
+    size: Size
+    visual: int
+
+
+def grids_of(made: ProcessedImage) -> tuple[Grid, ...]:
+    """The grids of a prompt with this one image; raises Failure where its tokens can't be placed."""
+    if made.family not in FAMILIES:
+        raise Failure(f"where the visual tokens of a {made.family} image stand is not known here")
+    try:
+        found = FAMILIES[made.family].grids(made.config, made.image_processor, made.size)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise Failure(
+            f"the preprocessing numbers of this model make no sense ({error}): mend them"
+        ) from error
+    width, height = made.size
+    if made.visual != found.visual:
+        raise Failure(
+            f"a {width} × {height} image has {made.visual} visual tokens here, and the geometry of "
+            f"{made.family} tells the place of {found.visual}: its config.json and its preprocessor disagree"
+        )
+    # the processor made these grids: their shapes where it says them, or else their number
+    if "image_grid_thw" in made.inputs:
+        same = [list(grid) for grid in found.patches] == made.inputs["image_grid_thw"].tolist()
+    else:
+        same = len(found.patches) == prod(made.inputs["pixel_values"].shape[:-3])
+    if not same:
+        raise Failure(
+            f"a {width} × {height} image was cut into other patches than the geometry of {made.family} "
+            "tells: its config.json and its preprocessor disagree"
+        )
+    return found.cells

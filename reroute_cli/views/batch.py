@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reroute_cli.console import units
-from reroute_cli.records.batch import BatchSummary
-from reroute_cli.records.lmms_costs import LmmsCosts, TaskPart
+from reroute_cli.records.batch import BatchSummary, LmmsCosts, TaskPart
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import Block, Cell, Column, Document, Text, Tile, Tone
 

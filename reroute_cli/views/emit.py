@@ -1,19 +1,66 @@
 """The one place that turns a record into what was asked for: on stdout, and in a file with -o.
 
-Knows formats and their writers, and loads none that is not asked for; not what a record says.
+Knows which document each kind of record has, formats and their writers, and loads none that is not asked for;
+not what a record says.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.options import OutputOptions
 from reroute_cli.console.output import to_json, write_file
+from reroute_cli.records.schema import kind_of
 
 if TYPE_CHECKING:
+    from reroute_cli.console.command_options import TraceOutput
+    from reroute_cli.data.images import Picture
+    from reroute_cli.records.trace import TraceRecord
     from reroute_cli.views.document import Document
 
+DOCUMENTS = {  # kind of record: module and function
+    "answer": "answer.document",
+    "batch": "batch.document",
+    "benchmarks": "lists.benchmarks",
+    "check": "lists.check",
+    "comparison": "comparison.document",
+    "cost": "emit.cost_document",
+    "env": "lists.installation",
+    "eval": "evaluation.document",
+    "lmms_costs": "batch.lmms_document",
+    "methods": "lists.methods",
+    "models": "lists.models",
+    "plan": "plan.document",
+    "profile": "lists.profile",
+    "profiles": "lists.profiles",
+    "report": "profile.document",
+    "sweep": "sweep.document",
+    "trace": "trace.document",
+    "tune": "tune.document",
+}
 ON_STDERR = ("answer", "batch")  # kinds whose document stands beside the result, which is text of its own
+_NAME = 60  # characters of a page's own name on it
+
+
+def document(record: Any, *, verbose: bool = False) -> Document:
+    """The document of a record, by its schema. verbose: with everything that there is to say."""
+    module, function = DOCUMENTS[kind_of(record.schema_)].split(".")
+    made: Document = getattr(import_module(f"reroute_cli.views.{module}"), function)(record, verbose=verbose)
+    return made
+
+
+def cost_document(record: Any, *, verbose: bool = False) -> Document:
+    """One measured item of a sweep, `reroute.cost/1`: its report."""
+    return document(record.report, verbose=verbose)
+
+
+def html_fragment(record: Any) -> str:
+    """A record's headline, tiles, tables and sentences as HTML elements in which nothing is live."""
+    from reroute_cli.views.write.html import fragment
+
+    return f"<div>{''.join(fragment(document(record)))}</div>"
 
 
 def emit(record: Any, output: OutputOptions, *, current: Any = None) -> None:
@@ -22,8 +69,6 @@ def emit(record: Any, output: OutputOptions, *, current: Any = None) -> None:
     current: of a comparison, the report whose numbers the formats of other tools hold. Raises OSError for a
     file that can't be written.
     """
-    from reroute_cli.records.schema import kind_of
-
     kind = kind_of(record.schema_)
     if output.output is not None:
         write_file(output.output, written(record, output.kept, verbose=output.verbose, current=current))
@@ -45,8 +90,6 @@ def written(record: Any, form: str, *, verbose: bool = False, current: Any = Non
 
     current: as in `emit`.
     """
-    from reroute_cli.views.registry import document
-
     if form == "json":
         return to_json(record.as_dict()) + "\n"
     if form in ("text", "markdown", "csv"):
@@ -72,7 +115,39 @@ def shown(document: Document, form: str) -> str:
 
 
 def _drawn(record: Any, verbose: bool) -> list[Any]:
-    from reroute_cli.views.registry import document
     from reroute_cli.views.write.terminal import page
 
     return page(document(record, verbose=verbose))
+
+
+def emit_trace(record: TraceRecord, picture: Picture, output: TraceOutput) -> None:
+    """Write the trace to the file of -o by its suffix, show it on stdout, and its numbers on stderr."""
+    from reroute_cli.views.write import terminal
+
+    sink, on_terminal = output.sink, not output.json and terminal.shows_images()
+    figure = b""
+    if output.kept == "png" or on_terminal:
+        from reroute_cli.views.write.figure import draw_trace
+
+        drawn = draw_trace(record, picture.pixels)
+        figure = drawn.png
+        if drawn.replaced:
+            sink.talk(
+                f"note: {drawn.replaced} characters that its font lacks are drawn as '?'; the JSON has them"
+            )
+    if output.output is not None:
+        if output.kept == "html":
+            from reroute_cli.views.wording import short
+            from reroute_cli.views.write.html import PageSection, page_of
+
+            section = PageSection(short(output.output.name, _NAME), document(record))
+            write_file(output.output, page_of([section], 1, [Path(record.picture.path).parent]).html)
+        else:
+            write_file(output.output, figure if output.kept == "png" else to_json(record.as_dict()) + "\n")
+    if output.json:
+        sink.json(record.as_dict())
+    elif on_terminal:
+        terminal.show_image(figure)
+    if output.output is not None and not output.json:
+        sink.result(str(output.output))
+    sink.card("", *terminal.page(document(record)))

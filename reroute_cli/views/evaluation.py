@@ -43,7 +43,7 @@ _A_PART = 3  # scores beside one another: three of '0.71 [0.67, 0.75]' fit in 80
 _GROUPS = 7  # kinds of question beside one another
 _GROUP = 10  # characters of a kind's name
 _TWIN = "reroute minus prune"
-_DATA = ("value", "low", "high", "n", "pictures", "interval", "only_this", "only_base", "mcnemar_p")
+_DATA = ("value", "low", "high", "n", "images", "interval", "only_this", "only_base", "mcnemar_p")
 _OF_DIFFERENCES = {"interval": "bootstrap"}  # what they do not say of themselves
 _TRUTH = 300  # characters of what is true
 
@@ -314,7 +314,7 @@ def _score_row(arm: EvaluationArm, key: str) -> Iterator[Cell]:
     """A score of an arm, and how far it is from dense and from pruning as much."""
     part = arm.overall.scores[key]
     yield from (_arm(arm), w.words(part.title, 40), w.scored(part))
-    yield from (w.counted(part.n), w.counted(part.pictures))
+    yield from (w.counted(part.n), w.counted(part.images))
     for found in (arm.overall.to_dense.get(key), arm.overall.to_prune.get(key)):
         yield from (w.changed(found), w.p_value(found))
 

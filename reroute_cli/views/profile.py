@@ -79,11 +79,13 @@ def document(report: Report, *, verbose: bool = False) -> Document:
     blocks.append(_metrics(report))
     blocks += w.texts(Tone.WARNING, warnings(report, verbose=verbose))
     blocks += w.texts(Tone.NOTE, _notes(report))
+    said = (
+        [ArmAnswer(title(arm), _arm(arm).role, item.answer, pair=arm.method or "") for item in arm.items]
+        for arm in report.arms
+    )
     items = (
         GalleryItem(asked.id, next(iter(asked.images), ""), asked.question, answers)
-        for asked, answers in zip(
-            report.workload.items, zip(*map(_said, report.arms), strict=True), strict=True
-        )
+        for asked, answers in zip(report.workload.items, zip(*said, strict=True), strict=True)
     )
     return Document("profile", (*blocks, Gallery(tuple(items))))
 
@@ -339,11 +341,6 @@ def _layer_runs(arm: ArmPart) -> Cell:
         first, *more = run
         said.append(f"{first}–{more[-1]}: {mean}" if more else f"{first}: {mean}")
     return Cell(" · ".join(said))
-
-
-def _said(arm: ArmPart) -> list[ArmAnswer]:
-    """What an arm answered to each item."""
-    return [ArmAnswer(title(arm), _arm(arm).role, item.answer, pair=arm.method or "") for item in arm.items]
 
 
 def _answer(item: ArmItem) -> Cell:

@@ -11,8 +11,7 @@ from itertools import groupby, product
 from reroute_cli.console import units
 from reroute_cli.records.evaluation import DifferencePart
 from reroute_cli.records.metrics import METRICS
-from reroute_cli.records.pairs import ActionPair, Asked, pairs_of
-from reroute_cli.records.sweep import FrontPart, ScoreName, SweepArm, SweepReport
+from reroute_cli.records.sweep import ActionPair, Asked, FrontPart, ScoreName, SweepArm, SweepReport, pairs_of
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import (
     BLANK,
@@ -51,7 +50,13 @@ def document(report: SweepReport, *, verbose: bool = False) -> Document:
 
     verbose: every score, and what beats the arms that are on no front.
     """
-    lines, fronts = pairs_of(report.arms[1:], _asked_of), {front.score: front for front in report.fronts}
+    lines = pairs_of(
+        report.arms[1:],
+        lambda arm: Asked(
+            arm.name, arm.place, arm.method, arm.action, arm.ratio, arm.budget, arm.decision_layers
+        ),
+    )
+    fronts = {front.score: front for front in report.fronts}
     scores = report.scores if verbose else report.shown
     blocks: list[Block] = [Text(headline(report), Tone.HEADLINE), *_tiles(report), _arms(report, fronts)]
     blocks += _plots(report, fronts)
@@ -104,7 +109,7 @@ def _notes(report: SweepReport) -> Iterator[str]:
     """How the numbers were made."""
     counts, made, model = report.counts, report.costs, report.model
     yield (
-        f"{w.count(counts.compared, 'question')} about {w.count(counts.pictures, 'image')}, "
+        f"{w.count(counts.compared, 'question')} about {w.count(counts.images, 'image')}, "
         "each under every arm; beside a score its difference to dense, ≈ where its interval holds 0"
     )
     yield (
@@ -180,10 +185,6 @@ def _arms(report: SweepReport, fronts: dict[str, FrontPart]) -> Table:
             found[f"{score.name} front"] = places.get(mark or "", Cell("", 2.0))
         rows.append(found | {key: _relative(arm, key) for key in costs})
     return Table("Every schedule: scores and costs", tuple(headers), tuple(rows), on=(PAGE,))
-
-
-def _asked_of(arm: SweepArm) -> Asked:
-    return Asked(arm.name, arm.place, arm.method, arm.action, arm.ratio, arm.budget, arm.decision_layers)
 
 
 def _asked(arm: SweepArm | ActionPair[SweepArm]) -> Cell:
@@ -324,7 +325,7 @@ def _more(report: SweepReport) -> Iterator[Table]:
         cells, part = [NOT_KNOWN] * len(numbers), arm.scores.get(score.name)
         if part is not None:
             difference = w.changed(arm.to_dense.get(score.name))
-            cells = [w.scored(part), w.counted(part.n), w.counted(part.pictures), difference]
+            cells = [w.scored(part), w.counted(part.n), w.counted(part.images), difference]
         rows.append((label(arm), w.words(score.title, 40), *cells))
     yield w.table("Every score", headers, rows, folded=True, on=(PAGE,))
     if refused := [arm for arm in report.arms if arm.refused is not None]:

@@ -50,7 +50,7 @@ def document(record: TraceRecord, *, verbose: bool = False) -> Document:  # noqa
     if target.tokens is None:
         blocks.append(Text(f"no recall: {target.reasons['tokens']}"))
     else:
-        source = "the given box" if target.source == "given" else "the box of the dense answer"
+        source = "the given box" if target.basis == "given" else "the box of the dense answer"
         centred = f"{len(target.tokens)} visual tokens centred in {source}"
         blocks.append(Text(f"recall: kept share of the {centred}"))
     blocks += w.texts(Tone.WARNING, w.beware(record.model.weights, record.generation))
@@ -104,7 +104,7 @@ def _item(record: TraceRecord) -> GalleryItem:
         image=image.path,
         question=record.question,
         said=tuple(said),
-        truth_boxes=tuple(record.target.boxes or ()) if record.target.source == "given" else (),
+        truth_boxes=tuple(record.target.boxes or ()) if record.target.basis == "given" else (),
         digest=image.digest,
         map=TokenMap(image.width, image.height, tuple(arms)),
     )

@@ -108,10 +108,10 @@ def _warnings(report: TuneReport) -> Iterator[str]:
 def _notes(report: TuneReport) -> Iterator[str]:
     asked, questions, course = report.asked, report.questions, report.course
     searched, reported = questions.searched, questions.reported
-    asked_about = f"{w.count(reported.questions, 'question')} about {w.count(reported.pictures, 'image')}"
+    asked_about = f"{w.count(reported.questions, 'question')} about {w.count(reported.images, 'image')}"
     yield (
         f"reported on {asked_about} that the search has not seen; "
-        f"searched on {searched.questions} about {searched.pictures}"
+        f"searched on {searched.questions} about {searched.images}"
     )
     yield (
         f"{w.count(len(course.tried), 'schedule')} tried with {course.answers} answers; "

@@ -117,7 +117,7 @@ def test_the_benchmark_shape_has_the_prompt_of_the_prefill_benchmark(tmp_path):
     """576 visual tokens, about 64 of text, 16 layers of width 1024: what subject.py times by itself."""
     from transformers import AutoConfig, AutoProcessor
 
-    from reroute_cli.data.images import open_picture
+    from reroute_cli.data.images import open_image
     from reroute_cli.data.prompts import build_prompt
     from tests.benchmarks.batching import SAMPLES
     from tests.benchmarks.shape import write_shape
@@ -127,6 +127,6 @@ def test_the_benchmark_shape_has_the_prompt_of_the_prefill_benchmark(tmp_path):
     config = AutoConfig.from_pretrained(folder)
     assert config.text_config.to_dict() == benchmark_config().text_config.to_dict() | {"eos_token_id": None}
     processor = AutoProcessor.from_pretrained(folder)
-    prompt = build_prompt(processor, [open_picture(str(SAMPLES / "desk.png"))], "where is the cup?")
+    prompt = build_prompt(processor, [open_image(str(SAMPLES / "desk.png"))], "where is the cup?")
     assert int((prompt.inputs["input_ids"] == IMAGE).sum()) == 576
     assert 60 <= prompt.tokens - 576 <= 68

@@ -33,7 +33,7 @@ def arm(name, method=None, action=None, cuts=None, ratio=None, score=0.9, cost=1
 
 def _score(title, value):
     interval = {"low": value - 0.05, "high": value + 0.05, "interval": "wilson", "design_effect": 1.0}
-    return {"title": title, "value": value, "n": 2, "pictures": 2} | interval
+    return {"title": title, "value": value, "n": 2, "images": 2} | interval
 
 
 def _costs(ratio, *, dense):
@@ -71,11 +71,11 @@ def build(arms=None, cost="prefill_flops", model="pocket"):
                 "device": "cpu",
                 "weights": "loaded",
             },
-            "source": {},
+            "provenance": {},
             "batch_size": 1,
             "max_new_tokens": 1,
             "seed": 0,
-            "counts": {"items": 2, "compared": 2, "pictures": 2, "answers": 2, "errors": 0},
+            "counts": {"items": 2, "compared": 2, "images": 2, "answers": 2, "errors": 0},
             "this_run": {"answered": 2, "resumed": 0, "wall_s": 1.0},
             "costs": {"items": ["a"], "new_tokens": 1, "warmup": 0, "rounds": 1},
             "scores": [{"name": n, "title": t, "share": True, "shown": True} for n, t in SCORES.items()],

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 import reroute_cli as reroute
-from reroute_cli import api
 from reroute_cli.console import command_options, keywords, options, study_options
 from reroute_cli.records.metrics import METRICS, Kind
 from routing import Schedule
@@ -112,10 +111,12 @@ def same(one: Any, other: Any) -> None:
 
 def test_the_members_are_these():
     """The package exports twelve functions, what they return that is no record, and the errors."""
-    assert set(reroute.__all__) == set(api.__all__) == FUNCTIONS | KINDS
+    assert set(reroute.__all__) == FUNCTIONS | KINDS
     assert set(dir(reroute)) >= FUNCTIONS | KINDS
     for name in FUNCTIONS | KINDS:
-        assert getattr(reroute, name) is getattr(api, name)
+        member = getattr(reroute, name)
+        assert member.__name__ == name
+        assert member.__module__.startswith(("reroute_cli.api.", "reroute_cli.console.errors"))
     with pytest.raises(AttributeError, match="no attribute 'asks'"):
         reroute.asks  # noqa: B018
 

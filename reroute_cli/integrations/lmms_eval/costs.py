@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING
 
 from reroute_cli.integrations.lmms_eval.requests import ChatAnswer
 from reroute_cli.records.base import EnvironmentPart, GenerationPart, ModelPart
-from reroute_cli.records.lmms_costs import (
-    AnswersPart,
-    AskedSchedule,
-    LmmsCosts,
-    TaskPart,
-    VisualPart,
-)
+from reroute_cli.records.batch import AnswersPart, AskedSchedule, LmmsCosts, TaskPart, VisualPart
 from reroute_cli.run.schedules import ScheduleChoice
 from routing.methods import DENSE
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import CliError, Failure, UsageError, sentence_of
 from reroute_cli.console.output import clean
-from reroute_cli.data.chat import Chat, build_chat, picture, read_chat
+from reroute_cli.data.prompts import Chat, build_chat, picture, read_chat
 from reroute_cli.measure import passes
 from reroute_cli.run.answer import average_visual, target_of, text_of
 from reroute_cli.run.batch import BatchEngine, PassAnswer, gathered

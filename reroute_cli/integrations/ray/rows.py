@@ -16,9 +16,9 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import sentence_of
-from reroute_cli.data.chat import Turn
 from reroute_cli.data.images import ImageSource
 from reroute_cli.data.items import Item, Truth
+from reroute_cli.data.prompts import Turn
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,4 +1,8 @@
-"""What a benchmark is: questions with what is true of each, and the scores that it is known for."""
+"""What a benchmark is: questions with what is true of each, how they are worded, and its scores.
+
+A wording is part of what is measured: another one gives other scores. How a family is asked for a box is in
+its file in routing/families.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from reroute_cli.console.errors import UsageError
 from reroute_cli.measure.scores import PLAIN, JudgedItem, Score
+from routing.families import FAMILIES
+from routing.families.family import Grounding
 
 if TYPE_CHECKING:
     from reroute_cli.data.items import Item
+
+SHORT = "Answer the question using a single word or phrase."
+LETTER = "Answer with the option's letter from the given choices directly."
+"""LLaVA-1.5, arxiv.org/abs/2310.03744 §3.3; the same in lmms-eval for POPE, GQA, MME and MMBench."""
 
 
 @dataclass(frozen=True)
@@ -61,3 +72,34 @@ class Benchmark:
 def judged_as(kind: str) -> Callable[[JudgedItem], bool]:
     """What a score is of: the questions whose truth is of this kind, a key of JUDGES."""
     return lambda row: row.label is not None and row.label.kind == kind
+
+
+def check_grounding(family: str) -> None:
+    """Raise UsageError where a family has no published way to write boxes."""
+    if isinstance(FAMILIES[family].grounding, Grounding):
+        return
+    grounded = [kind for kind, known in FAMILIES.items() if isinstance(known.grounding, Grounding)]
+    raise UsageError(
+        f"{family} models have no published way to write a box, so RefCOCO can't be scored: "
+        f"choose a model of {', '.join(grounded)}"
+    )
+
+
+def where_is(expression: str, family: str) -> str:
+    """The question for the box of what an expression describes, in the words of the family."""
+    grounding = FAMILIES[family].grounding
+    assert isinstance(grounding, Grounding), family
+    return grounding.question.replace("{ref}", expression)
+
+
+def short_answer(question: str, family: str) -> str:
+    """A question whose answer is a word or a phrase."""
+    task = FAMILIES[family].task
+    return f"{question}\n{SHORT}" if task is None else task.replace("{question}", question)
+
+
+def letter_answer(question: str, options: tuple[tuple[str, str], ...], hint: str | None) -> str:
+    """A question with its options, a line each, whose answer is a letter; the hint stands first."""
+    lines = [] if hint is None else [hint]
+    lines += [question, *(f"{letter}. {text}" for letter, text in options), LETTER]
+    return "\n".join(lines)

@@ -16,10 +16,8 @@ from reroute_cli.console.output import shortened
 from reroute_cli.data.images import ImageSource
 from reroute_cli.data.items import Item, Truth
 from reroute_cli.measure.scores import Judged, Score, quotient, share_of
-from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted, judged_as
-from reroute_cli.studies.benchmarks.prompts import letter_answer
-from reroute_cli.studies.benchmarks.rows import TableRow, questions_of, units_by
-from reroute_cli.studies.benchmarks.table import open_table
+from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted, judged_as, letter_answer
+from reroute_cli.studies.benchmarks.rows import TableRow, open_table, questions_of, units_by
 
 LETTERS = ("A", "B", "C", "D")
 COLUMNS = ("index", "question", "hint", "answer", *LETTERS, "category", "image")

@@ -14,11 +14,9 @@ import numpy as np
 from reroute_cli.data.images import ImageSource
 from reroute_cli.data.items import Item, Truth
 from reroute_cli.measure.scores import Judged, JudgedItem, Numbers, Score, quotient, share_of
-from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted, judged_as
+from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted, judged_as, short_answer
 from reroute_cli.studies.benchmarks.pope import yes_or_no
-from reroute_cli.studies.benchmarks.prompts import short_answer
-from reroute_cli.studies.benchmarks.rows import TableRow, questions_of, units_by
-from reroute_cli.studies.benchmarks.table import open_table
+from reroute_cli.studies.benchmarks.rows import TableRow, open_table, questions_of, units_by
 
 COLUMNS = ("question_id", "image", "question", "answer", "category")
 PERCEPTION = (

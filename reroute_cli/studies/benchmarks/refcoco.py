@@ -19,10 +19,8 @@ from reroute_cli.console.errors import Failure
 from reroute_cli.data.images import ImageSource
 from reroute_cli.data.items import Item, Truth
 from reroute_cli.measure.scores import BOX_CENTRE, BOX_HIT, BOX_IOU
-from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted
-from reroute_cli.studies.benchmarks.prompts import check_grounding, where_is
-from reroute_cli.studies.benchmarks.rows import TableRow, questions_of, units_of
-from reroute_cli.studies.benchmarks.table import open_table
+from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted, check_grounding, where_is
+from reroute_cli.studies.benchmarks.rows import TableRow, open_table, questions_of, units_of
 
 COLUMNS = ("question_id", "image", "answer", "bbox", "file_name")
 _LONGEST_ANSWER = 128  # tokens; a box in JSON takes about 50

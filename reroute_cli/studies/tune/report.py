@@ -33,14 +33,7 @@ from reroute_cli.records.tune import (
 )
 from reroute_cli.run.answer import generation_part, model_part
 from reroute_cli.run.trial import items_digest
-from reroute_cli.studies.score_parts import (
-    cost_part,
-    difference,
-    differences,
-    made_part,
-    scores_part,
-    whole,
-)
+from reroute_cli.studies.questions import cost_part, difference, differences, made_part, scores_part, whole
 
 if TYPE_CHECKING:
     from reroute_cli.studies.questions import Subject
@@ -124,12 +117,12 @@ def _questions(where: Where, questions: SplitQuestions, asking: Asking, reported
     subject, halves = where.subject, questions.halves
     searched = items_digest((item, item.contents()) for item in halves.searched.items)
     parts = [
-        HalfPart(pictures=half.images, questions=len(half.items), digest=digest)
+        HalfPart(images=half.images, questions=len(half.items), digest=digest)
         for half, digest in ((halves.searched, searched), (halves.reported, reported))
     ]
     return TuneQuestions(
         name=subject.benchmark.name + (f" {subject.split}" if subject.split else ""),
-        source=where.source,
+        provenance=where.source,
         searched=parts[0],
         reported=parts[1],
         other=questions.other,
@@ -242,8 +235,8 @@ def profile_text(report: TuneReport, schedule: Schedule) -> str:
         "weights": model.weights,
         "questions": report.questions.name,
         "questions_digest": report.questions.reported.digest,
-        "searched_pictures": report.questions.searched.pictures,
-        "reported_pictures": here.pictures,
+        "searched_pictures": report.questions.searched.images,
+        "reported_pictures": here.images,
         "reported_questions": here.n,
         "score": asked.score,
         "value": round(here.value, 6),
@@ -264,7 +257,7 @@ def profile_text(report: TuneReport, schedule: Schedule) -> str:
         title=f"{made.method} {made.action} tuned on {report.questions.name} for {asked.score}, "
         f"{made.visual_tokens_per_layer:.1f} visual tokens per layer",
         source=f"reroute tune; {here.title} {here.value:.3f}{interval} over "
-        f"{here.n} questions about {here.pictures} images that the search has not seen",
+        f"{here.n} questions about {here.images} images that the search has not seen",
         model_family=model.family,
         layers=report.budget.layers,
         visual=report.budget.visual_tokens,

@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 from reroute_cli.console.output import clean, to_json
 from reroute_cli.records.comparison import Comparison, Row, Verdict
 from reroute_cli.records.metrics import METRICS, Better, Kind
-from reroute_cli.records.report import ArmPart, Measured, Ratio, Report
+from reroute_cli.records.report import ArmPart, Measured, Report
 from reroute_cli.views import comparison as words
 
 Number = int | float
@@ -101,15 +101,12 @@ def _entries(report: Report, better: Better) -> Iterator[dict[str, Any]]:
             yield entry | {"extra": f"{METRICS[key].label}, {what} of {series.n}, {series.source}"}
         for key, ratio in (part.ratios if isinstance(part, ArmPart) else {}).items():
             if key in wanted and METRICS[key].kind is not Kind.EXACT:
-                yield _ratio_entry(f"{prefix} / {key} ratio", METRICS[key].label, ratio)
-
-
-def _ratio_entry(name: str, label: str, ratio: Ratio) -> dict[str, Any]:
-    entry, said = {"name": name, "unit": "× dense", "value": ratio.value}, f"{label}, over dense in one run"
-    if ratio.low is None or ratio.high is None:
-        return entry | {"extra": said}
-    interval = f"{ratio.low:.4g} to {ratio.high:.4g}"
-    return entry | {"range": interval, "extra": f"{said}, {ratio.confidence:.0%} interval"}
+                entry = {"name": f"{prefix} / {key} ratio", "unit": "× dense", "value": ratio.value}
+                said, interval = f"{METRICS[key].label}, over dense in one run", {}
+                if ratio.low is not None and ratio.high is not None:
+                    said += f", {ratio.confidence:.0%} interval"
+                    interval = {"range": f"{ratio.low:.4g} to {ratio.high:.4g}"}
+                yield entry | interval | {"extra": said}
 
 
 def bencher(report: Report) -> str:

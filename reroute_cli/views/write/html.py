@@ -1,7 +1,8 @@
 """The page itself: one HTML file that needs nothing else, and lets nothing else in.
 
 Everything from outside is escaped by Jinja; what is marked as safe is our own: the stylesheet, the scripts
-and what `embedded` has encoded. Scripts and styles are let in by their digests. Knows documents; no records.
+and what `embedded` has encoded. Scripts and styles are let in by their digests. A fragment, for notebooks, is
+a few plain elements: no script, no style, no figure. Knows documents; no records.
 """
 
 from __future__ import annotations
@@ -10,25 +11,36 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.output import clean
-from reroute_cli.views.document import BLANK, HEADLINES, PAGE, Chart, Document, Table, Tile, Tone
-from reroute_cli.views.registry import MOST_ROWS
+from reroute_cli.views.document import (
+    BLANK,
+    HEADLINES,
+    PAGE,
+    Chart,
+    Document,
+    Heading,
+    Table,
+    Text,
+    Tile,
+    Tone,
+)
 from reroute_cli.views.write.charts import DARK, LIGHT
-from reroute_cli.views.write.gallery import ShownGallery, gallery_of
-from reroute_cli.views.write.page_images import PageImages, find_images
+from reroute_cli.views.write.gallery import PageImages, ShownGallery, find_images, gallery_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 T = TypeVar("T", Chart, Table, Tile)
 
+MOST_ROWS = 300  # of a table
 MOST_WARNINGS = 20
 LARGEST = 6_000_000  # bytes of a page
 _FOR_ITEMS = 0.7  # of the room beside charts and tables goes to words where all of it is wanted
@@ -199,3 +211,35 @@ def _bounded(text: str, most: int) -> str:
     if len(cleaned) <= most:
         return cleaned
     return f"{cleaned[:most]}… ({len(cleaned):,} characters)"
+
+
+def fragment(document: Document) -> Iterator[str]:
+    """The blocks of a document that are for pages, but for what takes a click or a script."""
+    for block in (block for block in document.blocks if PAGE in block.on):
+        if isinstance(block, Table) and not block.folded:
+            yield _plain_table(block)
+        elif isinstance(block, Heading):
+            yield f"<h4>{_safe(block.text)}</h4>"
+        elif isinstance(block, Text):
+            text = _safe(block.line)
+            yield f"<p><b>{text}</b></p>" if block.tone in HEADLINES else f"<p>{text}</p>"
+        elif isinstance(block, Tile):
+            note = f" <small>{_safe(block.note)}</small>" if block.note else ""
+            yield f"<p>{_safe(block.label)}: <b>{_safe(block.value)}</b>{note}</p>"
+
+
+def _plain_table(table: Table) -> str:
+    columns = table.shown(PAGE)
+    lines = ["".join(f"<th>{_safe(column.label)}</th>" for column in columns)]
+    for row in table.rows[:MOST_ROWS]:
+        cells = (row.get(column.key, BLANK) for column in columns)
+        lines.append("".join(f"<td>{_safe(cell.line)}</td>" for cell in cells))
+    rows = "".join(f"<tr>{line}</tr>" for line in lines)
+    left = len(table.rows) - MOST_ROWS
+    more = f"<p>{left} more rows are left out.</p>" if left > 0 else ""
+    return f"<table><caption>{_safe(table.caption)}</caption>{rows}</table>{more}"
+
+
+def _safe(text: str) -> str:
+    """Text that is nothing but text between tags; $ too, which notebooks read as formulas."""
+    return escape(clean(text)).replace("$", "&#36;")

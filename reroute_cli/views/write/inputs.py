@@ -17,7 +17,7 @@ from reroute_cli.records.reading import answer_model, checked, holds_lines, json
 from reroute_cli.records.schema import kind_of, model_of, name_of
 from reroute_cli.views.answer import Answers, Judge, answers_document, arm_of
 from reroute_cli.views.document import Tone
-from reroute_cli.views.registry import document
+from reroute_cli.views.emit import document
 from reroute_cli.views.wording import NAME, arm_title, different, short, texts
 from reroute_cli.views.write.html import PageSection
 

@@ -123,7 +123,7 @@ def _figure(report: SweepReport, cost: str) -> Figure:
     top: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 1.0), "ncols": 6, "frameon": False}
     figure.legend(handles=_legend(report), handlelength=1.8, columnspacing=1.6, **top)
     counts = report.counts
-    asked = f"{count(counts.compared, 'question')} about {count(counts.pictures, 'image')}"
+    asked = f"{count(counts.compared, 'question')} about {count(counts.images, 'image')}"
     footer = f"{short(report.model.id, 40)} · {asked} · bars and band: 95% intervals"
     figure.text(0.5, 0.1 / height, footer, ha="center", fontsize=7.5, color="#666666")
     room: dict[str, float] = {"left": 0.075, "right": 0.985, "top": 1 - 0.5 / height, "bottom": 0.78 / height}

@@ -23,10 +23,9 @@ from reroute_cli.console.errors import Failure, sentence_of
 from reroute_cli.console.missing import PACKAGES, lacks, missing_name
 from reroute_cli.console.options import ModelOptions
 from reroute_cli.measure import flops
-from reroute_cli.measure.boxes import view_of
 from reroute_cli.measure.estimate import kv_layers
-from reroute_cli.measure.memory import measure_kv
-from reroute_cli.measure.nvml import NvmlSampler, driver_version
+from reroute_cli.measure.judges import view_of
+from reroute_cli.measure.memory import NvmlSampler, driver_version, measure_kv
 from reroute_cli.models import dummy, processors, weights
 from reroute_cli.models import load as models
 from reroute_cli.models.generation import Generation
@@ -65,7 +64,7 @@ IMPORTED = (  # name, from where, into which of our modules
     ("FlopCounterMode", "torch.utils.flop_counter", "reroute_cli.measure.flops"),
     ("TyperGroup", "typer.core", "reroute_cli.console.errors"),
 )
-OF_NVML = (  # name in pynvml, what becomes null; all in measure/nvml.py
+OF_NVML = (  # name in pynvml, what becomes null; all in measure/memory.py
     ("nvmlInit", ("process", "device", "energy")),
     ("nvmlDeviceGetHandleByUUID", ("process", "device", "energy")),
     ("nvmlDeviceGetMemoryInfo", ("device",)),
@@ -226,7 +225,7 @@ def test_a_driver_that_pynvml_can_not_be_asked_for_is_unknown(monkeypatch, name)
 
 
 def test_a_gpu_without_a_uuid_is_not_looked_for(monkeypatch):
-    """measure/nvml.py: torch that gives none leaves the driver's numbers null with that reason."""
+    """measure/memory.py: torch that gives none leaves the driver's numbers null with that reason."""
     Driver(monkeypatch)
     with NvmlSampler(None) as found:
         pass
@@ -306,7 +305,7 @@ def test_weights_that_the_library_fills_anew_are_refused(monkeypatch):
     ],
 )
 def test_a_size_that_is_not_told_is_named(take, name, family, kind, inputs):
-    """measure/boxes.py: what a model saw of a picture can't be guessed."""
+    """measure/judges.py: what a model saw of a picture can't be guessed."""
     processor = getattr(transformers, kind)()
     take(processor, name)
     with pytest.raises(AttributeError) as caught:

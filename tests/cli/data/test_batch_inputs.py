@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.data.images import open_picture
+from reroute_cli.data.images import open_image
 from reroute_cli.data.items import Truth, batch_items, misplaced
 
 GOOD = {"image": "a.png", "question": "where is the cup?"}
@@ -77,14 +77,14 @@ def test_an_item_is_called_after_its_path_in_the_folder(folder):
     assert [item.id for item in items] == ["a.png", "s/a.png"]
     assert [item.image for item in items] == [f"{path}/a.png", f"{path}/s/a.png"]
     assert {item.question for item in items} == {"what is it?"}
-    assert all(open_picture(item.images[0].path).size == (4, 4) for item in items)
+    assert all(open_image(item.images[0].path).size == (4, 4) for item in items)
     assert {(item.problem, item.where, item.label) for item in items} == {("", "", None)}
 
 
 def test_the_same_content_twice_is_two_items(folder):
     """Copies have one digest and two ids."""
     items = of_folder(folder("one.png", "two.png"))
-    assert len({open_picture(item.images[0].path).digest for item in items}) == 1
+    assert len({open_image(item.images[0].path).digest for item in items}) == 1
     assert [item.id for item in items] == ["one.png", "two.png"]
 
 
@@ -280,7 +280,7 @@ def test_pictures_are_not_looked_for_while_reading(manifest):
     (item,) = of_manifest(manifest(GOOD | {"image": "missing.png"}))
     assert item.problem == ""
     with pytest.raises(Failure, match=r"missing.png' does not exist"):
-        open_picture(item.images[0].path)
+        open_image(item.images[0].path)
 
 
 def test_a_manifest_whose_name_is_no_text_is_told_as_text(manifest):
@@ -337,7 +337,7 @@ def test_the_sample_scenes_are_a_manifest_without_problems():
     assert {item.problem for item in items} == {""}
     boxed = [item for item in items if item.label and item.label.box]
     assert len(boxed) == 18
-    assert {misplaced(item.label.box, open_picture(item.images[0].path).size) for item in boxed} == {""}
+    assert {misplaced(item.label.box, open_image(item.images[0].path).size) for item in boxed} == {""}
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,8 @@ from PIL import Image, ImageFile
 from transformers import AutoTokenizer
 
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.data.chat import build_chat, picture, read_chat
-from reroute_cli.data.images import Picture, open_picture
-from reroute_cli.data.prompts import build_prompt
+from reroute_cli.data.images import Picture, open_image
+from reroute_cli.data.prompts import build_chat, build_prompt, picture, read_chat
 from reroute_cli.models.processors import image_only
 
 USER = {"role": "user"}
@@ -137,7 +136,7 @@ def test_an_opened_picture_is_what_its_file_is(tmp_path, drawn, mode):
     file = io.BytesIO()
     source.save(file, "TIFF", exif=exif)
     seen = picture(Image.open(io.BytesIO(file.getvalue())), "it")
-    expected = open_picture("it", file.getvalue()).pixels
+    expected = open_image("it", file.getvalue()).pixels
     assert seen.size == expected.size == (40, 60)
     assert seen.tobytes() == expected.tobytes()
 

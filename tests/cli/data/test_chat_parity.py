@@ -7,8 +7,8 @@ import torch
 
 import profiles
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.data.chat import Turn, prompt_of
 from reroute_cli.data.images import Picture
+from reroute_cli.data.prompts import Turn, prompt_of
 from reroute_cli.models.dummy import build_processor
 
 FAMILIES = ("llava-1.5-7b", "llava-next-7b", "qwen2.5-vl-7b", "qwen3-vl-8b", "internvl3-8b", "smolvlm-256m")

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from reroute_cli.console.errors import Failure
-from reroute_cli.data.chat import Turn
 from reroute_cli.data.items import Truth, batch_items, choose_items
+from reroute_cli.data.prompts import Turn
 from reroute_cli.run.prepare import ByteRoom, keyed_items, make_request
 from reroute_cli.run.schedules import ScheduleChoice
 

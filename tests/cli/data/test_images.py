@@ -16,12 +16,12 @@ import pytest
 from PIL import Image, ImageCms
 
 from reroute_cli.console.errors import Failure
-from reroute_cli.data.images import as_text, digest_of, open_picture
+from reroute_cli.data.images import as_text, digest_of, open_image
 
 
 def pixels(path):
     """The opened picture as an array (H, W, 3)."""
-    picture = open_picture(str(path)).pixels
+    picture = open_image(str(path)).pixels
     assert picture.mode == "RGB"
     return np.asarray(picture).astype(int)
 
@@ -60,7 +60,7 @@ def test_exif_orientation_is_honoured(tmp_path, drawn, orientation):
     exif[0x0112] = orientation
     stored.save(tmp_path / "turned.png", exif=exif)
     assert np.array_equal(pixels(tmp_path / "turned.png"), np.asarray(upright))
-    assert open_picture(str(tmp_path / "turned.png")).size == (60, 40)
+    assert open_image(str(tmp_path / "turned.png")).size == (60, 40)
 
 
 @pytest.mark.parametrize("suffix", ["tiff", "webp", "jpg", "avif"])
@@ -319,7 +319,7 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path, name, content, word):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(Failure, match=word) as caught:
-        open_picture(str(path))
+        open_image(str(path))
     assert name in str(caught.value)
 
 
@@ -330,7 +330,7 @@ def test_a_truncated_picture_is_refused(tmp_path, drawn, suffix):
     drawn((200, 200)).save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(Failure, match=f"half.{suffix}"):
-        open_picture(str(path))
+        open_image(str(path))
 
 
 def test_a_folder_a_pipe_and_an_address_are_refused(tmp_path):
@@ -343,7 +343,7 @@ def test_a_folder_a_pipe_and_an_address_are_refused(tmp_path):
         ("https://x/y.png", "is an address"),
     ):
         with pytest.raises(Failure, match=word):
-            open_picture(str(path))
+            open_image(str(path))
 
 
 @pytest.mark.parametrize(
@@ -363,7 +363,7 @@ def test_names_that_lead_to_no_file_are_failures(tmp_path, name, word):
     (tmp_path / "loop.png").symlink_to("loop.png")
     (tmp_path / "nowhere.png").symlink_to("gone.png")
     with pytest.raises(Failure, match=word) as caught:
-        open_picture(str(tmp_path / name))
+        open_image(str(tmp_path / name))
     assert name in str(caught.value)
 
 
@@ -375,13 +375,13 @@ def test_a_picture_without_permission_is_said_to_have_none():
             Image.new("RGB", (4, 4)).save(file)
         Path(folder).chmod(0o755)
         path.chmod(0)
-        open_picture(str(other))  # what is imported on the way is readable for root only
+        open_image(str(other))  # what is imported on the way is readable for root only
         user = os.geteuid()
         try:
             if user == 0:
                 os.seteuid(65534)
             with pytest.raises(Failure, match=r"secret.png' can't be read .*permissions"):
-                open_picture(str(path))
+                open_image(str(path))
         finally:
             os.seteuid(user)
 
@@ -393,7 +393,7 @@ def test_a_name_that_is_no_utf_8_is_opened_and_told_as_text(tmp_path):
     Path(os.fsdecode(name)).write_bytes((tmp_path / "x.png").read_bytes())
     assert pixels(os.fsdecode(name))[0, 0].tolist() == [1, 2, 3]
     with pytest.raises(Failure, match=r"udcff\.pngx' does not exist") as caught:
-        open_picture(os.fsdecode(name) + "x")
+        open_image(os.fsdecode(name) + "x")
     str(caught.value).encode("utf-8")
 
 
@@ -407,14 +407,14 @@ def test_a_decompression_bomb_is_refused(tmp_path):
     """A small file of 100 million pixels is not unpacked."""
     Image.new("1", (10000, 10000)).save(tmp_path / "bomb.png")
     with pytest.raises(Failure, match=r"bomb\.png' has more than 89 million pixels"):
-        open_picture(str(tmp_path / "bomb.png"))
+        open_image(str(tmp_path / "bomb.png"))
 
 
 def test_a_file_that_declares_a_billion_pixels_is_refused(tmp_path):
     """40000 x 25000 in a header are enough: no pixel is waited for."""
     png(tmp_path / "huge.png", (40000, 25000, 8, 0))
     with pytest.raises(Failure, match="million pixels"):
-        open_picture(str(tmp_path / "huge.png"))
+        open_image(str(tmp_path / "huge.png"))
 
 
 def test_the_limit_itself_is_allowed(tmp_path, monkeypatch):
@@ -424,7 +424,7 @@ def test_the_limit_itself_is_allowed(tmp_path, monkeypatch):
         Image.new("L", (width, 8 if width == 125 else 7)).save(tmp_path / f"{width}.png")
     assert pixels(tmp_path / "125.png").shape == (8, 125, 3)
     with pytest.raises(Failure, match="million pixels"):
-        open_picture(str(tmp_path / "143.png"))
+        open_image(str(tmp_path / "143.png"))
 
 
 def test_threads_refuse_what_pillow_only_warns_of(tmp_path, monkeypatch):
@@ -435,7 +435,7 @@ def test_threads_refuse_what_pillow_only_warns_of(tmp_path, monkeypatch):
 
     def opened(name):
         try:
-            return open_picture(str(tmp_path / name)).pixels.getpixel((0, 0))
+            return open_image(str(tmp_path / name)).pixels.getpixel((0, 0))
         except Failure as error:
             return "million pixels" in str(error)
 
@@ -460,7 +460,7 @@ def test_threads_leave_warnings_alone(tmp_path, picture):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Image, "open", watched)
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(open_picture, picture).result()
+            pool.submit(open_image, picture).result()
     assert seen == [warnings.filters]
 
 
@@ -491,7 +491,7 @@ def test_a_picture_that_finds_no_room_is_a_failure(tmp_path, picture, monkeypatc
 
     monkeypatch.setattr(Image, "open", full)
     with pytest.raises(Failure, match="does not fit"):
-        open_picture(picture)
+        open_image(picture)
 
 
 def test_the_longest_picture_is_200_times_as_long_as_wide(tmp_path):
@@ -501,7 +501,7 @@ def test_the_longest_picture_is_200_times_as_long_as_wide(tmp_path):
     assert pixels(tmp_path / "1x200.png").shape == (200, 1, 3)
     for name in ("1x201", "402x2"):
         with pytest.raises(Failure, match="at most 200 : 1"):
-            open_picture(str(tmp_path / f"{name}.png"))
+            open_image(str(tmp_path / f"{name}.png"))
 
 
 def test_a_file_of_more_than_a_gigabyte_is_not_read(tmp_path):
@@ -509,14 +509,14 @@ def test_a_file_of_more_than_a_gigabyte_is_not_read(tmp_path):
     with (tmp_path / "disk.png").open("wb") as file:
         file.truncate((1 << 30) + 1)  # a hole: it takes no room
     with pytest.raises(Failure, match="1073741825 bytes, more than the 1073741824"):
-        open_picture(str(tmp_path / "disk.png"))
+        open_image(str(tmp_path / "disk.png"))
 
 
 def test_a_needle_is_refused(tmp_path):
     """Sides of 1 : 5000 would be scaled up to gigabytes by a processor."""
     Image.new("RGB", (1, 5000)).save(tmp_path / "needle.png")
     with pytest.raises(Failure, match="crop"):
-        open_picture(str(tmp_path / "needle.png"))
+        open_image(str(tmp_path / "needle.png"))
 
 
 def test_one_pixel_is_a_picture(tmp_path):
@@ -527,7 +527,7 @@ def test_one_pixel_is_a_picture(tmp_path):
 
 def test_the_digest_is_that_of_the_file(tmp_path, picture):
     """Two copies of a file have one digest, another picture another."""
-    assert open_picture(picture).digest == hashlib.sha256(Path(picture).read_bytes()).hexdigest()
+    assert open_image(picture).digest == hashlib.sha256(Path(picture).read_bytes()).hexdigest()
 
 
 def test_the_digest_can_be_had_without_decoding(tmp_path):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from reroute_cli.console.errors import Failure, UsageError
-from reroute_cli.data.images import open_picture
+from reroute_cli.data.images import open_image
 from reroute_cli.data.prompts import (
     MAX_QUESTION,
     build_prompt,
@@ -37,7 +37,7 @@ def test_any_other_text_is_a_question(question):
 def test_control_tokens_in_a_question_are_refused(pocket, picture, token):
     """A question can't smuggle in an image, an end of text or a turn of the conversation."""
     with pytest.raises(UsageError, match="control token"):
-        build_prompt(pocket.processor, [open_picture(picture)], f"where {token} is the cup?")
+        build_prompt(pocket.processor, [open_image(picture)], f"where {token} is the cup?")
 
 
 def test_control_tokens_hold_the_image_token_and_the_end(pocket):
@@ -69,7 +69,7 @@ def test_a_model_without_a_template_still_gets_its_pictures():
 
 def test_visual_tokens_are_counted_from_the_ids(pocket, picture):
     """Two pictures of the embedded model are twice its 256 visual tokens."""
-    prompt = build_prompt(pocket.processor, [open_picture(picture)] * 2, "where is the cup?")
+    prompt = build_prompt(pocket.processor, [open_image(picture)] * 2, "where is the cup?")
     assert prompt.count(pocket.image_token_ids) == 512
     assert prompt.tokens == prompt.inputs["input_ids"].shape[1] > 512
 
@@ -85,7 +85,7 @@ def test_what_a_processor_refuses_is_one_sentence(picture):
             raise ValueError("absolute aspect ratio must be smaller than 200")
 
     with pytest.raises(Failure, match=r"224 × 224.*aspect ratio"):
-        build_prompt(Picky(), [open_picture(picture)], "what?")
+        build_prompt(Picky(), [open_image(picture)], "what?")
 
 
 def test_a_template_that_fails_is_one_sentence():

@@ -7,7 +7,7 @@ import torch
 
 from reroute_cli.measure.clock import TokenClock, alone
 from reroute_cli.measure.flops import FlopMeter
-from reroute_cli.measure.nvml import NvmlSampler
+from reroute_cli.measure.memory import NvmlSampler
 from routing.checks.subjects import tiny
 from tests.cli.measure.fake_nvml import Driver
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from reroute_cli.measure.boxes import View, decode_boxes, view_of
+from reroute_cli.measure.judges import View, decode_boxes, view_of
 
 WHOLE = View(0, 0, 640, 480, 640, 480)
 

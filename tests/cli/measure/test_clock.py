@@ -59,12 +59,12 @@ def test_the_clock_never_stops_a_generation():
 
 def test_a_real_generation_is_marked_once_a_token(pocket, picture, monkeypatch):
     """A model that sleeps 10 s in every forward (on a clock of ours) shows 10 s a token."""
-    from reroute_cli.data.images import open_picture
+    from reroute_cli.data.images import open_image
     from reroute_cli.data.prompts import build_prompt
     from reroute_cli.measure import passes as run
     from routing import Schedule
 
-    prompt = build_prompt(pocket.processor, [open_picture(picture)], "where is the cup?")
+    prompt = build_prompt(pocket.processor, [open_image(picture)], "where is the cup?")
     job = run.make_job(pocket, prompt, Schedule(), 4)
     time = Time(monkeypatch)
     sleeping = pocket.model.register_forward_pre_hook(lambda *_: time.sleep(10))

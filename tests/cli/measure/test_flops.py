@@ -288,13 +288,13 @@ def test_a_meter_can_be_used_again_and_starts_from_zero():
 )
 def test_a_real_answer_costs_what_arithmetic_says(pocket, picture, method, action):
     """Counted while running equals routing.cost's closed forms, dense and routed, part by part."""
-    from reroute_cli.data.images import open_picture
+    from reroute_cli.data.images import open_image
     from reroute_cli.data.prompts import build_prompt
     from reroute_cli.measure import passes as run
     from reroute_cli.run.answer import target_of
     from reroute_cli.run.schedules import ScheduleChoice
 
-    prompt = build_prompt(pocket.processor, [open_picture(picture)], "where is the cup?")
+    prompt = build_prompt(pocket.processor, [open_image(picture)], "where is the cup?")
     ratio = 0.667 if method else None
     schedule = ScheduleChoice(method, action, ratio).build(target_of(pocket, 256))
     flops = run.count_flops(run.make_job(pocket, prompt, schedule, 3), 3)

@@ -3,8 +3,7 @@
 import pytest
 
 from reroute_cli.data.items import Truth
-from reroute_cli.measure.boxes import final_answer
-from reroute_cli.measure.judges import JUDGES, chosen_letter, judge
+from reroute_cli.measure.judges import JUDGES, chosen_letter, final_answer, judge
 
 OPTIONS = (("A", "a dog"), ("B", "A cat."), ("C", "two dogs"), ("D", "none of these"))
 

@@ -188,13 +188,13 @@ def test_an_empty_cache_holds_nothing():
 
 def test_a_routed_answer_holds_text_and_kept_tokens_only(pocket, picture):
     """Stored tokens are text + kept + decoded in every layer; dense bytes are those of all positions."""
-    from reroute_cli.data.images import open_picture
+    from reroute_cli.data.images import open_image
     from reroute_cli.data.prompts import build_prompt
     from reroute_cli.measure import passes as run
     from routing import Schedule, Stage
 
     schedule = Schedule((Stage(3, 0.25), Stage(6, 0.125)), action="reroute")
-    prompt = build_prompt(pocket.processor, [open_picture(picture)], "where is the cup?")
+    prompt = build_prompt(pocket.processor, [open_image(picture)], "where is the cup?")
     timed = run.timed_pass(run.make_job(pocket, prompt, schedule, 3), 3)
     grown = prompt.tokens - 256 + len(timed.new) - 1
     assert timed.kv.tokens == (grown + 256,) * 3 + (grown + 64,) * 3 + (grown + 32,) * (pocket.layers - 6)

@@ -6,8 +6,8 @@ from time import sleep
 import pynvml
 import pytest
 
-from reroute_cli.measure import nvml as module
-from reroute_cli.measure.nvml import ABSENT, BACKWARDS, TOO_SHORT, NvmlSampler, driver_version
+from reroute_cli.measure import memory as module
+from reroute_cli.measure.memory import ABSENT, BACKWARDS, TOO_SHORT, NvmlSampler, driver_version
 from tests.cli.measure.fake_nvml import GONE, NOT_SUPPORTED, Driver
 
 PID = 4242

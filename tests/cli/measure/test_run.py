@@ -7,7 +7,7 @@ import pytest
 
 from reroute_cli.console.errors import Failure
 from reroute_cli.data.images import (
-    open_picture,
+    open_image,
 )
 from reroute_cli.data.prompts import build_prompt
 from reroute_cli.measure import passes as run
@@ -22,7 +22,7 @@ from routing import Schedule, Stage
 @pytest.fixture
 def job(pocket, picture):
     """A routed question for the embedded model."""
-    prompt = build_prompt(pocket.processor, [open_picture(picture)], "where is the cup?")
+    prompt = build_prompt(pocket.processor, [open_image(picture)], "where is the cup?")
     return run.make_job(pocket, prompt, Schedule((Stage(2, 0.5),)), 4)
 
 
@@ -189,4 +189,4 @@ def test_a_prompt_without_visual_tokens_is_refused(pocket, picture):
     """A config whose image token is not the processor's would be measured as if it were routed."""
     other = replace(pocket, image_token_ids=(10**9,))
     with pytest.raises(Failure, match="no visual tokens"):
-        answer(other, [open_picture(picture)], "where is the cup?", ScheduleChoice(), 2)
+        answer(other, [open_image(picture)], "where is the cup?", ScheduleChoice(), 2)

@@ -20,12 +20,7 @@ from reroute_cli.measure.scores import (
     design_effect,
 )
 from reroute_cli.records.evaluation import DifferencePart
-from reroute_cli.studies.score_parts import (
-    difference,
-    scores_part,
-    twin,
-    whole,
-)
+from reroute_cli.studies.questions import difference, scores_part, twin, whole
 from tests.cli.judged import DENSE, arm, row, rows
 
 ARMS = (DENSE, arm("pdrop", "prune"), arm("pdrop", "reroute"))
@@ -153,8 +148,8 @@ def test_a_score_is_of_its_own_questions_only():
     """Boxes count in no score of words, and words in none of boxes; n and pictures say how many there are."""
     mixed = rows([[(0.6, 0.4), (True, True)], [(0.7, 0.7)]] + [[(True, False)]] * 5)
     part = scores_part(whole(mixed), PLAIN, ARMS[:2], 1)
-    assert (part.scores["box_acc_at_05"].n, part.scores["box_acc_at_05"].pictures) == (2, 2)
-    assert (part.scores["words_right"].n, part.scores["words_right"].pictures) == (6, 6)
+    assert (part.scores["box_acc_at_05"].n, part.scores["box_acc_at_05"].images) == (2, 2)
+    assert (part.scores["words_right"].n, part.scores["words_right"].images) == (6, 6)
     assert part.scores["box_mean_iou"].value == pytest.approx(0.55)
     assert part.scores["words_right"].value == pytest.approx(1 / 6)
     only_words = scores_part(whole(rows([[(True, True)]] * 6)), PLAIN, ARMS[:2], 1)
@@ -234,7 +229,7 @@ def test_reroute_minus_prune_is_the_difference_of_the_two():
 def test_a_difference_is_real_when_its_interval_leaves_zero_out(low, high, real):
     """An end at 0 does not."""
     part = DifferencePart(
-        base="dense", title="t", value=0.1, low=low, high=high, n=9, pictures=9,
+        base="dense", title="t", value=0.1, low=low, high=high, n=9, images=9,
         only_this=None, only_base=None, mcnemar_p=None,
     )  # fmt: skip
     assert part.is_real is real
@@ -257,7 +252,7 @@ def test_questions_that_share_a_later_image_are_not_independent():
     for score in (BOX_IOU, BOX_HIT):
         assert JudgedImages(shared).estimate(score, 0) == JudgedImages(alone).estimate(score, 0)
         assert JudgedImages(shared).difference(score, 1, 0) == JudgedImages(alone).difference(score, 1, 0)
-        assert JudgedImages(shared).pictures(score) == 6
+        assert JudgedImages(shared).image_count(score) == 6
 
 
 def test_images_connect_questions_through_others():

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from reroute_cli.console.options import ModelOptions
-from reroute_cli.data.images import open_picture
+from reroute_cli.data.images import open_image
 from reroute_cli.models.load import load, quiet_libraries
 from reroute_cli.models.pocket import WEIGHTS
 from reroute_cli.run.answer import answer
@@ -48,7 +48,7 @@ def asked(model, method="pdrop"):
     choice = ScheduleChoice(method, "reroute", 0.6)
     with quiet_libraries():
         loaded = load(ModelOptions(str(model)))
-        return answer(loaded, [open_picture(str(DESK))], QUESTION, choice, 16)
+        return answer(loaded, [open_image(str(DESK))], QUESTION, choice, 16)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from transformers import AutoModelForImageTextToText, GenerationConfig, LogitsPr
 
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.options import ModelOptions
-from reroute_cli.data.images import open_picture
+from reroute_cli.data.images import open_image
 from reroute_cli.data.prompts import build_prompt
 from reroute_cli.measure import passes as running
 from reroute_cli.models.generation import MODEL, NEUTRAL, Generation, read_generation
@@ -91,7 +91,7 @@ def own(tmp_path):
 
 def prompts_of(loaded):
     """Three prompts of different lengths."""
-    made = [build_prompt(loaded.processor, [open_picture(path)], text) for path, text in QUESTIONS.items()]
+    made = [build_prompt(loaded.processor, [open_image(path)], text) for path, text in QUESTIONS.items()]
     assert len({prompt.tokens for prompt in made}) == len(made)
     return made
 

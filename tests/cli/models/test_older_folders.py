@@ -13,7 +13,7 @@ from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrained
 
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.options import ModelOptions
-from reroute_cli.data.images import Picture, open_picture
+from reroute_cli.data.images import Picture, open_image
 from reroute_cli.data.prompts import build_prompt
 from reroute_cli.models import load as models
 from reroute_cli.models.chat_templates import choose_template
@@ -50,7 +50,7 @@ def loading(folder, **options):
 
 def ids(loaded, picture):
     """The prompt's tokens."""
-    return build_prompt(loaded.processor, [open_picture(picture)], QUESTION).inputs["input_ids"][0].tolist()
+    return build_prompt(loaded.processor, [open_image(picture)], QUESTION).inputs["input_ids"][0].tolist()
 
 
 def test_a_folder_of_4_37_gets_the_answer_of_the_complete_one(older, picture, run):

@@ -14,7 +14,7 @@ from reroute_cli.models.load import (
 )
 from reroute_cli.records.reading import read_report
 from reroute_cli.views.document import PAGE, Tone
-from reroute_cli.views.registry import document
+from reroute_cli.views.emit import document
 from reroute_cli.views.write.inputs import read_inputs, sections_of
 from reroute_cli.views.write.terminal import text
 from tests.cli import reports

@@ -122,7 +122,7 @@ def test_a_picture_is_prepared_once_for_all_asks(ask, items, monkeypatch):
     calls = Counter()
     named = {
         "digest_of": image_names,
-        "open_picture": image_names,
+        "open_image": image_names,
         "prompt_of": prepare,
         "count_visual": prepare,
     }

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import routing
-from reroute_cli.data.images import open_picture
+from reroute_cli.data.images import open_image
 from reroute_cli.data.prompts import build_prompt, render_template
 from reroute_cli.run.batch import collate
 from routing.checks.runs import HALF_THEN_QUARTER, plan
@@ -40,7 +40,7 @@ def test_the_embedded_models_processor_makes_the_same_batch(pocket, drawn, tmp_p
     pictures = []
     for index, size in enumerate([(224, 224), (100, 300), (640, 480)]):
         drawn(size).save(tmp_path / f"{index}.png")
-        pictures.append(open_picture(str(tmp_path / f"{index}.png")))
+        pictures.append(open_image(str(tmp_path / f"{index}.png")))
     singles = [
         build_prompt(pocket.processor, [picture], words).inputs
         for picture, words in zip(pictures, questions, strict=True)

@@ -7,8 +7,8 @@ import pytest
 
 from reroute_cli.records.reading import read_report
 from reroute_cli.records.report import Report
-from reroute_cli.studies.compare.compare import check_gates
-from reroute_cli.studies.compare.gates import all_gates
+from reroute_cli.studies.compare import check_gates
+from reroute_cli.studies.gates import all_gates
 from routing.methods import METHODS
 from tests import readme
 

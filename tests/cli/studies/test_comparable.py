@@ -7,8 +7,8 @@ import pytest
 
 from reroute_cli.console.errors import NotComparable
 from reroute_cli.records.comparison import Comparison
-from reroute_cli.studies.compare.compare import compare
-from reroute_cli.studies.compare.gates import all_gates
+from reroute_cli.studies.compare import compare
+from reroute_cli.studies.gates import all_gates
 from tests.cli import reports
 
 PRUNE = "nuwa-prune"

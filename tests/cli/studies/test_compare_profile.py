@@ -16,8 +16,8 @@ from reroute_cli.console.errors import Regression
 from reroute_cli.console.output import Sink
 from reroute_cli.console.study_options import ProfileOutput
 from reroute_cli.models import load as models
-from reroute_cli.studies.compare.check import RegressionCheck, accept_command, judged
-from reroute_cli.studies.compare.gates import all_gates
+from reroute_cli.studies.compare import RegressionCheck, accept_command, judged
+from reroute_cli.studies.gates import all_gates
 from reroute_cli.views.emit import emit
 from reroute_cli.views.write.ci import NUMBERS
 from tests.cli import reports

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from reroute_cli.records.comparison import Comparison, Verdict
 from reroute_cli.records.metrics import METRICS, Better, Kind, Level
-from reroute_cli.studies.compare.compare import compare
-from reroute_cli.studies.compare.gates import GATED, Gate, Stat, all_gates, parse_gate
+from reroute_cli.studies.compare import compare
+from reroute_cli.studies.gates import GATED, Gate, Stat, all_gates, parse_gate
 from tests.cli import reports
 
 KNOWN = [name for name in METRICS if name not in reports.UNKNOWN]

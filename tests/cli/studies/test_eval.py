@@ -157,7 +157,7 @@ def test_the_workload_says_what_was_asked(evaluate):
     assert report["model"]["id"] == "pocket"
     asked = workload["questions"]
     assert (asked["benchmark"], asked["asked"], asked["available"]) == ("manifest", 10, 42)
-    assert asked["source"] == {"manifest": str(MANIFEST)}
+    assert asked["provenance"] == {"manifest": str(MANIFEST)}
     assert (workload["max_new_tokens"], workload["batch_size"]) == (64, 8)
     assert report["environment"]["packages"]["torch"]
     lines = {line["id"]: line for line in map(json.loads, MANIFEST.read_text().splitlines())}

@@ -50,10 +50,10 @@ def test_a_hub_benchmark_has_its_own_scores(run, pope, tmp_path):
         both = pairs.count(("yes", "yes"))
         yes = sum(truth == "yes" for truth, _ in pairs) + sum(said == "yes" for _, said in pairs)
         assert scores["pope_f1"]["value"] == pytest.approx(2 * both / yes)
-        assert scores["pope_accuracy"]["pictures"] == len({item["image"] for item in report["items"]})
+        assert scores["pope_accuracy"]["images"] == len({item["image"] for item in report["items"]})
     asked = report["workload"]["questions"]
     assert (asked["benchmark"], asked["split"], asked["asked"]) == ("pope", "test", len(report["items"]))
-    assert str(pope) in json.dumps(asked["source"])
+    assert str(pope) in json.dumps(asked["provenance"])
     assert all("single word" in item["question"] for item in report["items"]), "asked in LLaVA's words"
     assert set(report["arms"][0]["groups"]) == {"popular", "random"}
 

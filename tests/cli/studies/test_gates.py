@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reroute_cli.console.errors import UsageError
-from reroute_cli.studies.compare.gates import GATED, Stat, all_gates, default_gates, parse_gate
+from reroute_cli.studies.gates import GATED, Stat, all_gates, default_gates, parse_gate
 
 DEFAULTS = {
     "visual_tokens_per_layer",

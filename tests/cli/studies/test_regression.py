@@ -7,9 +7,8 @@ import pytest
 
 from reroute_cli.console.errors import NotComparable, UsageError
 from reroute_cli.records.comparison import Comparison, Row, Verdict
-from reroute_cli.studies.compare.compare import compare
-from reroute_cli.studies.compare.gates import all_gates
-from reroute_cli.studies.compare.verdicts import relative_change
+from reroute_cli.studies.compare import compare
+from reroute_cli.studies.gates import all_gates, relative_change
 from tests.cli import reports
 
 OK, WORSE, WIN, GONE, FREE = (

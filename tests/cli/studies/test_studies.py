@@ -8,19 +8,19 @@ import pytest
 from reroute_cli.console.command_options import TracedSchedules
 from reroute_cli.console.options import ArmsOptions, BenchmarkOptions
 from reroute_cli.console.study_options import GridOptions
-from reroute_cli.data.images import ImageSource, open_picture
+from reroute_cli.data.images import ImageSource, open_image
 from reroute_cli.data.items import Item
 from reroute_cli.models.load import quiet_libraries
 from reroute_cli.models.shapes import read_shape
 from reroute_cli.records.store import records_at
 from reroute_cli.run.schedules import ScheduleChoice, arms_of
-from reroute_cli.studies.compare.compare import compare
-from reroute_cli.studies.compare.gates import all_gates
+from reroute_cli.studies.compare import compare
 from reroute_cli.studies.evaluate import evaluate
+from reroute_cli.studies.gates import all_gates
 from reroute_cli.studies.plan import plan
 from reroute_cli.studies.profile import MeasurePlan, profile
 from reroute_cli.studies.questions import subject_of
-from reroute_cli.studies.sweep.run import SweepRequest, sweep
+from reroute_cli.studies.sweep import SweepRequest, sweep
 from reroute_cli.studies.trace import trace
 from reroute_cli.studies.tune.report import Where, profile_text
 from reroute_cli.studies.tune.request import TuneRequest, choose_questions
@@ -113,7 +113,7 @@ def test_trace_and_plan_give_records(pocket, capfd):
     """Both say of the same schedule that it keeps the same."""
     with quiet_libraries():
         found = trace(
-            pocket, open_picture(DESK), QUESTION, arms_of(TracedSchedules("pdrop", "reroute", 0.8)), 2
+            pocket, open_image(DESK), QUESTION, arms_of(TracedSchedules("pdrop", "reroute", 0.8)), 2
         )
     planned = plan(read_shape("pocket").with_visual(None), CHOICE, 16, "float32")
     assert found.arms[1].schedule_digest == planned.schedule.digest

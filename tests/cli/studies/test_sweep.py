@@ -120,7 +120,7 @@ def test_an_arm_out_of_reach_is_asked_nothing(report, swept):
     """It has no answers in the records: they are those of the other arms, one an item."""
     lines = map(json.loads, (swept[0] / "records.jsonl").read_text().splitlines())
     assert sum(line["schema"] == "reroute.answer/2" for line in lines) == 12 * len(_asked(report))
-    assert report["counts"] == {"items": 12, "compared": 12, "pictures": 12, "answers": 84, "errors": 0}
+    assert report["counts"] == {"items": 12, "compared": 12, "images": 12, "answers": 84, "errors": 0}
 
 
 def test_right_and_wrong_are_those_of_the_recorded_answers(report, answers):
@@ -363,7 +363,7 @@ def test_questions_that_fail_are_left_out_and_counted(run, warm, tmp_path, pictu
     result = run("sweep", "--manifest", str(tmp_path / "m.jsonl"), *options)
     found = json.loads(result.stdout)
     assert result.exit_code == 4
-    assert found["counts"] == {"items": 3, "compared": 2, "pictures": 1, "answers": 4, "errors": 2}
+    assert found["counts"] == {"items": 3, "compared": 2, "images": 1, "answers": 4, "errors": 2}
     assert [arm["right"][2] for arm in found["arms"]] == ["-", "-"]
     assert all(arm["scores"]["words_right"]["n"] == 2 for arm in found["arms"])
     assert "broken.png" in found["first_error"]

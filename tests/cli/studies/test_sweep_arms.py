@@ -4,9 +4,9 @@ import pytest
 
 from reroute_cli.console.errors import UsageError
 from reroute_cli.console.study_options import GridOptions
-from reroute_cli.records.pairs import pairs_of
+from reroute_cli.records.sweep import pairs_of
 from reroute_cli.run.schedules import arms_of
-from reroute_cli.studies.sweep.run import reach
+from reroute_cli.studies.sweep import reach
 from routing import METHODS, ScheduleError
 from routing.solve import Target
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reroute_cli.studies.sweep.run import CostPoint, pareto_front, rival
+from reroute_cli.studies.sweep import CostPoint, pareto_front, rival
 
 FEW = st.sampled_from([0.0, 0.1, 0.2, 0.5, 1.0])  # few values, so that ties are common
 

@@ -67,7 +67,7 @@ def test_the_searched_half_is_never_reported(runs: Runs) -> None:
     rows = _records(runs)
     dense = {row["image"] for row in rows if row["schedule"]["method"] == "none"}
     searched = {row["image"] for row in rows if row["schedule"]["digest"] not in reported_arms}
-    assert len(dense) == runs.found["questions"]["reported"]["pictures"]
+    assert len(dense) == runs.found["questions"]["reported"]["images"]
     assert searched
     assert not dense & searched
     assert {arm["scores"]["box_acc_at_05"]["n"] for arm in runs.found["arms"]} == {12}

@@ -10,10 +10,8 @@ import pytest
 
 from reroute_cli.records.comparison import Comparison
 from reroute_cli.records.schema import schema_of
-from reroute_cli.studies.compare.compare import compare
-from reroute_cli.studies.compare.gates import (
-    all_gates,
-)
+from reroute_cli.studies.compare import compare
+from reroute_cli.studies.gates import all_gates
 from reroute_cli.views.comparison import document
 from reroute_cli.views.document import TEXT, Tone
 from reroute_cli.views.write.ci import NUMBERS, junit

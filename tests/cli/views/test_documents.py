@@ -16,7 +16,7 @@ from reroute_cli.records.evaluation import Evaluation
 from reroute_cli.records.migrate import upgraded
 from reroute_cli.records.schema import KINDS, model_of
 from reroute_cli.records.sweep import SweepReport
-from reroute_cli.views import registry
+from reroute_cli.views import emit
 from reroute_cli.views.document import (
     DATA,
     HEADLINES,
@@ -33,6 +33,7 @@ from reroute_cli.views.document import (
 )
 from reroute_cli.views.write import markdown, terminal
 from reroute_cli.views.write.csv import document_csv
+from reroute_cli.views.write.html import fragment
 from tests.cli.views.pages.test_page_hostile import HOSTILE, hostile_eval, hostile_sweep
 
 RECORDS = Path("tests/fixtures/records/1")
@@ -165,7 +166,7 @@ def test_a_page_has_every_cell_that_is_for_it_and_no_more_elements(document):
 @given(documents())
 def test_a_fragment_is_plain_elements_around_text(document):
     """A fragment holds every cell of a page's tables that are not folded, in elements without attributes."""
-    read = Read("".join(registry.fragment(document)))
+    read = Read("".join(fragment(document)))
     shown = [table for table in of(document, PAGE) if not table.folded]
     assert missing(expected(document, PAGE, shown), read.text) == []
     assert read.tags <= PLAIN
@@ -174,8 +175,8 @@ def test_a_fragment_is_plain_elements_around_text(document):
 
 def test_every_kind_of_record_has_a_document():
     """Each published schema has a function that lays its record out, and no other has one."""
-    assert set(registry.DOCUMENTS) == set(KINDS)
-    for place in registry.DOCUMENTS.values():
+    assert set(emit.DOCUMENTS) == set(KINDS)
+    for place in emit.DOCUMENTS.values():
         module, function = place.split(".")
         assert callable(getattr(__import__(f"reroute_cli.views.{module}", fromlist=[function]), function))
 
@@ -184,7 +185,7 @@ def test_every_kind_of_record_has_a_document():
 @pytest.mark.parametrize(("change", "model"), [(hostile_eval, Evaluation), (hostile_sweep, SweepReport)])
 def test_hostile_records_are_inert_in_a_fragment(change, model, text):
     """A record whose every text is hostile has the elements of a plain one, and no attribute."""
-    read = Read(registry.html_fragment(model.model_validate_json(json.dumps(upgraded(change(text))))))
+    read = Read(emit.html_fragment(model.model_validate_json(json.dumps(upgraded(change(text))))))
     assert read.tags <= PLAIN
     assert read.attributes == []
     assert clean(read.text) == read.text
@@ -198,9 +199,9 @@ def test_a_notebook_shows_a_record_as_its_document(monkeypatch, name):
     record = getattr(record, "root", record)  # of an answer, which may be that of a failed item
     monkeypatch.setattr(base, "html_of", None)  # as it is where nobody uses the library
     assert record._repr_html_() is None
-    monkeypatch.setattr(base, "html_of", registry.html_fragment)
+    monkeypatch.setattr(base, "html_of", emit.html_fragment)
     shown = Read(record._repr_html_())
-    headlines = registry.document(record).texts(PAGE, *HEADLINES)
+    headlines = emit.document(record).texts(PAGE, *HEADLINES)
     assert missing([" ".join(text.split()) for text in headlines], shown.text) == []
     assert "table" in shown.tags
     part = next(value for _, value in record if isinstance(value, base.Part))

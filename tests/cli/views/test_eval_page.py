@@ -6,11 +6,7 @@ import pytest
 
 from reroute_cli.measure.scores import PLAIN, JudgedImages
 from reroute_cli.records.evaluation import Evaluation
-from reroute_cli.studies.score_parts import (
-    headlines,
-    scores_part,
-    whole,
-)
+from reroute_cli.studies.questions import headlines, scores_part, whole
 from reroute_cli.views.document import TEXT
 from reroute_cli.views.evaluation import document, headline, warnings
 from reroute_cli.views.wording import plain_number, signed_number
@@ -39,8 +35,8 @@ def report(table, arms, *, groups=None, errors=0):
             "model": MODEL,
             "workload": {
                 "questions": {
-                    "benchmark": "manifest", "title": "mine", "split": "", "source": {}, "asked": len(made),
-                    "available": len(made), "digest": "0",
+                    "benchmark": "manifest", "title": "mine", "split": "", "provenance": {},
+                    "asked": len(made), "available": len(made), "digest": "0",
                 },
                 "max_new_tokens": 8, "batch_size": 8, "seed": 0,
             },

@@ -6,7 +6,7 @@ from tests.cli import sweeps
 
 
 def _difference(value, low, high, base="x"):
-    more = {"n": 2, "pictures": 2, "only_this": 1, "only_base": 0, "mcnemar_p": 0.0004}
+    more = {"n": 2, "images": 2, "only_this": 1, "only_base": 0, "mcnemar_p": 0.0004}
     return {"base": base, "title": "t", "value": value, "low": low, "high": high} | more
 
 

@@ -1,20 +1,25 @@
 """Images as arrays with the fate of each token on them: kept, deferred, taken back or pruned, and scores.
 
-Knows pixels, cells and states; no text and no page.
+`views_of` works out the image and its token maps at the sizes of a figure, once for all panels. Knows
+records, pixels, cells and states; no text and no page.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reroute_cli.records.trace import DEFERRED, PRUNED, REENTERED
-from reroute_cli.views.write.figure import (
-    palette,
-)
-from routing.grids import Box, Grid
+from reroute_cli.records.trace import DEFERRED, PRUNED, REENTERED, TraceRecord
+from reroute_cli.views.write.figure.canvas import BLANK, INK, PAPER, REENTERED_RING, heat
+from routing.grids import DETAIL, OVERVIEW, Box, Grid
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Pixels = NDArray[np.uint8]  # (h, w, 3)
 Tokens = NDArray[np.int64]  # (h, w): the token that a pixel belongs to, -1 for none
@@ -23,6 +28,11 @@ _GRID_FROM = 7  # pixels of a cell from which on the lines between cells are dra
 _DARK, _FADED, _LINES, _DOTS = 0.30, 0.80, 0.22, 0.30
 _HATCH = 7  # pixels from one hatching line to the next
 _LOW, _HIGH = 2, 98  # percentiles of scores that are the ends of the colours
+CELL, FINEST = 20, 6  # pixels of a token in a panel: where there is room for it, and at least
+SMALLEST, LARGEST = 300, 640  # pixels of a panel's longer side
+NARROWEST, LOWEST = 250, 60  # of its width and its height
+STRIP, APART = 10, 4  # width of the strip of row ends, and its distance from the panel
+STRIP_PAPER = np.array([[(186, 190, 196)]], dtype=np.uint8)  # (1, 1, 3)
 
 
 def token_map(grids: Iterable[Grid], size: tuple[int, int], scale: tuple[float, float]) -> Tokens:
@@ -50,15 +60,25 @@ def state_map(picture: Pixels, tokens: Tokens, states: str, *, lines: bool) -> P
     found = picture.astype(np.float64)
     deferred = letters == ord(DEFERRED)
     found = _mixed(found, deferred, 0.0, 1 - _DARK)
-    found = _mixed(found, deferred & _stipple(tokens.shape), 255.0, _DOTS)
+    rows, columns = np.indices(tokens.shape)
+    dots = (rows % 4 == 2) & (
+        (columns + rows // 4 % 2 * 2) % 4 == 2
+    )  # what is darkened shows on a dark image
+    found = _mixed(found, deferred & dots, 255.0, _DOTS)
     pruned = letters == ord(PRUNED)
     grey = found.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
     found = np.where(pruned[..., None], grey * (1 - _FADED) + 255 * _FADED, found)
     found[pruned & _hatching(tokens.shape)] = (168, 172, 178)
     if lines:
-        found = _mixed(found, _borders(tokens) & ~pruned, 0.0, _LINES)
+        borders = np.zeros(tokens.shape, dtype=np.bool_)  # the left and top pixels of every cell
+        borders[:, 1:] |= tokens[:, 1:] != tokens[:, :-1]
+        borders[1:, :] |= tokens[1:, :] != tokens[:-1, :]
+        found = _mixed(found, borders & ~pruned, 0.0, _LINES)
     found = _mixed(found, tokens == NOBODY, 255.0, 0.72)
-    _outline(found, letters == ord(REENTERED))
+    back = letters == ord(REENTERED)  # a ring just inside of each region, a dark line sets off what it holds
+    inner = _eroded(back, 2)
+    found[back & ~inner] = REENTERED_RING
+    found[inner & ~_eroded(inner, 1)] = INK
     return found.round().astype(np.uint8)
 
 
@@ -68,11 +88,11 @@ def score_map(tokens: Tokens, scores: Sequence[float | None]) -> Pixels:
     known = values[np.isfinite(values)]
     low, high = np.percentile(known, (_LOW, _HIGH)) if len(known) else (0.0, 1.0)
     shares = np.clip((values - low) / ((high - low) or 1.0), 0.0, 1.0)
-    found = palette.heat(np.nan_to_num(shares))[tokens]
+    found = heat(np.nan_to_num(shares))[tokens]
     unknown = ~np.isfinite(values)[tokens]
-    found[unknown] = palette.BLANK
+    found[unknown] = BLANK
     found[unknown & _hatching(tokens.shape)] = (200, 204, 209)
-    found[tokens == NOBODY] = palette.PAPER
+    found[tokens == NOBODY] = PAPER
     return found
 
 
@@ -98,28 +118,6 @@ def _hatching(shape: tuple[int, ...]) -> NDArray[np.bool_]:
     return lines
 
 
-def _stipple(shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Fine dots, so that what is darkened shows on a dark image too."""
-    rows, columns = np.indices(shape)
-    dots: NDArray[np.bool_] = (rows % 4 == 2) & ((columns + rows // 4 % 2 * 2) % 4 == 2)
-    return dots
-
-
-def _borders(tokens: Tokens) -> NDArray[np.bool_]:
-    """The left and top pixels of every cell."""
-    found = np.zeros(tokens.shape, dtype=np.bool_)
-    found[:, 1:] |= tokens[:, 1:] != tokens[:, :-1]
-    found[1:, :] |= tokens[1:, :] != tokens[:-1, :]
-    return found
-
-
-def _outline(pixels: NDArray[np.float64], mask: NDArray[np.bool_]) -> None:
-    """Draw around every region of the mask, just inside it, with a dark line that sets off what it holds."""
-    inner = _eroded(mask, 2)
-    pixels[mask & ~inner] = palette.REENTERED
-    pixels[inner & ~_eroded(inner, 1)] = palette.INK
-
-
 def _eroded(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
     """What is left of a mask when so many pixels at its edge are taken away; the drawing's edge is one."""
     for _ in range(steps):
@@ -128,3 +126,109 @@ def _eroded(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
         diagonal = padded[:-2, :-2] & padded[2:, 2:] & padded[:-2, 2:] & padded[2:, :-2]
         mask = mask & diagonal
     return mask
+
+
+@dataclass(frozen=True)
+class TokenView:
+    """One way to see the image at one size: its pixels and which token each belongs to."""
+
+    pixels: Pixels
+    tokens: Tokens
+    scale: tuple[float, float]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        high, wide = self.tokens.shape
+        return wide, high
+
+    @cached_property
+    def _lines(self) -> bool:
+        return draws_lines(self.tokens)
+
+    def states(self, states: str) -> Pixels:
+        """The state of each token over the image."""
+        return state_map(self.pixels, self.tokens, states, lines=self._lines)
+
+    def scores(self, scores: Sequence[float | None]) -> Pixels:
+        """The score of each token as a colour."""
+        return score_map(self.tokens, scores)
+
+    def box(self, box: Box) -> tuple[int, int, int, int]:
+        """Where a box of the image lies."""
+        x1, y1, x2, y2 = scaled(box, self.scale, self.size)
+        return x1, y1, max(x2 - 1, x1), max(y2 - 1, y1)
+
+
+@dataclass(frozen=True)
+class TokenViews:
+    """All views of one trace. full: of a panel; half: at half its size, of the same tokens; overview: of the
+    tokens that saw the whole image beside tiles, at half a panel's size. ends: the strip of row ends.
+    """
+
+    full: TokenView
+    half: TokenView
+    overview: TokenView | None
+    ends: TokenView | None
+
+    @property
+    def strip(self) -> int:
+        """Pixels beside a panel that its strip takes."""
+        return STRIP + APART if self.ends else 0
+
+
+def views_of(record: TraceRecord, picture: Image.Image, room: int) -> TokenViews:
+    """The views of a record over its image. room: for a panel, with all stages in one line."""
+    grids = [
+        Grid(part.view, tuple(part.rows), tuple(part.columns), part.first, part.row_ends)
+        for part in record.grids
+    ]
+    detail = [grid for grid in grids if grid.view == DETAIL]
+    overview = [grid for grid in grids if grid.view == OVERVIEW]
+    ends = any(grid.row_ends for grid in detail)
+    cells = sum(len(grid.columns) * len(grid.rows) for grid in detail)
+    size = panel_size(picture.size, cells, room - ends * (STRIP + APART))
+    half = (max(size[0] // 2 - 6, 1), max(round(size[1] * (size[0] // 2 - 6) / size[0]), 1))
+    full = _view(picture, detail, size)
+    return TokenViews(
+        full,
+        _view(picture, detail, half),
+        _view(picture, overview, half) if overview else None,
+        _ends(detail, full) if ends else None,
+    )
+
+
+def panel_size(picture: tuple[int, int], cells: int, room: int) -> tuple[int, int]:
+    """Width and height of a panel for an image of so many cells, in its proportions where these allow.
+
+    room: the width at which all stages stand in one line; taken where the cells stay large enough in it.
+    """
+    wide, high = picture
+    across = (cells * wide / high) ** 0.5  # cells are about square
+    longer = min(max(CELL * across * max(wide, high) / wide, SMALLEST), LARGEST)
+    width = max(longer * wide / max(wide, high), NARROWEST)
+    if room < width:
+        width = min(width, max(room, FINEST * across, NARROWEST))
+    height = min(width * high / wide, LARGEST)
+    return round(width), max(round(height), LOWEST)
+
+
+def _view(picture: Image.Image, grids: Sequence[Grid], size: tuple[int, int]) -> TokenView:
+    from PIL import Image
+
+    scale = (size[0] / picture.width, size[1] / picture.height)
+    pixels = np.asarray(picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0))
+    return TokenView(pixels, token_map(grids, size, scale), scale)
+
+
+def _ends(grids: Sequence[Grid], full: TokenView) -> TokenView:
+    """A strip as high as a panel, with the token that ends each row beside that row."""
+    wide, high = STRIP, full.size[1]
+    tokens = np.full((high, wide), NOBODY, dtype=np.int64)
+    for grid in grids:
+        for token, (top, bottom) in grid.ends():
+            y1, y2 = (min(max(round(y * full.scale[1]), 0), high) for y in (top, bottom))
+            tokens[y1:y2] = token
+    pixels = np.empty((high, wide, 3), dtype=np.uint8)
+    pixels[:] = STRIP_PAPER
+    return TokenView(pixels, tokens, (1.0, full.scale[1]))

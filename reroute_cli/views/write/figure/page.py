@@ -1,6 +1,7 @@
 """A trace as one figure: a block of panels an arm, a column a stage.
 
-Knows records and views; how a panel is coloured is in maps.py, what the signs mean in legend.py.
+Beside the dense answer stands what the signs mean; only signs that occur are explained. Knows records and
+views; how a panel is coloured is in maps.py.
 """
 
 from __future__ import annotations
@@ -8,15 +9,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from reroute_cli.console import units
-from reroute_cli.records.trace import TraceArm, TraceRecord, TraceStage
-from reroute_cli.views.write.figure import palette
-from reroute_cli.views.write.figure.canvas import FigureCanvas
-from reroute_cli.views.write.figure.legend import LEGEND_WIDTH, draw_legend, legend_height
-from reroute_cli.views.write.figure.lettering import drawable, wrapped
-from reroute_cli.views.write.figure.views import TokenView, TokenViews, views_of
+from reroute_cli.records.trace import DEFERRED, KEPT, PRUNED, REENTERED, TraceArm, TraceRecord, TraceStage
+from reroute_cli.views.write.figure.canvas import (
+    ANSWER,
+    ARMS,
+    INK,
+    RULE,
+    SOFT,
+    TARGET,
+    Colour,
+    FigureCanvas,
+    drawable,
+    heat,
+    wrapped,
+)
+from reroute_cli.views.write.figure.maps import (
+    NOBODY,
+    STRIP,
+    STRIP_PAPER,
+    Pixels,
+    TokenView,
+    TokenViews,
+    state_map,
+    views_of,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,6 +48,17 @@ TITLE, NAME, BODY, SMALL = 27, 21, 17, 15
 _HEAD, _ARM, _CAPTION, _BLOCK = 92, 42, 26, 22
 _WIDEST, _IN_A_LINE = 2000, 5  # pixels of a page, stages that are made to fit it
 _ANSWER_LINES = 4
+SWATCH = (54, 36)
+LEGEND_WIDTH = 540
+_LINE, _BODY, _COLUMN = 50, 17, LEGEND_WIDTH
+_CELL = 18
+_RIM = 0.01  # of a panel: a line of pixels at its edge needs no explanation
+_STATES = {
+    KEPT: "kept: runs through this stage's layers",
+    DEFERRED: "deferred: bypasses this stage and may come back",
+    REENTERED: "re-entered: kept again after being deferred",
+    PRUNED: "pruned: gone for good",
+}
 
 
 @dataclass(frozen=True)
@@ -131,32 +163,32 @@ def _head(canvas: FigureCanvas, record: TraceRecord, sheet: Sheet) -> None:
         f"{record.visual_tokens} visual tokens in {record.layers} decoder layers",
         f"{name}, {picture.width} × {picture.height}",
     )
-    canvas.text((MARGIN, 62), " · ".join(parts), BODY, palette.SOFT, width=room)
+    canvas.text((MARGIN, 62), " · ".join(parts), BODY, SOFT, width=room)
 
 
 def _arm_line(canvas: FigureCanvas, record: TraceRecord, arm: TraceArm, y: int, sheet: Sheet) -> None:
     """An arm's name over its panels, and in one line what it cost and what it left out."""
-    canvas.fill((MARGIN, y, sheet.width - MARGIN - 1, y), palette.RULE)
-    canvas.fill((MARGIN, y + 13, MARGIN + 5, y + 33), palette.ARMS[arm.action])
+    canvas.fill((MARGIN, y, sheet.width - MARGIN - 1, y), RULE)
+    canvas.fill((MARGIN, y + 13, MARGIN + 5, y + 33), ARMS[arm.action])
     wide = canvas.text((MARGIN + 15, y + 12), arm.action or "dense", NAME)
     parts = [f"{units.tokens(arm.visual_tokens_per_layer)} of {record.visual_tokens} visual tokens a layer"]
     if arm.stages:
         share = _share(arm.never_used, record.visual_tokens)
         parts.append(f"{arm.never_used} ({share}) never used from layer {arm.stages[0].layer} on")
-    if arm.overlap is not None and (arm.stages or record.target.source == "given"):
+    if arm.overlap is not None and (arm.stages or record.target.basis == "given"):
         parts.append(f"box overlap (IoU) {arm.overlap:.2f}")
     room, at = sheet.width - 2 * MARGIN - wide - 35, (MARGIN + 15 + wide + 20, y + 15)
-    canvas.text(at, " · ".join(parts), BODY, palette.SOFT, width=room)
+    canvas.text(at, " · ".join(parts), BODY, SOFT, width=room)
 
 
 def _answer_panel(canvas: FigureCanvas, record: TraceRecord, arm: TraceArm, y: int, sheet: Sheet) -> None:
     """The image with the target and what the arm said, in words and as a box."""
     x, (wide, high) = sheet.x(0), sheet.panel
-    canvas.text((x, y), "answer", BODY, palette.SOFT)
+    canvas.text((x, y), "answer", BODY, SOFT)
     canvas.picture((x, y + _CAPTION), sheet.views.full.pixels)
-    _boxes(canvas, sheet.views.full, record.target.boxes or (), (x, y + _CAPTION), palette.TARGET)
-    if arm.stages or record.target.source == "given":  # elsewhere it is the target
-        _boxes(canvas, sheet.views.full, arm.boxes or (), (x, y + _CAPTION), palette.ANSWER, dashed=True)
+    _boxes(canvas, sheet.views.full, record.target.boxes or (), (x, y + _CAPTION), TARGET)
+    if arm.stages or record.target.basis == "given":  # elsewhere it is the target
+        _boxes(canvas, sheet.views.full, arm.boxes or (), (x, y + _CAPTION), ANSWER, dashed=True)
     said = arm.answer or "(nothing)"
     canvas.paragraph((x, y + _CAPTION + high + 10), said, BODY, wide, _ANSWER_LINES)
 
@@ -166,7 +198,7 @@ def _boxes(
     view: TokenView,
     boxes: Sequence[tuple[float, float, float, float]],
     at: tuple[int, int],
-    colour: palette.Colour,
+    colour: Colour,
     *,
     dashed: bool = False,
     thick: int = 3,
@@ -187,18 +219,18 @@ def _stage_panel(
     """One stage: its map, and below it scores, the overview's tokens and numbers."""
     (x, y), views, (wide, high) = at, sheet.views, sheet.panel
     place = "vision tower" if stage.where == "vision" else f"layer {stage.layer}"
-    taken = canvas.text((x, y), place, BODY, palette.INK)
+    taken = canvas.text((x, y), place, BODY, INK)
     canvas.text(
         (x + wide, y),
         f"keeps {stage.kept} of {record.visual_tokens}",
         BODY,
-        palette.SOFT,
+        SOFT,
         right=True,
         width=wide - taken - 8,
     )
     top = y + _CAPTION
     canvas.picture((x, top), views.full.states(stage.states))
-    _boxes(canvas, views.full, record.target.boxes or (), (x, top), palette.TARGET, thick=2)
+    _boxes(canvas, views.full, record.target.boxes or (), (x, top), TARGET, thick=2)
     if views.ends is not None:
         canvas.picture((x + wide + 4, top), views.ends.states(stage.states))
     _below(canvas, record, arm, stage, (x, top + high + 10), sheet)
@@ -216,16 +248,16 @@ def _below(
     half, right = views.half.size, x + sheet.panel[0] - views.half.size[0]
     if stage.scores is not None:
         canvas.picture((x, y), views.half.scores(stage.scores))
-        _boxes(canvas, views.half, record.target.boxes or (), (x, y), palette.TARGET, thick=1)
+        _boxes(canvas, views.half, record.target.boxes or (), (x, y), TARGET, thick=1)
     else:
-        canvas.paragraph((x, y), "not scored: every candidate is kept", SMALL, half[0], 3, palette.SOFT)
-    canvas.text((x, y + half[1] + 5), "scores", SMALL, palette.SOFT)
+        canvas.paragraph((x, y), "not scored: every candidate is kept", SMALL, half[0], 3, SOFT)
+    canvas.text((x, y + half[1] + 5), "scores", SMALL, SOFT)
     if views.overview is None:
         for number, line in enumerate(_stage_numbers(record, arm, stage)):
             canvas.text((right + 6, y - 3 + number * 22), line, BODY, width=half[0] - 6)
         return
     canvas.picture((right, y), views.overview.states(stage.states))
-    canvas.text((right, y + half[1] + 5), "whole-image tokens", SMALL, palette.SOFT, width=half[0])
+    canvas.text((right, y + half[1] + 5), "whole-image tokens", SMALL, SOFT, width=half[0])
     lines = _stage_numbers(record, arm, stage)
     for number in range(2):
         words = " · ".join(lines[number * 2 : number * 2 + 2])
@@ -248,3 +280,93 @@ def _share(part: int, whole: int) -> str:
     """A share in percent, with a decimal where it is small."""
     share = part / whole
     return f"{share:.1%}" if 0 < share < 0.01 else f"{share:.0%}"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One sign: a state, or a box in a colour, or the bar of scores."""
+
+    kind: Literal["state", "box", "dashed", "unseen", "ends", "bar"]
+    words: str
+    state: str = ""
+    colour: Colour = INK
+
+
+def draw_legend(
+    canvas: FigureCanvas, record: TraceRecord, views: TokenViews, at: tuple[int, int], right: int
+) -> None:
+    """All entries below one another, in two columns where there is room."""
+    x, y = at
+    entries = _entries(record, views)
+    per = _per_column(entries, right - x)
+    texture = _texture(views)
+    for number, entry in enumerate(entries):
+        column, row = divmod(number, per)
+        width = min(_COLUMN, right - x - column * _COLUMN)
+        _draw(canvas, entry, texture, (x + column * _COLUMN, y + row * _LINE), width)
+
+
+def legend_height(record: TraceRecord, views: TokenViews, room: int) -> int:
+    """Pixels that it needs."""
+    return _per_column(_entries(record, views), room) * _LINE
+
+
+def _per_column(entries: list[_Entry], room: int) -> int:
+    return len(entries) if room < 2 * _COLUMN else (len(entries) + 1) // 2
+
+
+def _entries(record: TraceRecord, views: TokenViews) -> list[_Entry]:
+    used = {state for arm in record.arms for stage in arm.stages for state in stage.states}
+    found = [_Entry("state", words, state) for state, words in _STATES.items() if state in used]
+    if record.target.boxes:
+        given = record.target.basis == "given"
+        words = "box that was given" if given else "box of the dense answer"
+        found.append(_Entry("box", f"{words}; percentages are of its tokens", colour=TARGET))
+    if any(arm.boxes for arm in record.arms[1:]):
+        found.append(_Entry("dashed", "box of this arm's answer", colour=ANSWER))
+    if float((views.full.tokens == NOBODY).mean()) > _RIM:
+        found.append(_Entry("unseen", "outside of what the model sees"))
+    if views.ends is not None:
+        found.append(_Entry("ends", "right of a panel: tokens that end its rows"))
+    if any(stage.scores is not None for arm in record.arms for stage in arm.stages):
+        found.append(_Entry("bar", "scores, low to high; hatched: no candidate"))
+    return found
+
+
+def _draw(canvas: FigureCanvas, entry: _Entry, texture: Pixels, at: tuple[int, int], width: int) -> None:
+    x, y = at
+    wide, high = SWATCH
+    if entry.kind == "bar":
+        shares = np.linspace(0.0, 1.0, wide)[None, :].repeat(high, axis=0)
+        canvas.picture((x, y), heat(shares))
+    elif entry.kind in ("box", "dashed"):
+        canvas.picture((x, y), texture)
+        inside = (x + 5, y + 5, x + wide - 6, y + high - 6)
+        canvas.frame(inside, entry.colour, thick=3, dashed=entry.kind == "dashed")
+    elif entry.kind == "ends":
+        strip = STRIP_PAPER.repeat(high, axis=0).repeat(STRIP, axis=1)
+        canvas.picture((x + (wide - STRIP) // 2, y), _swatch(strip, KEPT))
+    else:
+        canvas.picture((x, y), _swatch(texture, entry.state))
+    canvas.text((x + wide + 14, y + (high - _BODY) // 2 - 1), entry.words, _BODY, width=width - wide - 24)
+
+
+def _texture(views: TokenViews) -> Pixels:
+    """The middle of the image, at a swatch's size."""
+    wide, high = SWATCH
+    pixels = views.full.pixels
+    top, left = max((pixels.shape[0] - high) // 2, 0), max((pixels.shape[1] - wide) // 2, 0)
+    found = np.empty((high, wide, 3), dtype=np.uint8)
+    found[:] = 200
+    piece = pixels[top : top + high, left : left + wide]
+    found[: piece.shape[0], : piece.shape[1]] = piece
+    return found
+
+
+def _swatch(texture: Pixels, state: str) -> Pixels:
+    """A few cells in one state; no state: outside of every token."""
+    rows, columns = np.indices(texture.shape[:2])
+    tokens = rows // _CELL * (texture.shape[1] // _CELL + 1) + columns // _CELL
+    if not state:
+        tokens = np.full_like(tokens, NOBODY)
+    return state_map(texture, tokens, state * int(tokens.max() + 1), lines=True)

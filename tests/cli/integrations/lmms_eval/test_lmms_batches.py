@@ -2,8 +2,8 @@
 
 import pytest
 
-from reroute_cli.data.chat import Chat, Turn
-from reroute_cli.data.images import open_picture
+from reroute_cli.data.images import open_image
+from reroute_cli.data.prompts import Chat, Turn
 from reroute_cli.integrations.lmms_eval.requests import ChatEngine, ChatRequest
 from reroute_cli.measure import passes as run
 from reroute_cli.run.answer import answer_only
@@ -21,7 +21,7 @@ def wish(line, most=12, *, pictures=1, question=None):
 
 def asked(loaded, line, choice, *, pictures=1, most=12):
     """What `ask` answers to it."""
-    opened = [open_picture(str(SAMPLES / line["image"]))] * pictures
+    opened = [open_image(str(SAMPLES / line["image"]))] * pictures
     return answer_only(loaded, opened, line["question"], choice, most)
 
 

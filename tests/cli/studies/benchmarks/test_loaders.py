@@ -10,8 +10,7 @@ import pytest
 from reroute_cli.console.errors import UsageError
 from reroute_cli.data.items import Item
 from reroute_cli.studies.benchmarks import load_benchmark
-from reroute_cli.studies.benchmarks.benchmark import Questions, Wanted
-from reroute_cli.studies.benchmarks.prompts import LETTER, SHORT
+from reroute_cli.studies.benchmarks.benchmark import LETTER, SHORT, Questions, Wanted
 from tests.cli.studies.benchmarks import hub_tables as hub
 
 pytest.importorskip("datasets", reason="the extra eval")

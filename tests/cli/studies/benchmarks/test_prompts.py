@@ -3,8 +3,8 @@
 import pytest
 
 from reroute_cli.console.errors import UsageError
-from reroute_cli.measure.boxes import convention_of
-from reroute_cli.studies.benchmarks.prompts import LETTER, SHORT, check_grounding, short_answer, where_is
+from reroute_cli.measure.judges import convention_of
+from reroute_cli.studies.benchmarks.benchmark import LETTER, SHORT, check_grounding, short_answer, where_is
 from routing import FAMILIES
 from routing.families.family import Grounding
 

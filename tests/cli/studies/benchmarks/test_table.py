@@ -10,10 +10,9 @@ import pytest
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.data.items import Item
 from reroute_cli.studies.benchmarks import BENCHMARKS, load_benchmark
-from reroute_cli.studies.benchmarks import table as tables
+from reroute_cli.studies.benchmarks import rows as tables
 from reroute_cli.studies.benchmarks.benchmark import Wanted
-from reroute_cli.studies.benchmarks.rows import TableItems, TableRow, choose
-from reroute_cli.studies.benchmarks.table import open_table
+from reroute_cli.studies.benchmarks.rows import TableItems, TableRow, choose, open_table
 from tests.cli.studies.benchmarks import hub_tables as hub
 
 datasets = pytest.importorskip("datasets", reason="the extra eval")

@@ -16,7 +16,7 @@ import transformers
 from PIL import Image
 from transformers import CONFIG_MAPPING
 
-from reroute_cli.studies.geometry import ProcessedImage, grids_of
+from reroute_cli.studies.trace import ProcessedImage, grids_of
 from routing.checks.configs import SUPPORTED, VARIANTS, from_configuration
 from routing.grids import Grid
 

@@ -8,11 +8,9 @@ from PIL import Image
 
 from reroute_cli.records.base import ModelPart
 from reroute_cli.records.trace import GridPart, PicturePart, TargetPart, TraceArm, TraceRecord, TraceStage
-from reroute_cli.views.write.figure import palette
-from reroute_cli.views.write.figure.lettering import cut, drawable, length, wrapped
-from reroute_cli.views.write.figure.maps import score_map, state_map, token_map
+from reroute_cli.views.write.figure.canvas import REENTERED_RING, cut, drawable, length, wrapped
+from reroute_cli.views.write.figure.maps import LARGEST, panel_size, score_map, state_map, token_map, views_of
 from reroute_cli.views.write.figure.page import draw_trace
-from reroute_cli.views.write.figure.views import LARGEST, panel_size, views_of
 from routing.grids import DETAIL, covered, tokens_within
 from tests.cli.studies.trace.test_geometry import GOLDEN, placed_in
 
@@ -91,7 +89,7 @@ def record(size, grids, arms, question="what?"):
         unplaced=0,
         grids=parts,
         target=TargetPart(
-            source="dense", boxes=None, tokens=None, reasons={"boxes": "none", "tokens": "none"}
+            basis="dense", boxes=None, tokens=None, reasons={"boxes": "none", "tokens": "none"}
         ),
         arms=arms,
     )
@@ -140,9 +138,9 @@ def test_each_state_changes_its_own_pixels():
     assert (pruned.max(axis=-1) - pruned.min(axis=-1)).max() <= 10
     assert pruned.mean() > 1.5 * kept.mean()
     assert len({tuple(pixel) for pixel in pruned.reshape(-1, 3)}) == 2  # paper and hatching
-    assert (back[:2] == palette.REENTERED).all()
-    assert (back[-2:] == palette.REENTERED).all()
-    assert (back[:, :2] == palette.REENTERED).all()
+    assert (back[:2] == REENTERED_RING).all()
+    assert (back[-2:] == REENTERED_RING).all()
+    assert (back[:, :2] == REENTERED_RING).all()
     assert (back[5:-5, 5:-5] == picture[0, 0]).all()
 
 
@@ -180,7 +178,7 @@ def test_a_stage_is_drawn_where_its_column_is():
     """Kept, deferred and re-entered cells of the two stages show in the figure's panels."""
     white = Image.new("RGB", (80, 60), "white")
     page = np.asarray(Image.open(io.BytesIO(draw_trace(small(), white).png)).convert("RGB"))
-    assert (page == palette.REENTERED).all(axis=-1).sum() > 200
+    assert (page == REENTERED_RING).all(axis=-1).sum() > 200
     dark = (page.max(axis=-1) < 100) & (page.min(axis=-1) > 60)  # white, deferred
     panel = panel_size((80, 60), 4, 2000)
     assert dark.sum() > panel[0] * panel[1] // 2  # two of four cells, twice

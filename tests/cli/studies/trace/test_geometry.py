@@ -16,7 +16,7 @@ from reroute_cli.console.errors import Failure
 from reroute_cli.data.images import Picture
 from reroute_cli.data.prompts import build_prompt
 from reroute_cli.models.dummy import build_config, build_processor
-from reroute_cli.studies.geometry import ProcessedImage, grids_of
+from reroute_cli.studies.trace import ProcessedImage, grids_of
 from routing.families import FAMILIES as ROUTED
 from routing.grids import DETAIL, OVERVIEW, placed, tokens_within
 from tests.cli.studies.trace.sights import FAMILIES, Eye

@@ -9,7 +9,7 @@ from PIL import Image
 import routing
 from reroute_cli.console.command_options import TracedSchedules
 from reroute_cli.console.errors import UsageError
-from reroute_cli.data.images import Picture, open_picture
+from reroute_cli.data.images import Picture, open_image
 from reroute_cli.data.prompts import build_prompt
 from reroute_cli.measure import passes as run
 from reroute_cli.records.trace import DEFERRED, KEPT, PRUNED, REENTERED, TraceRecord
@@ -34,13 +34,13 @@ def arms():
 @pytest.fixture(scope="module")
 def versus(pocket, arms):
     """A real trace of the embedded model."""
-    return trace(pocket, open_picture(DESK), QUESTION, arms, LONGEST, CUP)
+    return trace(pocket, open_image(DESK), QUESTION, arms, LONGEST, CUP)
 
 
 @pytest.fixture(scope="module")
 def engine(pocket, arms):
     """What the engine itself says of the same prompts: for each arm its kept tokens and its scores."""
-    prompt = build_prompt(pocket.processor, [open_picture(DESK)], QUESTION)
+    prompt = build_prompt(pocket.processor, [open_image(DESK)], QUESTION)
     found = []
     for arm in arms:
         schedule = arm.choice.build(target_of(pocket, 256))
@@ -137,7 +137,7 @@ def test_average_tokens_are_those_of_the_layers(versus):
 def test_without_a_box_recall_says_why_it_is_unknown(pocket):
     """The answer 'yes' has no box: the record says so and does not invent a recall."""
     arms = arms_of(TracedSchedules("fastv", None, 0.6))
-    record = trace(pocket, open_picture(DESK), "is there a cup in the image?", arms, 8)
+    record = trace(pocket, open_image(DESK), "is there a cup in the image?", arms, 8)
     assert record.target.boxes is None
     assert "no box" in record.target.reasons["tokens"]
     (stage,) = record.arms[1].stages
@@ -148,7 +148,7 @@ def test_without_a_box_recall_says_why_it_is_unknown(pocket):
 def test_a_reduction_at_the_vision_tower_is_a_stage_of_its_own(pocket):
     """Nuwa's first stage: anchors are kept, the rest is pruned, and its scores are the tower's."""
     arms = arms_of(TracedSchedules("nuwa", None, 0.8))
-    first, second = trace(pocket, open_picture(DESK), QUESTION, arms, 8).arms[1].stages
+    first, second = trace(pocket, open_image(DESK), QUESTION, arms, 8).arms[1].stages
     assert (first.where, second.where) == ("vision", "decoder")
     assert all(score is not None for score in first.scores)
     assert tokens(second.states, KEPT) <= tokens(first.states, KEPT)
@@ -162,7 +162,7 @@ def test_what_only_anchors_may_replace_is_pruned_under_reroute(pocket):
         vision=VisionStage(0.5, scorer="column_mean"),
         pool="anchors",
     )
-    prompt = build_prompt(pocket.processor, [open_picture(DESK)], QUESTION)
+    prompt = build_prompt(pocket.processor, [open_image(DESK)], QUESTION)
     _, traced = run.traced_pass(run.make_job(pocket, prompt, schedule, 2), 2)
     parts = stage_parts(schedule, traced, Places(256, frozenset(), None, "no box"))
     gone = tokens(parts[0].states, PRUNED)

@@ -52,7 +52,7 @@ def trace(picture: str, digest: str, question: str = "where is the light?") -> d
         "unplaced": 0,
         "grids": [{"view": "detail", "rows": spans, "columns": spans, "first": 0, "row_ends": False}],
         "target": {
-            "source": "given",
+            "basis": "given",
             "boxes": [[0.0, 30.0, 40.0, 40.0]],
             "tokens": [12, 13, 14, 15],
             "reasons": {},

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from reroute_cli.console.errors import Failure
 from reroute_cli.data.items import Item, spread
 from reroute_cli.measure.environment import describe_environment
-from reroute_cli.records.pairs import pairs_of
 from reroute_cli.records.sweep import (
     FAILED,
     RIGHT,
@@ -28,15 +27,16 @@ from reroute_cli.records.sweep import (
     SweepCounts,
     SweepReport,
     SweepRun,
+    pairs_of,
 )
 from reroute_cli.run.answer import generation_part, model_part
 from reroute_cli.run.schedules import Arm, place_of
 from reroute_cli.run.trial import Trial, hold_trial, target_for
 from reroute_cli.studies import SILENT, StudyProgress
 from reroute_cli.studies.profile import MeasurePlan
-from reroute_cli.studies.questions import Subject
-from reroute_cli.studies.score_parts import (
+from reroute_cli.studies.questions import (
     NO_ANSWER,
+    Subject,
     difference,
     differences,
     headlines,
@@ -44,7 +44,7 @@ from reroute_cli.studies.score_parts import (
     scores_part,
     whole,
 )
-from reroute_cli.studies.sweep.costs import CostJob, combined, estimated, measure_costs
+from reroute_cli.studies.sweep_costs import CostJob, combined, estimated, measure_costs
 from routing.errors import BudgetError
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def make_sweep(swept: Swept, request: SweepRequest) -> SweepReport:
     return SweepReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         model=model_part(loaded),
-        source=swept.source,
+        provenance=swept.source,
         batch_size=trial.request.batch_size,
         max_new_tokens=trial.request.max_new_tokens,
         seed=request.seed,
@@ -225,7 +225,7 @@ def make_sweep(swept: Swept, request: SweepRequest) -> SweepReport:
         counts=SweepCounts(
             items=len(trial.rows),
             compared=len(images.rows),
-            pictures=len(images.groups),
+            images=len(images.groups),
             answers=sum(tally.answered for tally in trial.costs),
             errors=trial.failed,
         ),

@@ -1,1 +1,0 @@
-"""`reroute compare`: one report judged by another, gate by gate."""

@@ -1,1 +1,0 @@
-"""`reroute sweep`: methods, actions and amounts side by side, scores against measured costs."""
