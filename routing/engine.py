@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,6 +28,7 @@ from routing.host import (
     BASE_ROLES,
     HEAD_ROLES,
     LAYER_ROLES,
+    OPTIONAL_ROLES,
     Binding,
     Role,
     bind,
@@ -40,8 +42,8 @@ from routing.prefill import Context, Prefill
 from routing.proof import Proof, RoutedCache, RoutedCaches, check_keys_taken, check_mask_width, layer_of
 from routing.refusals import refuse_checkpointing, refuse_pictures, refuse_piece
 from routing.schedule import Schedule
-from routing.scoring import shares_keys
-from routing.select import column_mask
+from routing.scoring import own_projections, shares_keys
+from routing.select import column_mask, everything
 from routing.trace import RouteTrace
 
 
@@ -93,13 +95,17 @@ class _Session:
         self.location, self.schedule, self.trace = location, schedule, trace
         self.anchors: vision.VisionCollector | None = None
         ranked = () if SCORERS[schedule.scorer].reduce is None else schedule.stages
-        self.asked = frozenset(stage.ranking_layer for stage in ranked)
+        asked = {location.info.ranking(stage.ranking_layer) for stage in ranked}
+        self.asked = frozenset(
+            index for index in asked if index is not None and own_projections(location.layers[index])
+        )
         self.sharing: frozenset[int] = frozenset()
         self.watched: frozenset[int] = frozenset()
         self.routed = RoutedCaches()
         self.call = _Call()
         self.base = bind(location.base, BASE_ROLES)
-        self.layer = [bind(layer, LAYER_ROLES) for layer in location.layers]
+        self.layer = [bind(layer, LAYER_ROLES, optional=OPTIONAL_ROLES) for layer in location.layers]
+        self.kinds = location.info.kinds
 
     def attach(self, hooks: Hooks) -> None:
         """Place every hook; `hooks` removes them."""
@@ -181,7 +187,7 @@ class _Session:
         attention = self.location.attention
         not_causal = attention == "eager" or self.location.family.bidirectional
         return Proof(
-            layers=self.location.info.layers,
+            kinds=self.kinds,
             fixed=self.location.info.first_layer,
             needs_mask=not_causal if layout is not None else not attention.startswith("flash"),
             cache=cache,
@@ -211,23 +217,32 @@ class _Session:
         proof.check_rotary(index, rotary)
         if self.call.prefill is None:  # only now have the pictures been encoded
             layout, input_ids = self.call.prompt
-            found = decisions(self.schedule, self.location.info.layers, layout, self.anchors)
-            self.call.prefill = Prefill(self.schedule, found, layout, input_ids, self.sharing)
+            found = decisions(self.schedule, self.location.info, layout, self.anchors)
+            self.call.prefill = Prefill(
+                self.schedule, found, layout, input_ids, self.location.layers, self.kinds, self.sharing
+            )
         prefill = self.call.prefill
-        whole = Context(rotary, names.read(Role.POSITION_IDS, args, kwargs), mask)
-        hidden, context = prefill.enter(index, layer, hidden, whole)
+        hidden, context = prefill.enter(index, layer, hidden, Context.of(names, args, kwargs))
         proof.runs_on(hidden, 0)
-        if prefill.rows is not None:
-            if cache is not None:
-                check_cache(cache)
-                self.call.entries[index] = RoutedLayer(prefill.rows, prefill.layout.speculated)
-                install(cache, index, self.call.entries[index])
-            # under flash attention ids with gaps would be read as packed sequences
-            ids = None if self.location.attention.startswith("flash") else context.position_ids
-            args, kwargs = names.write(Role.POSITION_EMBEDDINGS, context.rotary, args, kwargs)
-            args, kwargs = names.write(Role.POSITION_IDS, ids, args, kwargs)
-            args, kwargs = names.write(Role.ATTENTION_MASK, context.mask, args, kwargs)
-        return names.write(Role.HIDDEN_STATES, hidden, args, kwargs)
+        if cache is not None and prefill.reduces:
+            self._store(index, cache, prefill)
+        if prefill.rows is not None and self.location.attention.startswith("flash"):
+            context = replace(context, position_ids=None)  # with gaps they would be read as packed sequences
+        return context.call(HIDDEN_STATES=hidden)
+
+    def _store(self, index: int, cache: Any, prefill: Prefill) -> None:
+        """Make the cache layer of a decoder layer about to run one that knows which tokens it holds.
+
+        A window needs one before the first decision, too: all of them then have masks of the same width.
+        """
+        check_cache(cache)
+        kind, rows, layout = self.kinds[index], prefill.rows, prefill.layout
+        if not kind.ranks or (rows is None and not kind.forgets):
+            return
+        rows = everything(*layout.visual.shape, layout.visual.device) if rows is None else rows
+        masked = not self.location.attention.startswith("flash")
+        self.call.entries[index] = RoutedLayer(rows, layout.speculated, masked=masked)
+        install(cache, index, self.call.entries[index])
 
     def _continue(
         self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any], cache: Any

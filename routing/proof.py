@@ -9,6 +9,7 @@ hooks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 from weakref import ref
@@ -18,6 +19,7 @@ from torch import Tensor
 from routing.cache import Cache, RoutedLayer, stored_rows
 from routing.errors import RoutingError
 from routing.host import part, versions, what_is_proven
+from routing.kinds import Kind
 from routing.layout import VisualLayout
 
 
@@ -83,7 +85,7 @@ class Proof:
     layout: of the prompt; None while decoding.
     """
 
-    layers: int
+    kinds: Sequence[Kind]
     fixed: int
     needs_mask: bool
     cache: Any = None
@@ -111,9 +113,15 @@ class Proof:
             _fail(index, f"the cache of the pass, {_shape(self.cache)}", f"{_shape(cache)}")
         self._check_mask(index, hidden, mask)
 
+    @property
+    def layers(self) -> int:
+        """Decoder layers."""
+        return len(self.kinds)
+
     def _check_mask(self, index: int, hidden: Tensor, mask: Any) -> None:
         several = hidden.shape[1] > 1
-        if mask is None and (self.padded or (self.needs_mask and several)):
+        tells_padding = self.padded and (several or not self.kinds[index].padding)
+        if mask is None and (tells_padding or (self.needs_mask and several and not self.kinds[index].padding)):
             _fail(index, "an attention mask", "none")
         if mask is not None and self.layout is not None and mask.shape[-1] != self.layout.length:
             _fail(index, f"an attention mask of width {self.layout.length}", f"one of {mask.shape[-1]}")
@@ -121,10 +129,11 @@ class Proof:
     def check_rotary(self, index: int, rotary: Any) -> None:
         """A prefill's layer needs cos and sin for every column of the prompt."""
         assert self.layout is not None
-        widths = [part.shape[-2] for part in rotary or () if isinstance(part, Tensor)]
-        if widths != [self.layout.length] * 2:
+        parts = rotary if isinstance(rotary, tuple) else (rotary,)
+        widths = {part.shape[-2] for part in parts if isinstance(part, Tensor)}
+        if rotary is not None and widths != {self.layout.length}:
             expected = f"position embeddings (cos, sin) for {self.layout.length} positions"
-            _fail(index, expected, f"{widths or None}")
+            _fail(index, expected, f"{sorted(widths) or None}")
 
     def runs_on(self, hidden: Tensor, stored: int | None) -> None:
         """The layer under way got `hidden` (B, W, d), when its cache held `stored` rows (None: not told)."""

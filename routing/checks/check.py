@@ -18,17 +18,17 @@ from transformers import CONFIG_MAPPING
 
 from routing.checks.configs import TEMPLATES, from_configuration
 from routing.checks.counting import Counted, prompts_of, shape_of
-from routing.checks.reference import Cut, by_masking, greedy
+from routing.checks.reference import Cut, by_gathering, by_masking, greedy, placeholder
 from routing.checks.runs import ACTIONS, close, generate, generate_routed, hooks, plan, stored
 from routing.checks.shrunk import shrunk
-from routing.checks.subjects import FIRST_LAYER, ONE, RAGGED, Tiny
+from routing.checks.copies import tiny_copy
+from routing.checks.subjects import ONE, RAGGED, Copied, Tiny
 from routing.cost import cost
 from routing.engine import route
 from routing.errors import UnsupportedModelError
-from routing.families import FAMILIES, describe_config
+from routing.families import FAMILIES, ModelInfo, describe_config
 
 CUTS = (Cut(2, 0.5), Cut(4, 0.25))
-EVERYTHING = (Cut(2, 1.0), Cut(4, 1.0))
 ATTENTION = ("sdpa", "eager")
 NEW = 4  # tokens that are decoded
 
@@ -78,24 +78,27 @@ def _keep_everything(subject: Tiny, action: str) -> None:
     """Keep ratio 1.0 is the unhooked model to the last bit: logits and tokens, single and left-padded."""
     for samples in ((ONE,), RAGGED):
         expected = generate(subject.model, subject.inputs(*samples), NEW)
-        found = generate_routed(subject, plan(EVERYTHING, action), *samples, new=NEW)
+        everything = [Cut(cut.layer, 1.0) for cut in _cuts(subject)]
+        found = generate_routed(subject, plan(everything, action), *samples, new=NEW)
         _same("greedy tokens", expected.tokens, found.tokens)
         if not torch.equal(expected.logits, found.logits):
             raise _BrokenError("logits under keep ratio 1.0 are not those of the unhooked model")
 
 
 def _reference(subject: Tiny, action: str) -> None:
-    """Compact stages equal a reference at full length in which other tokens are masked."""
-    expected = by_masking(subject.model, subject.inputs(ONE), CUTS, action == "reroute")
-    found = generate_routed(subject, plan(CUTS, action), ONE, new=1)
+    """Compact stages equal a reference: at full length, other tokens masked, or where a state runs over the
+    tokens, the unmodified layers one by one on the gathered ones."""
+    cuts, method = _cuts(subject), by_masking if _maskable(subject) else by_gathering
+    expected = method(subject.model, subject.inputs(ONE), cuts, action == "reroute")
+    found = generate_routed(subject, plan(cuts, action), ONE, new=1)
     _same("kept visual tokens", expected.kept, found.kept())
     _close("last logits", expected.logits, found.logits[0])
 
 
 def _first_layer(subject: Tiny, action: str) -> None:
     """The same for a schedule that starts at the first layer that may decide, with decoded tokens."""
-    first = FIRST_LAYER.get(subject.name, 0)
-    cuts = (Cut(first, 0.5), Cut(first + 3, 0.25))
+    first = subject.first_layer
+    cuts = (Cut(first, 0.5), Cut(min(first + 3, _info(subject).last_layer), 0.25))
     expected, tokens = greedy(subject.model, subject.inputs(ONE), cuts, action == "reroute", NEW)
     found = generate_routed(subject, plan(cuts, action), ONE, new=NEW)
     _same("kept visual tokens", expected.kept, found.kept())
@@ -104,7 +107,7 @@ def _first_layer(subject: Tiny, action: str) -> None:
 
 def _batch(subject: Tiny, action: str) -> None:
     """A left-padded, ragged batch gives every sample what it gets alone."""
-    schedule = plan(CUTS, action)
+    schedule = plan(_cuts(subject), action)
     batch = generate_routed(subject, schedule, *RAGGED, new=NEW)
     for row, sample in enumerate(RAGGED):
         alone = generate_routed(subject, schedule, sample, new=NEW)
@@ -116,18 +119,49 @@ def _batch(subject: Tiny, action: str) -> None:
 
 def _decode(subject: Tiny, action: str) -> None:
     """Tokens decoded on a routed cache are those of recomputing everything without one."""
-    _, tokens = greedy(subject.model, subject.inputs(ONE), CUTS, action == "reroute", NEW)
-    found = generate_routed(subject, plan(CUTS, action), ONE, new=NEW)
+    cuts = _cuts(subject)
+    _, tokens = greedy(subject.model, subject.inputs(ONE), cuts, action == "reroute", NEW)
+    found = generate_routed(subject, plan(cuts, action), ONE, new=NEW)
     _same("greedy tokens", tokens, found.tokens[0])
 
 
 def _kv_lengths(subject: Tiny, action: str) -> None:
-    """Every layer stores its text and the kept tokens of its stage, exactly."""
-    visual = subject.visual(ONE)
-    text = len(subject.ids(ONE)) - visual
-    schedule = plan(CUTS, action)
-    expected = [text + kept for kept in schedule.tokens_per_layer(visual, subject.layers)]
-    _same("rows stored per layer", expected, stored(generate_routed(subject, schedule, ONE, new=1).cache))
+    """Every layer stores its text and the kept tokens of its stage, exactly; a window the last of these."""
+    ran = generate_routed(subject, plan(_cuts(subject), action), ONE, new=1)
+    ids, image = subject.ids(ONE), placeholder(subject.model.config)
+    visual = [place for place, token in enumerate(ids) if token == image]
+    expected: list[int | None] = []
+    for index, kind in enumerate(_info(subject).kinds):
+        if not kind.ranks:
+            expected.append(None)
+            continue
+        kept = [k for cut, k in zip(_cuts(subject), ran.kept(), strict=True) if cut.layer <= index]
+        gone = set(visual) - {visual[place] for place in kept[-1]} if kept else set()
+        window = _window(subject) if kind.forgets else None
+        first = 0 if window is None else len(ids) - window + 1
+        expected.append(sum(place >= first for place in range(len(ids)) if place not in gone))
+    found = stored(ran.cache)
+    _same("rows stored per layer", expected, [None if e is None else f for e, f in zip(expected, found, strict=False)])
+
+
+def _info(subject: Tiny) -> ModelInfo:
+    return describe_config(subject.model.config)
+
+
+def _cuts(subject: Tiny) -> tuple[Cut, ...]:
+    """The stages that are proven, at layers that may decide."""
+    last = _info(subject).last_layer
+    return CUTS if CUTS[-1].layer <= last else (Cut(min(1, last - 1), 0.5), Cut(last, 0.25))
+
+
+def _maskable(subject: Tiny) -> bool:
+    """Whether leaving tokens out is the same as hiding them: no state runs over them."""
+    return not any(kind.padding for kind in _info(subject).kinds)
+
+
+def _window(subject: Tiny) -> int:
+    text = subject.model.config.get_text_config()
+    return int(getattr(text, "sliding_window", None) or text.attention_chunk_size)
 
 
 def _flops(subject: Tiny, action: str) -> None:
@@ -136,7 +170,7 @@ def _flops(subject: Tiny, action: str) -> None:
         shape = shape_of(subject)
     except UnsupportedModelError as reason:
         raise _NotAskedError(str(reason)) from reason
-    schedule = plan(CUTS, action)
+    schedule = plan(_cuts(subject), action)
     with route(subject.model, schedule):
         counted = Counted(subject, subject.inputs(ONE))
     expected = cost(shape, schedule, prompts_of(subject, ONE))
@@ -147,7 +181,7 @@ def _flops(subject: Tiny, action: str) -> None:
 def _untouched(subject: Tiny, action: str) -> None:
     """Afterwards the model has the hooks it had, and computes what it did."""
     before, expected = hooks(subject.model), generate(subject.model, subject.inputs(ONE), 1)
-    generate_routed(subject, plan(CUTS, action), ONE, new=1)
+    generate_routed(subject, plan(_cuts(subject), action), ONE, new=1)
     changed = [name for name, state in hooks(subject.model).items() if state != before[name]]
     _same("modules with other hooks", [], changed)
     if not torch.equal(expected.logits, generate(subject.model, subject.inputs(ONE), 1).logits):

@@ -69,8 +69,9 @@ def holding(cache: Any) -> dict[str, Any]:
 
 
 def stored(cache: Any) -> list[int]:
-    """Columns really held per layer."""
-    return [layer.keys.shape[-2] for layer in cache.layers]
+    """Columns really held per layer; 0 in one without keys."""
+    keys = (getattr(layer, "keys", None) for layer in cache.layers)
+    return [0 if held is None else held.shape[-2] for held in keys]
 
 
 def hooks(model: Any) -> dict[str, Any]:
