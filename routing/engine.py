@@ -22,7 +22,7 @@ from routing import vision
 from routing.cache import RoutedLayer, check_cache, install, stored_rows
 from routing.decisions import check_fit, decisions
 from routing.errors import RoutingError, UnsupportedInputError
-from routing.families import Location, locate
+from routing.families import FAMILIES, Location, locate
 from routing.hooks import Hooks, is_hooked
 from routing.host import (
     BASE_ROLES,
@@ -60,11 +60,25 @@ def route(model: Any, schedule: Schedule) -> Iterator[RouteTrace]:
     The ranking token is each sample's last prompt token; with an int `logits_to_keep` of n > 1, as assisted
     decoding passes, it is the token n from the end.
 
+    A model type without a file of its own (`routing.FAMILIES`) is proven first, once a process, on a tiny
+    copy of its config: seconds.
+
     Raises UnsupportedModelError, ScheduleError (schedule and model do not fit) or RoutingError (already
     routed) on entry; calls inside raise UnsupportedInputError for caches, masks and modes that cannot be
     routed.
     """
     location = locate(model)
+    if location.info.family not in FAMILIES and schedule.entries:
+        from routing.checks.check import prove  # which routes tiny models: it needs this file
+
+        prove(location.config)
+    with routed(location, schedule) as trace:
+        yield trace
+
+
+@contextmanager
+def routed(location: Location, schedule: Schedule) -> Iterator[RouteTrace]:
+    """The same for a model whose parts were located, proven or not."""
     check_fit(schedule, location.info)
     trace = RouteTrace()
     with Hooks() as hooks:

@@ -65,7 +65,11 @@ LAYER_ROLES = (
     Role.LAYER_INPUTS,
 )
 PER_TOKEN_ROLES = (Role.POSITION_EMBEDDINGS, Role.POSITION_IDS, Role.ATTENTION_MASK, Role.LAYER_INPUTS)
-OPTIONAL_ROLES = {Role.POSITION_IDS, Role.POSITION_EMBEDDINGS, Role.LAYER_INPUTS}  # of layers: not all have them
+OPTIONAL_ROLES = {
+    Role.POSITION_IDS,
+    Role.POSITION_EMBEDDINGS,
+    Role.LAYER_INPUTS,
+}  # of layers: not all have them
 
 LAYER_PARTS = (  # what ranking asks of a decoder layer
     "input_layernorm",

@@ -87,7 +87,13 @@ def _stopped(layer: Any, hidden: Tensor, rows: Tensor, context: Context) -> Tens
     """Attention (B, H, R, S) float32 that rows (B, R) give, by the layer's own way to queries and keys."""
 
     def ask(
-        attention: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *_: Any, **options: Any
+        attention: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        *_: Any,
+        **options: Any,
     ) -> None:
         bias = _row_bias(context.mask if mask is None else mask, rows, key.shape[2])
         query = _pick(query.transpose(1, 2), rows).transpose(1, 2)

@@ -24,13 +24,14 @@ from routing.checks.shrunk import shrunk
 from routing.checks.copies import tiny_copy
 from routing.checks.subjects import ONE, RAGGED, Copied, Tiny
 from routing.cost import cost
-from routing.engine import route
+from routing.engine import routed
 from routing.errors import UnsupportedModelError
-from routing.families import FAMILIES, ModelInfo, describe_config
+from routing.families import FAMILIES, ModelInfo, describe_config, locate
 
 CUTS = (Cut(2, 0.5), Cut(4, 0.25))
 ATTENTION = ("sdpa", "eager")
 NEW = 4  # tokens that are decoded
+WINDOW = 12  # of sliding windows in tiny copies: the checks' prompts outgrow it
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,11 @@ def _kv_lengths(subject: Tiny, action: str) -> None:
         first = 0 if window is None else len(ids) - window + 1
         expected.append(sum(place >= first for place in range(len(ids)) if place not in gone))
     found = stored(ran.cache)
-    _same("rows stored per layer", expected, [None if e is None else f for e, f in zip(expected, found, strict=False)])
+    _same(
+        "rows stored per layer",
+        expected,
+        [None if e is None else f for e, f in zip(expected, found, strict=False)],
+    )
 
 
 def _info(subject: Tiny) -> ModelInfo:
@@ -171,7 +176,7 @@ def _flops(subject: Tiny, action: str) -> None:
     except UnsupportedModelError as reason:
         raise _NotAskedError(str(reason)) from reason
     schedule = plan(_cuts(subject), action)
-    with route(subject.model, schedule):
+    with routed(locate(subject.model), schedule):
         counted = Counted(subject, subject.inputs(ONE))
     expected = cost(shape, schedule, prompts_of(subject, ONE))
     _same("FLOPs of ranking", expected.scoring_flops, counted.scoring)
@@ -209,7 +214,9 @@ def check(
     """Prove the engine on the installed transformers and torch, on tiny random models.
 
     Args:
-        families: model types among `routing.FAMILIES`; None for all of them.
+        families: model types: those with a file (`routing.FAMILIES`) are built by hand, with a tower and
+            pixels; any other of the library's is a tiny copy of its default config (copies.py). None for all
+            with a file.
         config: a model's own Hugging Face config instead: its family, with its own decoder, shrunk.
             Not together with `families` (ValueError).
         on_finding: called with the family after each finding.
@@ -220,16 +227,36 @@ def check(
     if config is not None:
         if families:
             raise ValueError("families and config both say what to check: give one of them")
-        describe_config(config)
         with _one_thread():
-            return (_check(config.model_type, lambda: shrunk(config), on_finding),)
-    unknown = [name for name in families or () if name not in FAMILIES]
+            return (_check(config.model_type, _own(config), on_finding),)
+    unknown = [name for name in families or () if name not in CONFIG_MAPPING]
     if unknown:
         raise UnsupportedModelError(
-            f"{unknown[0]} is not a family that can be checked; these can: {', '.join(FAMILIES)}"
+            f"{unknown[0]} is not a model type of transformers; these have a file: {', '.join(FAMILIES)}"
         )
     with _one_thread():
-        return tuple(_check(name, _template(name), on_finding) for name in families or FAMILIES)
+        return tuple(_check(name, _default(name), on_finding) for name in families or FAMILIES)
+
+
+_PROVEN: dict[str, FamilyCheck] = {}
+
+
+def prove(config: Any) -> FamilyCheck:
+    """Check a model's own decoder, once a process for each config.
+
+    Raises UnsupportedModelError with the first invariant that does not hold.
+    """
+    text = config.get_text_config()
+    key = f"{config.model_type} {text.to_json_string(use_diff=False)}"
+    if key not in _PROVEN:
+        _PROVEN[key] = check(config=config)[0]
+    failed = [finding for finding in _PROVEN[key].findings if not finding.passed]
+    if failed:
+        raise UnsupportedModelError(
+            f"{config.model_type} cannot be routed: on a tiny copy of it, {failed[0].invariant} does not hold "
+            f"({failed[0].detail})"
+        )
+    return _PROVEN[key]
 
 
 @contextmanager
@@ -243,25 +270,32 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _template(family: str) -> Callable[[], tuple[str, dict[str, Any]]]:
+Build = Callable[[str], Tiny]  # of an attention implementation
+
+
+def _default(family: str) -> Build:
+    """Builds the tiny model of a family: by hand where its images are described, a copy of its default."""
+    if family not in TEMPLATES:
+        return _own(CONFIG_MAPPING[family]())
     model_type, make = TEMPLATES[family]
-    return lambda: (model_type, make())
+    return lambda attention: Tiny(family, from_configuration(CONFIG_MAPPING[model_type](**make()), attention))
 
 
-def _check(
-    family: str,
-    describe: Callable[[], tuple[str, dict[str, Any]]],
-    on_finding: Callable[[str, Finding], None] | None,
-) -> FamilyCheck:
-    start, findings = perf_counter(), []
+def _own(config: Any) -> Build:
+    """Builds tiny models with the decoder of a config."""
+    describe_config(config)
+    if config.model_type not in TEMPLATES:
+        return lambda attention: Copied(config.model_type, tiny_copy(config, attention, window=WINDOW))
+    model_type, settings = shrunk(config)
+    return lambda attention: Tiny(
+        config.model_type, from_configuration(CONFIG_MAPPING[model_type](**settings), attention)
+    )
 
-    @cache
-    def build(attention: str) -> Tiny:
-        model_type, settings = describe()
-        return Tiny(family, from_configuration(CONFIG_MAPPING[model_type](**settings), attention))
 
+def _check(family: str, build: Build, on_finding: Callable[[str, Finding], None] | None) -> FamilyCheck:
+    start, findings, built = perf_counter(), [], cache(build)
     for name, holds in INVARIANTS.items():
-        finding = _find(name, holds, build)
+        finding = _find(name, holds, built)
         findings.append(finding)
         if on_finding is not None:
             on_finding(family, finding)
@@ -271,7 +305,7 @@ def _check(
 def _find(
     name: str,
     holds: Callable[[Tiny, str], None],
-    build: Callable[[str], Tiny],
+    build: Build,
 ) -> Finding:
     """One invariant under every attention implementation and action; the first failure ends it."""
     why = None

@@ -175,7 +175,9 @@ class _Run:
 
     def given(self, layer: int, rows: list[int], mask: torch.Tensor | None) -> dict[str, Any]:
         """The arguments of a layer on some rows. Dictionaries, in which layers share keys, are of this run."""
-        given = {name: _cut(value, rows, len(self.everything)) for name, value in self.seen.calls[layer].items()}
+        given = {
+            name: _cut(value, rows, len(self.everything)) for name, value in self.seen.calls[layer].items()
+        }
         for name, value in given.items():
             if isinstance(value, dict):
                 given[name] = self.shared.setdefault(id(value), type(value)())

@@ -14,6 +14,8 @@ import torch
 from transformers import LlamaModel
 
 import routing
+from routing.engine import routed
+from routing.families import locate
 from routing.checks.reference import Cut
 from routing.checks.subjects import Sample, Tiny
 from routing.host import NAMES, Role, cache_of
@@ -57,7 +59,7 @@ def generate_routed(
     tiny: Tiny, schedule: routing.Schedule, *samples: Sample, new: int = 6, **more: Any
 ) -> Ran:
     """The same under a schedule, on a batch of samples."""
-    with routing.route(tiny.model, schedule) as trace:
+    with routed(locate(tiny.model), schedule) as trace:
         ran = generate(tiny.model, tiny.inputs(*samples), new, **more)
     return Ran(ran.tokens, ran.logits, ran.cache, trace)
 

@@ -85,10 +85,11 @@ class ModelInfo:
 class Location:
     """Where the parts of one loaded model are: `base` sees input_ids, `layers` are the decoder's.
 
-    heads: what is around the base, outermost first: the model with its language-model head, and its wrappers.
+    config: the model's. heads: what is around the base, outermost first: the model with its language-model head, and its wrappers.
     """
 
     info: ModelInfo
+    config: Any
     family: Family
     heads: tuple[Any, ...]
     base: Any
@@ -167,4 +168,4 @@ def locate(model: Any) -> Location:
         raise UnsupportedModelError(
             f"Ministral 3 under {attention} takes gaps in positions for packed sequences; use sdpa or eager"
         )
-    return Location(info, family, heads, base, tuple(decoder.layers[: info.layers]), attention)
+    return Location(info, config, family, heads, base, tuple(decoder.layers[: info.layers]), attention)

@@ -20,7 +20,9 @@ def refusal(config: Any) -> str | None:
     """Why a model with this config can't be routed, whatever its file says; None where nothing speaks
     against it."""
     if getattr(config, "is_encoder_decoder", False):
-        return "it is an encoder-decoder: the image is in the encoder, and no visual tokens are in the decoder"
+        return (
+            "it is an encoder-decoder: the image is in the encoder, and no visual tokens are in the decoder"
+        )
     if not hasattr(config, "get_text_config") or not hasattr(config.get_text_config(), "num_hidden_layers"):
         return "its config describes no language model"
     if not visual_tokens(config):

@@ -10,6 +10,4 @@ or after it, applied to the hidden states at the decision (`ModelInfo.ranking`).
 
 from routing.kinds.kind import Kind
 
-KIND = Kind(
-    names=("linear_attention", "conv", "mamba"), title="recurrent state", ranks=False, padding=True
-)
+KIND = Kind(names=("linear_attention", "conv", "mamba"), title="recurrent state", ranks=False, padding=True)
