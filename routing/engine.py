@@ -253,7 +253,7 @@ class _Session:
         kind, rows, layout = self.kinds[index], prefill.rows, prefill.layout
         if not kind.ranks or (rows is None and not kind.forgets):
             return
-        rows = everything(*layout.visual.shape, layout.visual.device) if rows is None else rows
+        rows = everything(layout.visual) if rows is None else rows
         masked = not self.location.attention.startswith("flash")
         self.call.entries[index] = RoutedLayer(rows, layout.speculated, masked=masked)
         install(cache, index, self.call.entries[index])

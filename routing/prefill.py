@@ -298,11 +298,9 @@ class Prefill:
 
     def _gathered_ids(self, full: Tensor) -> Tensor:
         """Of (..., B | 1, L), such as the three axes of M-RoPE."""
-        return (
-            torch.stack([self._gathered_ids(part) for part in full])
-            if full.ndim > 2
-            else self._gathered(full)
-        )
+        if full.ndim <= 2:
+            return self._gathered(full)
+        return torch.stack([self._gathered_ids(part) for part in full])
 
     def _once(
         self, original: Any, make: Callable[[Any], Any], *, empty: bool = False, padding: bool = False

@@ -119,11 +119,9 @@ class Proof:
         return len(self.kinds)
 
     def _check_mask(self, index: int, hidden: Tensor, mask: Any) -> None:
-        several = hidden.shape[1] > 1
-        tells_padding = self.padded and (several or not self.kinds[index].padding)
-        if mask is None and (
-            tells_padding or (self.needs_mask and several and not self.kinds[index].padding)
-        ):
+        several, attends = hidden.shape[1] > 1, not self.kinds[index].padding
+        needed = self.padded and (several or attends)
+        if mask is None and (needed or (self.needs_mask and several and attends)):
             _fail(index, "an attention mask", "none")
         if mask is not None and self.layout is not None and mask.shape[-1] != self.layout.length:
             _fail(index, f"an attention mask of width {self.layout.length}", f"one of {mask.shape[-1]}")

@@ -52,7 +52,7 @@ class Scoring(nn.Module):
         projected: Tensor | None,
         query: Tensor,
         context: Context,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         """Scores of every row as seen by the rows that end at `query`, and every row's key projection.
 
         hidden: (B, S, d), the layer's input, normed where `own_projections`. projected: (n, H_kv * D), key
@@ -75,7 +75,7 @@ class Scoring(nn.Module):
             return self.reduce(scores.softmax(dim=-1).flatten(1, 2)), keys
 
 
-class _Asked(Exception):  # noqa: N818  # no error: what stops a layer at its attention
+class _Asked(Exception):  # no error: what stops a layer at its attention
     """The attention of the asking rows (B, H, R, S) float32."""
 
     def __init__(self, weights: Tensor) -> None:
@@ -92,7 +92,6 @@ def _stopped(layer: Any, hidden: Tensor, rows: Tensor, context: Context) -> Tens
         key: Tensor,
         value: Tensor,
         mask: Tensor | None,
-        *_: Any,
         **options: Any,
     ) -> None:
         bias = _row_bias(context.mask if mask is None else mask, rows, key.shape[2])

@@ -156,10 +156,11 @@ def causal_mask(real: Tensor) -> Tensor:
     return ((places[:, None] >= places) & real[:, None, :])[:, None]
 
 
-def everything(batch: int, length: int, device: torch.device) -> Rows:
-    """All columns of a batch, as rows."""
-    index = torch.arange(length, device=device).expand(batch, -1)
-    flat = torch.arange(batch * length, device=device)
+def everything(like: Tensor) -> Rows:
+    """All columns of a batch (B, L), as rows."""
+    batch, length = like.shape
+    index = torch.arange(length, device=like.device).expand(batch, -1)
+    flat = torch.arange(batch * length, device=like.device)
     return Rows(index, None, flat, flat, length)
 
 

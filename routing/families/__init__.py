@@ -23,9 +23,9 @@ from routing.families import (
     qwen2_5_vl,
     qwen2_vl,
     qwen3_vl,
+    structure,
     vipllava,
 )
-from routing.families import structure
 from routing.families.family import Family, Missing
 from routing.host import part
 from routing.kinds import Kind, kinds_of
@@ -85,7 +85,8 @@ class ModelInfo:
 class Location:
     """Where the parts of one loaded model are: `base` sees input_ids, `layers` are the decoder's.
 
-    config: the model's. heads: what is around the base, outermost first: the model with its language-model head, and its wrappers.
+    config: the model's. heads: what is around the base, outermost first: the model with its language-model
+    head, and its wrappers.
     """
 
     info: ModelInfo

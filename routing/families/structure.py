@@ -20,9 +20,7 @@ def refusal(config: Any) -> str | None:
     """Why a model with this config can't be routed, whatever its file says; None where nothing speaks
     against it."""
     if getattr(config, "is_encoder_decoder", False):
-        return (
-            "it is an encoder-decoder: the image is in the encoder, and no visual tokens are in the decoder"
-        )
+        return "it is an encoder-decoder: the image is in the encoder, and the decoder has no visual tokens"
     if not hasattr(config, "get_text_config") or not hasattr(config.get_text_config(), "num_hidden_layers"):
         return "its config describes no language model"
     if not visual_tokens(config):
@@ -42,7 +40,7 @@ def visual_tokens(config: Any) -> tuple[int, ...]:
 
 def after_deepstack(config: Any) -> int:
     """First decoder layer whose input has received every deepstack feature."""
-    return len(setting(config, "vision_config.deepstack_visual_indexes", ()))
+    return len(setting(config, "vision_config.deepstack_visual_indexes") or ())
 
 
 def without_a_file(kind: str) -> Family:
