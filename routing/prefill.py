@@ -30,6 +30,7 @@ from routing.select import (
     padding_mask,
     scatter,
     spread,
+    streams_first,
     square_mask,
     top_k,
     within,
@@ -60,11 +61,15 @@ class Context:
         """The context of a call of a decoder layer."""
         return cls(names, args, kwargs, *(names.read(role, args, kwargs) for role in PER_TOKEN_ROLES))
 
-    def call(self, **changed: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of the call with these fields; changed: other roles by their names, in upper case."""
+    def call(self, hidden: Tensor, **changed: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of the call on `hidden` (B, S, ...) with these fields.
+
+        changed: other roles by their names, in upper case.
+        """
         values = zip(PER_TOKEN_ROLES, (self.rotary, self.position_ids, self.mask, self.inputs), strict=True)
+        given = ((Role[name], value) for name, value in changed.items())
         args, kwargs = self.args, dict(self.kwargs)
-        for role, value in (*values, *((Role[name], value) for name, value in changed.items())):
+        for role, value in ((Role.HIDDEN_STATES, streams_first(hidden)), *values, *given):
             if value is not self.names.read(role, args, kwargs):
                 args, kwargs = self.names.write(role, value, args, kwargs)
         return args, kwargs
@@ -154,7 +159,7 @@ class Prefill:
         if self._rows is None:
             return hidden
         if self._full is None:
-            shape = (hidden.shape[0], self.layout.length, hidden.shape[2])
+            shape = (hidden.shape[0], self.layout.length, *hidden.shape[2:])
             return scatter(hidden.new_zeros(shape), self._rows, hidden, in_place=not torch.is_grad_enabled())
         return self._restored(hidden)
 

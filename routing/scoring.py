@@ -100,7 +100,7 @@ def _stopped(layer: Any, hidden: Tensor, rows: Tensor, context: Context) -> Tens
         eager = beside(attention, EAGER)
         raise _Asked(eager(attention, query.float(), key.float(), value.float(), bias[:, None], **options)[1])
 
-    args, kwargs = context.call(HIDDEN_STATES=hidden, CACHE=None)
+    args, kwargs = context.call(hidden, CACHE=None)
     with asking(layer, ask) as copy:
         try:
             type(layer).forward(copy, *args, **kwargs)

@@ -152,8 +152,9 @@ def _info(subject: Tiny) -> ModelInfo:
 
 def _cuts(subject: Tiny) -> tuple[Cut, ...]:
     """The stages that are proven, at layers that may decide."""
-    last = _info(subject).last_layer
-    return CUTS if CUTS[-1].layer <= last else (Cut(min(1, last - 1), 0.5), Cut(last, 0.25))
+    info = _info(subject)
+    second = min(max(CUTS[1].layer, info.first_layer + 1), info.last_layer)
+    return Cut(max(info.first_layer, min(CUTS[0].layer, second - 1)), 0.5), Cut(second, 0.25)
 
 
 def _maskable(subject: Tiny) -> bool:

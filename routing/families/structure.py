@@ -40,7 +40,7 @@ def visual_tokens(config: Any) -> tuple[int, ...]:
 
 def after_deepstack(config: Any) -> int:
     """First decoder layer whose input has received every deepstack feature."""
-    return len(setting(config, "vision_config.deepstack_visual_indexes") or ())
+    return len(setting(config, "vision_config.deepstack_visual_indexes", ()) or ())
 
 
 def without_a_file(kind: str) -> Family:

@@ -12,6 +12,7 @@ class Kind:
     names: what `layer_types` of a config calls it. title: to show.
     ranks: it attends to keys of its own, so it stores them and can rank tokens.
     forgets: it stores the keys of its last positions only (a window).
+    borrows: its keys are those of an earlier layer.
     padding: all that it is told of other tokens is which are padding, (B, L), in place of an attention mask.
     """
 
@@ -19,4 +20,5 @@ class Kind:
     title: str
     ranks: bool = True
     forgets: bool = False
+    borrows: bool = False
     padding: bool = False
