@@ -94,6 +94,7 @@ class _Call(threading.local):
     prefill: Prefill | None = None
     proof: Proof | None = None  # of a prefill, or of decoding on a routed cache
     entries: dict[int, RoutedLayer] = {}  # noqa: RUF012  # replaced at each call, never written to
+    rotary: dict[str | None, Any] = {}  # noqa: RUF012  # likewise: by type of layer, None where all have one
     columns: dict[int, Tensor] = {}  # noqa: RUF012  # likewise: of keys that later layers use, by layer
     speculated: int = 0
 
@@ -102,6 +103,7 @@ class _Call(threading.local):
         self.prompt = self.prefill = self.proof = None
         self.entries = {}
         self.columns = {}
+        self.rotary = {}
 
 
 class _Session:
@@ -132,7 +134,9 @@ class _Session:
         heads = self.location.heads
         own = next((head for head in reversed(heads) if hasattr(type(head), "generate")), None)
         for head in heads:
-            hooks.before(head, partial(self._note_logits, bind(head, HEAD_ROLES, passed_on=head is not own)))
+            hooks.before(
+                head, partial(self._note_logits, bind(head, HEAD_ROLES, passed_on=self._passes(head, own)))
+            )
         hooks.before(base, self._begin)
         hooks.after(base, self._end, always=True)
         for index in self.asked:
@@ -146,10 +150,28 @@ class _Session:
         for index in self.sharing:
             hooks.before(layers[index].self_attn.k_proj, self._spare_keys)
             hooks.after(layers[index].self_attn.k_proj, self._give_keys)
+        rotary = getattr(self.location.decoder, "rotary_emb", None)
+        if rotary is not None and not all(kind.ranks for kind in self.kinds):
+            hooks.after(rotary, self._note_rotary, kwargs=True)
         if self.schedule.vision is not None:
             family, stage = self.location.info.family, self.schedule.vision
             self.anchors = vision.attach(base, family, stage, self._anchor_count, hooks)
         hooks.keep_compiled(base)
+
+    def _passes(self, head: Any, own: Any) -> bool:
+        """Whether a head passes on what its forward does not name; that of a family with a file names all."""
+        return head is not own or self.location.info.family not in FAMILIES
+
+    def _note_rotary(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """Position embeddings were made, of one type of layer or of all."""
+        named = (value for value in (*args, *kwargs.values()) if isinstance(value, str))
+        self.call.rotary[next(named, None)] = output
+
+    def _rotary_of(self, layer: int) -> Any:
+        """The position embeddings that a layer will be given."""
+        types = getattr(self.location.decoder.config, "layer_types", None)
+        made = self.call.rotary
+        return made.get(types[layer], made.get(None)) if types else made.get(None)
 
     def _spare_keys(
         self, _k_proj: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -239,7 +261,14 @@ class _Session:
             layout, input_ids = self.call.prompt
             found = decisions(self.schedule, self.location.info, layout, self.anchors)
             self.call.prefill = Prefill(
-                self.schedule, found, layout, input_ids, self.location.layers, self.kinds, self.sharing
+                self.schedule,
+                found,
+                layout,
+                input_ids,
+                self.location.layers,
+                self.kinds,
+                self.sharing,
+                self._rotary_of,
             )
         prefill = self.call.prefill
         compact, context = prefill.enter(index, layer, tokens_first(hidden), Context.of(names, args, kwargs))

@@ -124,9 +124,9 @@ class Proof:
         return len(self.kinds)
 
     def _check_mask(self, index: int, hidden: Tensor, mask: Any) -> None:
-        several, attends = hidden.shape[-2] > 1, not self.kinds[index].padding
-        needed = self.padded and (several or attends)
-        if mask is None and (needed or (self.needs_mask and several and attends)):
+        several, told = hidden.shape[-2] > 1, self.kinds[index].told
+        padding = self.padded and (told == "mask" or (told == "padding" and several))
+        if mask is None and (padding or (self.needs_mask and several and told == "mask")):
             _fail(index, "an attention mask", "none")
         if mask is not None and self.layout is not None and mask.shape[-1] != self.layout.length:
             _fail(index, f"an attention mask of width {self.layout.length}", f"one of {mask.shape[-1]}")
@@ -141,7 +141,7 @@ class Proof:
             _fail(index, expected, f"{sorted(widths) or None}")
 
     def runs_on(self, hidden: Tensor, stored: int | None) -> None:
-        """The layer under way got `hidden` (..., B, W, d), when its cache held `stored` rows (None: not told)."""
+        """The layer under way got `hidden` (..., B, W, d); its cache held `stored` rows (None: not told)."""
         self._given, self._stored, self._normed = hidden, stored, False
 
     def norms(self, index: int, hidden: Any) -> None:

@@ -99,7 +99,7 @@ def _reference(subject: Tiny, action: str) -> None:
 def _first_layer(subject: Tiny, action: str) -> None:
     """The same for a schedule that starts at the first layer that may decide, with decoded tokens."""
     first = subject.first_layer
-    cuts = (Cut(first, 0.5), Cut(min(first + 3, _info(subject).last_layer), 0.25))
+    cuts = (Cut(first, 0.5), Cut(_may_decide(_info(subject), first + 3), 0.25))
     expected, tokens = greedy(subject.model, subject.inputs(ONE), cuts, action == "reroute", NEW)
     found = generate_routed(subject, plan(cuts, action), ONE, new=NEW)
     _same("kept visual tokens", expected.kept, found.kept())
@@ -153,13 +153,19 @@ def _info(subject: Tiny) -> ModelInfo:
 def _cuts(subject: Tiny) -> tuple[Cut, ...]:
     """The stages that are proven, at layers that may decide."""
     info = _info(subject)
-    second = min(max(CUTS[1].layer, info.first_layer + 1), info.last_layer)
+    second = _may_decide(info, max(CUTS[1].layer, info.first_layer + 1))
     return Cut(max(info.first_layer, min(CUTS[0].layer, second - 1)), 0.5), Cut(second, 0.25)
+
+
+def _may_decide(info: ModelInfo, most: int) -> int:
+    """The last layer up to `most` that may decide, and has attention to rank by at or after it."""
+    layers = range(min(most, info.last_layer) + 1)
+    return max(layer for layer in layers if info.ranking(layer) is not None)
 
 
 def _maskable(subject: Tiny) -> bool:
     """Whether leaving tokens out is the same as hiding them: no state runs over them."""
-    return not any(kind.padding for kind in _info(subject).kinds)
+    return not any(kind.told == "padding" for kind in _info(subject).kinds)
 
 
 def _window(subject: Tiny) -> int:

@@ -105,7 +105,7 @@ def dense(model: Any, inputs: dict[str, Any]) -> Dense:
 
 
 def _alone(hidden: torch.Tensor) -> torch.Tensor:
-    """Hidden states of the only sample, by rows: (L, d), or (L, n, d) where n streams come as (n, 1, L, d)."""
+    """Hidden states of the only sample, by rows: (L, d), or (L, n, d) where streams come as (n, 1, L, d)."""
     return hidden[0] if hidden.ndim == 3 else hidden[:, 0].transpose(0, 1)
 
 
@@ -197,14 +197,14 @@ class _Run:
         return given
 
     def scores(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
-        """(V,) scores by that layer, or the next that has attention, on the input of `layer`.
+        """(V,) scores by that layer, or the next of full attention, on the input of `layer`.
 
         The keys are all tokens, under prune the survivors.
         """
         keys = self.everything if self.reroute else self.alive
         for asked in range(layer, len(self.layers)):
             seen = self.seen.masks[asked]
-            if seen is None:
+            if seen is None or (asked > layer and (seen[-1] < 0).any()):
                 continue
             mask = seen.clone()
             rows = keys

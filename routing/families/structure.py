@@ -7,6 +7,7 @@ Knows no model type. Imports no torch: `decoder` and `around` only walk names of
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sized
 from typing import Any
 
 from routing.families.family import Family, Missing, setting
@@ -74,7 +75,7 @@ def decoder(model: Any, text: Any, name: str) -> str | None:
         config = getattr(module, "config", None)
         layers = getattr(module, "layers", None)
         own = config is not None and getattr(config, "model_type", None) == text.model_type
-        if own and hasattr(layers, "__len__") and len(layers) >= depth:
+        if own and isinstance(layers, Sized) and len(layers) >= depth:
             found.append(path)
     named = [path for path in found if path.rpartition(".")[2] == name]
     return next(iter(named or found), None)
