@@ -29,6 +29,7 @@ _AT_MOST = (  # names of fields, and what they are at most in a tiny config: the
     (r"^moe_.*size$|expert.*(size|dim)$", 32),
     (_INNER.pattern, 96),
     (r"_rank$|_lowrank$|^d_rel$|ssm_state_size$|per_layer_input$", HEAD_DIM),
+    (r"^query_pre_attn_scalar$", HEAD_DIM),
     (r"^n_group$", 2),
     (r"^topk_group$|^n_layers_per_", 1),
     (r"^additional_vocab_size$|^make_ngram_vocab_size|^split_ngram", 8),
@@ -136,6 +137,8 @@ class _Sizes:
             }
         if name == "rope_parameters" and value:
             return self.rope(value)
+        if name == "attention_multiplier":
+            return HEAD_DIM**-0.5
         if isinstance(value, list):
             return self.listed(name, value)
         if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
