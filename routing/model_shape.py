@@ -7,11 +7,11 @@ Takes the plain dict of a config.json (values left out there have the library's 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from routing.errors import UnsupportedModelError
-from routing.families import FAMILIES
-from routing.families.decoders import DEFAULT, SHAPES
+from routing.families import FAMILIES, family_of
+from routing.families.decoders import DECODERS, DEFAULT, SHAPES
 from routing.families.family import Family
 from routing.families.layer_configs import Numbers
 from routing.families.layer_shapes import Attention, LatentAttention, LayerShape
@@ -49,24 +49,32 @@ class ModelShape:
         tower, reason = _tower(known, family, config, numbers.hidden)
         return cls(
             family=family,
-            layers=tuple(decoder.layers(numbers)),
+            layers=tuple(_as_asked(layer, kind) for layer in decoder.layers(numbers)),
             hidden=numbers.hidden,
             vocab=numbers.number("vocab_size"),
             inputs=0 if decoder.inputs is None else decoder.inputs(numbers),
-            first_layer=known.first_layer(config) if known else 0,
+            first_layer=family_of(family).first_layer(config),
             tower=tower,
             tower_reason=reason,
         )
 
     def ranking(self, layer: int) -> tuple[int, Attention | LatentAttention]:
-        """What ranks for a decision at `layer`: the nearest attention at or after it, and the layer of that.
+        """What ranks for a decision at `layer`, and the layer of that, as `routing.ModelInfo.ranking`.
 
         Raises UnsupportedModelError where there is none.
         """
         for index in range(layer, len(self.layers)):
-            if (attention := self.layers[index].attention) is not None:
-                return index, attention
+            found = self.layers[index]
+            if found.attention is not None and (index == layer or found.window is None):
+                return index, found.attention
         raise UnsupportedModelError(f"{self.family}: no attention at or after layer {layer} can rank tokens")
+
+
+def _as_asked(layer: LayerShape, kind: str) -> LayerShape:
+    """The layer of a decoder as the engine ranks with it: only plain ones project keys and queries alone."""
+    if kind in DECODERS or not isinstance(layer.mixer, Attention):
+        return layer
+    return replace(layer, mixer=replace(layer.mixer, own_projections=True))
 
 
 def _decoder_of(named: str, family: str, usual: str | None) -> str:

@@ -262,7 +262,7 @@ SHAPES: dict[str, Decoder] = {
     ),
     "qwen3_vl_text": Decoder(_SOFTMAX, _sizes(4096, 22016, 32, 32, 151936, 32, head_dim=128)),
 }
-DECODERS = (  # those that the engine routes
+DECODERS = (  # plain ones: norm, q_proj, k_proj, rotary embedding, so that a ranking projects keys alone
     "llama",
     "mistral",
     "ministral3",
