@@ -21,8 +21,10 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 
-from routing.checks.text_sizes import HIDDEN, VOCABULARY, sections, tiny_text
+from routing.checks.configs import VOCABULARY
+from routing.checks.text_sizes import HIDDEN, sections, tiny_text
 from routing.errors import UnsupportedModelError
+from routing.hooks import Hooks
 
 _IDS = re.compile(r"(_token_ids?|_token_index|_patch_id|_ids?|_token_offset)$")
 _IMAGE_TOKEN = re.compile(r"^image_(token_id|token_index|patch_id)$")
@@ -158,7 +160,7 @@ def _make_rest(model: nn.Module, kwargs: dict[str, Tensor]) -> None:
     """Give weights to what else runs on text, found by running it; those of all others are empty."""
     names = {module: name for name, module in model.named_modules()}
 
-    def make(shapes: dict[str, torch.Size], module: nn.Module, _args: Any) -> None:
+    def make(shapes: dict[str, torch.Size], module: nn.Module, _args: Any, _kwargs: Any) -> None:
         for name, shape in shapes.items():
             tensor = getattr(module, name)
             real = torch.zeros(shape, dtype=tensor.dtype)
@@ -166,20 +168,19 @@ def _make_rest(model: nn.Module, kwargs: dict[str, Tensor]) -> None:
                 _fill(f"{names[module]}.{name}", real)
             tensor.data = real
 
-    handles = []
-    for module in names:
-        own = chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False))
-        shapes = {name: tensor.shape for name, tensor in own if tensor.is_meta}
-        for name in shapes:
-            tensor = getattr(module, name)
-            empty = torch.empty(0, dtype=tensor.dtype)
-            setattr(module, name, nn.Parameter(empty, False) if isinstance(tensor, nn.Parameter) else empty)
-        handles.append(module.register_forward_pre_hook(partial(make, shapes)))
-    try:
+    with Hooks() as hooks:
+        for module in names:
+            own = chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False))
+            shapes = {name: tensor.shape for name, tensor in own if tensor.is_meta}
+            for name in shapes:
+                tensor = getattr(module, name)
+                empty = torch.empty(0, dtype=tensor.dtype)
+                setattr(
+                    module, name, nn.Parameter(empty, False) if isinstance(tensor, nn.Parameter) else empty
+                )
+            if shapes:
+                hooks.before(module, partial(make, shapes))
         model(**kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class _Absent(nn.Module):
@@ -249,9 +250,9 @@ def with_features(model: Any, marks: Sequence[int]) -> None:
                 output[row, places] = features.to(output)
         return output
 
-    for module in {model, model.base_model}:
-        module.register_forward_pre_hook(note, with_kwargs=True)
-    model.get_input_embeddings().register_forward_hook(write)
+    hooks = Hooks()  # never closed: they last as long as the model
+    hooks.before(model, note)  # some models embed other ids in the place of placeholders
+    hooks.after(model.get_input_embeddings(), write)
 
 
 def inputs(model: Any, rows: Sequence[Sequence[int]], new: int = 0) -> dict[str, Tensor]:

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-LAYERS, HIDDEN, HEADS, HEAD_DIM, VOCABULARY = 6, 64, 4, 16, 200
-OWN_KV, SHARED_KV = 4, 2  # layers that store keys and values, and layers that use those of earlier ones
+from routing.checks.configs import LAYERS, VOCABULARY
+
+HIDDEN, HEADS, HEAD_DIM = 64, 4, 16
 TRAINED = 16  # positions before a rotary embedding is stretched; fewer than the checks' prompts have
 
 _LAYER_LISTS = re.compile(r"(_layers|_idxs|layer_ids)$")

@@ -5,9 +5,8 @@ import torch
 from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as TYPES
 
-from routing.checks.configs import LAYERS
+from routing.checks.configs import LAYERS, VOCABULARY
 from routing.checks.copies import RESERVED, inputs, placeholder_ids, tiny_config, tiny_copy
-from routing.checks.text_sizes import VOCABULARY
 from routing.errors import UnsupportedModelError
 
 MROPE = {"rope_type": "default", "rope_theta": 10000.0}
