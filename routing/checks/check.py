@@ -19,6 +19,7 @@ from transformers import CONFIG_MAPPING
 from routing.checks.configs import TEMPLATES, from_configuration
 from routing.checks.copies import tiny_copy
 from routing.checks.counting import Counted, prompts_of, shape_of
+from routing.checks.defaults import default_config
 from routing.checks.reference import Cut, by_gathering, by_masking, greedy, placeholder
 from routing.checks.runs import ACTIONS, close, generate, generate_routed, hooks, plan, stored
 from routing.checks.shrunk import shrunk
@@ -280,7 +281,7 @@ Build = Callable[[str], Tiny]  # of an attention implementation
 def _default(family: str) -> Build:
     """Builds the tiny model of a family: by hand where its images are described, a copy of its default."""
     if family not in TEMPLATES:
-        return _own(CONFIG_MAPPING[family]())
+        return _own(default_config(family))
     model_type, make = TEMPLATES[family]
     return lambda attention: Tiny(family, from_configuration(CONFIG_MAPPING[model_type](**make()), attention))
 
