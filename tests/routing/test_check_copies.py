@@ -10,7 +10,7 @@ from routing.checks.copies import RESERVED, inputs, placeholder_ids, tiny_config
 from routing.errors import UnsupportedModelError
 
 MROPE = {"rope_type": "default", "rope_theta": 10000.0}
-# what the default config of a type leaves out and each checkpoint of it has
+# what a default config leaves out and its classes need; values of our choice, read off no checkpoint
 FILLED = {
     "chameleon": {"vocabulary_map": {"<image>": 8711}},
     "cohere_compass": {
