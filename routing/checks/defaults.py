@@ -1,7 +1,7 @@
 """Default configs of model types, as complete as those of their checkpoints.
 
 The library's defaults leave out what every checkpoint gives, or show none of the layers that checkpoints of
-the type have. What is added here are facts of public configs, no more than a decoder needs to be built.
+the type have. What is added is no more than a decoder needs to be built, and no checkpoint's own.
 """
 
 from __future__ import annotations
