@@ -1,8 +1,8 @@
 """The survey of all image-text-to-text types of the installed transformers: `python -m tests.survey`.
 
-Runs the engine's check of every type and writes the table of routing/families/README.md. With types as arguments
-only their rows are made anew. It takes a quarter of an hour and is no part of the tests, which compare what is
-cheap to see (tests/routing/test_survey.py).
+Runs the engine's check of every type and writes the table of routing/families/README.md. With types as
+arguments only their rows are made anew. It takes a quarter of an hour and is no part of the tests, which
+compare what is cheap to see (tests/routing/test_survey.py).
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def row(kind: str) -> dict[str, Any]:
         facts = _facts(kind)
         (result,) = check([kind])
     except Exception as error:  # noqa: BLE001  # the library's own models may fail: the row says how
-        words = f"the library does not run it alone ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
-        return {"type": kind, "refused": words}
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        return {"type": kind, "refused": f"the library does not run it alone ({said})"}
     failed = {finding.invariant: finding.detail for finding in result.findings if not finding.passed}
     not_asked = {
         finding.invariant: finding.detail for finding in result.findings if finding.passed and finding.detail
@@ -101,9 +101,9 @@ def table(rows: list[dict[str, Any]], version: str) -> str:
     routed = [entry for entry in rows if "refused" not in entry and not entry["failed"]]
     lines = [
         f"transformers {version} has {len(rows)} image-text-to-text types; {len(routed)} are routed, of them "
-        f"{sum(entry['file'] for entry in routed)} with a file. Each was proven by all {len(INVARIANTS)} invariants "
-        "of `reroute check`; default configs, shrunk. *Layers* are those of the tiny copy. *Positions*: what the "
-        "layers are given, cos and sin (tuple), one tensor, or nothing.",
+        f"{sum(entry['file'] for entry in routed)} with a file. Each was proven by all {len(INVARIANTS)} "
+        "invariants of `reroute check`; default configs, shrunk. *Layers* are those of the tiny copy. "
+        "*Positions*: what the layers are given, cos and sin, one tensor, or nothing.",
         "",
         f"| {' | '.join(HEADS)} |",
         f"|{'---|' * len(HEADS)}",

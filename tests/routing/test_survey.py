@@ -1,4 +1,4 @@
-"""The committed survey of model types: the page shows what was found, and what is cheap to see is as it says."""
+"""The committed survey of model types: its page shows what was found, and what is cheap to see is so."""
 
 import json
 
