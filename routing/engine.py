@@ -23,7 +23,7 @@ from routing.cache import RoutedLayer, check_cache, install, stored_rows
 from routing.decisions import check_fit, decisions
 from routing.errors import RoutingError, UnsupportedInputError
 from routing.families import FAMILIES, Location, locate
-from routing.hooks import Hooks, is_hooked
+from routing.hooks import Hooks, is_routed
 from routing.host import (
     BASE_ROLES,
     HEAD_ROLES,
@@ -87,7 +87,7 @@ def routed(location: Location, schedule: Schedule) -> Iterator[RouteTrace]:
     """The same for a model whose parts were located, proven or not."""
     check_fit(schedule, location.info)
     trace = RouteTrace()
-    with Hooks() as hooks:
+    with Hooks(routes=True) as hooks:
         if schedule.entries:
             _Session(location, schedule, trace).attach(hooks)
         yield trace
@@ -137,7 +137,7 @@ class _Session:
     def attach(self, hooks: Hooks) -> None:
         """Place every hook; `hooks` removes them."""
         base, layers = self.location.base, self.location.layers
-        if is_hooked(base):
+        if is_routed(base):
             raise RoutingError("this model is being routed already; leave the outer `with` first")
         heads = self.location.heads
         own = next((head for head in reversed(heads) if hasattr(type(head), "generate")), None)

@@ -95,7 +95,7 @@ def base(modules: tuple[Any, ...]) -> int:
 
 
 def _takes_images(names: set[str]) -> bool:
-    return any(name.startswith(("pixel", "image", "vision", "flattened")) for name in names)
+    return any(name.startswith(("pixel", "image", "flattened")) for name in names)
 
 
 def _arguments(module: Any) -> set[str]:
