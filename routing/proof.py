@@ -183,7 +183,7 @@ class Proof:
             _fail(index, f"an output of shape {_shape(given)}", f"{_shape(self._output)}")
         if watched and not self._normed:
             _fail(index, "its input norm to run on its own input", "none that ran")
-        if self.cache is None:
+        if self.cache is None or self.kinds[index].borrows:
             return
         if entry is not None:
             in_place(self.cache, index, entry)

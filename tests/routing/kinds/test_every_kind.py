@@ -75,7 +75,7 @@ def test_a_later_turn_and_beams_are_those_of_the_layers_by_hand(name, attention,
     assert second.tokens[0] == tokens[3 + len(QUESTION) :]
     assert len(trace.prefills) == 1
     ran = generate_routed(model, schedule, ONE, new=4, num_beams=3)
-    assert ran.tokens[0] == beams(model.model, inputs, cuts, True, 3, 4)
+    assert ran.tokens[0] == beams(by_hand, model.model, inputs, cuts, True, 3, 4)
 
 
 @pytest.mark.parametrize(("name", "attention", "cuts"), CASES, ids=IDS)

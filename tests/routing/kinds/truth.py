@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING
 
 from routing.checks.copies import placeholder_ids, tiny_copy
-from routing.checks.reference import Cut, Expected, Kept, after, decoder, dense, score
+from routing.checks.reference import Cut, Expected, Kept, Reference, after, decoder, dense, score
 from routing.checks.subjects import Copied
 
 WINDOW = 12  # of windows and chunks in the models below: every prompt here is longer
@@ -223,17 +223,23 @@ def _ranks(model: Any, index: int, layer: int) -> bool:
 
 
 def beams(
-    model: Any, inputs: dict[str, Any], cuts: tuple[Cut, ...], reroute: bool, width: int, new: int
+    method: Reference,
+    model: Any,
+    inputs: dict[str, Any],
+    cuts: tuple[Cut, ...],
+    reroute: bool,
+    width: int,
+    new: int,
 ) -> list[int]:
     """Beam search by hand: every hypothesis recomputed from the first token with the prompt's kept sets."""
-    prefill = by_hand(model, inputs, cuts, reroute)
+    prefill = method(model, inputs, cuts, reroute)
     found: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
     for step in range(new):
         grown = []
         for tokens, total in found:
             logits = prefill.logits
             if step:
-                logits = after(model, inputs, cuts, reroute, prefill.kept, list(tokens), by_hand)
+                logits = after(model, inputs, cuts, reroute, prefill.kept, list(tokens), method)
             best = logits.log_softmax(-1).topk(width)
             pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
             grown += [((*tokens, token), total + value) for token, value in pairs]
