@@ -1,12 +1,12 @@
 """Never silently un-routed: what cannot be routed is refused, naming what was given and what works."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import (
-    FalconH1Config,
     LlamaConfig,
     LlamaForCausalLM,
-    LlavaConfig,
     StaticCache,
 )
 
@@ -14,7 +14,7 @@ import routing
 from routing.checks.reference import Cut
 from routing.checks.runs import HALF_THEN_QUARTER, generate, holding, hooks, plan
 from routing.checks.subjects import ONE, TEXT_ONLY, fresh, tiny
-from routing.families import describe_config
+from routing.kinds import kinds_of
 from tests.routing.tiny_refused import refused
 
 SCHEDULE = plan(HALF_THEN_QUARTER, "reroute")
@@ -43,11 +43,15 @@ def test_reason_for_every_refused_family_is_stated():
     assert all(len(reason.split()) > 2 for reason in routing.REFUSED.values())
 
 
-def test_a_layer_of_an_unknown_kind_is_refused():
-    """The message names the kind that a config gives a layer, and the kinds that can be routed."""
-    config = LlavaConfig(text_config=FalconH1Config(num_hidden_layers=2))
-    with pytest.raises(routing.UnsupportedModelError, match=r"cannot be routed \(hybrid\).*linear_attention"):
-        describe_config(config)
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [("hybrid", "a recurrent state beside their keys"), ("spiral", "full_attention, sliding")],
+)
+def test_a_layer_of_another_kind_is_refused(kind, why):
+    """The message names the kind that a config gives a layer, and why, or the kinds that can be routed."""
+    text = SimpleNamespace(num_hidden_layers=2, layer_types=["full_attention", kind])
+    with pytest.raises(routing.UnsupportedModelError, match=f"llava cannot .* of {kind}, .*{why}"):
+        kinds_of(text, "llava")
 
 
 def test_language_model_without_pictures_is_refused():
