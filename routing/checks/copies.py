@@ -29,6 +29,7 @@ from routing.hooks import Hooks
 _IDS = re.compile(r"(_token_ids?|_token_index|_patch_id|_ids?|_token_offset)$")
 _IMAGE_TOKEN = re.compile(r"^image_(token_id|token_index|patch_id)$")
 _MARKER = re.compile(r"^(image|video|audio)_")
+LAST_FEATURE = 2  # decoder layer
 RESERVED = 170  # ids from here on are markers and placeholders; text has smaller ones
 _SIZES = {"hidden_size": HIDDEN, "vocab_size": VOCABULARY}  # what a config repeats of its text config
 _BUILDING = threading.Lock()
@@ -52,6 +53,9 @@ def tiny_config(config: Any, window: int = 64) -> Any:
         part.dtype = None
         for name in ("auto_map", "quantization_config"):
             vars(part).pop(name, None)
+    if layers := getattr(config, "deepstack_layer_map", None):  # features enter before its layers
+        config.deepstack_layer_map = [(tower, min(layer, LAST_FEATURE)) for tower, layer in layers]
+        config.spatial_target_layers = [min(layer, LAST_FEATURE) for layer in config.spatial_target_layers]
     for part in {id(part): part for part in (config, text)}.values():
         _rename_ids(part, places, RESERVED if part is config else None)
         part.tie_word_embeddings = False
