@@ -25,6 +25,7 @@ from routing.checks.configs import VOCABULARY
 from routing.checks.text_sizes import HIDDEN, sections, tiny_text
 from routing.errors import UnsupportedModelError
 from routing.hooks import Hooks
+from routing.kinds import MOST_LAYERS
 
 _IDS = re.compile(r"(_token_ids?|_token_index|_patch_id|_ids?|_token_offset)$")
 _IMAGE_TOKEN = re.compile(r"^image_(token_id|token_index|patch_id)$")
@@ -39,8 +40,7 @@ def tiny_config(config: Any, window: int = 64) -> Any:
     """A copy of a vision-language model's config with a tiny text config and with ids in its vocabulary."""
     config = copy.deepcopy(config)
     own = config.get_text_config()
-    if not getattr(own, "num_hidden_layers", None):
-        raise UnsupportedModelError(f"the config of {config.model_type} describes no decoder")
+    _check_depths(config, own)
     places = _places(config, own)
     text = type(own)(**tiny_text(own, window))
     if own is config:
@@ -60,6 +60,16 @@ def tiny_config(config: Any, window: int = 64) -> Any:
         _rename_ids(part, places, RESERVED if part is config else None)
         part.tie_word_embeddings = False
     return config
+
+
+def _check_depths(config: Any, text: Any) -> None:
+    """Raise UnsupportedModelError where there is no decoder, or a part of more layers than any model has."""
+    if not getattr(text, "num_hidden_layers", None):
+        raise UnsupportedModelError(f"the config of {config.model_type} describes no decoder")
+    for part in (config, *_parts(config)):
+        depth = max(vars(part).get(name) or 0 for name in ("num_hidden_layers", "depth"))
+        if depth > MOST_LAYERS:
+            raise UnsupportedModelError(f"{part.model_type} cannot be copied: it has {depth} layers")
 
 
 def _rename_ids(config: Any, places: dict[int, int], unset: int | None) -> None:

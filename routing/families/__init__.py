@@ -163,8 +163,8 @@ def locate(model: Any) -> Location:
     decoder = model.get_submodule(path)
     if info.family not in FAMILIES and structure.adds_features_unsaid(decoder, info.first_layer):
         raise UnsupportedModelError(
-            f"{info.family} cannot be routed: its decoder adds vision features after the first layer, and its "
-            "config does not say where"
+            f"{info.family} cannot be routed: its decoder adds vision features after the first layer, and "
+            "its config does not say where"
         )
     around = structure.around(model, path)
     base = structure.base(around)
