@@ -40,7 +40,13 @@ from routing.layout import VisualLayout, build_layout
 from routing.methods import SCORERS
 from routing.prefill import Context, Prefill
 from routing.proof import Proof, RoutedCache, RoutedCaches, check_keys_taken, check_mask_width, layer_of
-from routing.refusals import refuse_checkpointing, refuse_pictures, refuse_piece
+from routing.refusals import (
+    refuse_checkpointing,
+    refuse_counting,
+    refuse_pictures,
+    refuse_piece,
+    refuse_tail,
+)
 from routing.schedule import Schedule
 from routing.scoring import own_projections, shares_keys
 from routing.select import column_mask, everything, streams_first, tokens_first
@@ -122,7 +128,9 @@ class _Session:
         self.routed = RoutedCaches()
         self.call = _Call()
         self.base = bind(location.base, BASE_ROLES)
-        self.layer = [bind(layer, LAYER_ROLES, optional=OPTIONAL_ROLES) for layer in location.layers]
+        found = [bind(layer, LAYER_ROLES, optional=OPTIONAL_ROLES) for layer in location.layers]
+        absent = {role for role in OPTIONAL_ROLES if not any(names.takes(role) for names in found)}
+        self.layer = [bind(layer, LAYER_ROLES, optional=absent) for layer in location.layers]
         self.kinds = location.info.kinds
         self.lent = frozenset(location.info.producers.values())
 
@@ -253,6 +261,7 @@ class _Session:
             proof.runs_on(hidden, stored_rows(layer_of(cache, index)))
             return self._continue(index, args, kwargs, cache)
         if self._is_tail(index, hidden):
+            refuse_tail(self.call.prompt[0], hidden.shape[-2])
             proof.runs_on(hidden, 0)
             return self._continue(index, args, kwargs, cache)
         rotary = names.read(Role.POSITION_EMBEDDINGS, args, kwargs)
@@ -270,6 +279,8 @@ class _Session:
                 self.sharing,
                 self._rotary_of,
             )
+            if self.call.prefill.reduces:
+                refuse_counting(self.location.layers, layout.length)
         prefill = self.call.prefill
         compact, context = prefill.enter(index, layer, tokens_first(hidden), Context.of(names, args, kwargs))
         if cache is not None and prefill.reduces:

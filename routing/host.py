@@ -98,6 +98,10 @@ class Binding:
     owner: str
     arguments: Mapping[Role, tuple[str, int]]
 
+    def takes(self, role: Role) -> bool:
+        """Whether the forward names an argument for it."""
+        return self.arguments[role][1] < sys.maxsize
+
     def read(self, role: Role, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The value that a call gives for a role; None where it gives none."""
         place = self.arguments[role][1]
@@ -223,6 +227,14 @@ def scales_by_position(attention: Any) -> bool:
     """Whether an attention sharpens its queries by their position (Ministral 3)."""
     rope = getattr(getattr(attention, "config", None), "rope_parameters", None) or {}
     return rope.get(LENGTH_SCALE_SETTING) is not None
+
+
+def scaled_from(layer: Any) -> int | None:
+    """Tokens from which on a layer scales queries by the number of their row (Llama 4); None: never."""
+    attention = getattr(layer, "self_attn", None)
+    if not getattr(attention, "attn_temperature_tuning", False) or getattr(attention, "use_rope", True):
+        return None
+    return int(part(attention, "floor_scale"))
 
 
 _ASKED = "reroute"  # an attention implementation, as configs name them

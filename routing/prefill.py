@@ -170,7 +170,8 @@ class Prefill:
         decision = self._decisions[number]
         keep, ranked = self._choose(number, index, layer, hidden, context)
         before = self._kept if self._stages else None
-        by = None if ranked is None or decision.chosen is not None else decision.scored_by
+        asked = ranked is not None and decision.chosen is None and self._scoring is not None
+        by = decision.scored_by if asked else None
         self._stages.append(StageTrace(decision.layer, keep, before, ranked, self.layout, by))
         if keep is not self._kept:
             hidden = self._move(hidden, keep, decision.counts)

@@ -240,7 +240,7 @@ def check(
             raise ValueError("families and config both say what to check: give one of them")
         with _one_thread():
             return (_check(config.model_type, _own(config), on_finding),)
-    unknown = [name for name in families or () if name not in CONFIG_MAPPING]
+    unknown = [name for name in families or () if name not in CONFIG_MAPPING and name not in FAMILIES]
     if unknown:
         raise UnsupportedModelError(
             f"{unknown[0]} is not a model type of transformers; these have a file: {', '.join(FAMILIES)}"
