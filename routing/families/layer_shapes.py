@@ -2,7 +2,7 @@
 
 2 FLOPs per multiply-add, counted as torch's FLOP counter does: attention is the full L x L, also where a mask
 hides what is outside of a window or a chunk; norms, softmax, rotary embeddings, elementwise recurrences and
-triangular solves are not counted. Recurrent layers are counted as transformers' torch code computes them.
+triangular solves are not counted. Everything is counted as the torch code of transformers 5.24 computes it.
 Knows no torch, config or schedule.
 """
 
@@ -254,7 +254,8 @@ class Mlp:
 class Experts:
     """A mixture of experts: a router, the experts that a position reaches, and what all positions pass.
 
-    active: experts that compute each position. width: of one expert. shared: of all shared experts together.
+    active: experts that compute each position; transformers runs no others for it, be it by a loop, a batched
+    or (the default) a grouped product. width: of one expert. shared: of all shared experts together.
     shared_gate: they are scaled by a number that is projected. latent: width that positions are projected to
     before the experts and back from behind them. visual_width: of the experts of visual tokens, where these
     have their own.
