@@ -123,13 +123,13 @@ def latent_attention(numbers: Numbers) -> LatentAttention:
 
 def fused_attention(numbers: Numbers) -> Attention:
     """Queries, keys and values of one matrix."""
-    return attention(numbers, own_projections=True)
+    return attention(numbers, fused=True)
 
 
 def gated_attention(numbers: Numbers) -> Attention:
     """Queries beside gates of the same width."""
     plain = attention(numbers)
-    return replace(plain, gate=plain.heads * plain.key_width, own_projections=True)
+    return replace(plain, gate=plain.heads * plain.key_width)
 
 
 def delta_net(numbers: Numbers) -> GatedDeltaNet:

@@ -20,8 +20,8 @@ class Attention:
     hidden: width of the residual stream. heads, kv_heads: of the queries, of the keys and values; kv_heads
     is 0 where another layer's are used. key_width, value_width: numbers of one head. gate: numbers of a
     position that are projected beside the queries to scale the output. tied: the values are the keys before
-    their norm. own_projections: a ranking runs all of the layer's projections, as queries and keys cannot be
-    had without the rest (fused, gated).
+    their norm. fused: one matrix makes queries, keys and values, so a ranking projects all of them.
+    hands_over: the layer makes use of the keys that were projected for a ranking.
     """
 
     hidden: int
@@ -31,7 +31,8 @@ class Attention:
     value_width: int
     gate: int = 0
     tied: bool = False
-    own_projections: bool = False
+    fused: bool = False
+    hands_over: bool = True
 
     @property
     def stored(self) -> int:
@@ -52,11 +53,12 @@ class Attention:
         return 2 * rows * self.hidden * self.kv_heads * self.key_width
 
     def ranking_flops(self, length: int, rows: int, own: int) -> int:
-        """Ranking `length` positions by `rows` queries; the layer makes use of `own` of their keys anyway."""
+        """Ranking `length` positions by `rows` queries, where the layer itself runs on `own` of them."""
         products = 2 * rows * length * self.heads * self.key_width
-        if self.own_projections:
+        if self.fused:
             return self.projection_flops(length) + products
-        return self.key_flops(length - own) + self.query_flops(rows) + products
+        asking = self.query_flops(rows) + 2 * rows * self.hidden * self.gate
+        return self.key_flops(length - own * self.hands_over) + asking + products
 
     def flops(self, queries: int, keys: int) -> int:
         """`queries` new positions that attend to `keys` positions, their own among them."""
