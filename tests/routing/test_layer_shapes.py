@@ -103,13 +103,12 @@ def test_visual_tokens_reach_experts_of_their_own() -> None:
         ("deepseek_v3", 1, "o_proj"),
         ("phi3", 1, "o_proj"),
         ("persimmon", 1, "dense"),
-        ("qwen3_5_text", 3, "o_proj"),
     ],
 )
 def test_a_ranking_by_a_layers_own_projections_costs_what_these_cost(
     name: str, layer: int, output: str
 ) -> None:
-    """Latent, fused, gated attention: all projections but the output's, of all positions, and two rows."""
+    """Latent and fused attention: all projections but the output's, of all positions, and two rows."""
     counted, shape = Counted(config_of(name)), ModelShape.from_config(config_of(name))
     counted.run(LENGTH)
     attention = counted.model.layers[layer].self_attn
@@ -119,6 +118,20 @@ def test_a_ranking_by_a_layers_own_projections_costs_what_these_cost(
     products = 2 * 2 * LENGTH * SIZES["num_attention_heads"] * width
     assert projected > 0
     assert scoring_flops(shape, LENGTH, rows=2, own=5, layer=layer) == projected + products
+
+
+@pytest.mark.parametrize(("name", "layer"), [("gemma3_text", 1), ("qwen3_5_text", 3)])
+def test_a_ranking_by_separate_projections_costs_keys_of_all_and_the_asking_queries(
+    name: str, layer: int
+) -> None:
+    """Gates come with the queries; nothing is handed over to the layer's own run."""
+    counted, shape = Counted(config_of(name)), ModelShape.from_config(config_of(name))
+    counted.run(LENGTH)
+    keys, queries = (counted.part(f"layers.{layer}.self_attn.{part}_proj") for part in "kq")
+    width = counted.model.layers[layer].self_attn.head_dim
+    products = 2 * 2 * LENGTH * SIZES["num_attention_heads"] * width
+    expected = keys + queries * 2 // LENGTH + products
+    assert scoring_flops(shape, LENGTH, rows=2, own=5, layer=layer) == expected
 
 
 def test_a_layer_without_attention_leaves_the_ranking_to_the_next_that_has_it() -> None:
