@@ -48,7 +48,7 @@ from routing.refusals import (
     refuse_tail,
 )
 from routing.schedule import Schedule
-from routing.scoring import own_projections, shares_keys
+from routing.scoring import is_plain, shares_keys
 from routing.select import column_mask, everything, streams_first, tokens_first
 from routing.trace import RouteTrace
 
@@ -121,7 +121,7 @@ class _Session:
         ranked = () if SCORERS[schedule.scorer].reduce is None else schedule.stages
         asked = {location.info.ranking(stage.ranking_layer) for stage in ranked}
         self.asked = frozenset(
-            index for index in asked if index is not None and own_projections(location.layers[index])
+            index for index in asked if index is not None and is_plain(location.layers[index])
         )
         self.sharing: frozenset[int] = frozenset()
         self.watched: frozenset[int] = frozenset()

@@ -21,7 +21,7 @@ from routing.kinds import Kind
 from routing.layout import VisualLayout
 from routing.methods import SCORERS
 from routing.schedule import Action, Pool, Schedule
-from routing.scoring import Scoring, first_keys, own_projections
+from routing.scoring import Scoring, first_keys, is_plain
 from routing.select import (
     Rows,
     causal_mask,
@@ -263,7 +263,7 @@ class Prefill:
 
     def _ask(self, layer: Any, hidden: Tensor, own: int, query: Tensor, context: Context) -> Tensor:
         assert self._scoring is not None
-        if not own_projections(layer):
+        if not is_plain(layer):
             ranked: Tensor = self._scoring(layer, hidden, None, query, context)[0]
             return ranked
         normed = layer.input_layernorm(hidden)

@@ -28,7 +28,7 @@ _LEFT_OUT: dict[str, dict[str, Any]] = {
     "gemma4": {"text_config": {"num_kv_shared_layers": 12}},  # E2B and E4B share
     "granite4_vision": {
         "deepstack_layer_map": [[0, 0], [1, 1]],
-        "spatial_target_layers": [1],
+        "spatial_target_layers": [12, 15, 18, 21],
         "downsample_rate": "4/8",
     },
     "hunyuan_vl": {"text_config": {"head_dim": 128, "rope_parameters": {**_ROPE, "mrope_section": [16] * 4}}},
