@@ -22,10 +22,13 @@ from routing.schedule import Action, Pool, Schedule, VisionStage
 class Decision:
     """A stage with its token counts: after it, sample b keeps counts[b] visual tokens.
 
+    ranked_at: layer whose input is ranked. scored_by: layer whose attention ranks it: the same, or the
+    nearest one after it that has attention.
     chosen, scores: (B, L) bool and float32 when the choice was made outside the decoder (the vision stage).
     """
 
     layer: int
+    ranked_at: int
     scored_by: int
     counts: tuple[int, ...]
     chosen: Tensor | None = None
@@ -33,13 +36,13 @@ class Decision:
 
 
 def decisions(
-    schedule: Schedule, layers: int, layout: VisualLayout, anchors: VisionCollector | None
+    schedule: Schedule, info: ModelInfo, layout: VisualLayout, anchors: VisionCollector | None
 ) -> tuple[Decision, ...]:
-    """The decisions of a schedule over `layers` decoder layers for the samples of one prompt batch.
+    """The decisions of a schedule over a model's decoder layers, for the samples of one prompt batch.
 
     anchors: what the vision stage kept; None for schedules without one.
     """
-    counts = [schedule.counts(visual, layers) for visual in layout.visual_counts]
+    counts = [schedule.counts(visual, info.layers) for visual in layout.visual_counts]
     per_entry = list(zip(*counts, strict=True))
     found, limit = [], layout.visual_counts
     if schedule.vision is not None:
@@ -49,7 +52,9 @@ def decisions(
         if schedule.action is Action.PRUNE or schedule.pool is Pool.ANCHORS:
             limit = found[0].counts  # every picture rounds by itself: maybe fewer than the ratio's
     for stage, kept in zip(schedule.stages, per_entry, strict=True):
-        found.append(Decision(stage.layer, stage.ranking_layer, tuple(map(min, kept, limit))))
+        at = stage.ranking_layer
+        by = info.ranking(at)
+        found.append(Decision(stage.layer, at, at if by is None else by, tuple(map(min, kept, limit))))
     return tuple(found)
 
 
@@ -64,11 +69,11 @@ def _at_the_tower(stage: VisionStage, layout: VisualLayout, anchors: VisionColle
         if found.scores is not None:
             scores[row, at] = found.scores.to(device)
     counts = tuple(len(found.kept) for found in selections)
-    return Decision(stage.layer, stage.layer, counts, chosen, scores)
+    return Decision(stage.layer, stage.layer, stage.layer, counts, chosen, scores)
 
 
 def check_fit(schedule: Schedule, info: ModelInfo) -> None:
-    """Raise ScheduleError unless the schedule fits the model's depth and first routable layer."""
+    """Raise ScheduleError unless the schedule fits the model: its depth, and which layers may decide."""
     if not isinstance(schedule, Schedule):
         raise ScheduleError(f"the schedule must be a routing.Schedule, got {schedule!r}")
     if schedule.scorer not in SCORERS:
@@ -80,3 +85,16 @@ def check_fit(schedule: Schedule, info: ModelInfo) -> None:
             f"layer {min(asked)} cannot decide: {info.family} adds vision features after layers "
             f"0..{info.first_layer - 1}, so the first decision is at layer {info.first_layer} or later"
         )
+    if asked and max(asked) > info.last_layer:
+        raise ScheduleError(
+            f"layer {max(asked)} cannot decide: from layer {min(info.producers)} on, {info.family} uses the "
+            f"keys of layer {info.last_layer} and later ones, so the last decision is at layer "
+            f"{info.last_layer} or earlier"
+        )
+    ranked = () if SCORERS[schedule.scorer].reduce is None else schedule.stages
+    for stage in ranked:
+        if info.ranking(stage.ranking_layer) is None:
+            raise ScheduleError(
+                f"layer {stage.ranking_layer} cannot decide: neither it nor a layer after it has attention "
+                f"of its own in {info.family}"
+            )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,12 +22,13 @@ from routing import vision
 from routing.cache import RoutedLayer, check_cache, install, stored_rows
 from routing.decisions import check_fit, decisions
 from routing.errors import RoutingError, UnsupportedInputError
-from routing.families import Location, locate
-from routing.hooks import Hooks, is_hooked
+from routing.families import FAMILIES, Location, locate
+from routing.hooks import Hooks, is_routed
 from routing.host import (
     BASE_ROLES,
     HEAD_ROLES,
     LAYER_ROLES,
+    OPTIONAL_ROLES,
     Binding,
     Role,
     bind,
@@ -38,10 +40,16 @@ from routing.layout import VisualLayout, build_layout
 from routing.methods import SCORERS
 from routing.prefill import Context, Prefill
 from routing.proof import Proof, RoutedCache, RoutedCaches, check_keys_taken, check_mask_width, layer_of
-from routing.refusals import refuse_checkpointing, refuse_pictures, refuse_piece
+from routing.refusals import (
+    refuse_checkpointing,
+    refuse_counting,
+    refuse_pictures,
+    refuse_piece,
+    refuse_tail,
+)
 from routing.schedule import Schedule
-from routing.scoring import shares_keys
-from routing.select import column_mask
+from routing.scoring import is_plain, shares_keys
+from routing.select import column_mask, everything, streams_first, tokens_first
 from routing.trace import RouteTrace
 
 
@@ -58,14 +66,28 @@ def route(model: Any, schedule: Schedule) -> Iterator[RouteTrace]:
     The ranking token is each sample's last prompt token; with an int `logits_to_keep` of n > 1, as assisted
     decoding passes, it is the token n from the end.
 
+    A model type without a file of its own (`routing.FAMILIES`) is proven first, once a process, on a tiny
+    copy of its config: seconds.
+
     Raises UnsupportedModelError, ScheduleError (schedule and model do not fit) or RoutingError (already
     routed) on entry; calls inside raise UnsupportedInputError for caches, masks and modes that cannot be
     routed.
     """
     location = locate(model)
+    if location.info.family not in FAMILIES and schedule.entries:
+        from routing.checks.check import prove  # which routes tiny models: it needs this file
+
+        prove(location.config)
+    with routed(location, schedule) as trace:
+        yield trace
+
+
+@contextmanager
+def routed(location: Location, schedule: Schedule) -> Iterator[RouteTrace]:
+    """The same for a model whose parts were located, proven or not."""
     check_fit(schedule, location.info)
     trace = RouteTrace()
-    with Hooks() as hooks:
+    with Hooks(routes=True) as hooks:
         if schedule.entries:
             _Session(location, schedule, trace).attach(hooks)
         yield trace
@@ -78,12 +100,16 @@ class _Call(threading.local):
     prefill: Prefill | None = None
     proof: Proof | None = None  # of a prefill, or of decoding on a routed cache
     entries: dict[int, RoutedLayer] = {}  # noqa: RUF012  # replaced at each call, never written to
+    rotary: dict[str | None, Any] = {}  # noqa: RUF012  # likewise: by type of layer, None where all have one
+    columns: dict[int, Tensor] = {}  # noqa: RUF012  # likewise: of keys that later layers use, by layer
     speculated: int = 0
 
     def forget(self) -> None:
         """Begin anew."""
         self.prompt = self.prefill = self.proof = None
         self.entries = {}
+        self.columns = {}
+        self.rotary = {}
 
 
 class _Session:
@@ -93,23 +119,32 @@ class _Session:
         self.location, self.schedule, self.trace = location, schedule, trace
         self.anchors: vision.VisionCollector | None = None
         ranked = () if SCORERS[schedule.scorer].reduce is None else schedule.stages
-        self.asked = frozenset(stage.ranking_layer for stage in ranked)
+        asked = {location.info.ranking(stage.ranking_layer) for stage in ranked}
+        self.asked = frozenset(
+            index for index in asked if index is not None and is_plain(location.layers[index])
+        )
         self.sharing: frozenset[int] = frozenset()
         self.watched: frozenset[int] = frozenset()
         self.routed = RoutedCaches()
         self.call = _Call()
         self.base = bind(location.base, BASE_ROLES)
-        self.layer = [bind(layer, LAYER_ROLES) for layer in location.layers]
+        found = [bind(layer, LAYER_ROLES, optional=OPTIONAL_ROLES) for layer in location.layers]
+        absent = {role for role in OPTIONAL_ROLES if not any(names.takes(role) for names in found)}
+        self.layer = [bind(layer, LAYER_ROLES, optional=absent) for layer in location.layers]
+        self.kinds = location.info.kinds
+        self.lent = frozenset(location.info.producers.values())
 
     def attach(self, hooks: Hooks) -> None:
         """Place every hook; `hooks` removes them."""
         base, layers = self.location.base, self.location.layers
-        if is_hooked(base):
+        if is_routed(base):
             raise RoutingError("this model is being routed already; leave the outer `with` first")
         heads = self.location.heads
         own = next((head for head in reversed(heads) if hasattr(type(head), "generate")), None)
         for head in heads:
-            hooks.before(head, partial(self._note_logits, bind(head, HEAD_ROLES, passed_on=head is not own)))
+            hooks.before(
+                head, partial(self._note_logits, bind(head, HEAD_ROLES, passed_on=self._passes(head, own)))
+            )
         hooks.before(base, self._begin)
         hooks.after(base, self._end, always=True)
         for index in self.asked:
@@ -123,10 +158,28 @@ class _Session:
         for index in self.sharing:
             hooks.before(layers[index].self_attn.k_proj, self._spare_keys)
             hooks.after(layers[index].self_attn.k_proj, self._give_keys)
+        rotary = getattr(self.location.decoder, "rotary_emb", None)
+        if rotary is not None and not all(kind.ranks for kind in self.kinds):
+            hooks.after(rotary, self._note_rotary, kwargs=True)
         if self.schedule.vision is not None:
             family, stage = self.location.info.family, self.schedule.vision
             self.anchors = vision.attach(base, family, stage, self._anchor_count, hooks)
         hooks.keep_compiled(base)
+
+    def _passes(self, head: Any, own: Any) -> bool:
+        """Whether a head passes on what its forward does not name; that of a family with a file names all."""
+        return head is not own or self.location.info.family not in FAMILIES
+
+    def _note_rotary(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """Position embeddings were made, of one type of layer or of all."""
+        named = (value for value in (*args, *kwargs.values()) if isinstance(value, str))
+        self.call.rotary[next(named, None)] = output
+
+    def _rotary_of(self, layer: int) -> Any:
+        """The position embeddings that a layer will be given."""
+        types = getattr(self.location.decoder.config, "layer_types", None)
+        made = self.call.rotary
+        return made.get(types[layer], made.get(None)) if types else made.get(None)
 
     def _spare_keys(
         self, _k_proj: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -181,7 +234,7 @@ class _Session:
         attention = self.location.attention
         not_causal = attention == "eager" or self.location.family.bidirectional
         return Proof(
-            layers=self.location.info.layers,
+            kinds=self.kinds,
             fixed=self.location.info.first_layer,
             needs_mask=not_causal if layout is not None else not attention.startswith("flash"),
             cache=cache,
@@ -207,39 +260,77 @@ class _Session:
         if self.call.prompt is None:
             proof.runs_on(hidden, stored_rows(layer_of(cache, index)))
             return self._continue(index, args, kwargs, cache)
+        if self._is_tail(index, hidden):
+            refuse_tail(self.call.prompt[0], hidden.shape[-2])
+            proof.runs_on(hidden, 0)
+            return self._continue(index, args, kwargs, cache)
         rotary = names.read(Role.POSITION_EMBEDDINGS, args, kwargs)
         proof.check_rotary(index, rotary)
         if self.call.prefill is None:  # only now have the pictures been encoded
             layout, input_ids = self.call.prompt
-            found = decisions(self.schedule, self.location.info.layers, layout, self.anchors)
-            self.call.prefill = Prefill(self.schedule, found, layout, input_ids, self.sharing)
+            found = decisions(self.schedule, self.location.info, layout, self.anchors)
+            self.call.prefill = Prefill(
+                self.schedule,
+                found,
+                layout,
+                input_ids,
+                self.location.layers,
+                self.kinds,
+                self.sharing,
+                self._rotary_of,
+            )
+            if self.call.prefill.reduces:
+                refuse_counting(self.location.layers, layout.length)
         prefill = self.call.prefill
-        whole = Context(rotary, names.read(Role.POSITION_IDS, args, kwargs), mask)
-        hidden, context = prefill.enter(index, layer, hidden, whole)
-        proof.runs_on(hidden, 0)
-        if prefill.rows is not None:
-            if cache is not None:
-                check_cache(cache)
-                self.call.entries[index] = RoutedLayer(prefill.rows, prefill.layout.speculated)
-                install(cache, index, self.call.entries[index])
-            # under flash attention ids with gaps would be read as packed sequences
-            ids = None if self.location.attention.startswith("flash") else context.position_ids
-            args, kwargs = names.write(Role.POSITION_EMBEDDINGS, context.rotary, args, kwargs)
-            args, kwargs = names.write(Role.POSITION_IDS, ids, args, kwargs)
-            args, kwargs = names.write(Role.ATTENTION_MASK, context.mask, args, kwargs)
-        return names.write(Role.HIDDEN_STATES, hidden, args, kwargs)
+        compact, context = prefill.enter(index, layer, tokens_first(hidden), Context.of(names, args, kwargs))
+        if cache is not None and prefill.reduces:
+            self._store(index, cache, prefill)
+        if prefill.rows is not None and self.location.attention.startswith("flash"):
+            context = replace(context, position_ids=None)  # with gaps they would be read as packed sequences
+        args, kwargs = context.call(compact)
+        proof.runs_on(names.read(Role.HIDDEN_STATES, args, kwargs), 0)
+        return args, kwargs
+
+    def _is_tail(self, index: int, hidden: Tensor) -> bool:
+        """Whether a layer without keys of its own runs on the last tokens of a prefill alone."""
+        prefill = self.call.prefill
+        if prefill is None or not self.kinds[index].borrows:
+            return False
+        return hidden.shape[-2] < (prefill.layout.length if prefill.rows is None else prefill.rows.width)
+
+    def _store(self, index: int, cache: Any, prefill: Prefill) -> None:
+        """Make the cache layer of a decoder layer about to run one that knows which tokens it holds.
+
+        A window needs one before the first decision, too: all of them then have masks of the same width.
+        """
+        check_cache(cache)
+        kind, rows, layout = self.kinds[index], prefill.rows, prefill.layout
+        if not kind.ranks or (rows is None and not kind.forgets):
+            return
+        rows = everything(layout.visual) if rows is None else rows
+        masked = not self.location.attention.startswith("flash")
+        self.call.entries[index] = RoutedLayer(rows, layout.speculated, masked=masked)
+        install(cache, index, self.call.entries[index])
+        if index in self.lent:
+            self.call.columns[index] = rows.index
 
     def _continue(
         self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any], cache: Any
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """Decoding, or a later turn: give a layer the mask of what it has stored."""
-        stored, names = self.call.entries.get(index), self.layer[index]
+        """Decoding, or a later turn: give a layer the mask of what it, or the layer it uses, has stored."""
+        producer = self.location.info.producers.get(index, index)
+        stored, names = self.call.entries.get(producer), self.layer[index]
         mask = names.read(Role.ATTENTION_MASK, args, kwargs)
         if stored is None or (mask is None and not stored.ragged):
             return None
-        new = names.read(Role.HIDDEN_STATES, args, kwargs).shape[1]
-        check_mask_width(index, mask, stored.get_seq_length() + new)
-        columns = stored.stored_columns(new)
+        new = names.read(Role.HIDDEN_STATES, args, kwargs).shape[-2]
+        if producer == index:
+            check_mask_width(index, mask, stored.get_seq_length() + new)
+            columns = stored.stored_columns(new)
+            if index in self.lent:
+                self.call.columns[index] = columns
+        else:
+            columns = self.call.columns[producer]
         if mask is None and self.location.attention.startswith("flash"):
             mask = (columns >= 0).long()
         else:
@@ -256,11 +347,12 @@ class _Session:
         if prefill is None:
             return output
         check_keys_taken(index, prefill.has_keys)
-        if index + 1 < self.location.info.layers:
+        hidden = output[0] if isinstance(output, tuple) else output
+        if index + 1 < self.location.info.layers or self._is_tail(index, hidden):
             return output
-        if isinstance(output, tuple):
-            return (prefill.leave(output[0]), *output[1:])
-        return prefill.leave(output)
+        several = isinstance(output, tuple)
+        hidden = streams_first(prefill.leave(tokens_first(hidden)))
+        return (hidden, *output[1:]) if several else hidden
 
     def _end(self, _module: Any, _args: tuple[Any, ...], output: Any) -> None:
         """The base model has run, or raised: record the prefill and forget its state."""

@@ -11,12 +11,16 @@ Knows no tensors, schedules or hooks, and imports neither torch nor transformers
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import inspect
 import sys
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from routing.errors import RoutingError, UnsupportedModelError
@@ -37,6 +41,7 @@ class Role(StrEnum):
     POSITION_EMBEDDINGS = "position embeddings"
     INPUT_IDS = "input ids"
     LOGITS_TO_KEEP = "logits to keep"
+    LAYER_INPUTS = "inputs of a layer's own"
 
 
 NAMES: dict[Role, tuple[str, ...]] = {  # newest first; a release may still take an older name from callers
@@ -47,6 +52,7 @@ NAMES: dict[Role, tuple[str, ...]] = {  # newest first; a release may still take
     Role.POSITION_EMBEDDINGS: ("position_embeddings",),
     Role.INPUT_IDS: ("input_ids",),
     Role.LOGITS_TO_KEEP: ("logits_to_keep",),
+    Role.LAYER_INPUTS: ("per_layer_input",),
 }
 HEAD_ROLES = (Role.LOGITS_TO_KEEP,)
 BASE_ROLES = (Role.INPUT_IDS, Role.ATTENTION_MASK, Role.POSITION_IDS, Role.CACHE)
@@ -56,7 +62,10 @@ LAYER_ROLES = (
     Role.POSITION_IDS,
     Role.POSITION_EMBEDDINGS,
     Role.CACHE,
+    Role.LAYER_INPUTS,
 )
+PER_TOKEN_ROLES = (Role.POSITION_EMBEDDINGS, Role.POSITION_IDS, Role.ATTENTION_MASK, Role.LAYER_INPUTS)
+OPTIONAL_ROLES = {Role.POSITION_IDS, Role.POSITION_EMBEDDINGS, Role.LAYER_INPUTS}  # not all layers have them
 
 LAYER_PARTS = (  # what ranking asks of a decoder layer
     "input_layernorm",
@@ -65,6 +74,7 @@ LAYER_PARTS = (  # what ranking asks of a decoder layer
     "self_attn.head_dim",
     "self_attn.scaling",
 )
+PROJECTIONS = {"q_proj", "k_proj", "v_proj"}
 ATTENTION_CHILDREN = {"q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm", "rotary_emb"}
 ROTATE = "apply_rotary_pos_emb"  # a function beside the attention class
 VISION_ROTATE = "apply_rotary_pos_emb_vision"  # the same, of vision towers with rotary embeddings
@@ -77,6 +87,7 @@ PATCH_TOWER_PARTS = (  # what the vision stage asks of a CLIP or SigLIP tower's 
 MERGED_TOWER_PARTS = ("merger", "spatial_merge_size")  # and of a tower with a merger
 WINDOWED_TOWER_PARTS = ("window_size", "patch_size")  # the same, where it attends within windows
 MERGED_BLOCK_PARTS = ("attn.qkv", "attn.num_heads", "attn.scaling")
+EAGER = "eager_attention_forward"  # the same: attention that tells its weights
 LENGTH_SCALE = "get_llama_4_attn_scale"  # the same, of decoders whose queries grow with the position
 LENGTH_SCALE_SETTING = "llama_4_scaling_beta"  # in rope_parameters, where they do
 
@@ -87,6 +98,10 @@ class Binding:
 
     owner: str
     arguments: Mapping[Role, tuple[str, int]]
+
+    def takes(self, role: Role) -> bool:
+        """Whether the forward names an argument for it."""
+        return self.arguments[role][1] < sys.maxsize
 
     def read(self, role: Role, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The value that a call gives for a role; None where it gives none."""
@@ -112,11 +127,13 @@ class Binding:
         return (self.arguments[role][0], *NAMES[role])
 
 
-def bind(module: Any, roles: Iterable[Role], *, passed_on: bool = False) -> Binding:
+def bind(
+    module: Any, roles: Iterable[Role], *, passed_on: bool = False, optional: Collection[Role] = ()
+) -> Binding:
     """Find the argument of `module.forward` for each role.
 
-    passed_on: what is not named there is given by keyword and passed on, as wrappers of models do.
-    Raises UnsupportedModelError naming the first role that no argument is known for.
+    passed_on: what is not named there is given by keyword and passed on, as wrappers of models do; what is
+    optional may be. Raises UnsupportedModelError naming the first role that no argument is known for.
     """
     module = getattr(module, "_orig_mod", module)  # torch.compile wraps a module in one of its own
     owner = type(module).__name__
@@ -124,7 +141,7 @@ def bind(module: Any, roles: Iterable[Role], *, passed_on: bool = False) -> Bind
     arguments: dict[Role, tuple[str, int]] = {}
     for role in roles:
         name = next((name for name in NAMES[role] if name in places), None)
-        if name is None and passed_on:
+        if name is None and (passed_on or role in optional):
             arguments[role] = NAMES[role][0], sys.maxsize
             continue
         if name is None:
@@ -211,6 +228,63 @@ def scales_by_position(attention: Any) -> bool:
     """Whether an attention sharpens its queries by their position (Ministral 3)."""
     rope = getattr(getattr(attention, "config", None), "rope_parameters", None) or {}
     return rope.get(LENGTH_SCALE_SETTING) is not None
+
+
+def scaled_from(layer: Any) -> int | None:
+    """Tokens from which on a layer scales queries by the number of their row (Llama 4); None: never."""
+    attention = getattr(layer, "self_attn", None)
+    if not getattr(attention, "attn_temperature_tuning", False) or getattr(attention, "use_rope", True):
+        return None
+    return int(part(attention, "floor_scale"))
+
+
+_ASKED = "reroute"  # an attention implementation, as configs name them
+
+
+_asking = threading.local()  # .attention: what stands for it
+
+
+def _ask(*args: Any, **kwargs: Any) -> Any:
+    return _asking.attention(*args, **kwargs)
+
+
+@contextmanager
+def asking(layer: Any, attention: Callable[..., Any], projection: Callable[[str, Any], Any]) -> Iterator[Any]:
+    """A copy of a decoder layer that calls `attention` in place of the implementation of its config.
+
+    projection: name, part -> what stands for it in the copy, for the parts of an attention that projects
+    queries, keys and values apart.
+
+    It shares all weights and parts with the layer, but those that choose an implementation; no hook sees
+    it run, and the layer itself is not touched, so that other threads may run it meanwhile.
+    """
+    functions = sys.modules["transformers.modeling_utils"].ALL_ATTENTION_FUNCTIONS
+    if _ASKED not in functions:
+        functions.register(_ASKED, _ask)
+
+    def copied(module: Any) -> Any:
+        twin = copy.copy(module)
+        twin._modules = {
+            child: copied(part) if _chooses(part) else part for child, part in module._modules.items()
+        }
+        if set(twin._modules) >= PROJECTIONS:
+            twin._modules |= {name: projection(name, twin._modules[name]) for name in PROJECTIONS}
+        if getattr(twin, "config", None) is not None:
+            twin.config = copy.copy(twin.config)
+            twin.config._attn_implementation_internal = _ASKED
+        twin._compiled_call_impl = partial(type(twin).forward, twin)
+        return twin
+
+    before, _asking.attention = getattr(_asking, "attention", None), attention
+    try:
+        yield copied(layer)
+    finally:
+        _asking.attention = before
+
+
+def _chooses(module: Any) -> bool:
+    """Whether a part of a layer, or a part of it, reads a config."""
+    return any(getattr(part, "config", None) is not None for part in module.modules())
 
 
 def hooks_of(module: Any) -> list[Any]:

@@ -7,8 +7,8 @@ tensors and decoder layers, but registers no hooks and touches no cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,11 +16,25 @@ import torch
 from torch import Tensor
 
 from routing.decisions import Decision
+from routing.host import PER_TOKEN_ROLES, Binding, Role
+from routing.kinds import Kind
 from routing.layout import VisualLayout
 from routing.methods import SCORERS
 from routing.schedule import Action, Pool, Schedule
-from routing.scoring import Scoring, first_keys
-from routing.select import Rows, gather, pack, scatter, spread, square_mask, top_k, within
+from routing.scoring import Scoring, first_keys, is_plain
+from routing.select import (
+    Rows,
+    causal_mask,
+    gather,
+    pack,
+    padding_mask,
+    scatter,
+    spread,
+    square_mask,
+    streams_first,
+    top_k,
+    within,
+)
 from routing.trace import PrefillTrace, StageTrace
 
 
@@ -28,20 +42,45 @@ from routing.trace import PrefillTrace, StageTrace
 class Context:
     """What a decoder layer is told beside its hidden states, for S rows.
 
-    rotary: cos and sin, (B | 1, S, r). position_ids: (B | 1, S) or None. mask: None (causal), (B, S) padding
-    or (B | 1, 1, S, S).
+    rotary: cos and sin, (B | 1, S, r), or one tensor of that shape; None where the layer takes none.
+    position_ids: (B | 1, S), also with axes before, or None. mask: None (causal), (B, S) padding or
+    (B | 1, 1, S, S). inputs: (B, S, c) of this layer alone, or None. args, kwargs: the whole call, which the
+    other fields were read from by `names`.
     """
 
-    rotary: tuple[Tensor, Tensor]
+    names: Binding
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    rotary: Any
     position_ids: Tensor | None
     mask: Tensor | None
+    inputs: Tensor | None = None
+
+    @classmethod
+    def of(cls, names: Binding, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Context:
+        """The context of a call of a decoder layer."""
+        return cls(names, args, kwargs, *(names.read(role, args, kwargs) for role in PER_TOKEN_ROLES))
+
+    def call(self, hidden: Tensor, **changed: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of the call on `hidden` (B, S, ...) with these fields.
+
+        changed: other roles by their names, in upper case.
+        """
+        values = zip(PER_TOKEN_ROLES, (self.rotary, self.position_ids, self.mask, self.inputs), strict=True)
+        given = ((Role[name], value) for name, value in changed.items())
+        args, kwargs = self.args, dict(self.kwargs)
+        for role, value in ((Role.HIDDEN_STATES, streams_first(hidden)), *values, *given):
+            if value is not self.names.read(role, args, kwargs):
+                args, kwargs = self.names.write(role, value, args, kwargs)
+        return args, kwargs
 
 
 class Prefill:
     """Follows one prefill through the decoder layers, in order.
 
-    input_ids: (B, L), read by scorers that draw only. sharing: layers that take over key projections, see
-    `take_keys`.
+    input_ids: (B, L), read by scorers that draw only. layers, kinds: the decoder's. sharing: layers that
+    take over key projections, see `take_keys`. rotary_of: layer -> its position embeddings, for decisions at
+    layers that are given none.
     """
 
     def __init__(
@@ -50,10 +89,14 @@ class Prefill:
         decisions: tuple[Decision, ...],
         layout: VisualLayout,
         input_ids: Tensor,
+        layers: Sequence[Any],
+        kinds: Sequence[Kind],
         sharing: frozenset[int] = frozenset(),
+        rotary_of: Callable[[int], Any] = lambda _layer: None,
     ) -> None:
         self._schedule, self._decisions, self.layout = schedule, decisions, layout
-        self._input_ids, self._sharing = input_ids, sharing
+        self._input_ids, self._layers, self._kinds, self._sharing = input_ids, layers, kinds, sharing
+        self._rotary_of = rotary_of
         self._rows: Rows | None = None  # None: the sequence is full
         self._full: Tensor | None = None  # (B, L, d) as of the last decision; deferred tokens live here
         self._ours = False  # nobody else holds `_full`: it may be written into
@@ -62,7 +105,7 @@ class Prefill:
         self._kept = layout.visual
         self._counts = layout.visual_counts
         self._ranked: dict[int, Tensor] = {}
-        self._compact: dict[int, tuple[Any, Any]] = {}
+        self._compact: dict[tuple[int, str | None], tuple[Any, Any]] = {}
         self._stages: list[StageTrace] = []
         self._scorer = SCORERS[schedule.scorer]
         reduce = self._scorer.reduce
@@ -72,6 +115,11 @@ class Prefill:
     def finished(self) -> bool:
         """Every decision has been taken."""
         return len(self._stages) == len(self._decisions)
+
+    @property
+    def reduces(self) -> bool:
+        """Some decision leaves tokens out."""
+        return any(decision.counts != self.layout.visual_counts for decision in self._decisions)
 
     @property
     def rows(self) -> Rows | None:
@@ -89,12 +137,12 @@ class Prefill:
         """
         self._keys = None
         for number, decision in enumerate(self._decisions):
-            if decision.scored_by == index and decision.layer > index:
-                self._ranked[number] = self._score(number, layer, hidden, context)
+            if decision.ranked_at == index and decision.layer > index:
+                self._ranked[number] = self._score(number, index, layer, hidden, context)
             if decision.layer == index:
-                hidden = self._decide(number, layer, hidden, context)
+                hidden = self._decide(number, index, layer, hidden, context)
         self._merged = None
-        return hidden, context if self._rows is None else self._narrow(context)
+        return hidden, context if self._rows is None else self._narrow(context, self._kinds[index])
 
     @property
     def has_keys(self) -> bool:
@@ -114,22 +162,24 @@ class Prefill:
         if self._rows is None:
             return hidden
         if self._full is None:
-            shape = (hidden.shape[0], self.layout.length, hidden.shape[2])
+            shape = (hidden.shape[0], self.layout.length, *hidden.shape[2:])
             return scatter(hidden.new_zeros(shape), self._rows, hidden, in_place=not torch.is_grad_enabled())
         return self._restored(hidden)
 
-    def _decide(self, number: int, layer: Any, hidden: Tensor, context: Context) -> Tensor:
+    def _decide(self, number: int, index: int, layer: Any, hidden: Tensor, context: Context) -> Tensor:
         decision = self._decisions[number]
-        keep, ranked = self._choose(number, layer, hidden, context)
+        keep, ranked = self._choose(number, index, layer, hidden, context)
         before = self._kept if self._stages else None
-        self._stages.append(StageTrace(decision.layer, keep, before, ranked, self.layout))
+        asked = ranked is not None and decision.chosen is None and self._scoring is not None
+        by = decision.scored_by if asked else None
+        self._stages.append(StageTrace(decision.layer, keep, before, ranked, self.layout, by))
         if keep is not self._kept:
             hidden = self._move(hidden, keep, decision.counts)
             self._kept, self._counts = keep, decision.counts
         return hidden
 
     def _choose(
-        self, number: int, layer: Any, hidden: Tensor, context: Context
+        self, number: int, index: int, layer: Any, hidden: Tensor, context: Context
     ) -> tuple[Tensor, Tensor | None]:
         """The kept columns (B, L) of a decision, and the scores (B, L) if any were needed.
 
@@ -146,7 +196,7 @@ class Prefill:
             return self._kept, None
         if decision.chosen is not None:
             return decision.chosen, decision.scores
-        ranked = self._score(number, layer, hidden, context) if ranked is None else ranked
+        ranked = self._score(number, index, layer, hidden, context) if ranked is None else ranked
         ranked = ranked.masked_fill(~candidates, -torch.inf)
         return top_k(ranked, candidates, decision.counts), ranked
 
@@ -181,19 +231,31 @@ class Prefill:
             self._merged, self._ours = hidden, not torch.is_grad_enabled()
         return self._full
 
-    def _score(self, number: int, layer: Any, hidden: Tensor, context: Context) -> Tensor:
-        """(B, L) float32 scores of decision `number`, by `layer` on its input."""
+    def _score(self, number: int, index: int, layer: Any, hidden: Tensor, context: Context) -> Tensor:
+        """(B, L) float32 scores of decision `number` on the input of layer `index`."""
         if self._scoring is None:
             return self._random(number, hidden.device)
-        rows, own = self._rows, self._own_width(self._decisions[number])
-        if rows is None or self._schedule.action is Action.REROUTE:
-            return self._ask(layer, self._restored(hidden), own, self.layout.query, context)
-        query = torch.full_like(self.layout.query, rows.width - 1 - self.layout.speculated)
-        return spread(rows, self._ask(layer, hidden, own, query, self._narrow(context)), -torch.inf)
+        decision, rows, kind = self._decisions[number], self._rows, self._kinds[index]
+        asked = layer if decision.scored_by == index else self._layers[decision.scored_by]
+        own, query = self._own_width(decision), self.layout.query
+        whole = rows is None or self._schedule.action is Action.REROUTE
+        if not kind.ranks and context.rotary is None:
+            context = replace(context, rotary=self._rotary_of(decision.scored_by))
+        if not whole:
+            assert rows is not None
+            context = self._narrow(context, kind)
+            query = torch.full_like(query, rows.width - 1 - self.layout.speculated)
+        if not kind.ranks:  # its own mask is not one of attention
+            real = self.layout.text | self.layout.visual
+            mask = causal_mask(real) if whole or rows is None else square_mask(None, rows)
+            context = replace(context, mask=mask)
+        if whole or rows is None:
+            return self._ask(asked, self._restored(hidden), own, query, context)
+        return spread(rows, self._ask(asked, hidden, own, query, context), -torch.inf)
 
     def _own_width(self, decision: Decision) -> int:
         """Rows on which the layer that scores a decision itself will run; 0 if it takes over no keys."""
-        if decision.scored_by not in self._sharing:
+        if decision.scored_by not in self._sharing or decision.scored_by != decision.ranked_at:
             return 0
         if decision.layer == decision.scored_by:
             return max(map(sum, zip(self.layout.text_counts, decision.counts, strict=True)))
@@ -201,15 +263,15 @@ class Prefill:
 
     def _ask(self, layer: Any, hidden: Tensor, own: int, query: Tensor, context: Context) -> Tensor:
         assert self._scoring is not None
+        if not is_plain(layer):
+            ranked: Tensor = self._scoring(layer, hidden, None, query, context)[0]
+            return ranked
         normed = layer.input_layernorm(hidden)
         known = None if self._keys is None else self._keys.flatten(0, 1)
         if known is None and own:
             known = first_keys(layer.self_attn.k_proj, normed, own)
-        scores, keys = self._scoring(
-            layer, normed, known, query, context.rotary, context.position_ids, context.mask
-        )
+        ranked, keys = self._scoring(layer, normed, known, query, context)
         self._keys = keys if own else None
-        ranked: Tensor = scores
         return ranked
 
     def _random(self, number: int, device: torch.device) -> Tensor:
@@ -225,22 +287,38 @@ class Prefill:
         ids, real = self._input_ids.cpu(), (self.layout.visual | self.layout.text).cpu()
         return [row[here].tolist() for row, here in zip(ids, real, strict=True)]
 
-    def _narrow(self, context: Context) -> Context:
+    def _narrow(self, context: Context, kind: Kind) -> Context:
         """The framework's full-length context, for the rows of now; gathered once a stage."""
         assert self._rows is not None
-        rows, ids, (cos, sin) = self._rows, context.position_ids, context.rotary
-        return Context(
-            rotary=(self._once(cos, self._gathered), self._once(sin, self._gathered)),
-            position_ids=None if ids is None else self._once(ids, self._gathered),
-            mask=self._once(context.mask, lambda full: square_mask(full, rows)),
+        rows, rotary = self._rows, context.rotary
+        cut = {"mask": square_mask, "padding": padding_mask, "nothing": lambda *_: None}[kind.told]
+        return replace(
+            context,
+            rotary=(
+                tuple(self._once(part, self._gathered) for part in rotary)
+                if isinstance(rotary, tuple)
+                else self._once(rotary, self._gathered)
+            ),
+            position_ids=self._once(context.position_ids, self._gathered_ids),
+            mask=self._once(context.mask, lambda full: cut(full, rows), mask_of=kind.told),
+            inputs=None if context.inputs is None else self._gathered(context.inputs),
         )
 
     def _gathered(self, full: Tensor) -> Tensor:
         assert self._rows is not None
         return gather(full, self._rows.safe)
 
-    def _once(self, original: Any, make: Callable[[Any], Any]) -> Any:
-        """make(original), remembered while the rows stay the same."""
-        if id(original) not in self._compact:
-            self._compact[id(original)] = (original, make(original))
-        return self._compact[id(original)][1]
+    def _gathered_ids(self, full: Tensor) -> Tensor:
+        """Of (..., B | 1, L), such as the three axes of M-RoPE."""
+        if full.ndim <= 2:
+            return self._gathered(full)
+        return torch.stack([self._gathered_ids(part) for part in full])
+
+    def _once(self, original: Any, make: Callable[[Any], Any], mask_of: str | None = None) -> Any:
+        """make(original), remembered while the rows stay the same; of None for masks alone."""
+        if original is None and mask_of is None:
+            return None
+        key = id(original), mask_of
+        if key not in self._compact:
+            self._compact[key] = (original, make(original))
+        return self._compact[key][1]

@@ -9,6 +9,7 @@ hooks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 from weakref import ref
@@ -17,8 +18,11 @@ from torch import Tensor
 
 from routing.cache import Cache, RoutedLayer, stored_rows
 from routing.errors import RoutingError
-from routing.host import part, versions, what_is_proven
+from routing.host import LAYER_ROLES, NAMES, part, versions, what_is_proven
+from routing.kinds import Kind
 from routing.layout import VisualLayout
+
+KNOWN = frozenset(name for role in LAYER_ROLES for name in NAMES[role])  # arguments of layers
 
 
 @dataclass(frozen=True)
@@ -83,13 +87,14 @@ class Proof:
     layout: of the prompt; None while decoding.
     """
 
-    layers: int
+    kinds: Sequence[Kind]
     fixed: int
     needs_mask: bool
     cache: Any = None
     layout: VisualLayout | None = None
     padded: bool = False
     _next: int = 0
+    _rotary: bool = False  # some layer was told of positions
     _output: Any = None  # of the layer before
     _given: Any = None  # what the layer under way was given
     _stored: int | None = 0  # with so many rows in its cache
@@ -99,7 +104,7 @@ class Proof:
         """Layer `index` is about to run: in turn, on the states and the cache of the layer before."""
         if index != self._next:
             _fail(index, f"layer {self._next} to run", f"layer {index}")
-        if index > self.fixed and hidden is not self._output:
+        if index > self.fixed and hidden is not self._output and not self._is_tail(index, hidden):
             _fail(index, "the output of the layer before as its input", "other hidden states")
         self._next, self._output = index + 1, None
         stray = [n for n, value in kwargs.items() if isinstance(value, Cache) and value is not cache]
@@ -110,10 +115,37 @@ class Proof:
         if cache is not self.cache:
             _fail(index, f"the cache of the pass, {_shape(self.cache)}", f"{_shape(cache)}")
         self._check_mask(index, hidden, mask)
+        if self.layout is not None:
+            self._check_unknown(index, kwargs)
+
+    def _check_unknown(self, index: int, kwargs: dict[str, Any]) -> None:
+        """What a layer is told of each token must be narrowed with them: nothing of which nobody knows."""
+        assert self.layout is not None
+        for name in kwargs.keys() - KNOWN:
+            value = kwargs[name]
+            for told in value if isinstance(value, tuple) else (value,):
+                rows = isinstance(told, Tensor) and self.layout.length in told.shape[1:-1]
+                if rows and (told.is_floating_point() or told.is_complex()):
+                    _fail(index, "no argument of an unknown role with a row for each token", repr(name))
+
+    def _is_tail(self, index: int, hidden: Tensor) -> bool:
+        """A view of the last tokens, or of all, for the first layer whose keys are an earlier one's."""
+        whole, first = self._output, self.kinds[index].borrows and not self.kinds[index - 1].borrows
+        if not first or hidden.stride() != whole.stride() or hidden.shape[-2] > whole.shape[-2]:
+            return False
+        skipped = (whole.shape[-2] - hidden.shape[-2]) * whole.stride(-2)
+        same = hidden.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr()
+        return bool(same and hidden.storage_offset() == whole.storage_offset() + skipped)
+
+    @property
+    def layers(self) -> int:
+        """Decoder layers."""
+        return len(self.kinds)
 
     def _check_mask(self, index: int, hidden: Tensor, mask: Any) -> None:
-        several = hidden.shape[1] > 1
-        if mask is None and (self.padded or (self.needs_mask and several)):
+        several, told = hidden.shape[-2] > 1, self.kinds[index].told
+        padding = self.padded and (told == "mask" or (told == "padding" and several))
+        if mask is None and (padding or (self.needs_mask and several and told == "mask")):
             _fail(index, "an attention mask", "none")
         if mask is not None and self.layout is not None and mask.shape[-1] != self.layout.length:
             _fail(index, f"an attention mask of width {self.layout.length}", f"one of {mask.shape[-1]}")
@@ -121,13 +153,15 @@ class Proof:
     def check_rotary(self, index: int, rotary: Any) -> None:
         """A prefill's layer needs cos and sin for every column of the prompt."""
         assert self.layout is not None
-        widths = [part.shape[-2] for part in rotary or () if isinstance(part, Tensor)]
-        if widths != [self.layout.length] * 2:
+        parts = rotary if isinstance(rotary, tuple) else (rotary,)
+        widths = {part.shape[-2] for part in parts if isinstance(part, Tensor)}
+        self._rotary |= rotary is not None
+        if self._rotary and widths != {self.layout.length}:
             expected = f"position embeddings (cos, sin) for {self.layout.length} positions"
-            _fail(index, expected, f"{widths or None}")
+            _fail(index, expected, f"{sorted(widths) or None}")
 
     def runs_on(self, hidden: Tensor, stored: int | None) -> None:
-        """The layer under way got `hidden` (B, W, d), when its cache held `stored` rows (None: not told)."""
+        """The layer under way got `hidden` (..., B, W, d); its cache held `stored` rows (None: not told)."""
         self._given, self._stored, self._normed = hidden, stored, False
 
     def norms(self, index: int, hidden: Any) -> None:
@@ -149,13 +183,13 @@ class Proof:
             _fail(index, f"an output of shape {_shape(given)}", f"{_shape(self._output)}")
         if watched and not self._normed:
             _fail(index, "its input norm to run on its own input", "none that ran")
-        if self.cache is None:
+        if self.cache is None or self.kinds[index].borrows:
             return
         if entry is not None:
             in_place(self.cache, index, entry)
         stored = stored_rows(layer_of(self.cache, index))
-        if stored is not None and self._stored is not None and stored != self._stored + given.shape[1]:
-            _fail(index, f"{self._stored + given.shape[1]} rows in the cache", f"{stored}")
+        if stored is not None and self._stored is not None and stored != self._stored + given.shape[-2]:
+            _fail(index, f"{self._stored + given.shape[-2]} rows in the cache", f"{stored}")
 
     def ends(self, output_cache: Any) -> None:
         """The pass is over: every layer has run, and the model hands out the cache that they filled."""

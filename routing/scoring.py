@@ -1,21 +1,37 @@
 """How important each visual token looks to one decoder layer.
 
 A method's scorer turns one or a few rows of attention into one number a token. The rows are computed with the
-layer's own norm, projections and rotary embedding, O(L * d), never an L x L matrix. Knows no schedule and no
-cache.
+layer's own norm, projections and rotary embedding, O(L * d), never an L x L matrix. Of the plain kind of
+attention (`is_plain`) keys are shared with the layer's own run; any other layer runs by itself up to its
+attention, whatever it does on the way there, and is stopped. Knows no schedule and no cache.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from routing.errors import RoutingError
+from routing.families.decoders import DECODERS
 from routing.hooks import is_watched
-from routing.host import LENGTH_SCALE, LENGTH_SCALE_SETTING, ROTATE, beside, compiled_call, scales_by_position
+from routing.host import (
+    EAGER,
+    LENGTH_SCALE,
+    LENGTH_SCALE_SETTING,
+    ROTATE,
+    asking,
+    beside,
+    compiled_call,
+    scales_by_position,
+    versions,
+    what_is_proven,
+)
+
+if TYPE_CHECKING:
+    from routing.prefill import Context
 
 
 class Scoring(nn.Module):
@@ -32,30 +48,102 @@ class Scoring(nn.Module):
     def forward(
         self,
         layer: Any,
-        normed: Tensor,
+        hidden: Tensor,
         projected: Tensor | None,
         query: Tensor,
-        rotary: tuple[Tensor, Tensor],
-        position_ids: Tensor | None,
-        mask: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+        context: Context,
+    ) -> tuple[Tensor, Tensor | None]:
         """Scores of every row as seen by the rows that end at `query`, and every row's key projection.
 
-        normed: (B, S, d), the layer's normed input. projected: (n, H_kv * D), key projections of the first n
-        of all B * S rows, or None. query: (B,) row of the last prompt token. rotary: cos and sin,
-        (B | 1, S, r). position_ids: (B | 1, S) or None. mask: None (causal), (B, S) padding or
-        (B | 1, 1, S, S). Returns (B, S) float32 without gradient, and (B, S, H_kv * D) with.
+        hidden: (B, S, d), the layer's input, normed where `is_plain`. projected: (n, H_kv * D), key
+        projections of the first n of all B * S rows, or None. query: (B,) row of the last prompt token.
+        context: of the S rows. Returns (B, S) float32 without gradient, and (B, S, H_kv * D) with; None
+        where not `is_plain`.
         """
         rows = query[:, None] + torch.arange(1 - self.rows, 1, device=query.device)
         rows = rows.clamp(min=0)
+        if not is_plain(layer):
+            with torch.no_grad():
+                return self.reduce(_stopped(layer, hidden, rows, context)), None
         attention = layer.self_attn
-        keys = _all_keys(attention.k_proj, normed, projected)
+        keys = _all_keys(attention.k_proj, hidden, projected)
         with torch.no_grad():
-            queries, turned = _rotated(attention, normed, keys, rows, rotary, position_ids)
+            queries, turned = _rotated(attention, hidden, keys, rows, context.rotary, context.position_ids)
             scores = queries.float() @ turned.float().transpose(-1, -2) * attention.scaling
             scores = scores.unflatten(2, (-1, self.rows))
-            scores = scores + _row_bias(mask, rows, normed.shape[1])[:, None, None]
+            scores = scores + _row_bias(context.mask, rows, hidden.shape[1])[:, None, None]
             return self.reduce(scores.softmax(dim=-1).flatten(1, 2)), keys
+
+
+class _Asked(Exception):  # no error: what stops a layer at its attention
+    """The attention of the asking rows (B, H, R, S) float32."""
+
+    def __init__(self, weights: Tensor) -> None:
+        super().__init__()
+        self.weights = weights
+
+
+class _Sparse(nn.Module):
+    """A linear map of some rows alone; the others are zero."""
+
+    def __init__(self, linear: Any, rows: Tensor) -> None:
+        super().__init__()
+        self.linear, self.rows = linear, rows
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B, S, d) -> (B, S, n), of which rows (B, R) are computed."""
+        few = self.linear(_pick(hidden, self.rows))
+        full: Tensor = few.new_zeros(*hidden.shape[:2], few.shape[-1])
+        full[torch.arange(len(full), device=full.device)[:, None], self.rows] = few
+        return full
+
+
+def _stopped(layer: Any, hidden: Tensor, rows: Tensor, context: Context) -> Tensor:
+    """Attention (B, H, R, S) float32 that rows (B, R) give, by the layer's own way to queries and keys.
+
+    Where it projects them apart, only the asking rows have queries, and nobody has values.
+    """
+
+    def ask(
+        attention: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        **options: Any,
+    ) -> None:
+        bias = _row_bias(context.mask if mask is None else mask, rows, key.shape[2])
+        query = _pick(query.transpose(1, 2), rows).transpose(1, 2)
+        options |= {"dropout": 0.0}
+        eager = beside(attention, EAGER)
+        nothing = value[..., :0].float()  # what is seen does not matter, only who sees whom
+        raise _Asked(eager(attention, query.float(), key.float(), nothing, bias[:, None], **options)[1])
+
+    args, kwargs = context.call(hidden, CACHE=None)
+
+    def projection(name: str, part: Any) -> Any:
+        if name == "k_proj" or type(part).forward is not nn.Linear.forward or "forward" in vars(part):
+            return part
+        return _Sparse(part, rows if name == "q_proj" else rows[:, :0])
+
+    with asking(layer, ask, projection) as copy:
+        try:
+            type(layer).forward(copy, *args, **kwargs)
+        except _Asked as asked:
+            return asked.weights
+    raise RoutingError(
+        f"{type(layer).__name__} computes attention in a way of its own under {versions()}, so it cannot be "
+        f"asked what it looks at; {what_is_proven()}"
+    )
+
+
+def is_plain(layer: Any) -> bool:
+    """Whether a layer is of the plain kind: norm, q_proj and k_proj, rotary embedding, and nothing else.
+
+    Only decoders of which that is known count; any other layer runs by itself.
+    """
+    config = getattr(getattr(layer, "self_attn", None), "config", None)
+    return getattr(config, "model_type", None) in DECODERS
 
 
 def shares_keys(layer: Any) -> bool:
@@ -64,6 +152,8 @@ def shares_keys(layer: Any) -> bool:
     A quantised or adapted one, one that an offloading library has wrapped, one with hooks of its own or one
     inside of a compiled layer runs as it always does.
     """
+    if not is_plain(layer):
+        return False
     k_proj = layer.self_attn.k_proj
     plain = type(k_proj).forward is nn.Linear.forward and "forward" not in vars(k_proj)
     return plain and compiled_call(layer) is None and not is_watched(k_proj)

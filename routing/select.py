@@ -7,6 +7,7 @@ nothing here waits for the device; only ragged batches copy their counts to it, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -33,10 +34,25 @@ class Rows:
         """W, the rows of the compact batch."""
         return self.index.shape[1]
 
+    @cached_property
+    def newest(self) -> tuple[int, ...]:
+        """The largest column of each row over the batch, ascending; waits for the device, once."""
+        return tuple(self.index.amax(dim=0).tolist())
+
     @property
     def safe(self) -> Tensor:
         """`index` with filler rows pointing at column 0, so that it can be used for reading."""
         return self.index if self.valid is None else self.index.clamp(min=0)
+
+
+def tokens_first(hidden: Tensor) -> Tensor:
+    """Hidden states as (B, S, ...): of layers that take several streams (n, B, S, d), (B, S, n, d)."""
+    return hidden if hidden.ndim == 3 else hidden.movedim(0, 2)
+
+
+def streams_first(hidden: Tensor) -> Tensor:
+    """What `tokens_first` was given."""
+    return hidden if hidden.ndim == 3 else hidden.movedim(2, 0)
 
 
 def top_k(scores: Tensor, candidates: Tensor, counts: tuple[int, ...]) -> Tensor:
@@ -132,6 +148,30 @@ def square_mask(mask: Tensor | None, rows: Rows) -> Tensor | None:
         compact = block(compact, rows.valid[:, None, :])
         compact = compact.masked_fill(_filler_self(rows.valid), True if mask.dtype == torch.bool else 0.0)
     return compact[:, None]
+
+
+def padding_mask(mask: Tensor | None, rows: Rows) -> Tensor | None:
+    """Which rows of the compact batch are real, (B, W) of 0/1; None where all are.
+
+    mask: (B, L) of 0/1, or None for a batch without padding.
+    """
+    if mask is None:
+        return None if rows.valid is None else rows.valid.to(torch.long)
+    return within(rows, mask.bool()).to(mask.dtype)
+
+
+def causal_mask(real: Tensor) -> Tensor:
+    """The mask (B, 1, L, L) of a causal prompt whose real tokens are (B, L) bool."""
+    places = torch.arange(real.shape[1], device=real.device)
+    return ((places[:, None] >= places) & real[:, None, :])[:, None]
+
+
+def everything(like: Tensor) -> Rows:
+    """All columns of a batch (B, L), as rows."""
+    batch, length = like.shape
+    index = torch.arange(length, device=like.device).expand(batch, -1)
+    flat = torch.arange(batch * length, device=like.device)
+    return Rows(index, None, flat, flat, length)
 
 
 def column_mask(mask: Tensor | None, columns: Tensor, queries: int) -> Tensor | None:

@@ -21,6 +21,7 @@ class StageTrace:
     layer: decoder layer at whose input the tokens were chosen.
     keep: (B, L) bool on the device, the kept visual columns. before: those of the decision before.
     ranked: (B, L) float32 scores on the device, or None where nothing was scored.
+    scored_by: decoder layer whose attention ranked; None where none did.
     """
 
     layer: int
@@ -28,6 +29,7 @@ class StageTrace:
     before: Tensor | None = field(repr=False)
     ranked: Tensor | None = field(repr=False)
     layout: VisualLayout = field(repr=False)
+    scored_by: int | None = None
 
     @cached_property
     def kept(self) -> tuple[Tensor, ...]:

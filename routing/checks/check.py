@@ -6,6 +6,7 @@ the slow references of reference.py, or arithmetic. Nothing is downloaded, writt
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,20 +18,22 @@ import torch
 from transformers import CONFIG_MAPPING
 
 from routing.checks.configs import TEMPLATES, from_configuration
+from routing.checks.copies import tiny_copy
 from routing.checks.counting import Counted, prompts_of, shape_of
-from routing.checks.reference import Cut, by_masking, greedy
+from routing.checks.defaults import default_config
+from routing.checks.reference import Cut, by_gathering, by_masking, greedy, placeholder
 from routing.checks.runs import ACTIONS, close, generate, generate_routed, hooks, plan, stored
 from routing.checks.shrunk import shrunk
-from routing.checks.subjects import FIRST_LAYER, ONE, RAGGED, Tiny
-from routing.cost import cost
-from routing.engine import route
+from routing.checks.subjects import ONE, RAGGED, Copied, Tiny
+from routing.cost import cost, lm_head_flops
+from routing.engine import routed
 from routing.errors import UnsupportedModelError
-from routing.families import FAMILIES, describe_config
+from routing.families import FAMILIES, ModelInfo, describe_config, locate
 
 CUTS = (Cut(2, 0.5), Cut(4, 0.25))
-EVERYTHING = (Cut(2, 1.0), Cut(4, 1.0))
 ATTENTION = ("sdpa", "eager")
 NEW = 4  # tokens that are decoded
+WINDOW = 12  # of sliding windows in tiny copies: the checks' prompts outgrow it
 
 
 @dataclass(frozen=True)
@@ -78,24 +81,27 @@ def _keep_everything(subject: Tiny, action: str) -> None:
     """Keep ratio 1.0 is the unhooked model to the last bit: logits and tokens, single and left-padded."""
     for samples in ((ONE,), RAGGED):
         expected = generate(subject.model, subject.inputs(*samples), NEW)
-        found = generate_routed(subject, plan(EVERYTHING, action), *samples, new=NEW)
+        everything = [Cut(cut.layer, 1.0) for cut in _cuts(subject)]
+        found = generate_routed(subject, plan(everything, action), *samples, new=NEW)
         _same("greedy tokens", expected.tokens, found.tokens)
         if not torch.equal(expected.logits, found.logits):
             raise _BrokenError("logits under keep ratio 1.0 are not those of the unhooked model")
 
 
 def _reference(subject: Tiny, action: str) -> None:
-    """Compact stages equal a reference at full length in which other tokens are masked."""
-    expected = by_masking(subject.model, subject.inputs(ONE), CUTS, action == "reroute")
-    found = generate_routed(subject, plan(CUTS, action), ONE, new=1)
+    """Compact stages equal a reference: at full length, other tokens masked, or where a state runs over the
+    tokens, the unmodified layers one by one on the gathered ones."""
+    cuts, method = _cuts(subject), by_masking if _maskable(subject) else by_gathering
+    expected = method(subject.model, subject.inputs(ONE), cuts, action == "reroute")
+    found = generate_routed(subject, plan(cuts, action), ONE, new=1)
     _same("kept visual tokens", expected.kept, found.kept())
     _close("last logits", expected.logits, found.logits[0])
 
 
 def _first_layer(subject: Tiny, action: str) -> None:
     """The same for a schedule that starts at the first layer that may decide, with decoded tokens."""
-    first = FIRST_LAYER.get(subject.name, 0)
-    cuts = (Cut(first, 0.5), Cut(first + 3, 0.25))
+    first = subject.first_layer
+    cuts = (Cut(first, 0.5), Cut(_may_decide(_info(subject), first + 3), 0.25))
     expected, tokens = greedy(subject.model, subject.inputs(ONE), cuts, action == "reroute", NEW)
     found = generate_routed(subject, plan(cuts, action), ONE, new=NEW)
     _same("kept visual tokens", expected.kept, found.kept())
@@ -104,7 +110,7 @@ def _first_layer(subject: Tiny, action: str) -> None:
 
 def _batch(subject: Tiny, action: str) -> None:
     """A left-padded, ragged batch gives every sample what it gets alone."""
-    schedule = plan(CUTS, action)
+    schedule = plan(_cuts(subject), action)
     batch = generate_routed(subject, schedule, *RAGGED, new=NEW)
     for row, sample in enumerate(RAGGED):
         alone = generate_routed(subject, schedule, sample, new=NEW)
@@ -116,18 +122,57 @@ def _batch(subject: Tiny, action: str) -> None:
 
 def _decode(subject: Tiny, action: str) -> None:
     """Tokens decoded on a routed cache are those of recomputing everything without one."""
-    _, tokens = greedy(subject.model, subject.inputs(ONE), CUTS, action == "reroute", NEW)
-    found = generate_routed(subject, plan(CUTS, action), ONE, new=NEW)
+    cuts = _cuts(subject)
+    _, tokens = greedy(subject.model, subject.inputs(ONE), cuts, action == "reroute", NEW)
+    found = generate_routed(subject, plan(cuts, action), ONE, new=NEW)
     _same("greedy tokens", tokens, found.tokens[0])
 
 
 def _kv_lengths(subject: Tiny, action: str) -> None:
-    """Every layer stores its text and the kept tokens of its stage, exactly."""
-    visual = subject.visual(ONE)
-    text = len(subject.ids(ONE)) - visual
-    schedule = plan(CUTS, action)
-    expected = [text + kept for kept in schedule.tokens_per_layer(visual, subject.layers)]
-    _same("rows stored per layer", expected, stored(generate_routed(subject, schedule, ONE, new=1).cache))
+    """Every layer stores its text and the kept tokens of its stage, exactly; a window the last of these."""
+    ran = generate_routed(subject, plan(_cuts(subject), action), ONE, new=1)
+    ids, image = subject.ids(ONE), placeholder(subject.model.config)
+    visual = [place for place, token in enumerate(ids) if token == image]
+    expected: list[int | None] = []
+    for index, kind in enumerate(_info(subject).kinds):
+        if not kind.ranks:
+            expected.append(None)
+            continue
+        kept = [k for cut, k in zip(_cuts(subject), ran.kept(), strict=True) if cut.layer <= index]
+        gone = set(visual) - {visual[place] for place in kept[-1]} if kept else set()
+        window = _window(subject) if kind.forgets else None
+        first = 0 if window is None else len(ids) - window + 1
+        expected.append(sum(place >= first for place in range(len(ids)) if place not in gone))
+    pairs = zip(expected, stored(ran.cache), strict=False)  # a cache ends with the last layer that stores
+    found = [None if rows is None else held for rows, held in pairs]
+    _same("rows stored per layer", expected, found + expected[len(found) :])
+
+
+def _info(subject: Tiny) -> ModelInfo:
+    return describe_config(subject.model.config)
+
+
+def _cuts(subject: Tiny) -> tuple[Cut, ...]:
+    """The stages that are proven, at layers that may decide."""
+    info = _info(subject)
+    second = _may_decide(info, max(CUTS[1].layer, info.first_layer + 1))
+    return Cut(max(info.first_layer, min(CUTS[0].layer, second - 1)), 0.5), Cut(second, 0.25)
+
+
+def _may_decide(info: ModelInfo, most: int) -> int:
+    """The last layer up to `most` that may decide, and has attention to rank by at or after it."""
+    layers = range(min(most, info.last_layer) + 1)
+    return max(layer for layer in layers if info.ranking(layer) is not None)
+
+
+def _maskable(subject: Tiny) -> bool:
+    """Whether leaving tokens out is the same as hiding them: no state runs over them."""
+    return not any(kind.told == "padding" for kind in _info(subject).kinds)
+
+
+def _window(subject: Tiny) -> int:
+    text = subject.model.config.get_text_config()
+    return int(getattr(text, "sliding_window", None) or text.attention_chunk_size)
 
 
 def _flops(subject: Tiny, action: str) -> None:
@@ -136,18 +181,23 @@ def _flops(subject: Tiny, action: str) -> None:
         shape = shape_of(subject)
     except UnsupportedModelError as reason:
         raise _NotAskedError(str(reason)) from reason
-    schedule = plan(CUTS, action)
-    with route(subject.model, schedule):
+    schedule = plan(_cuts(subject), action)
+    with routed(locate(subject.model), schedule):
         counted = Counted(subject, subject.inputs(ONE))
     expected = cost(shape, schedule, prompts_of(subject, ONE))
     _same("FLOPs of ranking", expected.scoring_flops, counted.scoring)
-    _same("FLOPs of the prefill", expected.prefill_flops, counted.prefill)
+    takes = inspect.signature(type(subject.model).forward).parameters
+    more = (
+        0 if "logits_to_keep" in takes else len(subject.ids(ONE)) - 1
+    )  # positions that get logits for nothing
+    found = counted.prefill - lm_head_flops(shape, more)
+    _same("FLOPs of the prefill", expected.prefill_flops, found)
 
 
 def _untouched(subject: Tiny, action: str) -> None:
     """Afterwards the model has the hooks it had, and computes what it did."""
     before, expected = hooks(subject.model), generate(subject.model, subject.inputs(ONE), 1)
-    generate_routed(subject, plan(CUTS, action), ONE, new=1)
+    generate_routed(subject, plan(_cuts(subject), action), ONE, new=1)
     changed = [name for name, state in hooks(subject.model).items() if state != before[name]]
     _same("modules with other hooks", [], changed)
     if not torch.equal(expected.logits, generate(subject.model, subject.inputs(ONE), 1).logits):
@@ -175,7 +225,9 @@ def check(
     """Prove the engine on the installed transformers and torch, on tiny random models.
 
     Args:
-        families: model types among `routing.FAMILIES`; None for all of them.
+        families: model types: those with a file (`routing.FAMILIES`) are built by hand, with a tower and
+            pixels; any other of the library's is a tiny copy of its default config (copies.py). None for all
+            with a file.
         config: a model's own Hugging Face config instead: its family, with its own decoder, shrunk.
             Not together with `families` (ValueError).
         on_finding: called with the family after each finding.
@@ -186,16 +238,36 @@ def check(
     if config is not None:
         if families:
             raise ValueError("families and config both say what to check: give one of them")
-        describe_config(config)
         with _one_thread():
-            return (_check(config.model_type, lambda: shrunk(config), on_finding),)
-    unknown = [name for name in families or () if name not in FAMILIES]
+            return (_check(config.model_type, _own(config), on_finding),)
+    unknown = [name for name in families or () if name not in CONFIG_MAPPING and name not in FAMILIES]
     if unknown:
         raise UnsupportedModelError(
-            f"{unknown[0]} is not a family that can be checked; these can: {', '.join(FAMILIES)}"
+            f"{unknown[0]} is not a model type of transformers; these have a file: {', '.join(FAMILIES)}"
         )
     with _one_thread():
-        return tuple(_check(name, _template(name), on_finding) for name in families or FAMILIES)
+        return tuple(_check(name, _default(name), on_finding) for name in families or FAMILIES)
+
+
+_PROVEN: dict[str, FamilyCheck] = {}
+
+
+def prove(config: Any) -> FamilyCheck:
+    """Check a model's own decoder, once a process for each config.
+
+    Raises UnsupportedModelError with the first invariant that does not hold.
+    """
+    text = config.get_text_config()
+    key = f"{config.model_type} {text.to_json_string(use_diff=False)}"
+    if key not in _PROVEN:
+        _PROVEN[key] = check(config=config)[0]
+    failed = [finding for finding in _PROVEN[key].findings if not finding.passed]
+    if failed:
+        raise UnsupportedModelError(
+            f"{config.model_type} cannot be routed: on a tiny copy of it, {failed[0].invariant} does not "
+            f"hold ({failed[0].detail})"
+        )
+    return _PROVEN[key]
 
 
 @contextmanager
@@ -209,25 +281,32 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _template(family: str) -> Callable[[], tuple[str, dict[str, Any]]]:
+Build = Callable[[str], Tiny]  # of an attention implementation
+
+
+def _default(family: str) -> Build:
+    """Builds the tiny model of a family: by hand where its images are described, a copy of its default."""
+    if family not in TEMPLATES:
+        return _own(default_config(family))
     model_type, make = TEMPLATES[family]
-    return lambda: (model_type, make())
+    return lambda attention: Tiny(family, from_configuration(CONFIG_MAPPING[model_type](**make()), attention))
 
 
-def _check(
-    family: str,
-    describe: Callable[[], tuple[str, dict[str, Any]]],
-    on_finding: Callable[[str, Finding], None] | None,
-) -> FamilyCheck:
-    start, findings = perf_counter(), []
+def _own(config: Any) -> Build:
+    """Builds tiny models with the decoder of a config."""
+    describe_config(config)
+    if config.model_type not in TEMPLATES:
+        return lambda attention: Copied(config.model_type, tiny_copy(config, attention, window=WINDOW))
+    model_type, settings = shrunk(config)
+    return lambda attention: Tiny(
+        config.model_type, from_configuration(CONFIG_MAPPING[model_type](**settings), attention)
+    )
 
-    @cache
-    def build(attention: str) -> Tiny:
-        model_type, settings = describe()
-        return Tiny(family, from_configuration(CONFIG_MAPPING[model_type](**settings), attention))
 
+def _check(family: str, build: Build, on_finding: Callable[[str, Finding], None] | None) -> FamilyCheck:
+    start, findings, built = perf_counter(), [], cache(build)
     for name, holds in INVARIANTS.items():
-        finding = _find(name, holds, build)
+        finding = _find(name, holds, built)
         findings.append(finding)
         if on_finding is not None:
             on_finding(family, finding)
@@ -237,7 +316,7 @@ def _check(
 def _find(
     name: str,
     holds: Callable[[Tiny, str], None],
-    build: Callable[[str], Tiny],
+    build: Build,
 ) -> Finding:
     """One invariant under every attention implementation and action; the first failure ends it."""
     why = None

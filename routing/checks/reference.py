@@ -9,6 +9,7 @@ specification; imports nothing of the engine and knows nothing of caches, batche
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 
 NEVER = -1e30
+WITHOUT_MASK = ("linear_attention", "conv", "mamba", "mlp", "moe")  # layers that are told of padding alone
 Kept = tuple[int, ...]
 Reference = Callable[..., "Expected"]  # by_gathering or by_masking
 
@@ -42,17 +44,31 @@ class Expected:
 
 @dataclass(frozen=True)
 class Dense:
-    """What the unhooked model hands its layers: per layer the input (L, d), the mask (L, L), the rest."""
+    """What the unhooked model hands its layers: per layer the input (L, d), its other arguments, the mask.
+
+    masks: additive (L, L); None where the layer is told of padding alone.
+    """
 
     hidden: tuple[torch.Tensor, ...]
-    masks: tuple[torch.Tensor, ...]
-    rotary: tuple[torch.Tensor, torch.Tensor]
-    positions: torch.Tensor | None
+    calls: tuple[dict[str, Any], ...]
+    masks: tuple[torch.Tensor | None, ...]
+
+    @property
+    def rotary(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """cos and sin of the first layer, (B | 1, L, r)."""
+        rotary: tuple[torch.Tensor, torch.Tensor] = self.calls[0]["position_embeddings"]
+        return rotary
 
 
 def decoder(model: Any) -> Any:
-    """The language model inside: the owner of `.layers` and `.norm`."""
-    return model.model.text_model if hasattr(model.model, "text_model") else model.model.language_model
+    """The language model inside: the owner of as many `.layers` as its config says."""
+    text = model.config.get_text_config()
+    return next(
+        module
+        for module in model.modules()
+        if getattr(getattr(module, "config", None), "model_type", None) == text.model_type
+        and len(getattr(module, "layers", ())) == text.num_hidden_layers
+    )
 
 
 def _additive(mask: torch.Tensor | None, length: int) -> torch.Tensor:
@@ -65,53 +81,84 @@ def _additive(mask: torch.Tensor | None, length: int) -> torch.Tensor:
 @torch.no_grad()
 def dense(model: Any, inputs: dict[str, Any]) -> Dense:
     """Run the unhooked model once and note what every decoder layer is given."""
-    calls: list[tuple[torch.Tensor, dict[str, Any]]] = []
-    layers = decoder(model).layers
-    handles = [
-        layer.register_forward_pre_hook(lambda _, a, k: calls.append((a[0][0], k)), with_kwargs=True)
-        for layer in layers
-    ]
+    found: list[tuple[torch.Tensor, dict[str, Any]]] = []
+    owner = decoder(model)
+    names = [list(inspect.signature(type(layer).forward).parameters)[1:] for layer in owner.layers]
+
+    def note(_layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = {**dict(zip(names[len(found)], args, strict=False)), **kwargs}
+        found.append((_alone(given.pop("hidden_states")), given))
+
+    handles = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in owner.layers]
     try:
         model(**inputs, use_cache=False)
     finally:
         for handle in handles:
             handle.remove()
-    length = calls[0][0].shape[0]
-    first = calls[0][1]
-    return Dense(
-        tuple(hidden for hidden, _ in calls),
-        tuple(_additive(given["attention_mask"], length) for _, given in calls),
-        first["position_embeddings"],
-        first.get("position_ids"),
-    )
+    length = found[0][0].shape[0]
+    kinds = getattr(owner.config, "layer_types", None) or [""] * len(found)
+    masks = [
+        None if kind in WITHOUT_MASK else _additive(given.get("attention_mask"), length)
+        for kind, (_, given) in zip(kinds, found, strict=True)
+    ]
+    return Dense(tuple(hidden for hidden, _ in found), tuple(given for _, given in found), tuple(masks))
 
 
-def _arguments(seen: Dense, rows: list[int], mask: torch.Tensor) -> dict[str, Any]:
-    positions = seen.positions
-    return {
-        "position_embeddings": tuple(part[:1, rows] for part in seen.rotary),
-        "position_ids": None if positions is None else positions[..., rows],
-        "attention_mask": mask[rows][:, rows][None, None],
-    }
+def _alone(hidden: torch.Tensor) -> torch.Tensor:
+    """Hidden states of the only sample, by rows: (L, d), or (L, n, d) where streams come as (n, 1, L, d)."""
+    return hidden[0] if hidden.ndim == 3 else hidden[:, 0].transpose(0, 1)
+
+
+def _batched(hidden: torch.Tensor) -> torch.Tensor:
+    """What `_alone` was given."""
+    return hidden[None] if hidden.ndim == 2 else hidden.transpose(0, 1)[:, None]
+
+
+def _cut(value: Any, rows: list[int], length: int) -> Any:
+    """Of a layer's argument, the rows: of every axis as long as the prompt."""
+    if isinstance(value, tuple):
+        return tuple(_cut(part, rows, length) for part in value)
+    if not isinstance(value, torch.Tensor):
+        return value
+    for axis, size in enumerate(value.shape):
+        value = value.index_select(axis, torch.tensor(rows)) if size == length else value
+    return value
 
 
 @contextlib.contextmanager
-def _eager(attention: Any) -> Iterator[None]:
-    before = attention.config._attn_implementation
-    attention.config._attn_implementation = "eager"
+def _eager(module: Any) -> Iterator[None]:
+    configs = {id(part.config): part.config for part in module.modules() if hasattr(part, "config")}
+    before = {key: config._attn_implementation for key, config in configs.items()}
+    for config in configs.values():
+        config._attn_implementation = "eager"
     try:
         yield
     finally:
-        attention.config._attn_implementation = before
+        for key, config in configs.items():
+            config._attn_implementation = before[key]
 
 
-def score(module: Any, hidden: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor:
-    """Attention probability that the last row gives every row, averaged over heads: (rows,)."""
-    with _eager(module.self_attn):
-        normed = module.input_layernorm(hidden)[None]
-        weights = module.self_attn(normed, **arguments)[1]
-    found: torch.Tensor = weights[0, :, -1].float().mean(0)
-    return found
+def score(module: Any, hidden: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor | None:
+    """Attention probability that the last row gives every row, averaged over heads: (rows,).
+
+    Read off what the parts of the whole eager layer return; None where none of them returns attention.
+    """
+    rows = hidden.shape[0]
+    told: list[torch.Tensor] = []
+
+    def note(_part: Any, _args: Any, output: Any) -> None:
+        values = output if isinstance(output, tuple) else ()
+        square = (rows, rows)
+        told.extend(v for v in values if isinstance(v, torch.Tensor) and v.shape[2:] == square)
+
+    handles = [part.register_forward_hook(note) for part in module.modules()]
+    try:
+        with _eager(module):
+            module(_batched(hidden), **arguments)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return told[0][0, :, -1].float().mean(0) if told else None
 
 
 def _choose(
@@ -132,22 +179,43 @@ class _Run:
         self.model, self.layers = model, decoder(model).layers
         self.seen, self.reroute, self.gather = dense(model, inputs), reroute, gather
         self.everything = list(range(len(ids)))
-        self.visual = (ids == model.config.image_token_id).nonzero().flatten().tolist()
+        self.visual = (ids == placeholder(model.config)).nonzero().flatten().tolist()
         self.alive = self.everything
         self.candidates = list(range(len(self.visual)))
+        self.shared: dict[int, Any] = {}
+
+    def given(self, layer: int, rows: list[int], mask: torch.Tensor | None) -> dict[str, Any]:
+        """The arguments of a layer on some rows. Dictionaries, in which layers share keys, are this run's."""
+        given = {
+            name: _cut(value, rows, len(self.everything)) for name, value in self.seen.calls[layer].items()
+        }
+        for name, value in given.items():
+            if isinstance(value, dict):
+                given[name] = self.shared.setdefault(id(value), type(value)())
+        if mask is not None:
+            given["attention_mask"] = mask[rows][:, rows][None, None]
+        return given
 
     def scores(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
-        """(V,) scores by that layer on its input; the keys are all tokens, under prune the survivors."""
+        """(V,) scores by that layer, or the next of full attention, on the input of `layer`.
+
+        The keys are all tokens, under prune the survivors.
+        """
         keys = self.everything if self.reroute else self.alive
-        mask = self.seen.masks[layer].clone()
-        rows = keys
-        if not self.gather:
-            rows = self.everything
-            mask[:, sorted(set(rows) - set(keys))] = NEVER
-        given = _arguments(self.seen, rows, mask)
-        found = score(self.layers[layer], hidden[rows], given)
-        spread = torch.zeros(len(self.everything)).index_put((torch.tensor(rows),), found)
-        return spread[self.visual]
+        for asked in range(layer, len(self.layers)):
+            seen = self.seen.masks[asked]
+            if seen is None or (asked > layer and (seen[-1] < 0).any()):
+                continue
+            mask = seen.clone()
+            rows = keys
+            if not self.gather:
+                rows = self.everything
+                mask[:, sorted(set(rows) - set(keys))] = NEVER
+            found = score(self.layers[asked], hidden[rows], self.given(asked, rows, mask))
+            if found is not None:
+                spread = torch.zeros(len(self.everything)).index_put((torch.tensor(rows),), found)
+                return spread[self.visual]
+        raise AssertionError(f"no layer from {layer} on has attention")
 
     def cut(
         self, scores: torch.Tensor | None, keep_ratio: float, kept: tuple[int, ...] | None
@@ -165,15 +233,36 @@ class _Run:
         """Input of the next layer: tokens left out pass by unchanged."""
         mask, rows = self.seen.masks[number], self.alive
         if not self.gather:
+            assert mask is not None, "a state runs over all tokens: it can't be hidden from some"
             rows, gone = self.everything, sorted(set(self.everything) - set(self.alive))
             mask = mask.clone()
             mask[:, gone] = NEVER
             mask[gone, gone] = 0.0
-        given = _arguments(self.seen, rows, mask)
-        output = self.layers[number](hidden[rows][None], **given)[0]
+        output = self.layers[number](_batched(hidden[rows]), **self.given(number, rows, mask))
+        output = _alone(output[0] if isinstance(output, tuple) else output)
         result = hidden.clone()
         result[self.alive] = output if self.gather else output[self.alive]
         return result
+
+
+def placeholder(config: Any) -> int:
+    """The id of image tokens."""
+    names = ("image_token_id", "image_token_index", "image_patch_id")
+    return next(int(value) for name in names if (value := getattr(config, name, None)) is not None)
+
+
+def _logits(model: Any, inputs: dict[str, Any], hidden: torch.Tensor) -> torch.Tensor:
+    """(L, vocabulary): what the unhooked model makes of these outputs of its last layer."""
+
+    def replaced(_layer: Any, _args: Any, output: Any) -> Any:
+        return (_batched(hidden), *output[1:]) if isinstance(output, tuple) else _batched(hidden)
+
+    handle = decoder(model).layers[-1].register_forward_hook(replaced)
+    try:
+        logits: torch.Tensor = model(**inputs, use_cache=False).logits[0]
+    finally:
+        handle.remove()
+    return logits
 
 
 @torch.no_grad()
@@ -204,7 +293,7 @@ def _run(
                 pending[stage] = run.scores(number, hidden)
         lengths.append(len(run.alive))
         hidden = run.layer(number, hidden)
-    logits = model.lm_head(decoder(model).norm(hidden))
+    logits = _logits(model, inputs, hidden)
     return Expected(tuple(kept), tuple(lengths), logits[-1], tuple(used), logits)
 
 
@@ -235,7 +324,8 @@ def extended(inputs: dict[str, Any], tokens: list[int]) -> dict[str, Any]:
     more = torch.tensor([tokens], dtype=torch.long)
     result = dict(inputs)
     result["input_ids"] = torch.cat([inputs["input_ids"], more], 1)
-    fill = {"attention_mask": 1, "mm_token_type_ids": 0, "token_type_ids": 1}
+    images = inputs.get("token_type_ids", more).any()  # 1 is an image, in PaliGemma what follows the prompt
+    fill = {"attention_mask": 1, "mm_token_type_ids": 0, "token_type_ids": 0 if images else 1}
     for name, value in fill.items():
         if name in inputs:
             result[name] = torch.cat([inputs[name], torch.full_like(more, value).to(inputs[name])], 1)

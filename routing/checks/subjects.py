@@ -15,7 +15,9 @@ from typing import Any
 
 import torch
 
+from routing.checks import copies
 from routing.checks.configs import BREAK, END, IMAGE, LAYERS, START, SUPPORTED, VARIANTS, build
+from routing.families import describe_config
 
 Picture = tuple[int, int]
 Sample = tuple[int | Picture, ...]
@@ -129,6 +131,35 @@ class Tiny:
                 features = self.model.model.get_image_features(**pictures, return_dict=True).pooler_output
             self._tokens[seed] = sum(len(feature) for feature in features)
         return self._tokens[seed]
+
+
+class Copied(Tiny):
+    """A tiny copy of a model from its config alone, whose images are features and no pixels (copies.py).
+
+    An image of h×w cells is h·w placeholders.
+    """
+
+    @property
+    def layers(self) -> int:
+        """Number of decoder layers."""
+        return int(self.model.config.get_text_config().num_hidden_layers)
+
+    @property
+    def first_layer(self) -> int:
+        """First decoder layer that a schedule may name."""
+        return describe_config(self.model.config).first_layer
+
+    def inputs(self, *samples: Sample) -> dict[str, torch.Tensor]:
+        """Keyword arguments of forward and generate for these samples, left-padded."""
+        return copies.inputs(self.model, [self.ids(sample) for sample in samples])
+
+    def visual(self, sample: Sample) -> int:
+        """Number of visual tokens of one sample."""
+        return sum(high * wide for high, wide in (s for s in sample if isinstance(s, tuple)))
+
+    def _picture_ids(self, sample: Sample, place: int) -> list[int]:
+        high, wide = _segment((sample, place))
+        return [copies.placeholder_ids(self.model.config)[0]] * (high * wide)
 
 
 def _segment(seed: tuple[Sample, int]) -> Picture:

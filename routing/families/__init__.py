@@ -6,7 +6,8 @@ Adding a family is one file beside these and one line in `FAMILIES`. Knows no sc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from routing.errors import UnsupportedModelError
@@ -22,11 +23,13 @@ from routing.families import (
     qwen2_5_vl,
     qwen2_vl,
     qwen3_vl,
+    structure,
     vipllava,
 )
-from routing.families.decoders import DECODERS
 from routing.families.family import Family, Missing
 from routing.host import part
+from routing.kinds import Kind, kinds_of
+from routing.kinds.shared import producers
 
 FAMILIES: dict[str, Family] = {
     kind: module.FAMILY
@@ -47,41 +50,58 @@ FAMILIES: dict[str, Family] = {
     for kind in module.FAMILY.model_types
 }
 
-_GEMMA = "its sliding-window layers and shared KV states mix positions that routing would separate"
-_LINEAR = "its linear-attention layers carry a recurrent state in which no token can be skipped"
 REFUSED: dict[str, str] = {
-    "gemma3": _GEMMA,
-    "gemma3n": _GEMMA,
-    "gemma4": _GEMMA,
-    "qwen3_5": _LINEAR,
-    "qwen3_5_moe": _LINEAR,
-    "minicpmv4_6": _LINEAR,
-    "lfm2_vl": "its convolution layers mix neighbouring tokens, so none can be skipped",
     "mllama": "it reads the image by cross-attention: there are no visual tokens in the sequence",
 }
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model is, as far as a schedule is concerned."""
+    """What a model is, as far as a schedule is concerned.
+
+    family: model_type. kinds: of each decoder layer. first_layer, last_layer: the first and the last that may
+    decide: vision features have entered by then, and later layers use the keys of no earlier one.
+    producers: layers without keys of their own -> the layers whose keys they use.
+    """
 
     family: str
     layers: int
     first_layer: int
     image_token_ids: tuple[int, ...]
+    kinds: tuple[Kind, ...] = ()
+    producers: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def last_layer(self) -> int:
+        """The last layer that may decide."""
+        return min(self.producers.values(), default=self.layers - 1)
+
+    def ranking(self, layer: int) -> int | None:
+        """The layer whose attention ranks at the input of `layer`; None where there is none.
+
+        That is `layer` itself, or where it has no attention of its own, the nearest one after it that sees
+        the whole prompt.
+        """
+        if self.kinds[layer].ranks:
+            return layer
+        whole = (index for index in range(layer, self.layers) if self.kinds[index].sees_all)
+        return next(whole, None)
 
 
 @dataclass(frozen=True)
 class Location:
-    """Where the parts of one loaded model are: `base` sees input_ids, `layers` are the decoder's.
+    """Where the parts of one loaded model are: `base` sees input_ids, `decoder` holds `layers`.
 
-    heads: what is around the base, outermost first: the model with its language-model head, and its wrappers.
+    config: the model's. heads: what is around the base, outermost first: the model with its language-model
+    head, and its wrappers.
     """
 
     info: ModelInfo
+    config: Any
     family: Family
     heads: tuple[Any, ...]
     base: Any
+    decoder: Any
     layers: tuple[Any, ...]
     attention: str
 
@@ -95,34 +115,38 @@ def no_vision_stage(family: str) -> str | None:
     return f"{with_these}; {family} is not among them: {missing.because}"
 
 
-def describe_config(config: Any) -> ModelInfo:
-    """Family, depth, first routable layer and visual token ids from a model's config.
+def family_of(kind: str) -> Family:
+    """The facts of a model type: those of its file, or none but those that every model tells."""
+    return FAMILIES.get(kind) or structure.without_a_file(kind)
 
-    Raises UnsupportedModelError naming what was given and what works.
+
+def describe_config(config: Any) -> ModelInfo:
+    """Family, depth, kinds of layers and visual token ids from a model's config.
+
+    Raises UnsupportedModelError naming what was given and why it cannot be routed.
     """
     kind = getattr(config, "model_type", None) or type(config).__name__
-    if kind not in FAMILIES:
-        why = f"cannot be routed: {REFUSED[kind]}" if kind in REFUSED else "is not a model that can be routed"
-        raise UnsupportedModelError(f"{kind} {why}; these can: {', '.join(FAMILIES)}")
-    text = config.get_text_config()
-    if text.model_type not in DECODERS:
-        raise UnsupportedModelError(
-            f"the language model '{text.model_type}' inside {kind} cannot be routed; "
-            f"these can: {', '.join(DECODERS)}"
-        )
+    if kind in REFUSED:
+        raise UnsupportedModelError(f"{kind} cannot be routed: {REFUSED[kind]}")
+    if kind not in FAMILIES and (why := structure.refusal(config)):
+        raise UnsupportedModelError(f"{kind} cannot be routed: {why}")
+    text, family = config.get_text_config(), family_of(kind)
     return ModelInfo(
         kind,
         int(text.num_hidden_layers),
-        FAMILIES[kind].first_layer(config),
-        FAMILIES[kind].visual_tokens(config),
+        family.first_layer(config),
+        family.visual_tokens(config),
+        kinds_of(text, kind),
+        producers(text),
     )
 
 
 def locate(model: Any) -> Location:
     """The parts of a loaded Hugging Face model, with or without its language-model head.
 
-    It may be wrapped by others (PEFT, torch.compile, DataParallel): the base is the first module inside that
-    holds a decoder of the family.
+    It may be wrapped by others (PEFT, torch.compile, DataParallel). The decoder is the module inside that
+    holds the layers of the language model, the base the nearest module around it that is called with token
+    ids and images.
     """
     modules = model.modules() if callable(getattr(model, "modules", None)) else ()
     configs = (getattr(module, "config", None) for module in modules)
@@ -132,21 +156,19 @@ def locate(model: Any) -> Location:
             f"expected a loaded Hugging Face vision-language model, got {type(model).__name__}"
         )
     info = describe_config(config)
-    family = FAMILIES[info.family]
-    path = next(  # of the module whose direct part the decoder is
-        (
-            path
-            for path, module in model.named_modules()
-            if hasattr(dict(module.named_children()).get(family.decoder), "layers")
-        ),
-        None,
-    )
+    family = family_of(info.family)
+    path = structure.decoder(model, config.get_text_config(), family.decoder)
     if path is None:
-        raise UnsupportedModelError(f"{type(model).__name__} has no {family.decoder}.layers to route")
-    names = path.split(".") if path else []
-    heads = tuple(model.get_submodule(".".join(names[:depth])) for depth in range(len(names)))
-    base = model.get_submodule(path)
-    decoder = part(base, family.decoder)
+        raise UnsupportedModelError(f"{type(model).__name__} has no decoder layers to route")
+    decoder = model.get_submodule(path)
+    if info.family not in FAMILIES and structure.adds_features_unsaid(decoder, info.first_layer):
+        raise UnsupportedModelError(
+            f"{info.family} cannot be routed: its decoder adds vision features after the first layer, and "
+            "its config does not say where"
+        )
+    around = structure.around(model, path)
+    base = structure.base(around)
+    heads, base = around[:base], around[base]
     maps = (getattr(module, "hf_device_map", None) or {} for module in (*heads, base))
     devices = {str(device) for placed in maps for device in placed.values()}
     if len(devices) > 1:
@@ -160,4 +182,6 @@ def locate(model: Any) -> Location:
         raise UnsupportedModelError(
             f"Ministral 3 under {attention} takes gaps in positions for packed sequences; use sdpa or eager"
         )
-    return Location(info, family, heads, base, tuple(decoder.layers[: info.layers]), attention)
+    return Location(
+        info, config, family, heads, base, decoder, tuple(decoder.layers[: info.layers]), attention
+    )

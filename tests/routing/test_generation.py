@@ -4,32 +4,14 @@ import pytest
 import torch
 
 import routing
-from routing.checks.reference import Cut, after, by_gathering, extended
+from routing.checks.reference import Cut, by_gathering, extended
 from routing.checks.runs import ACTIONS, HALF_THEN_QUARTER, close, generate, generate_routed, plan
 from routing.checks.subjects import ONE, RAGGED, fresh, tiny
+from tests.routing.kinds.truth import beams
 
 FAMILIES = ("llava", "qwen2_5_vl", "qwen3_vl", "idefics3", "glm4v", "paligemma")
 WORDY = (70, (3, 4), 90)
 LAYER_ZERO = (Cut(0, 0.5), Cut(3, 0.25))
-
-
-def _beams(subject, inputs, cuts, reroute, width, new):
-    """Beam search by hand: every hypothesis recomputed from the first token with the prompt's kept sets."""
-    prefill = by_gathering(subject.model, inputs, cuts, reroute)
-    beams = [((), 0.0)]
-    for step in range(new):
-        grown = []
-        for tokens, total in beams:
-            logits = (
-                after(subject.model, inputs, cuts, reroute, prefill.kept, list(tokens))
-                if step
-                else prefill.logits
-            )
-            found = logits.log_softmax(-1).topk(width)
-            pairs = zip(found.indices.tolist(), found.values.tolist(), strict=True)
-            grown += [((*tokens, token), total + value) for token, value in pairs]
-        beams = sorted(grown, key=lambda beam: -beam[1])[:width]
-    return list(beams[0][0])
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -37,7 +19,8 @@ def _beams(subject, inputs, cuts, reroute, width, new):
 def test_beam_search_equals_a_search_by_hand(name, action):
     """Three beams, whose caches are reordered at every step, find what an uncached search finds."""
     subject = tiny(name)
-    expected = _beams(subject, subject.inputs(ONE), HALF_THEN_QUARTER, action == "reroute", 3, 4)
+    prompt = subject.model, subject.inputs(ONE), HALF_THEN_QUARTER, action == "reroute"
+    expected = beams(by_gathering, *prompt, 3, 4)
     ran = generate_routed(subject, plan(HALF_THEN_QUARTER, action), ONE, new=4, num_beams=3)
     assert ran.tokens[0] == expected
 

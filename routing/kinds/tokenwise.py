@@ -1,0 +1,8 @@
+"""Layers that treat every token by itself, an MLP or experts alone: nothing to gather, nothing stored.
+
+Like recurrent ones they have no attention, so a decision at one is ranked by a layer after it.
+"""
+
+from routing.kinds.kind import Kind
+
+KIND = Kind(names=("mlp", "moe"), title="token-wise", ranks=False, told="nothing")
