@@ -23,9 +23,9 @@ from routing.families import (
     qwen2_5_vl,
     qwen2_vl,
     qwen3_vl,
+    structure,
     vipllava,
 )
-from routing.families import structure
 from routing.families.family import Family, Missing
 from routing.host import part
 from routing.kinds import Kind, kinds_of
@@ -99,7 +99,7 @@ class Location:
 
 def no_vision_stage(family: str) -> str | None:
     """Why a family's vision tower can't be reduced (Nuwa's first stage); None where it can."""
-    if not isinstance(missing := FAMILIES[family].vision_stage, Missing):
+    if not isinstance(missing := family_of(family).vision_stage, Missing):
         return None
     works = [kind for kind, known in FAMILIES.items() if not isinstance(known.vision_stage, Missing)]
     with_these = f"the vision stage (Nuwa) works with {', '.join(works)}"
