@@ -145,15 +145,11 @@ class RoutedLayer(DynamicLayer):
                 f"cropping {remove} tokens reaches into the routed prompt, whose tokens were chosen "
                 "together; start the prompt anew on a fresh cache"
             )
-        if (
-            remove
-            and self.window is not None
-            and not self.record_past
-            and self.get_seq_length() >= self.window
-        ):
+        full = self.window is not None and self.get_seq_length() >= self.window
+        if remove and full and not self.record_past:
             raise UnsupportedInputError(
-                f"cropping {remove} tokens would bring back what a sliding window of {self.window} tokens has "
-                "forgotten; call cache.activate_past_recording() before"
+                f"cropping {remove} tokens would bring back what a sliding window of {self.window} tokens "
+                "has forgotten; call cache.activate_past_recording() before"
             )
         self.keys, self.values = self.keys[..., :left, :], self.values[..., :left, :]
         lost = max(0, self.columns.shape[1] - left)

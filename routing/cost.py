@@ -1,11 +1,12 @@
 """What a prompt costs, dense or routed: FLOPs and KV-cache bytes as integers, by arithmetic from shapes.
 
-2 FLOPs per multiply-add; attention counts the full L x L, no causal halving; norms, softmax, rotary
-embeddings and
-elementwise work are not counted: the conventions of torch's FLOP counter, which the tests hold this file to,
-integer for integer. Scoring is a line of its own: what ranking adds to the layers' own work. A deciding layer
-takes the keys that it needs from those projected for the ranking, so that only the keys of tokens it does not
-process are added, with the asking rows. Knows no torch and no model weights.
+2 FLOPs per multiply-add; attention counts the full L x L, no causal halving: the conventions of torch's FLOP
+counter, which the tests hold this file to, integer for integer. What a layer of each kind computes is in
+families/layer_shapes.py. Scoring is a line of its own: what ranking adds to the layers' own work. A deciding
+layer takes the keys that it needs from those projected for the ranking, so that only the keys of tokens it
+does not process are added, with the asking rows; one whose queries and keys cannot be had alone runs all its
+projections on all ranked tokens. A layer without attention leaves the ranking to the nearest one behind it.
+Knows no torch and no model weights.
 """
 
 from __future__ import annotations
@@ -112,16 +113,30 @@ def cost(
     grids: Sequence[PatchGrid] | None = None,
 ) -> Cost:
     """The cost of a batch of prompts under one schedule; `Schedule()` is dense. Arguments as for `plan`."""
-    batch, widths = len(prompts), layer_widths(schedule, prompts, shape.layers)
-    layers = sum(layer_flops(shape, width, width) for width in widths)
+    batch, widths = len(prompts), layer_widths(schedule, prompts, len(shape.layers))
+    length = max(prompt.text + prompt.visual for prompt in prompts)
+    inputs = 2 * length * shape.hidden * shape.inputs
+    layers = sum(_prefill_flops(shape, schedule, prompt.visual, widths) for prompt in prompts)
     return Cost(
         vision_flops=None if shape.tower is None or grids is None else shape.tower.flops(grids),
-        prefill_flops=batch * (layers + lm_head_flops(shape)),
+        prefill_flops=layers + batch * (inputs + lm_head_flops(shape)),
         scoring_flops=batch * schedule_scoring_flops(shape, schedule, prompts),
         anchor_flops=_anchor_flops(shape, schedule, grids),
         decode_flops=batch * decode_flops(shape, widths, new_tokens),
-        kv_bytes=tuple(batch * kv_bytes(shape, width, element_bytes) for width in widths),
+        kv_bytes=tuple(
+            batch * layer.kv_bytes(width, element_bytes)
+            for layer, width in zip(shape.layers, widths, strict=True)
+        ),
         widths=widths,
+    )
+
+
+def _prefill_flops(shape: ModelShape, schedule: Schedule, visual: int, widths: Sequence[int]) -> int:
+    """The decoder layers of one sample with `visual` visual tokens, padded to the widths of its batch."""
+    kept = schedule.tokens_per_layer(visual, len(shape.layers))
+    return sum(
+        layer.prefill_flops(widths[index if layer.source is None else layer.source], kept[index])
+        for index, layer in enumerate(shape.layers)
     )
 
 
@@ -132,7 +147,7 @@ def _anchor_flops(shape: ModelShape, schedule: Schedule, grids: Sequence[PatchGr
         return 0
     if shape.tower is None or grids is None:
         return None
-    kept = [schedule.counts(shape.tower.visual_tokens([grid]), shape.layers)[0] for grid in grids]
+    kept = [schedule.counts(shape.tower.visual_tokens([grid]), len(shape.layers))[0] for grid in grids]
     return shape.tower.anchor_flops(grids, kept, stage.scorer)
 
 
@@ -145,11 +160,12 @@ def layer_widths(schedule: Schedule, prompts: Sequence[PromptSize], layers: int)
     return tuple(max(widths) for widths in zip(*each, strict=True))
 
 
-def layer_flops(shape: ModelShape, queries: int, keys: int) -> int:
-    """One decoder layer on `queries` new positions that attend to `keys` positions, for one sample."""
-    wide, narrow = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    linear = shape.hidden * (2 * wide + 2 * narrow + 3 * shape.intermediate)
-    return 2 * queries * linear + 4 * queries * keys * wide
+def layer_flops(shape: ModelShape, queries: int, keys: int, layer: int = 0) -> int:
+    """One decoder layer on `queries` new positions that attend to `keys` positions, for one sample.
+
+    layer: which one.
+    """
+    return shape.layers[layer].flops(queries, keys)
 
 
 def lm_head_flops(shape: ModelShape, positions: int = 1) -> int:
@@ -160,21 +176,25 @@ def lm_head_flops(shape: ModelShape, positions: int = 1) -> int:
 def decode_flops(shape: ModelShape, stored: Sequence[int], new_tokens: int) -> int:
     """All decode steps after the prefill, for one sample: new_tokens - 1 of them.
 
-    stored: positions each layer's cache holds after the prefill.
+    stored: positions each layer processed in the prefill; one with a window attends to no more than that.
     """
+    sources = [index if layer.source is None else layer.source for index, layer in enumerate(shape.layers)]
     steps = range(1, new_tokens)
-    layers = sum(layer_flops(shape, 1, length + step) for step in steps for length in stored)
-    return layers + len(steps) * lm_head_flops(shape)
+    layers = sum(
+        layer.decode_flops(stored[source] + step)
+        for step in steps
+        for layer, source in zip(shape.layers, sources, strict=True)
+    )
+    return layers + len(steps) * (lm_head_flops(shape) + 2 * shape.hidden * shape.inputs)
 
 
-def scoring_flops(shape: ModelShape, length: int, rows: int = 1, own: int = 0) -> int:
+def scoring_flops(shape: ModelShape, length: int, rows: int = 1, own: int = 0, layer: int = 0) -> int:
     """What one decision adds, for one sample: keys of `length` positions, `rows` queries, their products.
 
     own: positions whose keys need no projection for the ranking, since the layer itself makes use of them.
+    layer: the one that ranks, or has the nearest attention behind it rank.
     """
-    wide, narrow = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    keys = 2 * (length - own) * shape.hidden * narrow
-    return keys + 2 * rows * shape.hidden * wide + 2 * rows * length * wide
+    return shape.ranking(layer)[1].ranking_flops(length, rows, own)
 
 
 def schedule_scoring_flops(shape: ModelShape, schedule: Schedule, prompts: Sequence[PromptSize]) -> int:
@@ -183,9 +203,9 @@ def schedule_scoring_flops(shape: ModelShape, schedule: Schedule, prompts: Seque
     Rerouting scores the full sequence, pruning what is left of it. No layer projects a key twice.
     """
     rows, total, projected = SCORERS[schedule.scorer].rows, 0, set()
-    widths = layer_widths(schedule, prompts, shape.layers)
+    widths = layer_widths(schedule, prompts, len(shape.layers))
     everything = [prompt.visual for prompt in prompts]
-    per_sample = [schedule.counts(prompt.visual, shape.layers) for prompt in prompts]
+    per_sample = [schedule.counts(prompt.visual, len(shape.layers)) for prompt in prompts]
     entries = [everything, *(list(entry) for entry in zip(*per_sample, strict=True))]  # kept, per sample
     for number, stage in enumerate(schedule.stages, len(entries) - 1 - len(schedule.stages)):
         before, after = entries[number], entries[number + 1]
@@ -195,12 +215,13 @@ def schedule_scoring_flops(shape: ModelShape, schedule: Schedule, prompts: Seque
         if rows and (scored_by < stage.layer or after not in (everything, candidates)):
             seen = before if schedule.action is Action.PRUNE else everything
             length = max(prompt.text + count for prompt, count in zip(prompts, seen, strict=True))
-            own = length if scored_by in projected else widths[scored_by]
-            total += scoring_flops(shape, length, rows, own)
+            ranking_layer, attention = shape.ranking(scored_by)
+            own = widths[scored_by] if ranking_layer == scored_by else 0
+            total += attention.ranking_flops(length, rows, length if scored_by in projected else own)
             projected.add(scored_by)
     return total
 
 
-def kv_bytes(shape: ModelShape, positions: int, element_bytes: int = 2) -> int:
-    """Keys and values of one layer for `positions` stored positions of one sample."""
-    return 2 * positions * shape.kv_heads * shape.head_dim * element_bytes
+def kv_bytes(shape: ModelShape, positions: int, element_bytes: int = 2, layer: int = 0) -> int:
+    """What the cache holds of one layer after `positions` positions of one sample. layer: which one."""
+    return shape.layers[layer].kv_bytes(positions, element_bytes)

@@ -95,6 +95,6 @@ def check_fit(schedule: Schedule, info: ModelInfo) -> None:
     for stage in ranked:
         if info.ranking(stage.ranking_layer) is None:
             raise ScheduleError(
-                f"layer {stage.ranking_layer} cannot decide: neither it nor a layer after it has attention of "
-                f"its own in {info.family}"
+                f"layer {stage.ranking_layer} cannot decide: neither it nor a layer after it has attention "
+                f"of its own in {info.family}"
             )

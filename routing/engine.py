@@ -43,7 +43,7 @@ from routing.proof import Proof, RoutedCache, RoutedCaches, check_keys_taken, ch
 from routing.refusals import refuse_checkpointing, refuse_pictures, refuse_piece
 from routing.schedule import Schedule
 from routing.scoring import own_projections, shares_keys
-from routing.select import column_mask, everything
+from routing.select import column_mask, everything, streams_first, tokens_first
 from routing.trace import RouteTrace
 
 
@@ -94,12 +94,16 @@ class _Call(threading.local):
     prefill: Prefill | None = None
     proof: Proof | None = None  # of a prefill, or of decoding on a routed cache
     entries: dict[int, RoutedLayer] = {}  # noqa: RUF012  # replaced at each call, never written to
+    rotary: dict[str | None, Any] = {}  # noqa: RUF012  # likewise: by type of layer, None where all have one
+    columns: dict[int, Tensor] = {}  # noqa: RUF012  # likewise: of keys that later layers use, by layer
     speculated: int = 0
 
     def forget(self) -> None:
         """Begin anew."""
         self.prompt = self.prefill = self.proof = None
         self.entries = {}
+        self.columns = {}
+        self.rotary = {}
 
 
 class _Session:
@@ -120,6 +124,7 @@ class _Session:
         self.base = bind(location.base, BASE_ROLES)
         self.layer = [bind(layer, LAYER_ROLES, optional=OPTIONAL_ROLES) for layer in location.layers]
         self.kinds = location.info.kinds
+        self.lent = frozenset(location.info.producers.values())
 
     def attach(self, hooks: Hooks) -> None:
         """Place every hook; `hooks` removes them."""
@@ -129,7 +134,9 @@ class _Session:
         heads = self.location.heads
         own = next((head for head in reversed(heads) if hasattr(type(head), "generate")), None)
         for head in heads:
-            hooks.before(head, partial(self._note_logits, bind(head, HEAD_ROLES, passed_on=head is not own)))
+            hooks.before(
+                head, partial(self._note_logits, bind(head, HEAD_ROLES, passed_on=self._passes(head, own)))
+            )
         hooks.before(base, self._begin)
         hooks.after(base, self._end, always=True)
         for index in self.asked:
@@ -143,10 +150,28 @@ class _Session:
         for index in self.sharing:
             hooks.before(layers[index].self_attn.k_proj, self._spare_keys)
             hooks.after(layers[index].self_attn.k_proj, self._give_keys)
+        rotary = getattr(self.location.decoder, "rotary_emb", None)
+        if rotary is not None and not all(kind.ranks for kind in self.kinds):
+            hooks.after(rotary, self._note_rotary, kwargs=True)
         if self.schedule.vision is not None:
             family, stage = self.location.info.family, self.schedule.vision
             self.anchors = vision.attach(base, family, stage, self._anchor_count, hooks)
         hooks.keep_compiled(base)
+
+    def _passes(self, head: Any, own: Any) -> bool:
+        """Whether a head passes on what its forward does not name; that of a family with a file names all."""
+        return head is not own or self.location.info.family not in FAMILIES
+
+    def _note_rotary(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """Position embeddings were made, of one type of layer or of all."""
+        named = (value for value in (*args, *kwargs.values()) if isinstance(value, str))
+        self.call.rotary[next(named, None)] = output
+
+    def _rotary_of(self, layer: int) -> Any:
+        """The position embeddings that a layer will be given."""
+        types = getattr(self.location.decoder.config, "layer_types", None)
+        made = self.call.rotary
+        return made.get(types[layer], made.get(None)) if types else made.get(None)
 
     def _spare_keys(
         self, _k_proj: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -227,22 +252,40 @@ class _Session:
         if self.call.prompt is None:
             proof.runs_on(hidden, stored_rows(layer_of(cache, index)))
             return self._continue(index, args, kwargs, cache)
+        if self._is_tail(index, hidden):
+            proof.runs_on(hidden, 0)
+            return self._continue(index, args, kwargs, cache)
         rotary = names.read(Role.POSITION_EMBEDDINGS, args, kwargs)
         proof.check_rotary(index, rotary)
         if self.call.prefill is None:  # only now have the pictures been encoded
             layout, input_ids = self.call.prompt
             found = decisions(self.schedule, self.location.info, layout, self.anchors)
             self.call.prefill = Prefill(
-                self.schedule, found, layout, input_ids, self.location.layers, self.kinds, self.sharing
+                self.schedule,
+                found,
+                layout,
+                input_ids,
+                self.location.layers,
+                self.kinds,
+                self.sharing,
+                self._rotary_of,
             )
         prefill = self.call.prefill
-        hidden, context = prefill.enter(index, layer, hidden, Context.of(names, args, kwargs))
-        proof.runs_on(hidden, 0)
+        compact, context = prefill.enter(index, layer, tokens_first(hidden), Context.of(names, args, kwargs))
         if cache is not None and prefill.reduces:
             self._store(index, cache, prefill)
         if prefill.rows is not None and self.location.attention.startswith("flash"):
             context = replace(context, position_ids=None)  # with gaps they would be read as packed sequences
-        return context.call(HIDDEN_STATES=hidden)
+        args, kwargs = context.call(compact)
+        proof.runs_on(names.read(Role.HIDDEN_STATES, args, kwargs), 0)
+        return args, kwargs
+
+    def _is_tail(self, index: int, hidden: Tensor) -> bool:
+        """Whether a layer without keys of its own runs on the last tokens of a prefill alone."""
+        prefill = self.call.prefill
+        if prefill is None or not self.kinds[index].borrows:
+            return False
+        return hidden.shape[-2] < (prefill.layout.length if prefill.rows is None else prefill.rows.width)
 
     def _store(self, index: int, cache: Any, prefill: Prefill) -> None:
         """Make the cache layer of a decoder layer about to run one that knows which tokens it holds.
@@ -253,22 +296,30 @@ class _Session:
         kind, rows, layout = self.kinds[index], prefill.rows, prefill.layout
         if not kind.ranks or (rows is None and not kind.forgets):
             return
-        rows = everything(*layout.visual.shape, layout.visual.device) if rows is None else rows
+        rows = everything(layout.visual) if rows is None else rows
         masked = not self.location.attention.startswith("flash")
         self.call.entries[index] = RoutedLayer(rows, layout.speculated, masked=masked)
         install(cache, index, self.call.entries[index])
+        if index in self.lent:
+            self.call.columns[index] = rows.index
 
     def _continue(
         self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any], cache: Any
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """Decoding, or a later turn: give a layer the mask of what it has stored."""
-        stored, names = self.call.entries.get(index), self.layer[index]
+        """Decoding, or a later turn: give a layer the mask of what it, or the layer it uses, has stored."""
+        producer = self.location.info.producers.get(index, index)
+        stored, names = self.call.entries.get(producer), self.layer[index]
         mask = names.read(Role.ATTENTION_MASK, args, kwargs)
         if stored is None or (mask is None and not stored.ragged):
             return None
-        new = names.read(Role.HIDDEN_STATES, args, kwargs).shape[1]
-        check_mask_width(index, mask, stored.get_seq_length() + new)
-        columns = stored.stored_columns(new)
+        new = names.read(Role.HIDDEN_STATES, args, kwargs).shape[-2]
+        if producer == index:
+            check_mask_width(index, mask, stored.get_seq_length() + new)
+            columns = stored.stored_columns(new)
+            if index in self.lent:
+                self.call.columns[index] = columns
+        else:
+            columns = self.call.columns[producer]
         if mask is None and self.location.attention.startswith("flash"):
             mask = (columns >= 0).long()
         else:
@@ -285,11 +336,12 @@ class _Session:
         if prefill is None:
             return output
         check_keys_taken(index, prefill.has_keys)
-        if index + 1 < self.location.info.layers:
+        hidden = output[0] if isinstance(output, tuple) else output
+        if index + 1 < self.location.info.layers or self._is_tail(index, hidden):
             return output
-        if isinstance(output, tuple):
-            return (prefill.leave(output[0]), *output[1:])
-        return prefill.leave(output)
+        several = isinstance(output, tuple)
+        hidden = streams_first(prefill.leave(tokens_first(hidden)))
+        return (hidden, *output[1:]) if several else hidden
 
     def _end(self, _module: Any, _args: tuple[Any, ...], output: Any) -> None:
         """The base model has run, or raised: record the prefill and forget its state."""

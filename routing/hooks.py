@@ -88,10 +88,16 @@ class Hooks(ExitStack):
         placed = self._placed(module, hook)
         self.callback(module.register_forward_pre_hook(placed, with_kwargs=True).remove)
 
-    def after(self, module: Any, hook: Callable[..., Any], *, always: bool = False) -> None:
-        """hook(module, args, output) -> new output, or None for the same; always: after exceptions too."""
+    def after(
+        self, module: Any, hook: Callable[..., Any], *, always: bool = False, kwargs: bool = False
+    ) -> None:
+        """hook(module, args, output) -> new output, or None for the same.
+
+        always: after exceptions too. kwargs: hook(module, args, kwargs, output).
+        """
         placed = self._placed(module, hook)
-        self.callback(module.register_forward_hook(placed, always_call=always).remove)
+        handle = module.register_forward_hook(placed, always_call=always, with_kwargs=kwargs)
+        self.callback(handle.remove)
 
     def _placed(self, module: Any, hook: Callable[..., Any]) -> Hook:
         self._hooked.add(module)

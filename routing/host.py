@@ -65,11 +65,7 @@ LAYER_ROLES = (
     Role.LAYER_INPUTS,
 )
 PER_TOKEN_ROLES = (Role.POSITION_EMBEDDINGS, Role.POSITION_IDS, Role.ATTENTION_MASK, Role.LAYER_INPUTS)
-OPTIONAL_ROLES = {
-    Role.POSITION_IDS,
-    Role.POSITION_EMBEDDINGS,
-    Role.LAYER_INPUTS,
-}  # of layers: not all have them
+OPTIONAL_ROLES = {Role.POSITION_IDS, Role.POSITION_EMBEDDINGS, Role.LAYER_INPUTS}  # not all layers have them
 
 LAYER_PARTS = (  # what ranking asks of a decoder layer
     "input_layernorm",
@@ -235,6 +231,10 @@ _ASKED = "reroute"  # an attention implementation, as configs name them
 _asking = threading.local()  # .attention: what stands for it
 
 
+def _ask(*args: Any, **kwargs: Any) -> Any:
+    return _asking.attention(*args, **kwargs)
+
+
 @contextmanager
 def asking(layer: Any, attention: Callable[..., Any]) -> Iterator[Any]:
     """A copy of a decoder layer that calls `attention` in place of the implementation of its config.
@@ -244,7 +244,7 @@ def asking(layer: Any, attention: Callable[..., Any]) -> Iterator[Any]:
     """
     functions = sys.modules["transformers.modeling_utils"].ALL_ATTENTION_FUNCTIONS
     if _ASKED not in functions:
-        functions.register(_ASKED, lambda *args, **kwargs: _asking.attention(*args, **kwargs))
+        functions.register(_ASKED, _ask)
 
     def copied(module: Any) -> Any:
         twin = copy.copy(module)

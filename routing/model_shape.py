@@ -7,35 +7,32 @@ Takes the plain dict of a config.json (values left out there have the library's 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from routing.errors import UnsupportedModelError
-from routing.families import FAMILIES
-from routing.families.decoders import DECODERS, DEFAULT
+from routing.families import FAMILIES, family_of
+from routing.families.decoders import DECODERS, DEFAULT, SHAPES
 from routing.families.family import Family
+from routing.families.layer_configs import Numbers
+from routing.families.layer_shapes import Attention, LatentAttention, LayerShape
 from routing.towers import Config, Tower
-
-_NAMES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
-_EXPERTS = {"num_experts", "num_local_experts"}  # transformers 5.24 writes the second for the first
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """A model as far as its cost is concerned: a decoder of gated MLPs, and a vision tower where it is
-    modelled.
+    """A model as far as its cost is concerned: decoder layers, and a vision tower where it is modelled.
 
-    family: model_type. first_layer: first decoder layer that may be reduced (deepstack). tower is None, with
-    `tower_reason` saying why, where the vision cost cannot be given exactly.
+    family: model_type. layers: one shape a decoder layer. hidden: width of the residual stream. inputs:
+    numbers that every position is projected to before the first layer. first_layer: first decoder layer that
+    may be reduced (deepstack). tower is None, with `tower_reason` saying why, where the vision cost cannot be
+    given exactly.
     """
 
     family: str
-    layers: int
+    layers: tuple[LayerShape, ...]
     hidden: int
-    intermediate: int
-    heads: int
-    kv_heads: int
-    head_dim: int
     vocab: int
+    inputs: int = 0
     first_layer: int = 0
     tower: Tower | None = None
     tower_reason: str | None = None
@@ -45,42 +42,49 @@ class ModelShape:
         """The shape of a config dict; UnsupportedModelError where a number is missing or not modelled."""
         family = str(config.get("model_type", ""))
         text = config.get("text_config") or config
-        named = str(text.get("model_type") or "")
-        if _EXPERTS & set(text) or (named or family).endswith(("_moe", "_moe_text")):
-            raise UnsupportedModelError(f"{family}: the cost of a mixture of experts is not modelled")
         known = FAMILIES.get(family)
-        kind = named if named in DECODERS else (known.text if known else None) or named or DEFAULT
-        numbers = {name: _number(text, name, kind) for name in _NAMES}
-        heads, hidden = numbers["num_attention_heads"], numbers["hidden_size"]
-        tower, reason = _tower(known, family, config, hidden)
+        kind = _decoder_of(str(text.get("model_type") or ""), family, known.text if known else None)
+        decoder = SHAPES[kind]
+        numbers = Numbers(text, kind, decoder.defaults)
+        tower, reason = _tower(known, family, config, numbers.hidden)
         return cls(
             family=family,
-            layers=numbers["num_hidden_layers"],
-            hidden=hidden,
-            intermediate=numbers["intermediate_size"],
-            heads=heads,
-            kv_heads=_number(text, "num_key_value_heads", kind, heads),
-            head_dim=_number(text, "head_dim", kind, hidden // heads),
-            vocab=numbers["vocab_size"],
-            first_layer=known.first_layer(config) if known else 0,
+            layers=tuple(_as_asked(layer, kind) for layer in decoder.layers(numbers)),
+            hidden=numbers.hidden,
+            vocab=numbers.number("vocab_size"),
+            inputs=0 if decoder.inputs is None else decoder.inputs(numbers),
+            first_layer=family_of(family).first_layer(config),
             tower=tower,
             tower_reason=reason,
         )
 
+    def ranking(self, layer: int) -> tuple[int, Attention | LatentAttention]:
+        """What ranks for a decision at `layer`, and the layer of that, as `routing.ModelInfo.ranking`.
 
-def _number(text: Config, name: str, kind: str, derived: int | None = None) -> int:
-    """A positive whole number of a decoder's config; where it is null or left out, the library's default.
+        Raises UnsupportedModelError where there is none.
+        """
+        for index in range(layer, len(self.layers)):
+            found = self.layers[index]
+            if found.attention is not None and (index == layer or found.window is None):
+                return index, found.attention
+        raise UnsupportedModelError(f"{self.family}: no attention at or after layer {layer} can rank tokens")
 
-    derived: what that is where the library has none of its own.
-    """
-    value = text.get(name)
-    if value is None:
-        value = getattr(DECODERS.get(kind), name, None) or derived
-    if value is None:
-        raise UnsupportedModelError(f"config: {name} is missing, and {kind} decoders have no known default")
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UnsupportedModelError(f"config: {name} must be a positive whole number, got {value!r}")
-    return value
+
+def _as_asked(layer: LayerShape, kind: str) -> LayerShape:
+    """The layer of a decoder as the engine ranks with it: only plain ones project keys and queries alone."""
+    if kind in DECODERS or not isinstance(layer.mixer, Attention):
+        return layer
+    return replace(layer, mixer=replace(layer.mixer, own_projections=True))
+
+
+def _decoder_of(named: str, family: str, usual: str | None) -> str:
+    """The decoder that a config names, or that its family has where it names none."""
+    if found := next((kind for kind in (named, f"{family}_text", usual) if kind in SHAPES), None):
+        if named in (found, family, ""):
+            return found
+    elif named in ("", family) and family in FAMILIES:
+        return DEFAULT
+    raise UnsupportedModelError(f"{named or family}: the cost of its layers is not modelled")
 
 
 def _tower(known: Family | None, family: str, config: Config, hidden: int) -> tuple[Tower | None, str | None]:

@@ -31,6 +31,7 @@ from routing.select import (
     scatter,
     spread,
     square_mask,
+    streams_first,
     top_k,
     within,
 )
@@ -60,11 +61,15 @@ class Context:
         """The context of a call of a decoder layer."""
         return cls(names, args, kwargs, *(names.read(role, args, kwargs) for role in PER_TOKEN_ROLES))
 
-    def call(self, **changed: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of the call with these fields; changed: other roles by their names, in upper case."""
+    def call(self, hidden: Tensor, **changed: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of the call on `hidden` (B, S, ...) with these fields.
+
+        changed: other roles by their names, in upper case.
+        """
         values = zip(PER_TOKEN_ROLES, (self.rotary, self.position_ids, self.mask, self.inputs), strict=True)
+        given = ((Role[name], value) for name, value in changed.items())
         args, kwargs = self.args, dict(self.kwargs)
-        for role, value in (*values, *((Role[name], value) for name, value in changed.items())):
+        for role, value in ((Role.HIDDEN_STATES, streams_first(hidden)), *values, *given):
             if value is not self.names.read(role, args, kwargs):
                 args, kwargs = self.names.write(role, value, args, kwargs)
         return args, kwargs
@@ -74,7 +79,8 @@ class Prefill:
     """Follows one prefill through the decoder layers, in order.
 
     input_ids: (B, L), read by scorers that draw only. layers, kinds: the decoder's. sharing: layers that
-    take over key projections, see `take_keys`.
+    take over key projections, see `take_keys`. rotary_of: layer -> its position embeddings, for decisions at
+    layers that are given none.
     """
 
     def __init__(
@@ -86,9 +92,11 @@ class Prefill:
         layers: Sequence[Any],
         kinds: Sequence[Kind],
         sharing: frozenset[int] = frozenset(),
+        rotary_of: Callable[[int], Any] = lambda _layer: None,
     ) -> None:
         self._schedule, self._decisions, self.layout = schedule, decisions, layout
         self._input_ids, self._layers, self._kinds, self._sharing = input_ids, layers, kinds, sharing
+        self._rotary_of = rotary_of
         self._rows: Rows | None = None  # None: the sequence is full
         self._full: Tensor | None = None  # (B, L, d) as of the last decision; deferred tokens live here
         self._ours = False  # nobody else holds `_full`: it may be written into
@@ -97,7 +105,7 @@ class Prefill:
         self._kept = layout.visual
         self._counts = layout.visual_counts
         self._ranked: dict[int, Tensor] = {}
-        self._compact: dict[tuple[int, bool], tuple[Any, Any]] = {}
+        self._compact: dict[tuple[int, str | None], tuple[Any, Any]] = {}
         self._stages: list[StageTrace] = []
         self._scorer = SCORERS[schedule.scorer]
         reduce = self._scorer.reduce
@@ -154,7 +162,7 @@ class Prefill:
         if self._rows is None:
             return hidden
         if self._full is None:
-            shape = (hidden.shape[0], self.layout.length, hidden.shape[2])
+            shape = (hidden.shape[0], self.layout.length, *hidden.shape[2:])
             return scatter(hidden.new_zeros(shape), self._rows, hidden, in_place=not torch.is_grad_enabled())
         return self._restored(hidden)
 
@@ -230,11 +238,13 @@ class Prefill:
         asked = layer if decision.scored_by == index else self._layers[decision.scored_by]
         own, query = self._own_width(decision), self.layout.query
         whole = rows is None or self._schedule.action is Action.REROUTE
+        if not kind.ranks and context.rotary is None:
+            context = replace(context, rotary=self._rotary_of(decision.scored_by))
         if not whole:
             assert rows is not None
             context = self._narrow(context, kind)
             query = torch.full_like(query, rows.width - 1 - self.layout.speculated)
-        if not kind.ranks:  # its own mask is one of padding
+        if not kind.ranks:  # its own mask is not one of attention
             real = self.layout.text | self.layout.visual
             mask = causal_mask(real) if whole or rows is None else square_mask(None, rows)
             context = replace(context, mask=mask)
@@ -279,7 +289,8 @@ class Prefill:
     def _narrow(self, context: Context, kind: Kind) -> Context:
         """The framework's full-length context, for the rows of now; gathered once a stage."""
         assert self._rows is not None
-        rows, cut, rotary = self._rows, padding_mask if kind.padding else square_mask, context.rotary
+        rows, rotary = self._rows, context.rotary
+        cut = {"mask": square_mask, "padding": padding_mask, "nothing": lambda *_: None}[kind.told]
         return replace(
             context,
             rotary=(
@@ -288,7 +299,7 @@ class Prefill:
                 else self._once(rotary, self._gathered)
             ),
             position_ids=self._once(context.position_ids, self._gathered_ids),
-            mask=self._once(context.mask, lambda full: cut(full, rows), empty=True, padding=kind.padding),
+            mask=self._once(context.mask, lambda full: cut(full, rows), mask_of=kind.told),
             inputs=None if context.inputs is None else self._gathered(context.inputs),
         )
 
@@ -298,19 +309,15 @@ class Prefill:
 
     def _gathered_ids(self, full: Tensor) -> Tensor:
         """Of (..., B | 1, L), such as the three axes of M-RoPE."""
-        return (
-            torch.stack([self._gathered_ids(part) for part in full])
-            if full.ndim > 2
-            else self._gathered(full)
-        )
+        if full.ndim <= 2:
+            return self._gathered(full)
+        return torch.stack([self._gathered_ids(part) for part in full])
 
-    def _once(
-        self, original: Any, make: Callable[[Any], Any], *, empty: bool = False, padding: bool = False
-    ) -> Any:
-        """make(original), remembered while the rows stay the same. empty: of None, too."""
-        if original is None and not empty:
+    def _once(self, original: Any, make: Callable[[Any], Any], mask_of: str | None = None) -> Any:
+        """make(original), remembered while the rows stay the same; of None for masks alone."""
+        if original is None and mask_of is None:
             return None
-        key = id(original), padding
+        key = id(original), mask_of
         if key not in self._compact:
             self._compact[key] = (original, make(original))
         return self._compact[key][1]

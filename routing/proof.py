@@ -101,7 +101,7 @@ class Proof:
         """Layer `index` is about to run: in turn, on the states and the cache of the layer before."""
         if index != self._next:
             _fail(index, f"layer {self._next} to run", f"layer {index}")
-        if index > self.fixed and hidden is not self._output:
+        if index > self.fixed and hidden is not self._output and not self._is_tail(index, hidden):
             _fail(index, "the output of the layer before as its input", "other hidden states")
         self._next, self._output = index + 1, None
         stray = [n for n, value in kwargs.items() if isinstance(value, Cache) and value is not cache]
@@ -113,17 +113,20 @@ class Proof:
             _fail(index, f"the cache of the pass, {_shape(self.cache)}", f"{_shape(cache)}")
         self._check_mask(index, hidden, mask)
 
+    def _is_tail(self, index: int, hidden: Tensor) -> bool:
+        """The last tokens alone, for the first layer whose keys are an earlier one's."""
+        first = self.kinds[index].borrows and not self.kinds[index - 1].borrows
+        return first and hidden.shape[-2] < self._output.shape[-2]
+
     @property
     def layers(self) -> int:
         """Decoder layers."""
         return len(self.kinds)
 
     def _check_mask(self, index: int, hidden: Tensor, mask: Any) -> None:
-        several = hidden.shape[1] > 1
-        tells_padding = self.padded and (several or not self.kinds[index].padding)
-        if mask is None and (
-            tells_padding or (self.needs_mask and several and not self.kinds[index].padding)
-        ):
+        several, told = hidden.shape[-2] > 1, self.kinds[index].told
+        padding = self.padded and (told == "mask" or (told == "padding" and several))
+        if mask is None and (padding or (self.needs_mask and several and told == "mask")):
             _fail(index, "an attention mask", "none")
         if mask is not None and self.layout is not None and mask.shape[-1] != self.layout.length:
             _fail(index, f"an attention mask of width {self.layout.length}", f"one of {mask.shape[-1]}")
@@ -138,7 +141,7 @@ class Proof:
             _fail(index, expected, f"{sorted(widths) or None}")
 
     def runs_on(self, hidden: Tensor, stored: int | None) -> None:
-        """The layer under way got `hidden` (B, W, d), when its cache held `stored` rows (None: not told)."""
+        """The layer under way got `hidden` (..., B, W, d); its cache held `stored` rows (None: not told)."""
         self._given, self._stored, self._normed = hidden, stored, False
 
     def norms(self, index: int, hidden: Any) -> None:
@@ -165,8 +168,8 @@ class Proof:
         if entry is not None:
             in_place(self.cache, index, entry)
         stored = stored_rows(layer_of(self.cache, index))
-        if stored is not None and self._stored is not None and stored != self._stored + given.shape[1]:
-            _fail(index, f"{self._stored + given.shape[1]} rows in the cache", f"{stored}")
+        if stored is not None and self._stored is not None and stored != self._stored + given.shape[-2]:
+            _fail(index, f"{self._stored + given.shape[-2]} rows in the cache", f"{stored}")
 
     def ends(self, output_cache: Any) -> None:
         """The pass is over: every layer has run, and the model hands out the cache that they filled."""

@@ -52,7 +52,7 @@ class Scoring(nn.Module):
         projected: Tensor | None,
         query: Tensor,
         context: Context,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         """Scores of every row as seen by the rows that end at `query`, and every row's key projection.
 
         hidden: (B, S, d), the layer's input, normed where `own_projections`. projected: (n, H_kv * D), key
@@ -75,7 +75,7 @@ class Scoring(nn.Module):
             return self.reduce(scores.softmax(dim=-1).flatten(1, 2)), keys
 
 
-class _Asked(Exception):  # noqa: N818  # no error: what stops a layer at its attention
+class _Asked(Exception):  # no error: what stops a layer at its attention
     """The attention of the asking rows (B, H, R, S) float32."""
 
     def __init__(self, weights: Tensor) -> None:
@@ -92,16 +92,16 @@ def _stopped(layer: Any, hidden: Tensor, rows: Tensor, context: Context) -> Tens
         key: Tensor,
         value: Tensor,
         mask: Tensor | None,
-        *_: Any,
         **options: Any,
     ) -> None:
         bias = _row_bias(context.mask if mask is None else mask, rows, key.shape[2])
         query = _pick(query.transpose(1, 2), rows).transpose(1, 2)
         options |= {"dropout": 0.0}
         eager = beside(attention, EAGER)
-        raise _Asked(eager(attention, query.float(), key.float(), value.float(), bias[:, None], **options)[1])
+        nothing = value[..., :0].float()  # what is seen does not matter, only who sees whom
+        raise _Asked(eager(attention, query.float(), key.float(), nothing, bias[:, None], **options)[1])
 
-    args, kwargs = context.call(HIDDEN_STATES=hidden, CACHE=None)
+    args, kwargs = context.call(hidden, CACHE=None)
     with asking(layer, ask) as copy:
         try:
             type(layer).forward(copy, *args, **kwargs)

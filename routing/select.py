@@ -45,6 +45,16 @@ class Rows:
         return self.index if self.valid is None else self.index.clamp(min=0)
 
 
+def tokens_first(hidden: Tensor) -> Tensor:
+    """Hidden states as (B, S, ...): of layers that take several streams (n, B, S, d), (B, S, n, d)."""
+    return hidden if hidden.ndim == 3 else hidden.movedim(0, 2)
+
+
+def streams_first(hidden: Tensor) -> Tensor:
+    """What `tokens_first` was given."""
+    return hidden if hidden.ndim == 3 else hidden.movedim(2, 0)
+
+
 def top_k(scores: Tensor, candidates: Tensor, counts: tuple[int, ...]) -> Tensor:
     """The `counts[b]` best candidates of each sample, ties to the lower column.
 
@@ -156,10 +166,11 @@ def causal_mask(real: Tensor) -> Tensor:
     return ((places[:, None] >= places) & real[:, None, :])[:, None]
 
 
-def everything(batch: int, length: int, device: torch.device) -> Rows:
-    """All columns of a batch, as rows."""
-    index = torch.arange(length, device=device).expand(batch, -1)
-    flat = torch.arange(batch * length, device=device)
+def everything(like: Tensor) -> Rows:
+    """All columns of a batch (B, L), as rows."""
+    batch, length = like.shape
+    index = torch.arange(length, device=like.device).expand(batch, -1)
+    flat = torch.arange(batch * length, device=like.device)
     return Rows(index, None, flat, flat, length)
 
 

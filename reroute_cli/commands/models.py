@@ -29,7 +29,7 @@ def models(output: ListOutput) -> None:
                 name=entry.name,
                 hub=entry.hub,
                 source=entry.source,
-                layers=ModelShape.from_config(entry.config).layers,
+                layers=len(ModelShape.from_config(entry.config).layers),
                 visual_tokens=entry.visual_tokens,
                 picture=entry.picture,
             )

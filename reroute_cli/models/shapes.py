@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 from routing.solve import Target
 from routing.towers import Tower
 
-MOST_LAYERS = 1000  # costs are worked out layer by layer
 MOST_VISUAL = 1_000_000  # tokens of a prompt
 MOST_SIDE = 100_000  # pixels: no image and no patch is larger
 ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -66,7 +65,7 @@ class Shaped:
     @property
     def target(self) -> Target:
         """What a schedule must fit."""
-        return Target(self.shape.layers, self.shape.first_layer, self.visual or 0, self.vision_tower)
+        return Target(len(self.shape.layers), self.shape.first_layer, self.visual or 0, self.vision_tower)
 
 
 def read_shape(name: str) -> Shaped:
@@ -91,8 +90,6 @@ def _shaped(name: str, config: Mapping[str, Any]) -> Shaped:
             _check_tower(shape.tower)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise Failure(f"the config of '{name}' makes no sense ({error}): fetch the model anew") from error
-    if shape.layers > MOST_LAYERS:
-        raise Failure(f"the config of '{name}' has {shape.layers} layers, more than {MOST_LAYERS}: mend it")
     tower = config.get("vision_config") or {}
     named = str(config.get("dtype") or config.get("torch_dtype") or "")
     native = shape.tower.native if shape.tower is not None and family_of(shape.family).one_size else None

@@ -61,7 +61,7 @@ def plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> Plan:
         model=ModelPart(
             id=shaped.name,
             family=shaped.shape.family,
-            layers=shaped.shape.layers,
+            layers=len(shaped.shape.layers),
             dtype=dtype,
             **unknown,
             reasons=dict.fromkeys(unknown, "a plan runs no model"),

@@ -99,7 +99,7 @@ def _reference(subject: Tiny, action: str) -> None:
 def _first_layer(subject: Tiny, action: str) -> None:
     """The same for a schedule that starts at the first layer that may decide, with decoded tokens."""
     first = subject.first_layer
-    cuts = (Cut(first, 0.5), Cut(min(first + 3, _info(subject).last_layer), 0.25))
+    cuts = (Cut(first, 0.5), Cut(_may_decide(_info(subject), first + 3), 0.25))
     expected, tokens = greedy(subject.model, subject.inputs(ONE), cuts, action == "reroute", NEW)
     found = generate_routed(subject, plan(cuts, action), ONE, new=NEW)
     _same("kept visual tokens", expected.kept, found.kept())
@@ -141,12 +141,9 @@ def _kv_lengths(subject: Tiny, action: str) -> None:
         window = _window(subject) if kind.forgets else None
         first = 0 if window is None else len(ids) - window + 1
         expected.append(sum(place >= first for place in range(len(ids)) if place not in gone))
-    found = stored(ran.cache)
-    _same(
-        "rows stored per layer",
-        expected,
-        [None if e is None else f for e, f in zip(expected, found, strict=False)],
-    )
+    pairs = zip(expected, stored(ran.cache), strict=False)  # a cache ends with the last layer that stores
+    found = [None if rows is None else held for rows, held in pairs]
+    _same("rows stored per layer", expected, found + expected[len(found) :])
 
 
 def _info(subject: Tiny) -> ModelInfo:
@@ -155,13 +152,20 @@ def _info(subject: Tiny) -> ModelInfo:
 
 def _cuts(subject: Tiny) -> tuple[Cut, ...]:
     """The stages that are proven, at layers that may decide."""
-    last = _info(subject).last_layer
-    return CUTS if CUTS[-1].layer <= last else (Cut(min(1, last - 1), 0.5), Cut(last, 0.25))
+    info = _info(subject)
+    second = _may_decide(info, max(CUTS[1].layer, info.first_layer + 1))
+    return Cut(max(info.first_layer, min(CUTS[0].layer, second - 1)), 0.5), Cut(second, 0.25)
+
+
+def _may_decide(info: ModelInfo, most: int) -> int:
+    """The last layer up to `most` that may decide, and has attention to rank by at or after it."""
+    layers = range(min(most, info.last_layer) + 1)
+    return max(layer for layer in layers if info.ranking(layer) is not None)
 
 
 def _maskable(subject: Tiny) -> bool:
     """Whether leaving tokens out is the same as hiding them: no state runs over them."""
-    return not any(kind.padding for kind in _info(subject).kinds)
+    return not any(kind.told == "padding" for kind in _info(subject).kinds)
 
 
 def _window(subject: Tiny) -> int:
@@ -252,8 +256,8 @@ def prove(config: Any) -> FamilyCheck:
     failed = [finding for finding in _PROVEN[key].findings if not finding.passed]
     if failed:
         raise UnsupportedModelError(
-            f"{config.model_type} cannot be routed: on a tiny copy of it, {failed[0].invariant} does not hold "
-            f"({failed[0].detail})"
+            f"{config.model_type} cannot be routed: on a tiny copy of it, {failed[0].invariant} does not "
+            f"hold ({failed[0].detail})"
         )
     return _PROVEN[key]
 

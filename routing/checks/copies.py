@@ -19,14 +19,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForImageTextToText, PreTrainedModel
+from transformers import AutoModel, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 
-from routing.checks.text_sizes import HIDDEN, VOCABULARY, sections, tiny_text
+from routing.checks.configs import VOCABULARY
+from routing.checks.text_sizes import HIDDEN, sections, tiny_text
 from routing.errors import UnsupportedModelError
+from routing.hooks import Hooks
 
 _IDS = re.compile(r"(_token_ids?|_token_index|_patch_id|_ids?|_token_offset)$")
-_PLACEHOLDERS = re.compile(r"^image_(token_id|token_index|patch_id)$")
+_IMAGE_TOKEN = re.compile(r"^image_(token_id|token_index|patch_id)$")
+_MARKER = re.compile(r"^(image|video|audio)_")
 RESERVED = 170  # ids from here on are markers and placeholders; text has smaller ones
+_SIZES = {"hidden_size": HIDDEN, "vocab_size": VOCABULARY}  # what a config repeats of its text config
 _BUILDING = threading.Lock()
 
 
@@ -34,65 +38,61 @@ def tiny_config(config: Any, window: int = 64) -> Any:
     """A copy of a vision-language model's config with a tiny text config and with ids in its vocabulary."""
     config = copy.deepcopy(config)
     own = config.get_text_config()
-    places = _renamed([config, own])
-    text = own if own is config else type(own)(**tiny_text(own, window))
+    if not getattr(own, "num_hidden_layers", None):
+        raise UnsupportedModelError(f"the config of {config.model_type} describes no decoder")
+    places = _places(config, own)
+    text = type(own)(**tiny_text(own, window))
     if own is config:
-        for name, value in tiny_text(own, window).items():
-            if not isinstance(value, dict):
-                setattr(config, name, value)
-    else:
-        holder, name = next(
-            (part, name)
-            for part in (config, *_parts(config))
-            for name, value in vars(part).items()
-            if value is own
-        )
-        for known, value in (("hidden_size", HIDDEN), ("vocab_size", VOCABULARY)):
-            if isinstance(vars(holder).get(known), int):
-                setattr(holder, known, value)
-        setattr(holder, name, text)
-    for part in (config, text):
-        for name, value in list(vars(part).items()):
-            if _IDS.search(name):
-                unset = value is None and part is config and _PLACEHOLDERS.search(name)
-                setattr(part, name, RESERVED if unset else _rename(value, places))
-            elif isinstance(value, dict) and name == "vocabulary_map":
-                setattr(part, name, {word: places[token] for word, token in value.items() if token in places})
-        part.tie_word_embeddings = False
+        config = text
     for part in (config, *_parts(config)):
+        for name, value in list(vars(part).items()):
+            if value is own:
+                setattr(part, name, text)
+                vars(part).update({size: most for size, most in _SIZES.items() if size in vars(part)})
         part.dtype = None
+        for name in ("auto_map", "quantization_config"):
+            vars(part).pop(name, None)
+    for part in {id(part): part for part in (config, text)}.values():
+        _rename_ids(part, places, RESERVED if part is config else None)
+        part.tie_word_embeddings = False
     return config
 
 
+def _rename_ids(config: Any, places: dict[int, int], unset: int | None) -> None:
+    """Give a config the ids of the tiny vocabulary; `unset` is that of an image token that it leaves open."""
+    for name, value in list(vars(config).items()):
+        if name == "vocabulary_map" and value:
+            setattr(config, name, {word: places[token] for word, token in value.items() if token in places})
+        elif value is None and _IMAGE_TOKEN.search(name):
+            setattr(config, name, unset)
+        elif _IDS.search(name):
+            renamed = [places.get(entry, entry) if type(entry) is int else entry for entry in _entries(value)]
+            setattr(config, name, renamed if isinstance(value, list) else renamed[0])
+
+
+def _entries(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
 def _parts(config: Any) -> list[Any]:
-    found = [
-        value for value in vars(config).values() if hasattr(value, "to_dict") and hasattr(value, "model_type")
-    ]
+    """The configs inside of a config, and those inside of them."""
+    found = [value for value in vars(config).values() if isinstance(value, PreTrainedConfig)]
     return [*found, *(deeper for part in found for deeper in _parts(part))]
 
 
-def _renamed(configs: Sequence[Any]) -> dict[int, int]:
+def _places(*configs: Any) -> dict[int, int]:
     """New ids, in the order of the old ones, for placeholders and for ids outside of the tiny vocabulary."""
     old = set()
-    for config in configs:
-        for name, value in vars(config).items():
-            if _IDS.search(name):
-                for entry in value if isinstance(value, list) else [value]:
-                    marker = _PLACEHOLDERS.search(name) or name.startswith(("video", "audio"))
-                    if type(entry) is int and (entry >= RESERVED or marker) and entry > 2:
-                        old.add(entry)
+    for name, value in chain.from_iterable(vars(config).items() for config in configs):
+        if _IDS.search(name):
+            least = 3 if _MARKER.search(name) else RESERVED
+            old |= {entry for entry in _entries(value) if type(entry) is int and entry >= least}
     return {entry: VOCABULARY - len(old) + place for place, entry in enumerate(sorted(old))}
-
-
-def _rename(value: Any, places: dict[int, int]) -> Any:
-    if isinstance(value, list):
-        return [_rename(entry, places) for entry in value]
-    return places.get(value, value) if type(value) is int else value
 
 
 def placeholder_ids(config: Any) -> tuple[int, ...]:
     """The ids of image tokens that a config names."""
-    found = [value for name, value in vars(config).items() if _PLACEHOLDERS.search(name)]
+    found = [value for name, value in vars(config).items() if _IMAGE_TOKEN.search(name)]
     return tuple(value for value in dict.fromkeys(found) if isinstance(value, int))
 
 
@@ -111,16 +111,16 @@ def tiny_copy(config: Any, attention: str = "sdpa", window: int = 64) -> Any:
     marks = placeholder_ids(tiny)
     if not marks:
         raise UnsupportedModelError(
-            f"{config.model_type} has no image token: visual features are no part of the decoder's sequence"
+            f"the config of {config.model_type} names no image token: where visual features enter is unknown"
         )
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(0)
-        with torch.device("meta"), _towers_may_be_absent(tiny.get_text_config()):
+        with torch.device("meta"), _towers_may_be_absent(type(tiny.get_text_config())):
             chosen = None if attention == "sdpa" else attention  # None: sdpa where a part has it
             model = AutoModelForImageTextToText.from_config(
                 tiny, attn_implementation=chosen, dtype=torch.float32
             ).eval()
-        _make_text(model, tiny.get_text_config())
+        _make_text(model, type(tiny.get_text_config()))
         torch.default_generator.manual_seed(7)
         for name, weight in model.named_parameters():
             if not weight.is_meta:
@@ -135,33 +135,32 @@ def tiny_copy(config: Any, attention: str = "sdpa", window: int = 64) -> Any:
     return model
 
 
-def _make_text(model: nn.Module, text: Any) -> None:
-    """Build the language model anew on the CPU, by its own class."""
+def _make_text(model: nn.Module, text: type[Any]) -> None:
+    """Build the language model, the part with that class of config, anew on the CPU."""
     for name, child in list(model.named_children()):
-        if isinstance(child, PreTrainedModel) and type(child.config) is type(text):
-            _share_sections(child, text)
+        if isinstance(child, PreTrainedModel) and type(child.config) is text:
+            _share_sections(child)
             setattr(model, name, type(child)(child.config).eval())
         else:
             _make_text(child, text)
 
 
-def _share_sections(language_model: nn.Module, text: Any) -> None:
-    """Write into the config how time, height and width share a rotary embedding where its class has that."""
+def _share_sections(language_model: PreTrainedModel) -> None:
+    """Write into the config how the axes share a rotary embedding, where it leaves that to its class."""
     for module in language_model.modules():
         own = getattr(module, "mrope_section", None)
-        by_kind = own if isinstance(own, dict) else {"": own}
-        for kind, section in by_kind.items():
+        for kind, section in (own if isinstance(own, dict) else {"": own}).items():
             inverse = getattr(module, f"{kind}_inv_freq" if kind else "inv_freq", None)
             if section and inverse is not None:
-                rope = text.rope_parameters[kind] if kind else text.rope_parameters
-                rope["mrope_section"] = sections(section, len(inverse))
+                rope = language_model.config.rope_parameters
+                (rope[kind] if kind else rope)["mrope_section"] = sections(section, len(inverse))
 
 
 def _make_rest(model: nn.Module, kwargs: dict[str, Tensor]) -> None:
     """Give weights to what else runs on text, found by running it; those of all others are empty."""
     names = {module: name for name, module in model.named_modules()}
 
-    def make(shapes: dict[str, torch.Size], module: nn.Module, _args: Any) -> None:
+    def make(shapes: dict[str, torch.Size], module: nn.Module, _args: Any, _kwargs: Any) -> None:
         for name, shape in shapes.items():
             tensor = getattr(module, name)
             real = torch.zeros(shape, dtype=tensor.dtype)
@@ -169,20 +168,19 @@ def _make_rest(model: nn.Module, kwargs: dict[str, Tensor]) -> None:
                 _fill(f"{names[module]}.{name}", real)
             tensor.data = real
 
-    handles = []
-    for module in names:
-        own = chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False))
-        shapes = {name: tensor.shape for name, tensor in own if tensor.is_meta}
-        for name in shapes:
-            tensor = getattr(module, name)
-            empty = torch.empty(0, dtype=tensor.dtype)
-            setattr(module, name, nn.Parameter(empty, False) if isinstance(tensor, nn.Parameter) else empty)
-        handles.append(module.register_forward_pre_hook(partial(make, shapes)))
-    try:
+    with Hooks() as hooks:
+        for module in names:
+            own = chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False))
+            shapes = {name: tensor.shape for name, tensor in own if tensor.is_meta}
+            for name in shapes:
+                tensor = getattr(module, name)
+                empty = torch.empty(0, dtype=tensor.dtype)
+                setattr(
+                    module, name, nn.Parameter(empty, False) if isinstance(tensor, nn.Parameter) else empty
+                )
+            if shapes:
+                hooks.before(module, partial(make, shapes))
         model(**kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class _Absent(nn.Module):
@@ -194,7 +192,7 @@ class _Absent(nn.Module):
 
 
 @contextmanager
-def _towers_may_be_absent(text: Any) -> Iterator[None]:
+def _towers_may_be_absent(text: type[Any]) -> Iterator[None]:
     """Parts that their class cannot build, because a package is missing, are left out."""
     build = AutoModel.from_config
 
@@ -202,7 +200,7 @@ def _towers_may_be_absent(text: Any) -> Iterator[None]:
         try:
             return build(config, **kwargs)
         except (ImportError, ValueError):
-            if type(config) is type(text):
+            if type(config) is text:
                 raise
             return _Absent(config)
 
@@ -211,13 +209,14 @@ def _towers_may_be_absent(text: Any) -> Iterator[None]:
         try:
             yield
         finally:
-            AutoModel.from_config = build
+            del AutoModel.from_config  # that of its base again
 
 
 def _fill(name: str, weight: Tensor) -> None:
     """Weights whose attention is peaked and whose greedy tokens vary, unlike the default initialisation."""
-    if weight.dim() < 2:
-        weight.add_(torch.randn_like(weight) * 0.1)
+    if weight.dim() < 2 or "norm" in name:
+        of_heads = re.search(r"\.(q|k|query|key)_?(layer)?norm", name)
+        weight.add_(torch.randn_like(weight) * 0.1 + (0.5 if of_heads else 0.0))
         return
     experts = weight.dim() == 3 and weight.shape[1] > 1
     fan_in = weight.shape[-1] if experts else weight[0].numel()
@@ -230,32 +229,30 @@ def with_features(model: Any, marks: Sequence[int]) -> None:
 
     A sample is what stands before its first placeholder; token 0 is padding.
     """
-    noted: list[Tensor] = []
+    call = threading.local()
 
     def note(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         ids = kwargs.get("input_ids", args[0] if args else None)
         if isinstance(ids, Tensor):
-            noted[:] = [ids]
+            call.ids = ids
 
     def write(_module: Any, _args: Any, output: Tensor) -> Tensor:
-        if not noted or noted[0].shape != output.shape[:2]:
+        noted = getattr(call, "ids", None)
+        if noted is None or noted.shape != output.shape[:2]:
             return output
         output = output.clone()
-        for row, ids in enumerate(noted[0].tolist()):
+        for row, ids in enumerate(noted.tolist()):
             places = [place for place, token in enumerate(ids) if token in marks]
             if places:
                 before = [token for token in ids[: places[0]] if token]
-                output[row, places] = _features(before, len(places), output.shape[-1]).to(output)
+                generator = torch.Generator().manual_seed(zlib.crc32(repr(before).encode()))
+                features = torch.randn(len(places), output.shape[-1], generator=generator)
+                output[row, places] = features.to(output)
         return output
 
-    for module in {model, model.base_model}:
-        module.register_forward_pre_hook(note, with_kwargs=True)
-    model.get_input_embeddings().register_forward_hook(write)
-
-
-def _features(seed: object, count: int, width: int) -> Tensor:
-    generator = torch.Generator().manual_seed(zlib.crc32(repr(seed).encode()))
-    return torch.stack([torch.randn(width, generator=generator) for _ in range(count)])
+    hooks = Hooks()  # never closed: they last as long as the model
+    hooks.before(model, note)  # some models embed other ids in the place of placeholders
+    hooks.after(model.get_input_embeddings(), write)
 
 
 def inputs(model: Any, rows: Sequence[Sequence[int]], new: int = 0) -> dict[str, Tensor]:

@@ -17,12 +17,20 @@ def _cpu_attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: ob
     return int(2 * batch * heads * rows * key[2] * (width + value[3]))
 
 
+def _grouped(rows: torch.Size, experts: torch.Size, *_: object, **__: object) -> int:
+    """Every row through the matrix of one expert."""
+    return int(2 * rows[0] * rows[1] * experts[2])
+
+
 ROTARY = (
     "rotary_emb",
     "rotary_pos_emb",
     "patch_positional_embedding",
 )  # matrix products in older transformers
-_KERNEL = "_scaled_dot_product_flash_attention_for_cpu"  # torch's own table lacks it
+_KERNELS = {  # torch's own table lacks them
+    "_scaled_dot_product_flash_attention_for_cpu": _cpu_attention,
+    "_grouped_mm": _grouped,
+}
 
 
 class Counted:
@@ -31,8 +39,8 @@ class Counted:
     def __init__(self, model: Tiny, inputs: dict[str, Any]) -> None:
         from torch.utils.flop_counter import FlopCounterMode  # a release without it: "flops" fails, no more
 
-        kernel = getattr(torch.ops.aten, _KERNEL, None)
-        formulas = {} if kernel is None else {kernel: _cpu_attention}
+        aten = torch.ops.aten
+        formulas = {getattr(aten, name): count for name, count in _KERNELS.items() if hasattr(aten, name)}
         with FlopCounterMode(display=False, custom_mapping=formulas) as counter, torch.no_grad():
             self.output = model.model(**inputs, logits_to_keep=1)
         self._parts = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}

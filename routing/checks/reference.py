@@ -87,7 +87,7 @@ def dense(model: Any, inputs: dict[str, Any]) -> Dense:
 
     def note(_layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = {**dict(zip(names[len(found)], args, strict=False)), **kwargs}
-        found.append((given.pop("hidden_states")[0], given))
+        found.append((_alone(given.pop("hidden_states")), given))
 
     handles = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in owner.layers]
     try:
@@ -102,6 +102,16 @@ def dense(model: Any, inputs: dict[str, Any]) -> Dense:
         for kind, (_, given) in zip(kinds, found, strict=True)
     ]
     return Dense(tuple(hidden for hidden, _ in found), tuple(given for _, given in found), tuple(masks))
+
+
+def _alone(hidden: torch.Tensor) -> torch.Tensor:
+    """Hidden states of the only sample, by rows: (L, d), or (L, n, d) where streams come as (n, 1, L, d)."""
+    return hidden[0] if hidden.ndim == 3 else hidden[:, 0].transpose(0, 1)
+
+
+def _batched(hidden: torch.Tensor) -> torch.Tensor:
+    """What `_alone` was given."""
+    return hidden[None] if hidden.ndim == 2 else hidden.transpose(0, 1)[:, None]
 
 
 def _cut(value: Any, rows: list[int], length: int) -> Any:
@@ -133,17 +143,18 @@ def score(module: Any, hidden: torch.Tensor, arguments: dict[str, Any]) -> torch
 
     Read off what the parts of the whole eager layer return; None where none of them returns attention.
     """
-    rows, told = hidden.shape[0], []
+    rows = hidden.shape[0]
+    told: list[torch.Tensor] = []
 
     def note(_part: Any, _args: Any, output: Any) -> None:
-        for value in output if isinstance(output, tuple) else ():
-            if isinstance(value, torch.Tensor) and value.ndim == 4 and value.shape[-2:] == (rows, rows):
-                told.append(value)
+        values = output if isinstance(output, tuple) else ()
+        square = (rows, rows)
+        told.extend(v for v in values if isinstance(v, torch.Tensor) and v.shape[2:] == square)
 
     handles = [part.register_forward_hook(note) for part in module.modules()]
     try:
         with _eager(module):
-            module(hidden[None], **arguments)
+            module(_batched(hidden), **arguments)
     finally:
         for handle in handles:
             handle.remove()
@@ -174,7 +185,7 @@ class _Run:
         self.shared: dict[int, Any] = {}
 
     def given(self, layer: int, rows: list[int], mask: torch.Tensor | None) -> dict[str, Any]:
-        """The arguments of a layer on some rows. Dictionaries, in which layers share keys, are of this run."""
+        """The arguments of a layer on some rows. Dictionaries, in which layers share keys, are this run's."""
         given = {
             name: _cut(value, rows, len(self.everything)) for name, value in self.seen.calls[layer].items()
         }
@@ -186,15 +197,16 @@ class _Run:
         return given
 
     def scores(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
-        """(V,) scores by that layer, or the next that has attention, on the input of `layer`.
+        """(V,) scores by that layer, or the next of full attention, on the input of `layer`.
 
         The keys are all tokens, under prune the survivors.
         """
         keys = self.everything if self.reroute else self.alive
         for asked in range(layer, len(self.layers)):
-            if self.seen.masks[asked] is None:
+            seen = self.seen.masks[asked]
+            if seen is None or (asked > layer and (seen[-1] < 0).any()):
                 continue
-            mask = self.seen.masks[asked].clone()
+            mask = seen.clone()
             rows = keys
             if not self.gather:
                 rows = self.everything
@@ -226,8 +238,8 @@ class _Run:
             mask = mask.clone()
             mask[:, gone] = NEVER
             mask[gone, gone] = 0.0
-        output = self.layers[number](hidden[rows][None], **self.given(number, rows, mask))
-        output = (output[0] if isinstance(output, tuple) else output)[0]
+        output = self.layers[number](_batched(hidden[rows]), **self.given(number, rows, mask))
+        output = _alone(output[0] if isinstance(output, tuple) else output)
         result = hidden.clone()
         result[self.alive] = output if self.gather else output[self.alive]
         return result
@@ -243,7 +255,7 @@ def _logits(model: Any, inputs: dict[str, Any], hidden: torch.Tensor) -> torch.T
     """(L, vocabulary): what the unhooked model makes of these outputs of its last layer."""
 
     def replaced(_layer: Any, _args: Any, output: Any) -> Any:
-        return (hidden[None], *output[1:]) if isinstance(output, tuple) else hidden[None]
+        return (_batched(hidden), *output[1:]) if isinstance(output, tuple) else _batched(hidden)
 
     handle = decoder(model).layers[-1].register_forward_hook(replaced)
     try:

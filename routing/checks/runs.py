@@ -14,10 +14,10 @@ import torch
 from transformers import LlamaModel
 
 import routing
-from routing.engine import routed
-from routing.families import locate
 from routing.checks.reference import Cut
 from routing.checks.subjects import Sample, Tiny
+from routing.engine import routed
+from routing.families import locate
 from routing.host import NAMES, Role, cache_of
 
 HALF_THEN_QUARTER = (Cut(2, 0.5), Cut(4, 0.25))

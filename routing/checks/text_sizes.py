@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-LAYERS, HIDDEN, HEADS, HEAD_DIM, VOCABULARY = 6, 64, 4, 16, 200
-OWN_KV, SHARED_KV = 4, 2  # layers that store keys and values, and layers that use those of earlier ones
+from routing.checks.configs import LAYERS, VOCABULARY
+
+HIDDEN, HEADS, HEAD_DIM = 64, 4, 16
 TRAINED = 16  # positions before a rotary embedding is stretched; fewer than the checks' prompts have
 
 _LAYER_LISTS = re.compile(r"(_layers|_idxs|layer_ids)$")
@@ -29,6 +30,7 @@ _AT_MOST = (  # names of fields, and what they are at most in a tiny config: the
     (r"^moe_.*size$|expert.*(size|dim)$", 32),
     (_INNER.pattern, 96),
     (r"_rank$|_lowrank$|^d_rel$|ssm_state_size$|per_layer_input$", HEAD_DIM),
+    (r"^query_pre_attn_scalar$", HEAD_DIM),
     (r"^n_group$", 2),
     (r"^topk_group$|^n_layers_per_", 1),
     (r"^additional_vocab_size$|^make_ngram_vocab_size|^split_ngram", 8),
@@ -136,6 +138,8 @@ class _Sizes:
             }
         if name == "rope_parameters" and value:
             return self.rope(value)
+        if name == "attention_multiplier":
+            return HEAD_DIM**-0.5
         if isinstance(value, list):
             return self.listed(name, value)
         if isinstance(value, bool) or not isinstance(value, int) or value <= 0:

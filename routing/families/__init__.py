@@ -77,15 +77,23 @@ class ModelInfo:
         return min(self.producers.values(), default=self.layers - 1)
 
     def ranking(self, layer: int) -> int | None:
-        """The layer whose attention ranks at the input of `layer`: itself, or the nearest one after it."""
-        return next((index for index in range(layer, self.layers) if self.kinds[index].ranks), None)
+        """The layer whose attention ranks at the input of `layer`; None where there is none.
+
+        That is `layer` itself, or where it has no attention of its own, the nearest one after it that sees
+        the whole prompt.
+        """
+        if self.kinds[layer].ranks:
+            return layer
+        whole = (index for index in range(layer, self.layers) if self.kinds[index].sees_all)
+        return next(whole, None)
 
 
 @dataclass(frozen=True)
 class Location:
-    """Where the parts of one loaded model are: `base` sees input_ids, `layers` are the decoder's.
+    """Where the parts of one loaded model are: `base` sees input_ids, `decoder` holds `layers`.
 
-    config: the model's. heads: what is around the base, outermost first: the model with its language-model head, and its wrappers.
+    config: the model's. heads: what is around the base, outermost first: the model with its language-model
+    head, and its wrappers.
     """
 
     info: ModelInfo
@@ -93,6 +101,7 @@ class Location:
     family: Family
     heads: tuple[Any, ...]
     base: Any
+    decoder: Any
     layers: tuple[Any, ...]
     attention: str
 
@@ -168,4 +177,6 @@ def locate(model: Any) -> Location:
         raise UnsupportedModelError(
             f"Ministral 3 under {attention} takes gaps in positions for packed sequences; use sdpa or eager"
         )
-    return Location(info, config, family, heads, base, tuple(decoder.layers[: info.layers]), attention)
+    return Location(
+        info, config, family, heads, base, decoder, tuple(decoder.layers[: info.layers]), attention
+    )

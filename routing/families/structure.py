@@ -7,6 +7,7 @@ Knows no model type. Imports no torch: `decoder` and `around` only walk names of
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sized
 from typing import Any
 
 from routing.families.family import Family, Missing, setting
@@ -20,9 +21,7 @@ def refusal(config: Any) -> str | None:
     """Why a model with this config can't be routed, whatever its file says; None where nothing speaks
     against it."""
     if getattr(config, "is_encoder_decoder", False):
-        return (
-            "it is an encoder-decoder: the image is in the encoder, and no visual tokens are in the decoder"
-        )
+        return "it is an encoder-decoder: the image is in the encoder, and the decoder has no visual tokens"
     if not hasattr(config, "get_text_config") or not hasattr(config.get_text_config(), "num_hidden_layers"):
         return "its config describes no language model"
     if not visual_tokens(config):
@@ -42,7 +41,7 @@ def visual_tokens(config: Any) -> tuple[int, ...]:
 
 def after_deepstack(config: Any) -> int:
     """First decoder layer whose input has received every deepstack feature."""
-    return len(setting(config, "vision_config.deepstack_visual_indexes", ()))
+    return len(setting(config, "vision_config.deepstack_visual_indexes", ()) or ())
 
 
 def without_a_file(kind: str) -> Family:
@@ -76,7 +75,7 @@ def decoder(model: Any, text: Any, name: str) -> str | None:
         config = getattr(module, "config", None)
         layers = getattr(module, "layers", None)
         own = config is not None and getattr(config, "model_type", None) == text.model_type
-        if own and hasattr(layers, "__len__") and len(layers) >= depth:
+        if own and isinstance(layers, Sized) and len(layers) >= depth:
             found.append(path)
     named = [path for path in found if path.rpartition(".")[2] == name]
     return next(iter(named or found), None)

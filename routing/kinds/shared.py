@@ -2,7 +2,8 @@
 
 Their keys are those of the tokens that were active in the earlier layer, so no decision may come between
 the first layer whose keys are shared and the last layer that uses them: `ModelInfo.last_layer` is the last
-layer that may decide.
+layer that may decide. Since nobody looks at what they make of earlier tokens, some models run them in a
+prefill on the last tokens alone; these pass untouched, and see the stored ones.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 from routing.kinds.kind import Kind
 
-KIND = Kind(names=("reuse",), title="shared keys", ranks=False)
+KIND = Kind(names=("reuse",), title="shared keys", ranks=False, borrows=True)
 
 
 def producers(text: Any) -> dict[int, int]:

@@ -5,4 +5,4 @@ Like recurrent ones they have no attention, so a decision at one is ranked by a 
 
 from routing.kinds.kind import Kind
 
-KIND = Kind(names=("mlp", "moe"), title="token-wise", ranks=False, padding=True)
+KIND = Kind(names=("mlp", "moe"), title="token-wise", ranks=False, told="nothing")

@@ -56,12 +56,12 @@ class Arm:
 
 def lengths(work: Workload, schedule: Schedule) -> tuple[int, ...]:
     """Positions that each decoder layer processes."""
-    return layer_widths(schedule, [work.prompt], work.shape.layers)
+    return layer_widths(schedule, [work.prompt], len(work.shape.layers))
 
 
 def flops_share(work: Workload, schedule: Schedule) -> float:
     """Routed FLOPs of all decoder layers over dense ones, scoring not included: limit A over dense time."""
-    dense = work.shape.layers * layer_flops(work.shape, work.length, work.length)
+    dense = len(work.shape.layers) * layer_flops(work.shape, work.length, work.length)
     return sum(layer_flops(work.shape, width, width) for width in lengths(work, schedule)) / dense
 
 
@@ -77,7 +77,9 @@ def scored(work: Workload, schedule: Schedule) -> tuple[tuple[int, int], ...]:
     Rerouting ranks the whole prompt each time, pruning what is left of it.
     """
     found, before = [], work.visual
-    for stage, kept in zip(schedule.stages, schedule.counts(work.visual, work.shape.layers), strict=True):
+    for stage, kept in zip(
+        schedule.stages, schedule.counts(work.visual, len(work.shape.layers)), strict=True
+    ):
         candidates = work.visual if schedule.action is Action.REROUTE else before
         if kept < candidates:
             found.append((stage.layer, work.text + candidates))

@@ -63,7 +63,7 @@ class Deciding:
 def measure(dtype: str, options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     """All arms in one number format."""
     subject = Subject(getattr(torch, dtype), options.device)
-    layers = subject.work.shape.layers
+    layers = len(subject.work.shape.layers)
     arms = [Arm(m, action, ratio) for m in options.methods for ratio in options.ratios for action in Action]
     calls = {"dense": Timed(subject.run)}
     for arm in arms:

@@ -35,7 +35,7 @@ def arm_result(
     of all candidates and one query row a decision. extra: the same for keys that no layer uses itself.
     deciding: of `routed`, what the engine does before deciding layers; missing where it can't be told.
     """
-    schedule = arm.schedule(work.shape.layers)
+    schedule = arm.schedule(len(work.shape.layers))
     share = flops_share(work, schedule)
     rows = list(zip(dense, raw["routed"], raw["compact"], raw["floor"], raw["extra"], strict=True))
     shares = {
@@ -48,7 +48,7 @@ def arm_result(
         "method": arm.method,
         "action": str(arm.action),
         "ratio": arm.ratio,
-        "achieved_ratio": schedule.achieved_ratio(work.visual, work.shape.layers),
+        "achieved_ratio": schedule.achieved_ratio(work.visual, len(work.shape.layers)),
         "lengths": lengths(work, schedule),
         "decisions": scored(work, schedule),
         "flops_share": share,

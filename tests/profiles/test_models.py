@@ -93,7 +93,7 @@ def test_the_shape_is_the_one_the_library_fills_in(name: str) -> None:
 def test_kv_bytes_of_a_token_are_the_known_ones(name: str) -> None:
     """Over all layers, in float16."""
     shape = ModelShape.from_config(profiles.model_config(name))
-    assert shape.layers * kv_bytes(shape, 1) == KIB_PER_TOKEN[name] * 1024
+    assert len(shape.layers) * kv_bytes(shape, 1) == KIB_PER_TOKEN[name] * 1024
 
 
 @pytest.mark.parametrize("name", profiles.model_names())

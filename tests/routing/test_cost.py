@@ -134,7 +134,7 @@ def test_decoding_and_the_cache_cost_what_is_really_held(action: str) -> None:
 def test_llava_7b_decoder_on_640_tokens_is_8_5040_tflops() -> None:
     """The known total of the 32 decoder layers without the lm_head; with its one position it is 8.5043."""
     shape = ModelShape.from_config(LLAVA_7B)
-    layers = shape.layers * layer_flops(shape, 640, 640)
+    layers = len(shape.layers) * layer_flops(shape, 640, 640)
     assert layers == 8_504_035_246_080
     assert f"{layers / 1e12:.4f}" == "8.5040"
     assert f"{(layers + lm_head_flops(shape)) / 1e12:.4f}" == "8.5043"
@@ -144,14 +144,14 @@ def test_576_visual_tokens_alone_are_the_3_82_tmacs_that_papers_quote() -> None:
     """Multiply-adds of LLaVA-1.5-7B (3.817) and Qwen2.5-VL-7B (3.825) on 576 tokens."""
     for config, total in ((LLAVA_7B, 3.817), (QWEN25_7B, 3.825)):
         shape = ModelShape.from_config(config)
-        assert shape.layers * layer_flops(shape, 576, 576) / 2e12 == pytest.approx(total, abs=5e-4)
+        assert len(shape.layers) * layer_flops(shape, 576, 576) / 2e12 == pytest.approx(total, abs=5e-4)
 
 
 def test_kv_bytes_of_a_token_are_the_known_ones() -> None:
     """0.5 MiB for LLaVA-1.5-7B and 56 KiB for Qwen2.5-VL-7B, over all layers in float16."""
     llava, qwen = ModelShape.from_config(LLAVA_7B), ModelShape.from_config(QWEN25_7B)
-    assert llava.layers * kv_bytes(llava, 1) == 512 * 1024
-    assert qwen.layers * kv_bytes(qwen, 1) == 56 * 1024
+    assert len(llava.layers) * kv_bytes(llava, 1) == 512 * 1024
+    assert len(qwen.layers) * kv_bytes(qwen, 1) == 56 * 1024
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_a_family_has_every_fact(family: str) -> None:
     assert family in known.model_types
     assert known.title
     assert all(isinstance(token, int) for token in known.visual_tokens(config))
-    assert 0 <= known.first_layer(config) < shape.layers
+    assert 0 <= known.first_layer(config) < len(shape.layers)
     assert known.text is None or known.text in DECODERS
     assert isinstance(shape.tower, Tower), shape.tower_reason
     assert isinstance(known.grounding, Grounding | Missing)

@@ -51,7 +51,7 @@ def expected(report):
 
     def arithmetic(column, row):
         arm, item = report.arms[column], report.workload.items[row]
-        options = {"layers": shaped.shape.layers, "visual": item.visual_tokens}
+        options = {"layers": len(shaped.shape.layers), "visual": item.visual_tokens}
         if arm.method == "nuwa":
             options["vision_scorer"] = "cls"
         action = arm.action or "prune"
