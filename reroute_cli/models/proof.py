@@ -115,6 +115,7 @@ def kept_verdict(config: Any) -> dict[str, str] | None:
 def _verdict_file(config: Any) -> Path:
     """Where the verdict of a config is kept: the name holds every version and the decoder."""
     decoder = config.get_text_config().to_dict()
+    decoder.pop("dtype", None)  # which loading writes into it
     of = [installed_version("reroute"), *(installed_version(package) for package in PROVEN), decoder]
     digest = hashlib.sha256(json.dumps(of, sort_keys=True, default=str).encode()).hexdigest()
     return cache_folder() / "checks" / f"{config.model_type}-{digest[:32]}.json"
