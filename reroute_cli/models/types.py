@@ -14,7 +14,7 @@ from routing.families import FAMILIES, REFUSED, describe_config
 
 @dataclass(frozen=True)
 class Types:
-    """Types without a file. configs: the default ones of those that may be routed. refused: why others not."""
+    """Types without a file. configs: default ones, of those that may be routed. refused: why not."""
 
     configs: dict[str, Any] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
