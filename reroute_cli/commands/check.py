@@ -31,7 +31,7 @@ def check(decoders: CheckOptions, output: CheckOutput) -> None:
             progress.tell(f"{family}: {finding.invariant}")
             progress.done()
 
-        results = []
+        results: list[FamilyCheck] = []
         for kind, config in configs.items():
             results += run_checks(None if config else [kind], config=config, on_finding=tell)
             if config is not None:

@@ -158,6 +158,11 @@ def _described(options: ModelOptions) -> tuple[Loaded, Source | None, Any]:
         raw: Mapping[str, Any] = entry.config
         with explained(options.model):
             config = build_config(raw)
+            if entry.processor is None:
+                raise Failure(
+                    f"what the processor of '{options.model}' does is not kept here, so there is no dummy of "
+                    "it: 'reroute plan' knows its shapes"
+                )
             processor = build_processor(entry.processor, config.get_text_config().vocab_size)
             chosen = choose_template(options.model, processor, config, options.chat_template)
             made["chat_template"] = chosen.identity

@@ -75,9 +75,9 @@ def read_shape(name: str) -> Shaped:
         return replace(
             shaped,
             visual=entry.visual_tokens,
-            grids=entry.grids,
+            grids=entry.grids or None,
             picture=entry.picture,
-            image=entry.processor.image,
+            image=entry.processor.image if entry.processor else None,
         )
     return replace(_shaped(name, read_config(name)), image=read_preprocessing(name))
 
