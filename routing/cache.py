@@ -109,6 +109,8 @@ class RoutedLayer(DynamicLayer):
         if not rows or self.keys is None or self.values is None:
             return
         self.keys, self.values = self.keys[..., rows:, :], self.values[..., rows:, :]
+        if rows > 1:  # not one at each decoded token: a view would keep all of them until the next
+            self.keys, self.values = self.keys.clone(), self.values.clone()
         self.columns, self._newest = self.columns[:, rows:], self._newest[rows:]
         self.dropped += rows
         self.forgotten += rows

@@ -23,7 +23,7 @@ from routing.cache import RoutedLayer, check_cache, install, stored_rows
 from routing.decisions import check_fit, decisions
 from routing.errors import RoutingError, UnsupportedInputError
 from routing.families import FAMILIES, Location, locate
-from routing.hooks import Hooks, is_hooked
+from routing.hooks import Hooks, is_routed
 from routing.host import (
     BASE_ROLES,
     HEAD_ROLES,
@@ -40,9 +40,15 @@ from routing.layout import VisualLayout, build_layout
 from routing.methods import SCORERS
 from routing.prefill import Context, Prefill
 from routing.proof import Proof, RoutedCache, RoutedCaches, check_keys_taken, check_mask_width, layer_of
-from routing.refusals import refuse_checkpointing, refuse_pictures, refuse_piece
+from routing.refusals import (
+    refuse_checkpointing,
+    refuse_counting,
+    refuse_pictures,
+    refuse_piece,
+    refuse_tail,
+)
 from routing.schedule import Schedule
-from routing.scoring import own_projections, shares_keys
+from routing.scoring import is_plain, shares_keys
 from routing.select import column_mask, everything, streams_first, tokens_first
 from routing.trace import RouteTrace
 
@@ -81,7 +87,7 @@ def routed(location: Location, schedule: Schedule) -> Iterator[RouteTrace]:
     """The same for a model whose parts were located, proven or not."""
     check_fit(schedule, location.info)
     trace = RouteTrace()
-    with Hooks() as hooks:
+    with Hooks(routes=True) as hooks:
         if schedule.entries:
             _Session(location, schedule, trace).attach(hooks)
         yield trace
@@ -115,21 +121,23 @@ class _Session:
         ranked = () if SCORERS[schedule.scorer].reduce is None else schedule.stages
         asked = {location.info.ranking(stage.ranking_layer) for stage in ranked}
         self.asked = frozenset(
-            index for index in asked if index is not None and own_projections(location.layers[index])
+            index for index in asked if index is not None and is_plain(location.layers[index])
         )
         self.sharing: frozenset[int] = frozenset()
         self.watched: frozenset[int] = frozenset()
         self.routed = RoutedCaches()
         self.call = _Call()
         self.base = bind(location.base, BASE_ROLES)
-        self.layer = [bind(layer, LAYER_ROLES, optional=OPTIONAL_ROLES) for layer in location.layers]
+        found = [bind(layer, LAYER_ROLES, optional=OPTIONAL_ROLES) for layer in location.layers]
+        absent = {role for role in OPTIONAL_ROLES if not any(names.takes(role) for names in found)}
+        self.layer = [bind(layer, LAYER_ROLES, optional=absent) for layer in location.layers]
         self.kinds = location.info.kinds
         self.lent = frozenset(location.info.producers.values())
 
     def attach(self, hooks: Hooks) -> None:
         """Place every hook; `hooks` removes them."""
         base, layers = self.location.base, self.location.layers
-        if is_hooked(base):
+        if is_routed(base):
             raise RoutingError("this model is being routed already; leave the outer `with` first")
         heads = self.location.heads
         own = next((head for head in reversed(heads) if hasattr(type(head), "generate")), None)
@@ -253,6 +261,7 @@ class _Session:
             proof.runs_on(hidden, stored_rows(layer_of(cache, index)))
             return self._continue(index, args, kwargs, cache)
         if self._is_tail(index, hidden):
+            refuse_tail(self.call.prompt[0], hidden.shape[-2])
             proof.runs_on(hidden, 0)
             return self._continue(index, args, kwargs, cache)
         rotary = names.read(Role.POSITION_EMBEDDINGS, args, kwargs)
@@ -270,6 +279,8 @@ class _Session:
                 self.sharing,
                 self._rotary_of,
             )
+            if self.call.prefill.reduces:
+                refuse_counting(self.location.layers, layout.length)
         prefill = self.call.prefill
         compact, context = prefill.enter(index, layer, tokens_first(hidden), Context.of(names, args, kwargs))
         if cache is not None and prefill.reduces:

@@ -42,10 +42,14 @@ def _outside_of_graphs(call: Call) -> Call:
 
 
 class Hook:
-    """One hook of one block. Deep copies of a module share it; with the block it falls silent in all."""
+    """One hook of one block. Deep copies of a module share it; with the block it falls silent in all.
 
-    def __init__(self, call: Callable[..., Any]) -> None:
+    routes: its block routes the model.
+    """
+
+    def __init__(self, call: Callable[..., Any], *, routes: bool = False) -> None:
         self._call: Callable[..., Any] | None = call
+        self.routes = routes
 
     @property
     def heard(self) -> bool:
@@ -72,14 +76,15 @@ class Hook:
 
 
 class Hooks(ExitStack):
-    """All hooks of one block.
+    """All hooks of one block. routes: of one that routes a model.
 
     Graphs that were compiled before do not see hooks that are placed later. So, where dynamo is loaded, the
     whole process runs eagerly until the block ends, but for compiled modules that hold no hook.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, routes: bool = False) -> None:
         super().__init__()
+        self._routes = routes
         self._hooked: set[nn.Module] = set()
         self._compiled: set[nn.Module] = set()
 
@@ -101,7 +106,7 @@ class Hooks(ExitStack):
 
     def _placed(self, module: Any, hook: Callable[..., Any]) -> Hook:
         self._hooked.add(module)
-        placed = Hook(hook)
+        placed = Hook(hook, routes=self._routes)
         self.callback(placed.silence)
         return placed
 
@@ -150,9 +155,9 @@ class Hooks(ExitStack):
         self.callback(set_compiled_call, module, compiled)
 
 
-def is_hooked(module: Any) -> bool:
-    """Whether a block that still lasts has hooks on `module`."""
-    return any(isinstance(hook, Hook) and hook.heard for hook in hooks_of(module))
+def is_routed(module: Any) -> bool:
+    """Whether a block that still lasts routes a model by hooks on `module`."""
+    return any(isinstance(hook, Hook) and hook.heard and hook.routes for hook in hooks_of(module))
 
 
 def is_watched(module: Any) -> bool:

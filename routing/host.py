@@ -74,6 +74,7 @@ LAYER_PARTS = (  # what ranking asks of a decoder layer
     "self_attn.head_dim",
     "self_attn.scaling",
 )
+PROJECTIONS = {"q_proj", "k_proj", "v_proj"}
 ATTENTION_CHILDREN = {"q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm", "rotary_emb"}
 ROTATE = "apply_rotary_pos_emb"  # a function beside the attention class
 VISION_ROTATE = "apply_rotary_pos_emb_vision"  # the same, of vision towers with rotary embeddings
@@ -97,6 +98,10 @@ class Binding:
 
     owner: str
     arguments: Mapping[Role, tuple[str, int]]
+
+    def takes(self, role: Role) -> bool:
+        """Whether the forward names an argument for it."""
+        return self.arguments[role][1] < sys.maxsize
 
     def read(self, role: Role, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The value that a call gives for a role; None where it gives none."""
@@ -225,6 +230,14 @@ def scales_by_position(attention: Any) -> bool:
     return rope.get(LENGTH_SCALE_SETTING) is not None
 
 
+def scaled_from(layer: Any) -> int | None:
+    """Tokens from which on a layer scales queries by the number of their row (Llama 4); None: never."""
+    attention = getattr(layer, "self_attn", None)
+    if not getattr(attention, "attn_temperature_tuning", False) or getattr(attention, "use_rope", True):
+        return None
+    return int(part(attention, "floor_scale"))
+
+
 _ASKED = "reroute"  # an attention implementation, as configs name them
 
 
@@ -236,8 +249,11 @@ def _ask(*args: Any, **kwargs: Any) -> Any:
 
 
 @contextmanager
-def asking(layer: Any, attention: Callable[..., Any]) -> Iterator[Any]:
+def asking(layer: Any, attention: Callable[..., Any], projection: Callable[[str, Any], Any]) -> Iterator[Any]:
     """A copy of a decoder layer that calls `attention` in place of the implementation of its config.
+
+    projection: name, part -> what stands for it in the copy, for the parts of an attention that projects
+    queries, keys and values apart.
 
     It shares all weights and parts with the layer, but those that choose an implementation; no hook sees
     it run, and the layer itself is not touched, so that other threads may run it meanwhile.
@@ -251,6 +267,8 @@ def asking(layer: Any, attention: Callable[..., Any]) -> Iterator[Any]:
         twin._modules = {
             child: copied(part) if _chooses(part) else part for child, part in module._modules.items()
         }
+        if set(twin._modules) >= PROJECTIONS:
+            twin._modules |= {name: projection(name, twin._modules[name]) for name in PROJECTIONS}
         if getattr(twin, "config", None) is not None:
             twin.config = copy.copy(twin.config)
             twin.config._attn_implementation_internal = _ASKED

@@ -25,6 +25,7 @@ class VisualLayout:
     length: L. speculated: trailing columns that are guesses beyond the prompt (assisted decoding).
     padded: some column of some sample is padding.
     ends_in_text: in every sample the asking token stands behind all visual tokens.
+    flush: every sample ends in the last column, with no padding behind it.
     """
 
     visual: Tensor
@@ -36,6 +37,7 @@ class VisualLayout:
     speculated: int
     padded: bool
     ends_in_text: bool
+    flush: bool
 
     @property
     def visual_counts(self) -> tuple[int, ...]:
@@ -68,7 +70,7 @@ def build_layout(
         )
     visual = torch.isin(ids, visual_ids.cpu()) & real
     text = real & ~visual
-    device, length = input_ids.device, ids.shape[1]
+    device, length, padded = input_ids.device, ids.shape[1], not bool(real.all())
     columns = torch.arange(length)
     query = length - 1 - real.flip(1).int().argmax(dim=1) - speculated  # the last real token, unless guessed
     return VisualLayout(
@@ -79,6 +81,7 @@ def build_layout(
         query=query.to(device),
         length=length,
         speculated=speculated,
-        padded=not bool(real.all()),
+        padded=padded,
         ends_in_text=not bool((visual & (columns >= query[:, None])).any()),
+        flush=not padded or bool(real[:, -1].all()),
     )

@@ -71,10 +71,10 @@ class ModelShape:
 
 
 def _as_asked(layer: LayerShape, kind: str) -> LayerShape:
-    """The layer of a decoder as the engine ranks with it: only plain ones project keys and queries alone."""
+    """The layer of a decoder as the engine ranks with it: only plain ones are handed the ranking's keys."""
     if kind in DECODERS or not isinstance(layer.mixer, Attention):
         return layer
-    return replace(layer, mixer=replace(layer.mixer, own_projections=True))
+    return replace(layer, mixer=replace(layer.mixer, hands_over=False))
 
 
 def _decoder_of(named: str, family: str, usual: str | None) -> str:

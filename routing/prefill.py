@@ -21,7 +21,7 @@ from routing.kinds import Kind
 from routing.layout import VisualLayout
 from routing.methods import SCORERS
 from routing.schedule import Action, Pool, Schedule
-from routing.scoring import Scoring, first_keys, own_projections
+from routing.scoring import Scoring, first_keys, is_plain
 from routing.select import (
     Rows,
     causal_mask,
@@ -170,7 +170,8 @@ class Prefill:
         decision = self._decisions[number]
         keep, ranked = self._choose(number, index, layer, hidden, context)
         before = self._kept if self._stages else None
-        by = None if ranked is None or decision.chosen is not None else decision.scored_by
+        asked = ranked is not None and decision.chosen is None and self._scoring is not None
+        by = decision.scored_by if asked else None
         self._stages.append(StageTrace(decision.layer, keep, before, ranked, self.layout, by))
         if keep is not self._kept:
             hidden = self._move(hidden, keep, decision.counts)
@@ -262,7 +263,7 @@ class Prefill:
 
     def _ask(self, layer: Any, hidden: Tensor, own: int, query: Tensor, context: Context) -> Tensor:
         assert self._scoring is not None
-        if not own_projections(layer):
+        if not is_plain(layer):
             ranked: Tensor = self._scoring(layer, hidden, None, query, context)[0]
             return ranked
         normed = layer.input_layernorm(hidden)

@@ -18,9 +18,11 @@ from torch import Tensor
 
 from routing.cache import Cache, RoutedLayer, stored_rows
 from routing.errors import RoutingError
-from routing.host import part, versions, what_is_proven
+from routing.host import LAYER_ROLES, NAMES, part, versions, what_is_proven
 from routing.kinds import Kind
 from routing.layout import VisualLayout
+
+KNOWN = frozenset(name for role in LAYER_ROLES for name in NAMES[role])  # arguments of layers
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class Proof:
     layout: VisualLayout | None = None
     padded: bool = False
     _next: int = 0
+    _rotary: bool = False  # some layer was told of positions
     _output: Any = None  # of the layer before
     _given: Any = None  # what the layer under way was given
     _stored: int | None = 0  # with so many rows in its cache
@@ -112,11 +115,27 @@ class Proof:
         if cache is not self.cache:
             _fail(index, f"the cache of the pass, {_shape(self.cache)}", f"{_shape(cache)}")
         self._check_mask(index, hidden, mask)
+        if self.layout is not None:
+            self._check_unknown(index, kwargs)
+
+    def _check_unknown(self, index: int, kwargs: dict[str, Any]) -> None:
+        """What a layer is told of each token must be narrowed with them: nothing of which nobody knows."""
+        assert self.layout is not None
+        for name in kwargs.keys() - KNOWN:
+            value = kwargs[name]
+            for told in value if isinstance(value, tuple) else (value,):
+                rows = isinstance(told, Tensor) and self.layout.length in told.shape[1:-1]
+                if rows and (told.is_floating_point() or told.is_complex()):
+                    _fail(index, "no argument of an unknown role with a row for each token", repr(name))
 
     def _is_tail(self, index: int, hidden: Tensor) -> bool:
-        """The last tokens alone, for the first layer whose keys are an earlier one's."""
-        first = self.kinds[index].borrows and not self.kinds[index - 1].borrows
-        return first and hidden.shape[-2] < self._output.shape[-2]
+        """A view of the last tokens, or of all, for the first layer whose keys are an earlier one's."""
+        whole, first = self._output, self.kinds[index].borrows and not self.kinds[index - 1].borrows
+        if not first or hidden.stride() != whole.stride() or hidden.shape[-2] > whole.shape[-2]:
+            return False
+        skipped = (whole.shape[-2] - hidden.shape[-2]) * whole.stride(-2)
+        same = hidden.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr()
+        return bool(same and hidden.storage_offset() == whole.storage_offset() + skipped)
 
     @property
     def layers(self) -> int:
@@ -136,7 +155,8 @@ class Proof:
         assert self.layout is not None
         parts = rotary if isinstance(rotary, tuple) else (rotary,)
         widths = {part.shape[-2] for part in parts if isinstance(part, Tensor)}
-        if rotary is not None and widths != {self.layout.length}:
+        self._rotary |= rotary is not None
+        if self._rotary and widths != {self.layout.length}:
             expected = f"position embeddings (cos, sin) for {self.layout.length} positions"
             _fail(index, expected, f"{sorted(widths) or None}")
 

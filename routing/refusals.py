@@ -5,12 +5,14 @@ Knows what callers pass to a model. Knows no schedule, no hooks and no cache.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from routing.errors import UnsupportedInputError
+from routing.host import scaled_from
 from routing.layout import VisualLayout
 
 PICTURES = ("pixel_values", "pixel_values_videos", "mm_encoder_outputs")
@@ -31,6 +33,29 @@ def refuse_checkpointing(layer: Any) -> None:
     if layer.training and torch.is_grad_enabled() and getattr(layer, "gradient_checkpointing", False):
         raise UnsupportedInputError(
             "a routed prefill can't be recomputed layer by layer: call model.gradient_checkpointing_disable()"
+        )
+
+
+def refuse_counting(layers: Sequence[Any], length: int) -> None:
+    """Refuse to reduce a prompt of `length` tokens where a layer would count them itself, and miscount."""
+    limit = min((tokens for tokens in map(scaled_from, layers) if tokens is not None), default=None)
+    if limit is not None and length >= limit:
+        raise UnsupportedInputError(
+            f"a prompt of {length} tokens cannot be reduced: from {limit} tokens on, this model scales "
+            "queries by the number of their row"
+        )
+
+
+def refuse_tail(layout: VisualLayout, tokens: int) -> None:
+    """Refuse layers on the last `tokens` columns alone, unless these begin with the ranking token."""
+    if not layout.flush:
+        raise UnsupportedInputError(
+            "the last layers of this model run on the last tokens of a prompt alone, so that a batch must be "
+            "padded on the left"
+        )
+    if tokens != 1 + layout.speculated:
+        raise UnsupportedInputError(
+            f"logits of the last {tokens} tokens were asked of a part of the model: ask the whole model"
         )
 
 

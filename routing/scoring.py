@@ -2,8 +2,8 @@
 
 A method's scorer turns one or a few rows of attention into one number a token. The rows are computed with the
 layer's own norm, projections and rotary embedding, O(L * d), never an L x L matrix. Of the plain kind of
-attention (`own_projections`) only keys and asking queries are projected; any other layer runs by itself up to
-its attention, whatever it does on the way there, and is stopped. Knows no schedule and no cache.
+attention (`is_plain`) keys are shared with the layer's own run; any other layer runs by itself up to its
+attention, whatever it does on the way there, and is stopped. Knows no schedule and no cache.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ class Scoring(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Scores of every row as seen by the rows that end at `query`, and every row's key projection.
 
-        hidden: (B, S, d), the layer's input, normed where `own_projections`. projected: (n, H_kv * D), key
+        hidden: (B, S, d), the layer's input, normed where `is_plain`. projected: (n, H_kv * D), key
         projections of the first n of all B * S rows, or None. query: (B,) row of the last prompt token.
         context: of the S rows. Returns (B, S) float32 without gradient, and (B, S, H_kv * D) with; None
-        for layers without projections of their own.
+        where not `is_plain`.
         """
         rows = query[:, None] + torch.arange(1 - self.rows, 1, device=query.device)
         rows = rows.clamp(min=0)
-        if not own_projections(layer):
+        if not is_plain(layer):
             with torch.no_grad():
                 return self.reduce(_stopped(layer, hidden, rows, context)), None
         attention = layer.self_attn
@@ -83,8 +83,26 @@ class _Asked(Exception):  # no error: what stops a layer at its attention
         self.weights = weights
 
 
+class _Sparse(nn.Module):
+    """A linear map of some rows alone; the others are zero."""
+
+    def __init__(self, linear: Any, rows: Tensor) -> None:
+        super().__init__()
+        self.linear, self.rows = linear, rows
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B, S, d) -> (B, S, n), of which rows (B, R) are computed."""
+        few = self.linear(_pick(hidden, self.rows))
+        full: Tensor = few.new_zeros(*hidden.shape[:2], few.shape[-1])
+        full[torch.arange(len(full), device=full.device)[:, None], self.rows] = few
+        return full
+
+
 def _stopped(layer: Any, hidden: Tensor, rows: Tensor, context: Context) -> Tensor:
-    """Attention (B, H, R, S) float32 that rows (B, R) give, by the layer's own way to queries and keys."""
+    """Attention (B, H, R, S) float32 that rows (B, R) give, by the layer's own way to queries and keys.
+
+    Where it projects them apart, only the asking rows have queries, and nobody has values.
+    """
 
     def ask(
         attention: Any,
@@ -102,7 +120,13 @@ def _stopped(layer: Any, hidden: Tensor, rows: Tensor, context: Context) -> Tens
         raise _Asked(eager(attention, query.float(), key.float(), nothing, bias[:, None], **options)[1])
 
     args, kwargs = context.call(hidden, CACHE=None)
-    with asking(layer, ask) as copy:
+
+    def projection(name: str, part: Any) -> Any:
+        if name == "k_proj" or type(part).forward is not nn.Linear.forward or "forward" in vars(part):
+            return part
+        return _Sparse(part, rows if name == "q_proj" else rows[:, :0])
+
+    with asking(layer, ask, projection) as copy:
         try:
             type(layer).forward(copy, *args, **kwargs)
         except _Asked as asked:
@@ -113,7 +137,7 @@ def _stopped(layer: Any, hidden: Tensor, rows: Tensor, context: Context) -> Tens
     )
 
 
-def own_projections(layer: Any) -> bool:
+def is_plain(layer: Any) -> bool:
     """Whether a layer is of the plain kind: norm, q_proj and k_proj, rotary embedding, and nothing else.
 
     Only decoders of which that is known count; any other layer runs by itself.
@@ -128,7 +152,7 @@ def shares_keys(layer: Any) -> bool:
     A quantised or adapted one, one that an offloading library has wrapped, one with hooks of its own or one
     inside of a compiled layer runs as it always does.
     """
-    if not own_projections(layer):
+    if not is_plain(layer):
         return False
     k_proj = layer.self_attn.k_proj
     plain = type(k_proj).forward is nn.Linear.forward and "forward" not in vars(k_proj)

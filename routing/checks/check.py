@@ -6,6 +6,7 @@ the slow references of reference.py, or arithmetic. Nothing is downloaded, writt
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,11 +20,12 @@ from transformers import CONFIG_MAPPING
 from routing.checks.configs import TEMPLATES, from_configuration
 from routing.checks.copies import tiny_copy
 from routing.checks.counting import Counted, prompts_of, shape_of
+from routing.checks.defaults import default_config
 from routing.checks.reference import Cut, by_gathering, by_masking, greedy, placeholder
 from routing.checks.runs import ACTIONS, close, generate, generate_routed, hooks, plan, stored
 from routing.checks.shrunk import shrunk
 from routing.checks.subjects import ONE, RAGGED, Copied, Tiny
-from routing.cost import cost
+from routing.cost import cost, lm_head_flops
 from routing.engine import routed
 from routing.errors import UnsupportedModelError
 from routing.families import FAMILIES, ModelInfo, describe_config, locate
@@ -184,7 +186,12 @@ def _flops(subject: Tiny, action: str) -> None:
         counted = Counted(subject, subject.inputs(ONE))
     expected = cost(shape, schedule, prompts_of(subject, ONE))
     _same("FLOPs of ranking", expected.scoring_flops, counted.scoring)
-    _same("FLOPs of the prefill", expected.prefill_flops, counted.prefill)
+    takes = inspect.signature(type(subject.model).forward).parameters
+    more = (
+        0 if "logits_to_keep" in takes else len(subject.ids(ONE)) - 1
+    )  # positions that get logits for nothing
+    found = counted.prefill - lm_head_flops(shape, more)
+    _same("FLOPs of the prefill", expected.prefill_flops, found)
 
 
 def _untouched(subject: Tiny, action: str) -> None:
@@ -233,7 +240,7 @@ def check(
             raise ValueError("families and config both say what to check: give one of them")
         with _one_thread():
             return (_check(config.model_type, _own(config), on_finding),)
-    unknown = [name for name in families or () if name not in CONFIG_MAPPING]
+    unknown = [name for name in families or () if name not in CONFIG_MAPPING and name not in FAMILIES]
     if unknown:
         raise UnsupportedModelError(
             f"{unknown[0]} is not a model type of transformers; these have a file: {', '.join(FAMILIES)}"
@@ -288,7 +295,7 @@ Build = Callable[[str], Tiny]  # of an attention implementation
 def _default(family: str) -> Build:
     """Builds the tiny model of a family: by hand where its images are described, a copy of its default."""
     if family not in TEMPLATES:
-        return _own(CONFIG_MAPPING[family]())
+        return _own(default_config(family))
     model_type, make = TEMPLATES[family]
     return lambda attention: Tiny(family, from_configuration(CONFIG_MAPPING[model_type](**make()), attention))
 

@@ -25,10 +25,12 @@ from routing.checks.configs import VOCABULARY
 from routing.checks.text_sizes import HIDDEN, sections, tiny_text
 from routing.errors import UnsupportedModelError
 from routing.hooks import Hooks
+from routing.kinds import MOST_LAYERS
 
 _IDS = re.compile(r"(_token_ids?|_token_index|_patch_id|_ids?|_token_offset)$")
 _IMAGE_TOKEN = re.compile(r"^image_(token_id|token_index|patch_id)$")
 _MARKER = re.compile(r"^(image|video|audio)_")
+LAST_FEATURE = 2  # decoder layer
 RESERVED = 170  # ids from here on are markers and placeholders; text has smaller ones
 _SIZES = {"hidden_size": HIDDEN, "vocab_size": VOCABULARY}  # what a config repeats of its text config
 _BUILDING = threading.Lock()
@@ -38,8 +40,7 @@ def tiny_config(config: Any, window: int = 64) -> Any:
     """A copy of a vision-language model's config with a tiny text config and with ids in its vocabulary."""
     config = copy.deepcopy(config)
     own = config.get_text_config()
-    if not getattr(own, "num_hidden_layers", None):
-        raise UnsupportedModelError(f"the config of {config.model_type} describes no decoder")
+    _check_depths(config, own)
     places = _places(config, own)
     text = type(own)(**tiny_text(own, window))
     if own is config:
@@ -52,10 +53,23 @@ def tiny_config(config: Any, window: int = 64) -> Any:
         part.dtype = None
         for name in ("auto_map", "quantization_config"):
             vars(part).pop(name, None)
+    if layers := getattr(config, "deepstack_layer_map", None):  # features enter before its layers
+        config.deepstack_layer_map = [(tower, min(layer, LAST_FEATURE)) for tower, layer in layers]
+        config.spatial_target_layers = [min(layer, LAST_FEATURE) for layer in config.spatial_target_layers]
     for part in {id(part): part for part in (config, text)}.values():
         _rename_ids(part, places, RESERVED if part is config else None)
         part.tie_word_embeddings = False
     return config
+
+
+def _check_depths(config: Any, text: Any) -> None:
+    """Raise UnsupportedModelError where there is no decoder, or a part of more layers than any model has."""
+    if not getattr(text, "num_hidden_layers", None):
+        raise UnsupportedModelError(f"the config of {config.model_type} describes no decoder")
+    for part in (config, *_parts(config)):
+        depth = max(vars(part).get(name) or 0 for name in ("num_hidden_layers", "depth"))
+        if depth > MOST_LAYERS:
+            raise UnsupportedModelError(f"{part.model_type} cannot be copied: it has {depth} layers")
 
 
 def _rename_ids(config: Any, places: dict[int, int], unset: int | None) -> None:

@@ -324,7 +324,8 @@ def extended(inputs: dict[str, Any], tokens: list[int]) -> dict[str, Any]:
     more = torch.tensor([tokens], dtype=torch.long)
     result = dict(inputs)
     result["input_ids"] = torch.cat([inputs["input_ids"], more], 1)
-    fill = {"attention_mask": 1, "mm_token_type_ids": 0, "token_type_ids": 1}
+    images = inputs.get("token_type_ids", more).any()  # 1 is an image, in PaliGemma what follows the prompt
+    fill = {"attention_mask": 1, "mm_token_type_ids": 0, "token_type_ids": 0 if images else 1}
     for name, value in fill.items():
         if name in inputs:
             result[name] = torch.cat([inputs[name], torch.full_like(more, value).to(inputs[name])], 1)

@@ -161,6 +161,11 @@ def locate(model: Any) -> Location:
     if path is None:
         raise UnsupportedModelError(f"{type(model).__name__} has no decoder layers to route")
     decoder = model.get_submodule(path)
+    if info.family not in FAMILIES and structure.adds_features_unsaid(decoder, info.first_layer):
+        raise UnsupportedModelError(
+            f"{info.family} cannot be routed: its decoder adds vision features after the first layer, and "
+            "its config does not say where"
+        )
     around = structure.around(model, path)
     base = structure.base(around)
     heads, base = around[:base], around[base]

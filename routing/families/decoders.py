@@ -148,7 +148,7 @@ SHAPES: dict[str, Decoder] = {
         _EVERY, _sizes(2304, 9216, 26, 8, 256000, 4, head_dim=256, sliding_window_pattern=2, **_WINDOW)
     ),
     "gemma3_text": Decoder(
-        alike(kinds=gemma3),
+        gemma3,
         _sizes(2304, 9216, 26, 8, 262208, 4, head_dim=256, sliding_window_pattern=6, **_WINDOW),
     ),
     "gemma4_text": Decoder(
@@ -207,6 +207,7 @@ SHAPES: dict[str, Decoder] = {
         nemotron_h,
         _sizes(4096, 21504, 4, 32, 131072, 8)
         | {
+            "layers_block_type": (LINEAR, "moe", FULL, "mlp"),
             "head_dim": 128,
             "n_routed_experts": 8,
             "num_experts_per_tok": 2,

@@ -23,13 +23,8 @@ from routing.families.layer_shapes import (
 )
 
 MOST_LAYERS = 1000  # costs are worked out layer by layer
-FULL, SLIDING, CHUNKED, LINEAR, CONV = (
-    "full_attention",
-    "sliding_attention",
-    "chunked_attention",
-    "linear_attention",
-    "conv",
-)
+FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
+LINEAR, CONV = "linear_attention", "conv"
 _OLD_KINDS = {"attention": FULL, "mamba": LINEAR}
 
 
@@ -92,14 +87,17 @@ class Numbers:
         """Width of the residual stream."""
         return self.number("hidden_size")
 
-    def kinds(self, name: str, otherwise: Callable[[int], str]) -> tuple[str, ...]:
-        """The kind of each layer as the config lists it, or what `otherwise` makes of its index."""
+    def kinds(self, name: str, otherwise: Kinds) -> tuple[str, ...]:
+        """The kind of each layer as the config lists it; where it lists none, by its index."""
         given = self.value(name)
         if given is None:
-            return tuple(map(otherwise, range(self.depth)))
+            return tuple(map(otherwise(self), range(self.depth)))
         if isinstance(given, str) or not isinstance(given, Sequence) or not 0 < len(given) <= MOST_LAYERS:
             raise UnsupportedModelError(f"config: {name} must be a list of layer kinds, got {given!r}")
         return tuple(_OLD_KINDS.get(str(kind), str(kind)) for kind in given)
+
+
+Kinds = Callable[[Numbers], Callable[[int], str]]
 
 
 def attention(numbers: Numbers, **particular: Any) -> Attention:
@@ -125,13 +123,13 @@ def latent_attention(numbers: Numbers) -> LatentAttention:
 
 def fused_attention(numbers: Numbers) -> Attention:
     """Queries, keys and values of one matrix."""
-    return attention(numbers, own_projections=True)
+    return attention(numbers, fused=True)
 
 
 def gated_attention(numbers: Numbers) -> Attention:
     """Queries beside gates of the same width."""
     plain = attention(numbers)
-    return replace(plain, gate=plain.heads * plain.key_width, own_projections=True)
+    return replace(plain, gate=plain.heads * plain.key_width)
 
 
 def delta_net(numbers: Numbers) -> GatedDeltaNet:
@@ -189,54 +187,44 @@ def lfm2_mlp(numbers: Numbers, _layer: int) -> Mlps:
     return (Mlp(numbers.hidden, width),)
 
 
-def qwen_experts(numbers: Numbers, layer: int) -> Mlps:
-    """Experts in every `decoder_sparse_step`-th layer that is not said to be dense."""
-    dense_layers = numbers.numbers("mlp_only_layers") or ()
-    if layer in dense_layers or (layer + 1) % numbers.number("decoder_sparse_step"):
-        return (Mlp(numbers.hidden, numbers.number("intermediate_size")),)
+def routed(numbers: Numbers, **particular: Any) -> Mlps:
+    """Experts by the names that most configs have, with what is particular of a decoder's."""
     return (
         Experts(
             numbers.hidden,
-            experts=numbers.number("num_experts", "num_local_experts"),
+            experts=numbers.number("num_experts", "num_local_experts", "n_routed_experts"),
             active=numbers.number("num_experts_per_tok"),
             width=numbers.number("moe_intermediate_size"),
+            **particular,
         ),
     )
+
+
+def qwen_experts(numbers: Numbers, layer: int) -> Mlps:
+    """Experts in every `decoder_sparse_step`-th layer that is not said to be dense."""
+    if layer in (numbers.numbers("mlp_only_layers") or ()) or (layer + 1) % numbers.number(
+        "decoder_sparse_step"
+    ):
+        return (Mlp(numbers.hidden, numbers.number("intermediate_size")),)
+    return routed(numbers)
 
 
 def qwen3_5_experts(numbers: Numbers, _layer: int) -> Mlps:
     """Experts and a gated one that is shared."""
-    return (
-        Experts(
-            numbers.hidden,
-            experts=numbers.number("num_experts", "num_local_experts"),
-            active=numbers.number("num_experts_per_tok"),
-            width=numbers.number("moe_intermediate_size"),
-            shared=numbers.number("shared_expert_intermediate_size"),
-            shared_gate=True,
-        ),
-    )
+    return routed(numbers, shared=numbers.number("shared_expert_intermediate_size"), shared_gate=True)
 
 
 def deepseek_experts(numbers: Numbers, layer: int) -> Mlps:
     """Experts with shared ones behind the first dense layers."""
     if layer < numbers.number("first_k_dense_replace", least=0):
         return (Mlp(numbers.hidden, numbers.number("intermediate_size")),)
-    width = numbers.number("moe_intermediate_size")
-    return (
-        Experts(
-            numbers.hidden,
-            experts=numbers.number("n_routed_experts", "num_local_experts"),
-            active=numbers.number("num_experts_per_tok"),
-            width=width,
-            shared=width * numbers.number("n_shared_experts", least=0),
-        ),
-    )
+    shared = numbers.number("n_shared_experts", least=0)
+    return routed(numbers, shared=shared * numbers.number("moe_intermediate_size"))
 
 
 def ernie_experts(numbers: Numbers, layer: int) -> Mlps:
     """Experts of their own for text and for visual tokens, the shared ones as wide as those of text."""
-    kinds = numbers.kinds("mlp_layer_types", lambda index: "sparse" if index else "dense")
+    kinds = numbers.kinds("mlp_layer_types", lambda _: lambda index: "sparse" if index else "dense")
     if kinds[layer] != "sparse":
         return (Mlp(numbers.hidden, numbers.number("intermediate_size")),)
     widths = numbers.numbers("moe_intermediate_size") or ()
@@ -277,7 +265,6 @@ def llama4_experts(numbers: Numbers, layer: int) -> Mlps:
     return (Experts(numbers.hidden, experts, active=experts, width=width, shared=width),)
 
 
-Kinds = Callable[[Numbers], Callable[[int], str]]
 Mixers = Mapping[str, Callable[[Numbers], Mixer]]
 SOFTMAX: Mixers = {FULL: attention, SLIDING: attention, CHUNKED: attention}
 _WINDOWS = {SLIDING: "sliding_window", CHUNKED: "attention_chunk_size"}
@@ -310,13 +297,6 @@ def every(name: str, usual: str = SLIDING) -> Kinds:
         return lambda layer: usual if (layer + 1) % step else FULL
 
     return kinds
-
-
-def gemma3(numbers: Numbers) -> Callable[[int], str]:
-    """Full attention at intervals; refused where windows look both ways, whose size is another."""
-    if numbers.value("use_bidirectional_attention") is True:
-        raise UnsupportedModelError(f"{numbers.kind}: the cost of bidirectional windows is not modelled")
-    return every("sliding_window_pattern")(numbers)
 
 
 def exaone(numbers: Numbers) -> Callable[[int], str]:
@@ -353,7 +333,7 @@ def alike(
     """
 
     def layers(numbers: Numbers) -> Iterator[LayerShape]:
-        listed = numbers.kinds("layer_types", kinds(numbers))
+        listed = numbers.kinds("layer_types", kinds)
         if len(listed) != numbers.depth:
             raise UnsupportedModelError(f"config: {len(listed)} layer_types for {numbers.depth} layers")
         if numbers.value("per_layer_config"):
@@ -361,10 +341,19 @@ def alike(
         for layer, kind in enumerate(listed):
             if kind not in mixers:
                 raise UnsupportedModelError(f"{numbers.kind}: the cost of {kind} layers is not modelled")
-            window = numbers.number(_WINDOWS[kind]) if kind in _WINDOWS else None
+            window = numbers.optional(_WINDOWS[kind]) if kind in _WINDOWS else None
+            if window is None and kind in _WINDOWS:
+                raise UnsupportedModelError(f"config: {_WINDOWS[kind]} is missing, and layer {layer} has one")
             yield LayerShape(mixers[kind](numbers), mlps(numbers, layer), window)
 
     return layers
+
+
+def gemma3(numbers: Numbers) -> Iterator[LayerShape]:
+    """Full attention at intervals; refused where windows look both ways, whose size is another."""
+    if numbers.value("use_bidirectional_attention") is True:
+        raise UnsupportedModelError(f"{numbers.kind}: the cost of bidirectional windows is not modelled")
+    return alike(kinds=every("sliding_window_pattern"))(numbers)
 
 
 def gemma4_attention(numbers: Numbers, layer: int, kind: str) -> Attention:
@@ -397,7 +386,7 @@ def gemma4_mlps(numbers: Numbers, shared: bool) -> Mlps:
 
 def gemma4(numbers: Numbers) -> Iterator[LayerShape]:
     """Full attention at the end and at intervals before; the last layers use the keys of earlier ones."""
-    kinds = [*numbers.kinds("layer_types", every("sliding_window_pattern")(numbers))[:-1], FULL]
+    kinds = [*numbers.kinds("layer_types", every("sliding_window_pattern"))[:-1], FULL]
     own = kinds[: max(numbers.depth - numbers.number("num_kv_shared_layers", least=0), 0)]
     known = len(kinds) == numbers.depth and set(kinds) <= {FULL, SLIDING} & set(own)
     if not known or numbers.value("use_bidirectional_attention") == "all":
@@ -418,28 +407,20 @@ def gemma4_inputs(numbers: Numbers) -> int:
 def nemotron_mlps(numbers: Numbers, kind: str) -> Mlps:
     """An MLP without a gate, or experts of such, in a narrower width where there is one."""
     if kind == "mlp":
-        return (Mlp(numbers.hidden, numbers.number("intermediate_size"), gated=False),)
-    return (
-        Experts(
-            numbers.hidden,
-            experts=numbers.number("n_routed_experts", "num_local_experts"),
-            active=numbers.number("num_experts_per_tok"),
-            width=numbers.number("moe_intermediate_size"),
-            gated=False,
-            shared=numbers.number("moe_shared_expert_intermediate_size"),
-            latent=numbers.optional("moe_latent_size"),
-        ),
-    )
+        return plain(numbers, 0)
+    shared = numbers.number("moe_shared_expert_intermediate_size")
+    return routed(numbers, gated=False, shared=shared, latent=numbers.optional("moe_latent_size"))
 
 
 def nemotron_h(numbers: Numbers) -> Iterator[LayerShape]:
-    """Layers that are a mixer, an MLP or experts alone."""
-    pattern = numbers.value("hybrid_override_pattern")
-    if isinstance(pattern, str) and numbers.value("layers_block_type", "layer_types") is None:
+    """Layers that are a mixer, an MLP or experts alone, listed or written as a word."""
+    names = [name for name in ("layers_block_type", "layer_types") if numbers.text.get(name) is not None]
+    if not names and isinstance(pattern := numbers.value("hybrid_override_pattern"), str):
         letters = {"M": LINEAR, "E": "moe", "*": FULL, "-": "mlp"}
-        numbers = replace(numbers, text={**numbers.text, "layer_types": [letters.get(x, x) for x in pattern]})
-    name = "layer_types" if numbers.text.get("layers_block_type") is None else "layers_block_type"
-    for kind in numbers.kinds(name, ("linear_attention", "moe", "full_attention", "mlp").__getitem__):
+        numbers = replace(
+            numbers, text={**numbers.text, "layers_block_type": [letters.get(x, x) for x in pattern]}
+        )
+    for kind in numbers.kinds(names[0] if names else "layers_block_type", full):
         if kind in ("moe", "mlp"):
             yield LayerShape(None, nemotron_mlps(numbers, kind))
         elif kind in (LINEAR, FULL):

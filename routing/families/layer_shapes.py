@@ -2,7 +2,7 @@
 
 2 FLOPs per multiply-add, counted as torch's FLOP counter does: attention is the full L x L, also where a mask
 hides what is outside of a window or a chunk; norms, softmax, rotary embeddings, elementwise recurrences and
-triangular solves are not counted. Recurrent layers are counted as transformers' torch code computes them.
+triangular solves are not counted. Everything is counted as the torch code of transformers 5.24 computes it.
 Knows no torch, config or schedule.
 """
 
@@ -20,8 +20,8 @@ class Attention:
     hidden: width of the residual stream. heads, kv_heads: of the queries, of the keys and values; kv_heads
     is 0 where another layer's are used. key_width, value_width: numbers of one head. gate: numbers of a
     position that are projected beside the queries to scale the output. tied: the values are the keys before
-    their norm. own_projections: a ranking runs all of the layer's projections, as queries and keys cannot be
-    had without the rest (fused, gated).
+    their norm. fused: one matrix makes queries, keys and values, so a ranking projects all of them.
+    hands_over: the layer makes use of the keys that were projected for a ranking.
     """
 
     hidden: int
@@ -31,7 +31,8 @@ class Attention:
     value_width: int
     gate: int = 0
     tied: bool = False
-    own_projections: bool = False
+    fused: bool = False
+    hands_over: bool = True
 
     @property
     def stored(self) -> int:
@@ -52,11 +53,12 @@ class Attention:
         return 2 * rows * self.hidden * self.kv_heads * self.key_width
 
     def ranking_flops(self, length: int, rows: int, own: int) -> int:
-        """Ranking `length` positions by `rows` queries; the layer makes use of `own` of their keys anyway."""
+        """Ranking `length` positions by `rows` queries, where the layer itself runs on `own` of them."""
         products = 2 * rows * length * self.heads * self.key_width
-        if self.own_projections:
+        if self.fused:
             return self.projection_flops(length) + products
-        return self.key_flops(length - own) + self.query_flops(rows) + products
+        asking = self.query_flops(rows) + 2 * rows * self.hidden * self.gate
+        return self.key_flops(length - own * self.hands_over) + asking + products
 
     def flops(self, queries: int, keys: int) -> int:
         """`queries` new positions that attend to `keys` positions, their own among them."""
@@ -254,7 +256,8 @@ class Mlp:
 class Experts:
     """A mixture of experts: a router, the experts that a position reaches, and what all positions pass.
 
-    active: experts that compute each position. width: of one expert. shared: of all shared experts together.
+    active: experts that compute each position; transformers runs no others for it, be it by a loop, a batched
+    or (the default) a grouped product. width: of one expert. shared: of all shared experts together.
     shared_gate: they are scaled by a number that is projected. latent: width that positions are projected to
     before the experts and back from behind them. visual_width: of the experts of visual tokens, where these
     have their own.

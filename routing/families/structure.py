@@ -40,8 +40,18 @@ def visual_tokens(config: Any) -> tuple[int, ...]:
 
 
 def after_deepstack(config: Any) -> int:
-    """First decoder layer whose input has received every deepstack feature."""
-    return len(setting(config, "vision_config.deepstack_visual_indexes", ()) or ())
+    """First decoder layer whose input has received every feature of the tower's.
+
+    Some models add one after each of their first layers, others before layers that their config lists.
+    """
+    before = [int(layer) for _, layer in setting(config, "deepstack_layer_map", ())]
+    before += map(int, setting(config, "spatial_target_layers", ()) if before else ())
+    return max([len(setting(config, "vision_config.deepstack_visual_indexes", ())), *before])
+
+
+def adds_features_unsaid(decoder: Any, first_layer: int) -> bool:
+    """Whether a decoder is handed features for later layers, while its config does not say for which."""
+    return not first_layer and any("deepstack" in name for name in _arguments(decoder))
 
 
 def without_a_file(kind: str) -> Family:
@@ -95,7 +105,7 @@ def base(modules: tuple[Any, ...]) -> int:
 
 
 def _takes_images(names: set[str]) -> bool:
-    return any(name.startswith(("pixel", "image", "vision", "flattened")) for name in names)
+    return any(name.startswith(("pixel", "image", "flattened")) for name in names)
 
 
 def _arguments(module: Any) -> set[str]:

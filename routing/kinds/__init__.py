@@ -18,6 +18,15 @@ __all__ = ["KINDS", "Kind", "kinds_of"]
 KINDS: dict[str, Kind] = {
     name: module.KIND for module in (full, window, recurrent, tokenwise, shared) for name in module.KIND.names
 }
+MOST_LAYERS = 1000
+REFUSED = {  # kinds that the library has and the engine does not route, and why
+    "indexed_attention": "a sparse index over the whole sequence chooses their keys",
+    "compressed_sparse_attention": "their cache holds summaries of several tokens",
+    "heavily_compressed_attention": "their cache holds summaries of several tokens",
+    "hybrid": "they keep a recurrent state beside their keys",
+    "hybrid_sliding": "they keep a recurrent state beside their keys",
+    "reference_sliding_attention": "their window moves over the answer alone",
+}
 
 
 def kinds_of(text: Any, owner: str) -> tuple[Kind, ...]:
@@ -27,6 +36,10 @@ def kinds_of(text: Any, owner: str) -> tuple[Kind, ...]:
     Raises UnsupportedModelError for a layer of an unknown kind.
     """
     layers = int(text.num_hidden_layers)
+    if not 0 < layers <= MOST_LAYERS:
+        raise UnsupportedModelError(
+            f"{owner} cannot be routed: its config says it has {layers} decoder layers"
+        )
     names = getattr(text, "layer_types", None)
     if names is None:
         windowed = getattr(text, "sliding_window", None) or getattr(text, "attention_chunk_size", None)
@@ -35,8 +48,6 @@ def kinds_of(text: Any, owner: str) -> tuple[Kind, ...]:
     names = [*names[: layers - borrowing], *["reuse"] * borrowing]
     unknown = next((name for name in names if name not in KINDS), None)
     if unknown is not None:
-        raise UnsupportedModelError(
-            f"{owner} has decoder layers of a kind that cannot be routed ({unknown}); "
-            f"these can: {', '.join(KINDS)}"
-        )
+        why = REFUSED.get(unknown, f"kinds that can be routed are {', '.join(KINDS)}")
+        raise UnsupportedModelError(f"{owner} cannot be routed: it has layers of {unknown}, and {why}")
     return tuple(KINDS[name] for name in names)

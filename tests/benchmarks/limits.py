@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from routing import solve
-from routing.cost import ModelShape, PromptSize, layer_flops, layer_widths
+from routing.cost import ModelShape, PromptSize, layer_widths
 from routing.schedule import Action, Schedule
 
 CONFIDENCE = 0.95
@@ -61,8 +61,11 @@ def lengths(work: Workload, schedule: Schedule) -> tuple[int, ...]:
 
 def flops_share(work: Workload, schedule: Schedule) -> float:
     """Routed FLOPs of all decoder layers over dense ones, scoring not included: limit A over dense time."""
-    dense = len(work.shape.layers) * layer_flops(work.shape, work.length, work.length)
-    return sum(layer_flops(work.shape, width, width) for width in lengths(work, schedule)) / dense
+    layers = work.shape.layers
+    routed = zip(layers, lengths(work, schedule), strict=True)
+    return sum(layer.flops(width, width) for layer, width in routed) / sum(
+        layer.flops(work.length, work.length) for layer in layers
+    )
 
 
 def stage_starts(widths: Sequence[int], length: int) -> tuple[int, ...]:

@@ -2,7 +2,8 @@
 
 One run on one machine, everything interleaved: dense, pruned and rerouted at three ratios, beside limit A
 (dense time times the share of FLOPs that is left, ranking not counted) and limit B (the same layers on inputs
-of the same lengths, no routing) with the floor of what ranking needs. What is timed: see subject.py.
+of the same lengths, no routing) with the floor of what ranking needs. What is timed, and the decoders with
+recurrent states or windows that `--decoder` names: see subject.py.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from routing.schedule import Action
 from tests.benchmarks.limits import Arm
 from tests.benchmarks.results import arm_result, summary, table
 from tests.benchmarks.rounds import Timed, interleave
-from tests.benchmarks.subject import Subject
+from tests.benchmarks.subject import DECODERS, Decoder, Subject
 
 SCHEMA = "reroute.engine-speed/1"
 RATIOS = (0.667, 0.778, 0.889)
 LIMITS = {
     "a": "dense time x routed / dense FLOPs of the decoder layers, ranking not counted",
-    "b": "the decoder layers and the last norm on inputs of the routed lengths, no mask, fresh KV cache",
+    "b": "the decoder layers and the last norm on inputs of the routed lengths, fresh KV cache",
     "floor": "at each decision the key projection of all candidates, one query and its products",
     "extra": "the floor without the keys of kept tokens, which limit B projects too",
     "deciding": "part of routed: all work of the engine before deciding layers, norm and keys included",
@@ -60,9 +61,11 @@ class Deciding:
         return mock.patch.object(Prefill, "enter", enter)
 
 
-def measure(dtype: str, options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(
+    dtype: str, decoder: Decoder, options: argparse.Namespace, say: Callable[[str], None]
+) -> dict[str, Any]:
     """All arms in one number format."""
-    subject = Subject(getattr(torch, dtype), options.device)
+    subject = Subject(getattr(torch, dtype), options.device, decoder)
     layers = len(subject.work.shape.layers)
     arms = [Arm(m, action, ratio) for m in options.methods for ratio in options.ratios for action in Action]
     calls = {"dense": Timed(subject.run)}
@@ -120,8 +123,10 @@ def _wait(device: str) -> Callable[[], None]:
     return torch.cuda.synchronize if device.startswith("cuda") else lambda: None
 
 
-def _options(arguments: list[str] | None) -> argparse.Namespace:
+def options_of(arguments: list[str] | None) -> argparse.Namespace:
+    """What is measured, as the command line says it."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.prefill", description=__doc__)
+    parser.add_argument("--decoder", choices=DECODERS, default="plain")
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--methods", nargs="+", default=["pdrop", "fastv"])
     parser.add_argument("--ratios", nargs="+", type=float, default=list(RATIOS))
@@ -135,11 +140,14 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print the tables, write the JSON."""
-    options = _options(arguments)
+    options = options_of(arguments)
     torch.set_num_threads(options.threads)
     kept = not options.give_back and _keep_memory()
     with torch.no_grad():
-        results = [measure(d, options, lambda line: print(line, file=sys.stderr)) for d in options.dtypes]
+        results = [
+            measure(dtype, DECODERS[options.decoder], options, lambda line: print(line, file=sys.stderr))
+            for dtype in options.dtypes
+        ]
     environment = describe_environment()
     print(_machine(environment, kept, options))
     for result in results:
@@ -150,6 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
         report = {
             "schema": SCHEMA,
             "limits": LIMITS,
+            "decoder": options.decoder,
             "rounds": options.rounds,
             "device": options.device,
             "freed_memory_is_kept": kept,

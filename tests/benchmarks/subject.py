@@ -1,4 +1,4 @@
-"""A LLaVA-shaped random model, its prompt, and the calls that the benchmark times.
+"""LLaVA-shaped random models, their prompt, and the calls that the benchmark times.
 
 What is timed of the model is its own forward without vision tower, projector and vocabulary head: token
 embedding, merging of given picture features, mask and position tables, all decoder layers with their KV
@@ -7,17 +7,20 @@ cache, the last norm. Knows no clock.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import CLIPVisionConfig, DynamicCache, LlamaConfig, LlavaConfig
+from transformers import CONFIG_MAPPING, CLIPVisionConfig, DynamicCache, LlavaConfig
 from transformers import LlavaForConditionalGeneration as Llava
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from routing import route
 from routing.checks.runs import holding
 from routing.cost import ModelShape
+from routing.families import describe_config
 from routing.host import NAMES, Role
 from routing.schedule import Schedule
 from tests.benchmarks.limits import Workload, lengths, scored, stage_starts
@@ -27,17 +30,57 @@ HIDDEN, LAYERS, HEADS, MLP, VOCABULARY = 1024, 16, 16, 2752, 1000
 TEXT, VISUAL, IMAGE = 64, 576, 999
 
 
-class Subject:
-    """The model with one prompt of 32 text tokens, a picture of 576 tokens and 32 text tokens."""
+@dataclass(frozen=True)
+class Decoder:
+    """A decoder to measure: its type, its sizes, and what kind of layer stands where.
 
-    def __init__(self, dtype: torch.dtype, device: str) -> None:
+    every: the kinds of layers, repeated over the depth. settings: what the type has beside.
+    """
+
+    model_type: str = "llama"
+    every: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    hidden: int = HIDDEN
+    layers: int = LAYERS
+    heads: int = HEADS
+    mlp: int = MLP
+    text: int = TEXT
+    visual: int = VISUAL
+
+
+DECODERS = {
+    "plain": Decoder(),
+    "hybrid": Decoder(  # three gated delta nets to one layer of attention, of Qwen3.5's make
+        "qwen3_5_text",
+        every=("linear_attention",) * 3 + ("full_attention",),
+        settings={
+            "linear_num_key_heads": HEADS,
+            "linear_num_value_heads": HEADS,
+            "linear_key_head_dim": HIDDEN // HEADS,
+            "linear_value_head_dim": HIDDEN // HEADS,
+        },
+    ),
+    "window": Decoder(  # three windows to one layer that sees all, of Gemma 3's make
+        "gemma3_text",
+        every=("sliding_attention",) * 3 + ("full_attention",),
+        settings={"sliding_window": 256},
+    ),
+}
+
+
+class Subject:
+    """The model with one prompt: half of the text, an image, the other half."""
+
+    def __init__(self, dtype: torch.dtype, device: str, decoder: Decoder = DECODERS["plain"]) -> None:
+        text, visual, self.hidden = decoder.text, decoder.visual, decoder.hidden
         torch.manual_seed(0)
         with torch.device(device):
-            self.model = Llava(benchmark_config()).to(dtype).eval()
-            self.features = torch.randn(1, VISUAL, HIDDEN).to(dtype)
-            half = torch.randint(3, IMAGE, (TEXT // 2,)), torch.randint(3, IMAGE, (TEXT - TEXT // 2,))
-            self.ids = torch.cat([half[0], torch.full((VISUAL,), IMAGE), half[1]])[None]
-        self.work = Workload(ModelShape.from_config(self.model.config.to_dict()), TEXT, VISUAL)
+            self.model = Llava(benchmark_config(decoder)).to(dtype).eval()
+            self.features = torch.randn(1, visual, decoder.hidden).to(dtype)
+            half = torch.randint(3, IMAGE, (text // 2,)), torch.randint(3, IMAGE, (text - text // 2,))
+            self.ids = torch.cat([half[0], torch.full((visual,), IMAGE), half[1]])[None]
+        self.info = describe_config(self.model.config)
+        self.work = Workload(ModelShape.from_config(self.model.config.to_dict()), text, visual)
         self.decoder = self.model.model.language_model
 
     def run(self) -> object:
@@ -58,7 +101,7 @@ class Subject:
         """Limit B: the same layers on the lengths of the schedule, with nothing chosen and nothing moved.
 
         At the start of each stage the layer gets hidden states that the routed model had there, with the
-        positions that they had. No mask, as the dense model has none; keys and values go into a fresh cache.
+        positions and masks that they had; keys and values go into a fresh cache.
         """
         widths = lengths(self.work, schedule)
         given = self._inputs_of_layers(schedule)
@@ -78,12 +121,12 @@ class Subject:
         return Timed(run)
 
     def _inputs_of_layers(self, schedule: Schedule) -> list[tuple[Tensor, dict[str, Any]]]:
-        """Hidden states and arguments of every layer in a routed run, without mask and cache."""
+        """Hidden states and arguments of every layer in a routed run, without the cache."""
         given: list[tuple[Tensor, dict[str, Any]]] = []
 
         def note(_layer: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             plain = {name: value for name, value in kwargs.items() if name not in NAMES[Role.CACHE]}
-            given.append((args[0].clone(), {**plain, "attention_mask": None}))
+            given.append((args[0].clone(), plain))
 
         with route(self.model, schedule):
             handles = [
@@ -106,12 +149,15 @@ class Subject:
         )
 
     def _ranking(self, decisions: list[tuple[int, int, int]]) -> Timed:
-        """(layer, positions ranked, positions projected) of each decision, as one call."""
+        """(layer, positions ranked, positions projected) of each decision, as one call.
+
+        The projections are those of the layer that ranks: the next one that has attention.
+        """
         given = [
             (
-                self.decoder.layers[layer].self_attn,
-                self._noise(projected, HIDDEN),
-                self._noise(width, HIDDEN),
+                self.decoder.layers[self.info.ranking(layer)].self_attn,
+                self._noise(projected, self.hidden),
+                self._noise(width, self.hidden),
             )
             for layer, width, projected in decisions
         ]
@@ -124,21 +170,27 @@ class Subject:
 def _keys_and_one_row(attention: Any, hidden: Tensor, every: Tensor) -> Tensor:
     """Keys of `hidden`, one query, its product with as many keys as `every` has rows, added up in float32."""
     attention.k_proj(hidden)
-    query = attention.q_proj(every[:, -1:])
+    query = attention.q_proj(every[:, -1:])[..., : every.shape[-1]]  # without its gate
     heads = [rows.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2).float() for rows in (query, every)]
     return heads[0] @ heads[1].transpose(-1, -2)
 
 
-def benchmark_config() -> LlavaConfig:
-    """The configuration: a LLaMA-like decoder behind a vision tower that costs next to nothing."""
-    text = LlamaConfig(
-        hidden_size=HIDDEN,
-        intermediate_size=MLP,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
-        num_key_value_heads=HEADS,
+def benchmark_config(decoder: Decoder = DECODERS["plain"]) -> LlavaConfig:
+    """A decoder, LLaMA-like or another, behind a vision tower that costs next to nothing."""
+    kinds = (
+        [decoder.every[at % len(decoder.every)] for at in range(decoder.layers)] if decoder.every else None
+    )
+    head = {"head_dim": decoder.hidden // decoder.heads, "layer_types": kinds} if kinds else {}
+    text = CONFIG_MAPPING[decoder.model_type](
+        hidden_size=decoder.hidden,
+        intermediate_size=decoder.mlp,
+        num_hidden_layers=decoder.layers,
+        num_attention_heads=decoder.heads,
+        num_key_value_heads=decoder.heads,
         vocab_size=VOCABULARY,
         max_position_embeddings=4096,
+        **head,
+        **decoder.settings,
     )
     tower = CLIPVisionConfig(
         hidden_size=16,

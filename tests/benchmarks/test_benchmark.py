@@ -130,3 +130,29 @@ def test_the_benchmark_shape_has_the_prompt_of_the_prefill_benchmark(tmp_path):
     prompt = build_prompt(processor, [open_picture(str(SAMPLES / "desk.png"))], "where is the cup?")
     assert int((prompt.inputs["input_ids"] == IMAGE).sum()) == 576
     assert 60 <= prompt.tokens - 576 <= 68
+
+
+@pytest.mark.parametrize("name", ["plain", "hybrid", "window"])
+def test_every_decoder_is_measured_against_both_limits(name):
+    """On a small one: every arm has its seconds and shares, and runs on the lengths of its schedule."""
+    from dataclasses import replace
+
+    import torch
+
+    from tests.benchmarks.prefill import measure, options_of
+    from tests.benchmarks.subject import DECODERS
+
+    small = {"hidden": 64, "layers": 8, "heads": 4, "mlp": 96, "text": 8, "visual": 24}
+    settings = {
+        key: {"linear_num_key_heads": 4, "linear_num_value_heads": 4, "sliding_window": 16}.get(key, 16)
+        for key in DECODERS[name].settings
+    }
+    decoder = replace(DECODERS[name], settings=settings, **small)
+    options = options_of(["--rounds", "1", "--methods", "pdrop", "--ratios", "0.667"])
+    with torch.no_grad():
+        found = measure("float32", decoder, options, lambda _line: None)
+    assert [arm["action"] for arm in found["arms"]] == ["prune", "reroute"]
+    for arm in found["arms"]:
+        assert arm["lengths"][0] == 32 > arm["lengths"][-1] > 8
+        assert set(arm["seconds"]) == {"routed", "compact", "floor", "extra", "deciding"}
+        assert all(share["median"] > 0 for share in arm["shares"].values())

@@ -6,6 +6,8 @@ from torch import nn
 
 from routing.host import LAYER_ROLES, NAMES, Role
 
+ROLES = tuple(role for role in LAYER_ROLES if role is not Role.LAYER_INPUTS)  # what each layer is told
+
 RENAMED = {
     Role.CACHE: "kv_store",
     Role.POSITION_EMBEDDINGS: "rotary",
@@ -17,7 +19,7 @@ RENAMED = {
 
 def future(role):
     """The class of a decoder layer of a future release, in which the argument of `role` has another name."""
-    names = {each: RENAMED[each] if each is role else NAMES[each][0] for each in LAYER_ROLES}
+    names = {each: RENAMED[each] if each is role else NAMES[each][0] for each in ROLES}
 
     class Future(nn.Module):
         def __init__(self, layer):
@@ -28,7 +30,7 @@ def future(role):
             old = dict(inspect.signature(type(self.inner).forward).parameters)
             given = {}
             for name, value in kwargs.items():
-                meant = next((each for each in LAYER_ROLES if names[each] == name), None)
+                meant = next((each for each in ROLES if names[each] == name), None)
                 known = [n for n in NAMES[meant] if n in old] if meant else [name]
                 given[known[0]] = value
             return self.inner(*args, **given)
@@ -36,7 +38,7 @@ def future(role):
     parameters = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
     parameters += [
         inspect.Parameter(names[each], inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
-        for each in LAYER_ROLES
+        for each in ROLES
     ]
     parameters.append(inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD))
     Future.forward.__signature__ = inspect.Signature(parameters)

@@ -2,42 +2,13 @@
 
 import pytest
 import torch
-from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as TYPES
 
 from routing.checks.configs import LAYERS, VOCABULARY
 from routing.checks.copies import RESERVED, inputs, placeholder_ids, tiny_config, tiny_copy
+from routing.checks.defaults import default_config
 from routing.errors import UnsupportedModelError
 
-MROPE = {"rope_type": "default", "rope_theta": 10000.0}
-# what the default config of a type leaves out and each checkpoint of it has
-FILLED = {
-    "chameleon": {"vocabulary_map": {"<image>": 8711}},
-    "cohere_compass": {
-        "text": {"rope_parameters": {"full_attention": {**MROPE, "mrope_section": [24, 20, 20]}}}
-    },
-    "deepseek_ocr2": {
-        "text": {"mlp_layer_types": ["dense", *["sparse"] * 31], "num_experts_per_tok": 6},
-    },
-    "emu3": {"vocabulary_map": {"<image>": 151851}},
-    "ernie4_5_vl_moe": {"text": {"rope_parameters": {**MROPE, "mrope_section": [22, 22, 20]}}},
-    "granite4_vision": {"deepstack_layer_map": [[0, 0], [1, 1]], "downsample_rate": "4/8"},
-    "hunyuan_vl": {"text": {"head_dim": 128, "rope_parameters": {**MROPE, "mrope_section": [16] * 4}}},
-    "perception_lm": {"vision": {"model_args": {"embed_dim": 1024}}},
-    "qwen2_5_omni_thinker": {"vision_start_token_id": 151652, "audio_start_token_id": 151647},
-    "qwen3_omni_moe_thinker": {"vision_start_token_id": 151652, "audio_start_token_id": 151669},
-    "qwen4_exp": {
-        "text": {
-            "indexer_n_heads": 16,
-            "indexer_kv_heads": 1,
-            "indexer_head_dim": 128,
-            "indexer_budget": 2048,
-            "indexer_compress_ratio": 4,
-            "rope_parameters": {**MROPE, "partial_rotary_factor": 0.25, "mrope_section": [11, 11, 10]},
-        }
-    },
-    "step3p7": {"text": {"sliding_window": 512}},
-}
 ENCODER_DECODER = {"florence2", "pix2struct", "pp_formulanet", "t5gemma2", "udop", "vision-encoder-decoder"}
 NO_IMAGE_TOKEN = {
     "blip",
@@ -60,16 +31,6 @@ WITH_COPY = sorted(set(TYPES) - ENCODER_DECODER - NO_IMAGE_TOKEN - set(NOT_ALONE
 INEXACT = {
     "nemotron_h_omni": 1e-3
 }  # decoding with a cache is not exact in the library's own small models, too
-
-
-def config_of(kind):
-    """The default config of a type, with what it leaves out."""
-    more = dict(FILLED.get(kind, {}))
-    for part in ("text", "vision"):
-        if part in more:
-            own = getattr(CONFIG_MAPPING[kind](), f"{part}_config").to_dict()
-            more[f"{part}_config"] = own | more.pop(part)
-    return CONFIG_MAPPING[kind](**more)
 
 
 def prompt(model, visual=12, start=11):
@@ -98,7 +59,7 @@ def logits(model, row, new=0):
 @pytest.mark.parametrize("kind", WITH_COPY)
 def test_every_type_runs_on_its_own_and_is_exact(kind):
     """Decoded logits are the recomputed ones; a left-padded batch gives each sample what it gets alone."""
-    model = tiny_copy(config_of(kind))
+    model = tiny_copy(default_config(kind))
     one, two = prompt(model), prompt(model, visual=5, start=12)
     found = generated(model, one, new=4)
     row = found.sequences[0].tolist()
@@ -115,14 +76,14 @@ def test_every_type_runs_on_its_own_and_is_exact(kind):
 def test_a_type_without_image_tokens_is_refused(kind):
     """One sentence says so, before anything is built."""
     with pytest.raises(UnsupportedModelError, match=r"names no image token|describes no decoder"):
-        tiny_copy(config_of(kind))
+        tiny_copy(default_config(kind))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in NOT_ALONE if kind in ("blip-2", "instructblip")])
 def test_a_type_that_does_not_run_without_pixels_says_so(kind):
     """What its own forward raises is not hidden."""
     with pytest.raises(TypeError, match=NOT_ALONE[kind]):
-        tiny_copy(config_of(kind))
+        tiny_copy(default_config(kind))
 
 
 @pytest.mark.parametrize(
@@ -130,8 +91,8 @@ def test_a_type_that_does_not_run_without_pixels_says_so(kind):
 )
 def test_every_kind_of_layer_occurs_in_its_order(kind):
     """Each that the config has, the first and the last at their places."""
-    own = config_of(kind).get_text_config().layer_types
-    tiny = tiny_config(config_of(kind)).get_text_config().layer_types
+    own = default_config(kind).get_text_config().layer_types
+    tiny = tiny_config(default_config(kind)).get_text_config().layer_types
     assert len(tiny) == LAYERS
     assert set(tiny) == set(own)
     assert (tiny[0], tiny[-1]) == (own[0], own[-1])
@@ -141,7 +102,7 @@ def test_every_kind_of_layer_occurs_in_its_order(kind):
 
 def test_some_layers_share_keys_and_at_least_four_have_their_own():
     """As the config of Gemma 3n says, where 15 of 35 share."""
-    text = tiny_config(config_of("gemma3n")).get_text_config()
+    text = tiny_config(default_config("gemma3n")).get_text_config()
     assert 1 <= text.num_kv_shared_layers <= LAYERS - 4
     assert set(text.layer_types[-text.num_kv_shared_layers :]) <= set(text.layer_types[:4])
 
@@ -149,7 +110,7 @@ def test_some_layers_share_keys_and_at_least_four_have_their_own():
 @pytest.mark.parametrize("kind", ["qwen2_5_vl", "mistral3", "gemma3"])
 def test_ids_are_in_the_vocabulary_and_the_config_is_as_before(kind):
     """Placeholders are no words of a prompt, each its own."""
-    config = config_of(kind)
+    config = default_config(kind)
     before = config.to_json_string()
     tiny = tiny_config(config)
     assert config.to_json_string() == before
@@ -164,7 +125,7 @@ def test_ids_are_in_the_vocabulary_and_the_config_is_as_before(kind):
 
 def test_a_window_that_a_prompt_outgrows_changes_what_it_gives():
     """And one that it does not outgrow gives what no window gives."""
-    config = config_of("gemma3")
+    config = default_config("gemma3")
     narrow, wide, wider = (tiny_copy(config, window=window) for window in (12, 64, 128))
     row = prompt(wide, visual=30)
     assert torch.equal(logits(wide, row), logits(wider, row))
@@ -174,7 +135,7 @@ def test_a_window_that_a_prompt_outgrows_changes_what_it_gives():
 @pytest.mark.parametrize("kind", ["llava", "gemma4", "qwen3_5"])
 def test_features_follow_sample_and_place(kind):
     """Two samples see other features at the same places; an earlier text moves none of one's own."""
-    model = tiny_copy(config_of(kind))
+    model = tiny_copy(default_config(kind))
     seen = []
     model.get_input_embeddings().register_forward_hook(lambda _module, _args, output: seen.append(output))
     for row in (prompt(model), [*prompt(model), 15, 16], prompt(model, start=12)):
@@ -188,7 +149,7 @@ def test_features_follow_sample_and_place(kind):
 def test_attention_is_far_from_uniform():
     """Norms of heads and scales of attention do not flatten it: a ranking has something to rank."""
     for kind in ("llava", "gemma3", "qwen3_vl", "granite_docling"):
-        model = tiny_copy(config_of(kind), "eager")
+        model = tiny_copy(default_config(kind), "eager")
         with torch.no_grad():
             rows = model(**inputs(model, [prompt(model)]), output_attentions=True).attentions
         last = torch.cat([weights[0, :, -1] for weights in rows])
@@ -197,7 +158,7 @@ def test_attention_is_far_from_uniform():
 
 def test_the_same_config_gives_the_same_model():
     """Whatever the state of the random generators; sdpa and eager have the same weights."""
-    config = config_of("qwen3_5_moe")
+    config = default_config("qwen3_5_moe")
     state = torch.get_rng_state()
     first = tiny_copy(config)
     assert torch.equal(torch.get_rng_state(), state)

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import CONFIG_MAPPING
 
 from routing.cost import (
     ModelShape,
@@ -22,10 +21,9 @@ from routing.errors import UnsupportedModelError
 from routing.families.decoders import SHAPES
 from routing.families.layer_shapes import Attention, Experts
 from routing.schedule import Action, Schedule, Stage
-from tests.routing.tiny_decoders import SIZES, TINY, Counted, config_of
+from tests.routing.tiny_decoders import KNOWN, SIZES, TINY, Counted, config_of
 
 LENGTH = 11  # longer than every window, no multiple of a chunk
-KNOWN = [name for name, (kind, _) in TINY.items() if kind in CONFIG_MAPPING]  # to the installed release
 
 
 def prefill_flops(shape: ModelShape, length: int, visual: int = 0) -> int:
@@ -64,7 +62,10 @@ def test_chunks_and_kernels_that_are_not_full_are_padded(name: str, length: int)
 
 
 @pytest.mark.parametrize("experts", ["eager", "batched_mm", "grouped_mm"])
-@pytest.mark.parametrize("name", ["qwen3_moe", "nemotron_h", "aria_text", "ernie4_5_vl_moe_text"])
+@pytest.mark.parametrize(
+    "name",
+    [name for name in ("qwen3_moe", "nemotron_h", "aria_text", "ernie4_5_vl_moe_text") if name in KNOWN],
+)
 def test_experts_cost_the_active_ones_however_they_are_run(name: str, experts: str) -> None:
     """A loop over experts, one product for all pairs, and the grouped product that is the default."""
     config = config_of(name)
@@ -102,13 +103,12 @@ def test_visual_tokens_reach_experts_of_their_own() -> None:
         ("deepseek_v3", 1, "o_proj"),
         ("phi3", 1, "o_proj"),
         ("persimmon", 1, "dense"),
-        ("qwen3_5_text", 3, "o_proj"),
     ],
 )
 def test_a_ranking_by_a_layers_own_projections_costs_what_these_cost(
     name: str, layer: int, output: str
 ) -> None:
-    """Latent, fused, gated attention: all projections but the output's, of all positions, and two rows."""
+    """Latent and fused attention: all projections but the output's, of all positions, and two rows."""
     counted, shape = Counted(config_of(name)), ModelShape.from_config(config_of(name))
     counted.run(LENGTH)
     attention = counted.model.layers[layer].self_attn
@@ -118,6 +118,20 @@ def test_a_ranking_by_a_layers_own_projections_costs_what_these_cost(
     products = 2 * 2 * LENGTH * SIZES["num_attention_heads"] * width
     assert projected > 0
     assert scoring_flops(shape, LENGTH, rows=2, own=5, layer=layer) == projected + products
+
+
+@pytest.mark.parametrize(("name", "layer"), [("gemma3_text", 1), ("qwen3_5_text", 3)])
+def test_a_ranking_by_separate_projections_costs_keys_of_all_and_the_asking_queries(
+    name: str, layer: int
+) -> None:
+    """Gates come with the queries; nothing is handed over to the layer's own run."""
+    counted, shape = Counted(config_of(name)), ModelShape.from_config(config_of(name))
+    counted.run(LENGTH)
+    keys, queries = (counted.part(f"layers.{layer}.self_attn.{part}_proj") for part in "kq")
+    width = counted.model.layers[layer].self_attn.head_dim
+    products = 2 * 2 * LENGTH * SIZES["num_attention_heads"] * width
+    expected = keys + queries * 2 // LENGTH + products
+    assert scoring_flops(shape, LENGTH, rows=2, own=5, layer=layer) == expected
 
 
 def test_a_layer_without_attention_leaves_the_ranking_to_the_next_that_has_it() -> None:
@@ -184,6 +198,7 @@ def test_layers_that_share_keys_attend_to_what_their_source_processed() -> None:
         ({"model_type": "deepseek_v3", "q_lora_rank": 0}, "q_lora_rank must be a positive whole number"),
         ({"model_type": "llama", "num_hidden_layers": 1001}, "1001 layers are more than 1000"),
         ({"model_type": "exaone4", "sliding_window_pattern": "LLLG"}, "sliding_window_pattern must be"),
+        ({"model_type": "gemma2", "sliding_window": None}, "sliding_window is missing"),
         ({"model_type": "mamba"}, "mamba: the cost of its layers is not modelled"),
         ({"model_type": "llava", "text_config": {"model_type": "glm4_moe"}}, "glm4_moe: the cost of its"),
     ],

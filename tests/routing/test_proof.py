@@ -284,6 +284,18 @@ def test_missing_position_embeddings_raise():
     _raises(subject, "layer 2", r"position embeddings \(cos, sin\) for \d+ positions, found None")
 
 
+def test_an_argument_of_an_unknown_role_with_a_row_for_each_token_raises():
+    """What a layer is told of each token must be narrowed with the tokens: refused unless it is known."""
+    subject = fresh("llava")
+    length = len(subject.ids(ONE))
+
+    def tell(_layer, args, kwargs):
+        return args, {**kwargs, "of_tokens": (torch.zeros(1, length, 4), torch.zeros(1, length, 4))}
+
+    decoder(subject.model).layers[3].register_forward_pre_hook(tell, with_kwargs=True)
+    _raises(subject, "layer 3", "no argument of an unknown role.*'of_tokens'")
+
+
 # ---- caches
 
 

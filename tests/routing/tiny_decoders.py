@@ -13,6 +13,7 @@ from transformers import CONFIG_MAPPING, DynamicCache, PreTrainedModel
 
 from routing.checks.counting import ROTARY
 from routing.checks.runs import holding
+from routing.host import version
 
 SIZES: dict[str, Any] = {
     "vocab_size": 96,
@@ -145,6 +146,14 @@ TINY: dict[str, tuple[str, dict[str, Any]]] = {  # a name -> model_type and what
     "qwen3_omni_moe_text": ("qwen3_omni_moe_text", {**_EXPERTS, "decoder_sparse_step": 2, **_rope(1, 1, 2)}),
     "qwen3_vl_moe_text": ("qwen3_vl_moe_text", {**_EXPERTS, **_rope(1, 1, 2)}),
 }
+
+
+# The first minor release of transformers 5 that computes what is counted here.
+SINCE = {"aria_text": 20, "gemma4_text, keys shared": 23, "nemotron_h": 20, "paddleocr_vl_text": 23}
+_RELEASE = int(version("transformers").split(".")[1])
+KNOWN = [
+    name for name, (kind, _) in TINY.items() if kind in CONFIG_MAPPING and SINCE.get(name, 0) <= _RELEASE
+]
 
 
 def config_of(name: str, **more: Any) -> dict[str, Any]:
