@@ -24,15 +24,16 @@ Grid = tuple[int, int, int]
 class ModelEntry:
     """A well-known model.
 
-    hub: its id there. source: where the numbers are from. processor: how it reads pictures and text. picture:
-    the picture `visual_tokens` and `grids` (frames, rows, columns of patches) are for. config: as in
-    config.json; a copy, free to change.
+    hub: its id there. source: where the numbers are from. processor: how it reads pictures and text; None
+    where its numbers are not kept. picture: the picture `visual_tokens` and `grids` (frames, rows, columns of
+    patches) are for; grids: () where the tower's cost is not modelled by them. config: as in config.json; a
+    copy, free to change.
     """
 
     name: str
     hub: str
     source: str
-    processor: ProcessorEntry
+    processor: ProcessorEntry | None
     picture: str
     visual_tokens: int
     grids: tuple[Grid, ...]
@@ -67,15 +68,15 @@ def _entries() -> dict[str, ModelEntry]:
         for name in models:
             section = models.section(name)
             section.only(*_KEYS)
-            frames, rows, columns = section.wholes("grid")
+            grid = section.wholes("grid") if "grid" in section else None
             found[name] = ModelEntry(
                 name=name,
                 hub=section.text("hub"),
                 source=section.text("source"),
-                processor=processor(section.text("processor")),
+                processor=processor(section.text("processor")) if "processor" in section else None,
                 picture=section.text("picture"),
                 visual_tokens=section.whole("visual_tokens"),
-                grids=((frames, rows, columns),) * section.whole("tiles", 1),
+                grids=() if grid is None else ((grid[0], grid[1], grid[2]),) * section.whole("tiles", 1),
                 config=dict(section.section("config")),
             )
     return dict(sorted(found.items()))

@@ -32,7 +32,7 @@ from routing.anchors import (
     window_order,
 )
 from routing.errors import ScheduleError, UnsupportedInputError, UnsupportedModelError
-from routing.families import FAMILIES, no_vision_stage
+from routing.families import family_of, no_vision_stage
 from routing.families.family import CLASS_TOKENS, Missing, VisionStages
 from routing.hooks import Hooks
 from routing.host import (
@@ -67,7 +67,7 @@ def attach(
     """
     if stage.scorer not in RADIUS:
         raise ScheduleError(f"the vision stage is scored by {' or '.join(RADIUS)}, got {stage.scorer!r}")
-    kind = FAMILIES[family].vision_stage
+    kind = family_of(family).vision_stage
     if isinstance(kind, Missing):
         raise UnsupportedModelError(no_vision_stage(family))
     collector = VisionCollector(stage, count)

@@ -8,6 +8,8 @@ from reroute_cli.console.command_options import CheckOptions, CheckOutput
 from reroute_cli.console.errors import Failure, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from reroute_cli.records.lists import Check
     from routing.checks.check import FamilyCheck
 
@@ -15,28 +17,59 @@ if TYPE_CHECKING:
 def check(decoders: CheckOptions, output: CheckOutput) -> None:
     """Prove the engine on the installed transformers and torch, with tiny models of every family."""
     from reroute_cli.models.load import quiet_libraries
+    from reroute_cli.models.proof import keep_verdict
     from reroute_cli.views.emit import emit
     from routing import FAMILIES
     from routing.checks.check import INVARIANTS
     from routing.checks.check import check as run_checks
 
-    config = None if decoders.model is None else _config_of(decoders.model)
-    if unknown := [name for name in decoders.family or () if name not in FAMILIES]:
-        raise UsageError(f"--family '{unknown[0]}' is none of {', '.join(FAMILIES)}: choose one")
     with quiet_libraries(), output.sink.progress() as progress:
-        progress.expect(len(INVARIANTS) * (1 if config is not None else len(decoders.family or FAMILIES)))
+        configs = _configs(decoders)
+        progress.expect(len(INVARIANTS) * len(configs))
 
         def tell(family: str, finding: Any) -> None:
             progress.tell(f"{family}: {finding.invariant}")
             progress.done()
 
-        results = run_checks(decoders.family, config=config, on_finding=tell)
+        results: list[FamilyCheck] = []
+        for kind, config in configs.items():
+            results += run_checks(None if config else [kind], config=config, on_finding=tell)
+            if config is not None:
+                keep_verdict(config, results[-1])
     emit(_record(results), output)
-    if failed := [result.family for result in results if not result.passed]:
+    failed = [result.family for result in results if not result.passed]
+    if wrong := [kind for kind in failed if kind in FAMILIES]:
         raise Failure(
-            f"the engine is not right on what is installed: {', '.join(failed)} failed; "
+            f"the engine is not right on what is installed: {', '.join(wrong)} failed; "
             "install a release that it was proven with, shown above"
         )
+    if failed:
+        raise Failure(f"{', '.join(failed)} can't be routed here: their checks fail, as shown above")
+
+
+def _configs(decoders: CheckOptions) -> dict[str, Any]:
+    """What is to be checked, by model_type: a config, or None for the tiny model of a family with a file."""
+    from reroute_cli.models.types import types_without_a_file
+    from routing import FAMILIES
+
+    if decoders.model is not None:
+        config = _config_of(decoders.model)
+        return {config.model_type: config}
+    asked = decoders.family or list(FAMILIES)
+    if not decoders.all_types and FAMILIES.keys() >= set(asked):
+        return dict.fromkeys(asked)
+    types = types_without_a_file()
+    if decoders.all_types:
+        asked += types.configs
+    for kind in asked:
+        if kind in types.refused:
+            raise UsageError(f"--family '{kind}' cannot be routed: {types.refused[kind]}")
+        if kind not in FAMILIES and kind not in types.configs:
+            raise UsageError(
+                f"--family '{kind}' is none of {', '.join(FAMILIES)}, nor another type that 'reroute models' "
+                "lists: choose one"
+            )
+    return {kind: types.configs.get(kind) for kind in asked}
 
 
 def _config_of(model: str) -> Any:
@@ -55,7 +88,7 @@ def _config_of(model: str) -> Any:
         return AutoConfig.from_pretrained(source.location, **source.arguments)
 
 
-def _record(results: tuple[FamilyCheck, ...]) -> Check:
+def _record(results: Sequence[FamilyCheck]) -> Check:
     from reroute_cli.console.missing import installed_version
     from reroute_cli.records.lists import Check, FamilyCheckPart, FindingPart
     from routing.host import PROVEN, is_proven

@@ -6,16 +6,41 @@ from reroute_cli.console.options import ListOutput
 
 
 def models(output: ListOutput) -> None:
-    """List the model families that can be routed, those that can't, and the models known by name."""
+    """List the model types that can be routed, those that can't, and the models known by name."""
     import profiles
+    from reroute_cli.console.missing import installed_version
     from reroute_cli.measure.judges import convention_of
-    from reroute_cli.records.lists import FamilyPart, KnownModelPart, ModelList, RefusedPart
+    from reroute_cli.models.load import quiet_libraries
+    from reroute_cli.models.proof import kept_verdict
+    from reroute_cli.models.types import types_without_a_file
+    from reroute_cli.records.lists import (
+        FamilyPart,
+        KnownModelPart,
+        ModelList,
+        RefusedPart,
+        UnfiledTypePart,
+    )
     from reroute_cli.views.emit import emit
-    from routing import FAMILIES, REFUSED
+    from routing import FAMILIES
+    from routing.families import describe_config
     from routing.model_shape import ModelShape
 
+    with quiet_libraries():
+        types = types_without_a_file()
+    unfiled = []
+    for kind, config in types.configs.items():
+        failed = kept_verdict(config)
+        unfiled.append(
+            UnfiledTypePart(
+                model_type=kind,
+                layer_kinds=list(dict.fromkeys(each.title for each in describe_config(config).kinds)),
+                proven=None if failed is None else not failed,
+                failed=failed or {},
+            )
+        )
     entries = [profiles.model(name) for name in profiles.model_names()]
     found = ModelList(
+        transformers=installed_version("transformers"),
         families=[
             FamilyPart(
                 model_type=kind,
@@ -24,6 +49,7 @@ def models(output: ListOutput) -> None:
             )
             for kind, family in FAMILIES.items()
         ],
+        unfiled=unfiled,
         known=[
             KnownModelPart(
                 name=entry.name,
@@ -35,6 +61,6 @@ def models(output: ListOutput) -> None:
             )
             for entry in entries
         ],
-        refused=[RefusedPart(model_type=kind, reason=reason) for kind, reason in REFUSED.items()],
+        refused=[RefusedPart(model_type=kind, reason=reason) for kind, reason in types.refused.items()],
     )
     emit(found, output)

@@ -351,14 +351,24 @@ class CheckOptions(Options):
         list[str] | None,
         Option(
             metavar="NAME",
-            help="Check this family only, by model_type as 'reroute models' lists it; repeat for several.",
+            help="Check this model_type only, with a file or without, as 'reroute models' lists it; repeat "
+            "for several.",
         ),
     ] = None
+    all_types: Annotated[
+        bool,
+        Option(
+            "--all-types",
+            help="Check every type of the installed transformers that is not refused: those with a file, "
+            "then all others, whose verdicts are kept for 'reroute models'.",
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.model is not None and self.family:
-            raise UsageError("--model and --family both say what to check: give one of them")
+        given = {"--model": self.model is not None, "--family": self.family, "--all-types": self.all_types}
+        if len(said := [name for name, value in given.items() if value]) > 1:
+            raise UsageError(f"{said[0]} and {said[1]} both say what to check: give one of them")
 
 
 @dataclass(frozen=True)

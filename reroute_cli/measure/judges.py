@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reroute_cli.data.items import Truth
-from routing.families import FAMILIES
+from routing.families import family_of
 from routing.families.family import Convention, Grounding, whole_view
 from routing.grids import Box, View
 
@@ -184,9 +184,9 @@ JUDGES: dict[str, Judge] = {
 
 
 def convention_of(family: str) -> Convention | None:
-    """How a family writes boxes; None where it has no published way, or is none of ours."""
-    known = FAMILIES.get(family)
-    return known.grounding.boxes if known and isinstance(known.grounding, Grounding) else None
+    """How a family writes boxes; None where it has no published way, or none that we know."""
+    grounding = family_of(family).grounding
+    return grounding.boxes if isinstance(grounding, Grounding) else None
 
 
 def decode_boxes(answer: str, family: str, view: View, size: tuple[int, int]) -> list[Box]:
@@ -235,9 +235,9 @@ def view_of(family: str, image_processor: Any, inputs: Mapping[str, Any], size: 
         _, rows, columns = (int(n) for n in inputs["image_grid_thw"][0].tolist())
         patch = int(image_processor.patch_size)
         return View(0.0, 0.0, width, height, columns * patch, rows * patch)
-    if "image_sizes" in inputs or family not in FAMILIES:
+    if "image_sizes" in inputs:
         return whole_view(image_processor, size)
-    return FAMILIES[family].view(image_processor, size)
+    return family_of(family).view(image_processor, size)
 
 
 def final_answer(text: str) -> str:

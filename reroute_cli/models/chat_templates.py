@@ -13,7 +13,7 @@ from typing import Any
 
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.data.prompts import render_template
-from routing.families import FAMILIES
+from routing.families import FAMILIES, family_of
 from routing.families.family import Missing
 
 OWN = "model"
@@ -38,23 +38,24 @@ def choose_template(name: str, processor: Any, config: Any, given: str | None) -
     given: the text of --chat-template, or None. Raises UsageError where the given one can't be used, Failure
     where none can.
     """
+    known = config.model_type in FAMILIES
     if given is not None:
-        if problem := _problem(processor, given):
+        if problem := _problem(processor, given, known):
             raise UsageError(f"--chat-template can't be used with '{name}': it {problem}")
         return Chosen(_identity("file", given))
     own, problem = processor.chat_template, ""
     for template in (own, processor.tokenizer.chat_template):
         if template:
-            problem = _problem(processor, template)
+            problem = _problem(processor, template, known)
             if not problem:
                 return Chosen()
-    published = FAMILIES[config.model_type].chat_templates
-    if isinstance(published, Missing):  # asked as it was trained: its processor itself puts in the image
+    published = family_of(config.model_type).chat_templates
+    if isinstance(published, Missing) and known:  # its processor itself puts in the image
         processor.chat_template = own
         return Chosen()
-    known = processor.tokenizer.get_vocab().keys()
-    for one in published(config):
-        if known >= set(one.tokens) and not _problem(processor, one.text):
+    vocabulary = processor.tokenizer.get_vocab().keys()
+    for one in () if isinstance(published, Missing) else published(config):
+        if vocabulary >= set(one.tokens) and not _problem(processor, one.text, known):
             why = f"its own {problem}" if problem else "it has none of its own"
             remark = (
                 f"'{name}' is asked with the chat template of {one.source}, as {why}; see --chat-template"
@@ -68,15 +69,19 @@ def choose_template(name: str, processor: Any, config: Any, given: str | None) -
     )
 
 
-def _problem(processor: Any, template: Any) -> str:
-    """What keeps a template from being used, empty where nothing does; the processor is left with it."""
+def _problem(processor: Any, template: Any, known: bool) -> str:
+    """What keeps a template from being used, empty where nothing does; the processor is left with it.
+
+    known: the family has a file. Processors of others may have a mark of their own for an image.
+    """
     processor.chat_template = template
     try:
         shown = render_template(processor, _PROBE, 1)
     except Failure as error:
         return f"fails ({error.__cause__})"
     token = getattr(processor, "image_token", "<image>")
-    if shown.count(token) != 1:
+    marked = not known and token not in shown and shown != render_template(processor, _PROBE, 0)
+    if shown.count(token) != 1 and not marked:
         return f"puts in {shown.count(token)} '{token}' for one image"
     return "" if _PROBE in shown else "leaves out the question"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure, UsageError
-from routing.families import FAMILIES
+from routing.families import family_of
 from routing.grids import PatchGrid, Size
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def count_image_tokens(
 
     config, image: as in config.json and preprocessor_config.json; image None where that is not known.
     """
-    known = FAMILIES.get(family)
-    if tower is None or known is None or (image is None and not known.one_size):
+    known = family_of(family)
+    if tower is None or (image is None and not known.one_size):
         raise UsageError(
             f"how many visual tokens a {family} image has can't be told from its size here: "
             "say it with --visual-tokens"

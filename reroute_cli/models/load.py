@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.models.adapters import Merged, described, merge
 from reroute_cli.models.generation import Generation, apply, read_generation, special_tokens
-from reroute_cli.models.proof import Proven, setting_of_check, standing
+from reroute_cli.models.proof import Proven, proven_unchecked, setting_of_check, standing
 from reroute_cli.models.sources import Source, explained, find, known, read_config
+from routing.families import FAMILIES
 
 if TYPE_CHECKING:
     from reroute_cli.console.options import ModelOptions
@@ -93,6 +94,10 @@ def load(options: ModelOptions) -> Loaded:
         if known_as.adapter is not None:
             model = merge(options.model, model, known_as.adapter)
     stands = standing(model.config, quiet=options.quiet)
+    if known_as.family not in FAMILIES and stands.refusal is None:
+        from routing.checks.check import vouch
+
+        vouch(model.config)  # or the engine would check it again
     return replace(
         known_as,
         model=model,
@@ -126,13 +131,12 @@ def without_weights(options: ModelOptions, device: str) -> Loaded:
     """
     import torch
 
-    from routing.host import is_proven
-
     if options.dtype == "auto" and device == "cuda" and not torch.cuda.is_available():
         dtype = "bfloat16"
     else:
         dtype = str(choose_dtype(options.dtype, device)).removeprefix("torch.")
-    return replace(_described(options)[0], processor=None, proven=is_proven(), device=device, dtype=dtype)
+    found = _described(options)[0]
+    return replace(found, processor=None, proven=proven_unchecked(found.family), device=device, dtype=dtype)
 
 
 def _described(options: ModelOptions) -> tuple[Loaded, Source | None, Any]:
@@ -154,6 +158,11 @@ def _described(options: ModelOptions) -> tuple[Loaded, Source | None, Any]:
         raw: Mapping[str, Any] = entry.config
         with explained(options.model):
             config = build_config(raw)
+            if entry.processor is None:
+                raise Failure(
+                    f"what the processor of '{options.model}' does is not kept here, so there is no dummy of "
+                    "it: 'reroute plan' knows its shapes"
+                )
             processor = build_processor(entry.processor, config.get_text_config().vocab_size)
             chosen = choose_template(options.model, processor, config, options.chat_template)
             made["chat_template"] = chosen.identity

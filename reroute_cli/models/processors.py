@@ -18,7 +18,7 @@ from reroute_cli.console.errors import Failure
 from reroute_cli.console.missing import lacks
 from reroute_cli.models.chat_templates import choose_template
 from reroute_cli.models.sources import PROCESSORS, Source
-from routing.families import FAMILIES
+from routing.families import FAMILIES, family_of
 
 if TYPE_CHECKING:
     from routing.families.family import Shared
@@ -108,7 +108,7 @@ def agree(name: str, processor: Any, config: Any, saved: Iterable[str]) -> dict[
     """
     said = set(saved)
     filled: dict[str, Any] = {}
-    for shared in FAMILIES[config.model_type].shared(config, processor):
+    for shared in family_of(config.model_type).shared(config, processor):
         found = {place: _plain(_at(processor, place)) for place in shared.values}
         if None in found.values() and not shared.fills:  # a size that this kind of image processor has not
             continue
@@ -122,12 +122,14 @@ def agree(name: str, processor: Any, config: Any, saved: Iterable[str]) -> dict[
                     setattr(_at(processor, holder) if holder else processor, last, shared.values[place])
         if not _holds(shared, processor):
             _refuse(name, found, shared.values, shared.origin)
+    if config.model_type not in FAMILIES:  # its processor may know an image by a token that it replaces
+        return filled
     return filled | _agree_on_image_token(name, processor, config, said)
 
 
 def _agree_on_image_token(name: str, processor: Any, config: Any, said: set[str]) -> dict[str, Any]:
     """The same for the token that stands for an image: without its id features have no place to go."""
-    wanted = FAMILIES[config.model_type].visual_tokens(config)[0]
+    wanted = family_of(config.model_type).visual_tokens(config)[0]
     found = getattr(processor, "image_token_id", wanted)
     if found == wanted:
         return {}

@@ -1,9 +1,10 @@
-"""Is the engine proven on what is installed? If not, a model's family is checked once and its verdict kept.
+"""Is the engine proven on a model under what is installed? If not, it is checked once and its verdict kept.
 
-`routing/host.py` lists the releases that this release of ours was proven with. Under another transformers or
-torch the check of a model's own decoder (`routing.check`) runs when the model is first loaded; its verdict is
-kept in the user's cache folder under all versions, and a failed one refuses to route. REROUTE_CHECK is off
-(never check), always (check at every load) or auto. Knows no options, records or measurements.
+`routing/host.py` lists the releases that this release of ours was proven with, for the families that have a
+file. Under another transformers or torch, and for every model type without a file, the check of a model's own
+decoder (`routing.check`) runs when the model is first loaded; its verdict is kept in the user's cache folder
+under all versions, and a failed one refuses to route. REROUTE_CHECK is off (never check), always (check at
+every load) or auto. Knows no options, records or measurements.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from reroute_cli.console.errors import UsageError
 from reroute_cli.console.missing import installed_version
 from reroute_cli.console.output import Sink, write_file
+from routing.families import FAMILIES
 from routing.host import PROVEN, is_proven, versions, what_is_proven
+
+if TYPE_CHECKING:
+    from routing.checks.check import FamilyCheck
 
 Proven = bool | Literal["checked"]
 VARIABLE = "REROUTE_CHECK"
@@ -47,36 +52,49 @@ def setting_of_check() -> str:
 def standing(config: Any, *, quiet: bool = False) -> Standing:
     """How the engine stands to a model of this Hugging Face config under what is installed.
 
-    Runs the check of the model's own decoder where the release is not proven and no verdict is kept. Raises
-    what `setting_of_check` raises. quiet: do not say that it is checked.
+    Runs the check of the model's own decoder where neither the release nor a file proves it and no verdict is
+    kept. Raises what `setting_of_check` raises. quiet: do not say that it is checked.
     """
-    setting, proven = setting_of_check(), is_proven()
+    setting, proven = setting_of_check(), proven_unchecked(config.model_type)
     if setting == "off" or (proven and setting == "auto"):
         return Standing(proven)
-    failed = None if setting == "always" else _kept_verdict(_verdict_file(config))
+    failed = None if setting == "always" else kept_verdict(config)
     if failed is None:
         failed = _checked(config, Sink(quiet=quiet))
     if not failed:
         return Standing(True if proven else "checked")
     name, detail = next(iter(failed.items()))
+    remedy = "" if is_proven() else f"install a release that is {what_is_proven()}, "
     return Standing(
         False,
         f"{config.model_type} is not routed under {versions()}: its check fails in {', '.join(failed)} "
-        f"({name}: {detail}); install a release that is {what_is_proven()}, run it dense, or set "
-        f"{VARIABLE}=off to route all the same",
+        f"({name}: {detail}); {remedy}run it dense, or set {VARIABLE}=off to route all the same",
     )
+
+
+def proven_unchecked(kind: str) -> bool:
+    """Whether a model type needs no check: it has a file, and what is installed is proven."""
+    return kind in FAMILIES and is_proven()
 
 
 def _checked(config: Any, sink: Sink) -> dict[str, str]:
     """Check now, say so, and keep the verdict: what fails, by invariant."""
     from routing.checks.check import check
 
-    why = f"as {VARIABLE}=always asks" if is_proven() else f"reroute was not proven with {versions()}"
-    sink.talk(f"{why}: checking {config.model_type} on tiny models")
+    kind = config.model_type
+    why = f"reroute was not proven with {versions()}" if not is_proven() else f"{kind} has no file of its own"
+    why = f"as {VARIABLE}=always asks" if proven_unchecked(kind) else why
+    sink.talk(f"{why}: checking {kind} on tiny models")
     (result,) = check(config=config)
-    failed = {finding.invariant: finding.detail or "" for finding in result.findings if not finding.passed}
+    failed = keep_verdict(config, result)
     held = len(result.findings) - len(failed)
     sink.talk(f"checked just now: {held} of {len(result.findings)} hold ({result.seconds:.1f} s)")
+    return failed
+
+
+def keep_verdict(config: Any, result: FamilyCheck) -> dict[str, str]:
+    """Keep what the check of a config found for the next time; what fails, by invariant."""
+    failed = {finding.invariant: finding.detail or "" for finding in result.findings if not finding.passed}
     path = _verdict_file(config)
     with suppress(OSError):  # a cache that can't be written only costs the check next time
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,10 +102,10 @@ def _checked(config: Any, sink: Sink) -> dict[str, str]:
     return failed
 
 
-def _kept_verdict(path: Path) -> dict[str, str] | None:
-    """What failed when this was checked before; None where no readable verdict is kept."""
+def kept_verdict(config: Any) -> dict[str, str] | None:
+    """What failed when a config was checked before; None where no readable verdict is kept."""
     try:
-        failed = json.loads(path.read_text(encoding="utf-8"))["failed"]
+        failed = json.loads(_verdict_file(config).read_text(encoding="utf-8"))["failed"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
     is_verdict = isinstance(failed, dict) and all(isinstance(text, str) for text in failed.values())
@@ -97,6 +115,7 @@ def _kept_verdict(path: Path) -> dict[str, str] | None:
 def _verdict_file(config: Any) -> Path:
     """Where the verdict of a config is kept: the name holds every version and the decoder."""
     decoder = config.get_text_config().to_dict()
+    decoder.pop("dtype", None)  # which loading writes into it
     of = [installed_version("reroute"), *(installed_version(package) for package in PROVEN), decoder]
     digest = hashlib.sha256(json.dumps(of, sort_keys=True, default=str).encode()).hexdigest()
     return cache_folder() / "checks" / f"{config.model_type}-{digest[:32]}.json"

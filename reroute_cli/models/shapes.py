@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.models.image_tokens import Size, count_image_tokens
 from reroute_cli.models.sources import known, read_config, read_preprocessing
-from routing.families import FAMILIES
+from routing.families import family_of
 from routing.model_shape import ModelShape
 
 if TYPE_CHECKING:
@@ -75,9 +75,9 @@ def read_shape(name: str) -> Shaped:
         return replace(
             shaped,
             visual=entry.visual_tokens,
-            grids=entry.grids,
+            grids=entry.grids or None,
             picture=entry.picture,
-            image=entry.processor.image,
+            image=entry.processor.image if entry.processor else None,
         )
     return replace(_shaped(name, read_config(name)), image=read_preprocessing(name))
 
@@ -92,8 +92,7 @@ def _shaped(name: str, config: Mapping[str, Any]) -> Shaped:
         raise Failure(f"the config of '{name}' makes no sense ({error}): fetch the model anew") from error
     tower = config.get("vision_config") or {}
     named = str(config.get("dtype") or config.get("torch_dtype") or "")
-    one_size = shape.family in FAMILIES and FAMILIES[shape.family].one_size
-    native = shape.tower.native if shape.tower is not None and one_size else None
+    native = shape.tower.native if shape.tower is not None and family_of(shape.family).one_size else None
     return Shaped(
         name=name,
         shape=shape,

@@ -45,6 +45,19 @@ class FamilyPart(Part):
     boxes: str | None
 
 
+class UnfiledTypePart(Part):
+    """A type without a file, which is routed once its check has passed. layer_kinds: of its default config.
+
+    proven: what the kept verdict of that config's check says; null where none is kept. failed: what did not
+    hold, by invariant.
+    """
+
+    model_type: str
+    layer_kinds: list[str]
+    proven: bool | None
+    failed: dict[str, str]
+
+
 class KnownModelPart(Part):
     """A model known by name. hub: its id there. source: where the numbers are from.
 
@@ -60,17 +73,19 @@ class KnownModelPart(Part):
 
 
 class RefusedPart(Part):
-    """A family that can't be routed, and why."""
+    """A type that can't be routed, and why."""
 
     model_type: str
     reason: str
 
 
 class ModelList(Part):
-    """What `reroute models` lists."""
+    """What `reroute models` lists. transformers: its release, whose types without a file are `unfiled`."""
 
     schema_: Literal["reroute.models/1"] = Field(default="reroute.models/1", alias="schema")
+    transformers: str
     families: list[FamilyPart]
+    unfiled: list[UnfiledTypePart]
     known: list[KnownModelPart]
     refused: list[RefusedPart]
 

@@ -18,7 +18,7 @@ from reroute_cli.console.errors import Failure
 from reroute_cli.console.missing import installed_version
 from reroute_cli.data.prompts import Prompt, build_prompt
 from reroute_cli.measure import passes
-from reroute_cli.measure.judges import convention_of, decode_boxes, view_of
+from reroute_cli.measure.judges import decode_boxes, view_of
 from reroute_cli.measure.memory import KvUse, weights_bytes
 from reroute_cli.models.sources import POCKET
 from reroute_cli.records.answer import (
@@ -32,6 +32,8 @@ from reroute_cli.records.answer import (
     TokensPart,
 )
 from reroute_cli.records.base import AdapterPart, EnvironmentPart, GenerationPart, ModelPart
+from routing.families import family_of
+from routing.families.family import Missing
 from routing.methods import DENSE
 from routing.solve import Target
 
@@ -125,8 +127,8 @@ def boxes_in(
     text: str, loaded: Loaded, sizes: Sequence[tuple[int, int]], prompt: Prompt
 ) -> tuple[list[Box] | None, dict[str, str]]:
     """The boxes in an answer about images of these sizes, or None and why they can't be read."""
-    if convention_of(loaded.family) is None:
-        return None, {"boxes": f"{loaded.family} models have no published way to write a box"}
+    if isinstance(grounding := family_of(loaded.family).grounding, Missing):
+        return None, {"boxes": f"boxes of {loaded.family} models are not read: {grounding.because}"}
     if len(sizes) > 1:
         return None, {"boxes": "with several images an answer does not say which one a box is in"}
     view = view_of(loaded.family, loaded.processor.image_processor, prompt.inputs, sizes[0])

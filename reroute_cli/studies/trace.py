@@ -40,7 +40,7 @@ from reroute_cli.run.answer import (
     target_of,
     text_of,
 )
-from routing.families import FAMILIES
+from routing.families import family_of
 from routing.grids import Grid, placed, tokens_within
 from routing.schedule import Action, Pool
 
@@ -266,10 +266,13 @@ class ProcessedImage:
 
 def grids_of(made: ProcessedImage) -> tuple[Grid, ...]:
     """The grids of a prompt with this one image; raises Failure where its tokens can't be placed."""
-    if made.family not in FAMILIES:
-        raise Failure(f"where the visual tokens of a {made.family} image stand is not known here")
     try:
-        found = FAMILIES[made.family].grids(made.config, made.image_processor, made.size)
+        found = family_of(made.family).grids(made.config, made.image_processor, made.size)
+    except NotImplementedError as reason:
+        raise Failure(
+            f"where the visual tokens of {made.family} images stand is not known, so they can't be traced: "
+            f"{reason}"
+        ) from reason
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise Failure(
             f"the preprocessing numbers of this model make no sense ({error}): mend them"

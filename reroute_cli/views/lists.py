@@ -14,6 +14,7 @@ from reroute_cli.records.lists import (
     ModelList,
     ProfileList,
     ShownProfile,
+    UnfiledTypePart,
 )
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import Cell, Column, Document, Heading, Text, Tone
@@ -33,12 +34,16 @@ def methods(found: MethodList, *, verbose: bool = False) -> Document:  # noqa: A
 
 
 def models(found: ModelList, *, verbose: bool = False) -> Document:  # noqa: ARG001  it says all it has
-    """Families that can be routed, models known by name, families that are refused."""
+    """Families with a file, types without one, models known by name, types that are refused."""
     families = (map(w.words, (one.model_type, one.title, one.boxes or UNKNOWN)) for one in found.families)
     known = (
         (w.words(one.name), w.words(one.hub), w.counted(one.layers), w.counted(one.visual_tokens))
         for one in found.known
     )
+    unfiled = [
+        (w.words(one.model_type), w.words(", ".join(one.layer_kinds)), w.words(_standing(one)))
+        for one in found.unfiled
+    ]
     refused = (map(w.words, (one.model_type, one.reason)) for one in found.refused)
     numbers = ("layers", "visual")
     named = w.columns("name", "hub id", *numbers, right=numbers)
@@ -47,12 +52,23 @@ def models(found: ModelList, *, verbose: bool = False) -> Document:  # noqa: ARG
         (
             Heading("Families that can be routed: any checkpoint of theirs, by hub id or folder"),
             w.table("Families that can be routed", w.columns("model_type", "models", "boxes"), families),
+            Heading(
+                f"Other types of transformers {found.transformers}: a checkpoint is checked when it is first "
+                "loaded; of default configs this is what 'reroute check --family TYPE' has found"
+            ),
+            w.table("Other types", w.columns("model_type", "layers", "checked"), unfiled),
             Heading("Models known by name: 'plan' and '--load-format dummy' need no download"),
             w.table("Models known by name", named, known),
-            Heading("Families that are refused"),
-            w.table("Families that are refused", w.columns("model_type", "because"), refused),
+            Heading("Types that are refused"),
+            w.table("Types that are refused", w.columns("model_type", "because"), refused),
         ),
     )
+
+
+def _standing(one: UnfiledTypePart) -> str:
+    if one.proven is None:
+        return "not yet"
+    return "proven" if one.proven else "fails: " + "; ".join(": ".join(each) for each in one.failed.items())
 
 
 def profiles(found: ProfileList, *, verbose: bool = False) -> Document:  # noqa: ARG001  it says all it has

@@ -108,7 +108,7 @@ class Location:
 
 def no_vision_stage(family: str) -> str | None:
     """Why a family's vision tower can't be reduced (Nuwa's first stage); None where it can."""
-    if not isinstance(missing := FAMILIES[family].vision_stage, Missing):
+    if not isinstance(missing := family_of(family).vision_stage, Missing):
         return None
     works = [kind for kind, known in FAMILIES.items() if not isinstance(known.vision_stage, Missing)]
     with_these = f"the vision stage (Nuwa) works with {', '.join(works)}"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from reroute_cli.console.errors import UsageError
 from reroute_cli.measure.scores import PLAIN, JudgedItem, Score
-from routing.families import FAMILIES
-from routing.families.family import Grounding
+from routing.families import FAMILIES, family_of
+from routing.families.family import Grounding, Missing
 
 if TYPE_CHECKING:
     from reroute_cli.data.items import Item
@@ -75,26 +75,26 @@ def judged_as(kind: str) -> Callable[[JudgedItem], bool]:
 
 
 def check_grounding(family: str) -> None:
-    """Raise UsageError where a family has no published way to write boxes."""
-    if isinstance(FAMILIES[family].grounding, Grounding):
+    """Raise UsageError where the boxes of a family are not read."""
+    if not isinstance(missing := family_of(family).grounding, Missing):
         return
     grounded = [kind for kind, known in FAMILIES.items() if isinstance(known.grounding, Grounding)]
     raise UsageError(
-        f"{family} models have no published way to write a box, so RefCOCO can't be scored: "
+        f"RefCOCO can't be scored, as boxes of {family} models are not read ({missing.because}): "
         f"choose a model of {', '.join(grounded)}"
     )
 
 
 def where_is(expression: str, family: str) -> str:
     """The question for the box of what an expression describes, in the words of the family."""
-    grounding = FAMILIES[family].grounding
+    grounding = family_of(family).grounding
     assert isinstance(grounding, Grounding), family
     return grounding.question.replace("{ref}", expression)
 
 
 def short_answer(question: str, family: str) -> str:
     """A question whose answer is a word or a phrase."""
-    task = FAMILIES[family].task
+    task = family_of(family).task
     return f"{question}\n{SHORT}" if task is None else task.replace("{question}", question)
 
 

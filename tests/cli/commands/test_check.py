@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from transformers import CONFIG_MAPPING
 
 import routing
 from reroute_cli.console.options import ModelOptions
@@ -17,7 +18,8 @@ from reroute_cli.models.proof import cache_folder
 from routing import UnsupportedModelError, host
 from routing.checks import check as checking
 from routing.checks import counting
-from routing.checks.check import INVARIANTS
+from routing.checks.check import INVARIANTS, FamilyCheck, Finding
+from tests.cli.fileless import save_ovis2
 from tests.routing.future import future
 
 DESK, QUESTION = "samples/desk.png", "where is the cup?"
@@ -114,7 +116,9 @@ def test_a_failing_check_ends_with_4(run, failing):
     ("arguments", "words"),
     [
         (("--family", "gpt2"), "--family 'gpt2' is none of llava, "),
-        (("--family", "llava", "-m", "pocket"), "both say what to check"),
+        (("--family", "mllama"), "--family 'mllama' cannot be routed: it reads the image by cross-attention"),
+        (("--family", "llava", "-m", "pocket"), "--model and --family both say what to check"),
+        (("--family", "llava", "--all-types"), "--family and --all-types both say what to check"),
     ],
 )
 def test_what_cannot_be_checked_is_a_usage_error(run, arguments, words):
@@ -122,6 +126,51 @@ def test_what_cannot_be_checked_is_a_usage_error(run, arguments, words):
     result = run("check", *arguments)
     assert result.exit_code == 2
     assert words in result.stderr
+
+
+class Quick:
+    """In the place of the check: it notes what it was asked, and only `failing` fails."""
+
+    def __init__(self, failing=None):
+        self.asked, self.failing = [], failing
+
+    def __call__(self, families=None, *, config=None, on_finding=None):
+        kind = config.model_type if config is not None else families[0]
+        self.asked.append(kind)
+        return (FamilyCheck(kind, (Finding("batch", kind != self.failing, "the moon is full"),), 1.0),)
+
+
+@pytest.mark.parametrize(("kept", "wanted"), [("ovis2", True), ("aria", False), ("llava", None)])
+def test_the_verdict_of_a_type_without_a_file_is_kept(run, monkeypatch, tmp_path, kept, wanted):
+    """`reroute models` finds it; the tiny model of a family with a file is no checkpoint's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(checking, "check", Quick(failing="aria"))
+    result = run("check", "--family", kept)
+    assert result.exit_code == (4 if kept == "aria" else 0)
+    found = proof.kept_verdict(CONFIG_MAPPING[kept]())
+    assert found == (None if wanted is None else {} if wanted else {"batch": "the moon is full"})
+
+
+def test_all_types_are_those_that_models_lists(run, monkeypatch, tmp_path):
+    """With a file first, then all others that are not refused; one that fails is named at the end."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(checking, "check", quick := Quick(failing="aria"))
+    result = run("check", "--all-types")
+    assert result.exit_code == 4
+    assert "aria can't be routed here" in result.stderr
+    listed = json.loads(run("models", "--json").stdout)
+    assert quick.asked == [row["model_type"] for part in ("families", "unfiled") for row in listed[part]]
+    assert {row["proven"] for row in listed["unfiled"] if row["model_type"] != "aria"} == {True}
+
+
+def test_the_check_of_a_model_serves_its_load(run, monkeypatch, tmp_path):
+    """What `check -m` found of a folder is what loading it would find."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(checking, "check", quick := Quick())
+    folder = save_ovis2(tmp_path / "ovis2")
+    assert run("check", "-m", str(folder)).exit_code == 0
+    assert models.load(ModelOptions(model=str(folder), device="cpu")).proven == "checked"
+    assert quick.asked == ["ovis2"]
 
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "README.md"])

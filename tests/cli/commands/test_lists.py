@@ -4,9 +4,13 @@ import json
 
 import pytest
 import torch
+from transformers import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 import profiles
+from reroute_cli.models.proof import keep_verdict
 from routing import FAMILIES, REFUSED
+from routing.checks.check import FamilyCheck, Finding
 from routing.methods import METHODS
 
 
@@ -26,13 +30,36 @@ def test_methods_are_those_of_the_registry(run):
     assert all(name in text for name in METHODS)
 
 
-def test_models_are_families_refusals_and_known_names(run):
-    """Every family of the engine, every refusal with its reason, every known model."""
+def test_models_are_all_types_of_the_library_and_known_names(run, monkeypatch, tmp_path):
+    """Every type once: with a file, without one, or refused with its reason; then every known model."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     found = listed(run, "models")
-    assert {row["model_type"] for row in found["families"]} == set(FAMILIES)
-    assert {row["model_type"]: row["reason"] for row in found["refused"]} == REFUSED
+    kinds = {part: [row["model_type"] for row in found[part]] for part in ("families", "unfiled", "refused")}
+    assert kinds["families"] == list(FAMILIES)
+    listed_once = [*kinds["families"], *kinds["unfiled"], *kinds["refused"]]
+    assert sorted(listed_once) == sorted({*MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, *FAMILIES, *REFUSED})
+    assert {"ovis2", "gemma3", "qwen3_5"} <= set(kinds["unfiled"])
+    reasons = {row["model_type"]: row["reason"] for row in found["refused"]}
+    assert reasons.items() >= REFUSED.items()
+    assert "encoder-decoder" in reasons["florence2"]
     assert [row["name"] for row in found["known"]] == profiles.model_names()
-    assert "llava-1.5-7b" in run("models").stdout
+
+
+def test_models_tells_what_a_kept_check_has_found(run, monkeypatch, tmp_path):
+    """Proven, failed with what failed, or not checked yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    good, bad = Finding("batch", True), Finding("decode", False, "prune, sdpa: the moon is full")
+    keep_verdict(CONFIG_MAPPING["ovis2"](), FamilyCheck("ovis2", (good,), 1.0))
+    keep_verdict(CONFIG_MAPPING["aria"](), FamilyCheck("aria", (good, bad), 1.0))
+    rows = {row["model_type"]: row for row in listed(run, "models")["unfiled"]}
+    assert (rows["ovis2"]["proven"], rows["ovis2"]["failed"]) == (True, {})
+    assert (rows["aria"]["proven"], rows["aria"]["failed"]) == (False, {"decode": bad.detail})
+    assert rows["deepseek_vl"]["proven"] is None
+    shown = {line.split()[0]: line for line in run("models").stdout.splitlines() if line.strip()}
+    assert shown["ovis2"].endswith("proven")
+    assert shown["deepseek_vl"].endswith("not yet")
+    assert "fails: decode" in shown["aria"]
+    assert "llava-1.5-7b" in shown
 
 
 def test_profiles_are_listed_with_their_true_average(run):

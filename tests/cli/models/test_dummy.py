@@ -2,14 +2,18 @@
 
 import json
 import socket
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
 
 import profiles
+from reroute_cli.data.prompts import render_template, run_processor
 from reroute_cli.models import dummy
 from routing.checks.configs import SUPPORTED, VARIANTS
+from routing.families import describe_config
 from tests.cli.shrunk import shrunk
 
 SETTINGS = {"dtype": torch.float32, "attn_implementation": "sdpa"}
@@ -22,7 +26,10 @@ ONE_EACH = {  # one model of each processor: its visual tokens for a picture of 
     "qwen2-vl-2b": 23 * 17,
     "qwen2.5-vl-3b": 23 * 17,
     "qwen3-vl-4b": 20 * 15,
+    "qwen3.5-9b": 20 * 15,
     "internvl3-1b": (4 * 3 + 1) * 256,
+    "internvl3.5-8b": (4 * 3 + 1) * 256,
+    "gemma-3-4b": 256,
     "smolvlm-256m": (4 * 3 + 1) * 64,
     "smolvlm-2.2b": (4 * 3 + 1) * 81,
 }
@@ -100,7 +107,8 @@ def test_a_buffer_that_nothing_fills_is_found(monkeypatch):
 
 @pytest.fixture
 def offline(monkeypatch):
-    """Well-known models come small, and any use of the network fails the test."""
+    """Well-known models come small and unchecked, and any use of the network fails the test."""
+    monkeypatch.setenv("REROUTE_CHECK", "off")
     monkeypatch.setattr("reroute_cli.models.load.known", shrunk)
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was used"))
 
@@ -124,6 +132,24 @@ def test_every_family_answers_without_a_file(record, photo, name):
     assert found["model"]["id"] == profiles.model(name).hub
     assert found["schedule"]["achieved_ratio"] == pytest.approx(0.5, abs=0.02)
     assert found["tokens"]["new_tokens"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("qwen3.5-9b", (16 * 16, 14 * 9, 19 * 12, 20 * 13)),  # squares of 32 pixels
+        ("gemma-3-4b", (256, 256, 256, 256)),  # every image is 896 x 896
+        ("internvl3.5-8b", (256, 7 * 256, 7 * 256, 7 * 256)),  # 3 x 2 tiles and the whole; a square is one
+    ],
+)
+def test_the_photographs_have_these_visual_tokens(name, counts):
+    """512 x 512, 451 x 300, 600 x 400 and 640 x 427 pixels, by the processors of today's checkpoints."""
+    entry = profiles.model(name)
+    config = dummy.build_config(entry.config)
+    processor = dummy.build_processor(entry.processor, config.get_text_config().vocab_size)
+    text, ids = render_template(processor, "where?", 1), describe_config(config).image_token_ids
+    photos = [Image.open(path) for path in sorted(Path("samples/photos").glob("*.jpg"))]
+    assert tuple(run_processor(processor, [photo], text).count(ids) for photo in photos) == counts
 
 
 @pytest.mark.usefixtures("offline")
@@ -162,6 +188,12 @@ def test_a_model_without_room_is_refused_before_it_is_allocated(run, fails, phot
     monkeypatch.setattr(torch.nn.Module, "to_empty", lambda *_, **__: pytest.fail("allocated"))
     asked = run("ask", photo, "where?", "-m", "llava-1.5-7b", "--load-format", "dummy", "--device", "cpu")
     fails(asked, 4, "26.3 GiB", "8.00 GiB", "--dtype bfloat16")
+
+
+def test_a_model_without_a_known_processor_has_no_dummy(run, fails, photo):
+    """Its shapes are known to `plan` alone, and the sentence says so."""
+    asked = run("ask", photo, "where?", "-m", "llama-4-scout", "--load-format", "dummy")
+    fails(asked, 4, "the processor of 'llama-4-scout'", "reroute plan")
 
 
 def test_without_dummy_a_known_name_is_looked_up_by_its_hub_id(run, fails, photo, monkeypatch):
