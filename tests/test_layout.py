@@ -33,6 +33,7 @@ LONGEST_FILE = 450
 SHORTEST_FILE = 40
 SHORT = {"__init__", "__main__", "entry", "errors"}  # what a file may be for, however little it holds
 REGISTRIES = (  # an entry of one is a file, however short
+    "routing/kinds/",
     "reroute_cli/commands/",
     "reroute_cli/studies/benchmarks/",
     "reroute_cli/views/write/",
