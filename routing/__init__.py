@@ -25,12 +25,12 @@ from routing.solve import ratio_for_budget, solve
 
 if TYPE_CHECKING:
     from routing.checks.check import check
-    from routing.engine import route
+    from routing.checks.proven import route
     from routing.trace import RouteTrace
 
 _NEEDS_TORCH = {
     "check": "routing.checks.check",
-    "route": "routing.engine",
+    "route": "routing.checks.proven",
     "RouteTrace": "routing.trace",
 }
 

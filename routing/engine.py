@@ -1,4 +1,4 @@
-"""route(model, schedule): run a stock Hugging Face vision-language model under a schedule.
+"""routed(location, schedule): run a stock Hugging Face vision-language model under a schedule.
 
 The only file besides vision.py that places hooks: a pre-hook on the base model starts a prefill, a pre-hook
 on every decoder layer narrows its input, a hook on the last layer restores the full length, and a pair of
@@ -22,7 +22,7 @@ from routing import vision
 from routing.cache import RoutedLayer, check_cache, install, stored_rows
 from routing.decisions import check_fit, decisions
 from routing.errors import RoutingError, UnsupportedInputError
-from routing.families import FAMILIES, Location, locate
+from routing.families import FAMILIES, Location
 from routing.hooks import Hooks, is_routed
 from routing.host import (
     BASE_ROLES,
@@ -54,37 +54,8 @@ from routing.trace import RouteTrace
 
 
 @contextmanager
-def route(model: Any, schedule: Schedule) -> Iterator[RouteTrace]:
-    """Route every prefill of `model` inside the `with`; yields the trace of what happened.
-
-    model: a loaded Hugging Face vision-language model of a supported family, also wrapped by others (PEFT,
-    torch.compile, DataParallel); it is not modified, and is as before when the block ends, also by an
-    exception. Keep decoding on a routed cache inside the block. A dense schedule hooks and traces nothing.
-    Deep copies and replicas made inside the block are routed as long as it lasts, into the same trace; a
-    routed model can't be pickled. Compiled decoder layers, and other compiled parts, run compiled; what was
-    compiled around the decoder layers, or is no part of the model, runs eagerly inside the block.
-    The ranking token is each sample's last prompt token; with an int `logits_to_keep` of n > 1, as assisted
-    decoding passes, it is the token n from the end.
-
-    A model type without a file of its own (`routing.FAMILIES`) is proven first, once a process, on a tiny
-    copy of its config: seconds.
-
-    Raises UnsupportedModelError, ScheduleError (schedule and model do not fit) or RoutingError (already
-    routed) on entry; calls inside raise UnsupportedInputError for caches, masks and modes that cannot be
-    routed.
-    """
-    location = locate(model)
-    if location.info.family not in FAMILIES and schedule.entries:
-        from routing.checks.check import prove  # which routes tiny models: it needs this file
-
-        prove(location.config)
-    with routed(location, schedule) as trace:
-        yield trace
-
-
-@contextmanager
 def routed(location: Location, schedule: Schedule) -> Iterator[RouteTrace]:
-    """The same for a model whose parts were located, proven or not."""
+    """`routing.route` for a model whose parts were located, proven or not."""
     check_fit(schedule, location.info)
     trace = RouteTrace()
     with Hooks(routes=True) as hooks:

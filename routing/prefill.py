@@ -17,7 +17,7 @@ from torch import Tensor
 
 from routing.decisions import Decision
 from routing.host import PER_TOKEN_ROLES, Binding, Role
-from routing.kinds import Kind
+from routing.kinds import LayerKind
 from routing.layout import VisualLayout
 from routing.methods import SCORERS
 from routing.schedule import Action, Pool, Schedule
@@ -90,7 +90,7 @@ class Prefill:
         layout: VisualLayout,
         input_ids: Tensor,
         layers: Sequence[Any],
-        kinds: Sequence[Kind],
+        kinds: Sequence[LayerKind],
         sharing: frozenset[int] = frozenset(),
         rotary_of: Callable[[int], Any] = lambda _layer: None,
     ) -> None:
@@ -287,7 +287,7 @@ class Prefill:
         ids, real = self._input_ids.cpu(), (self.layout.visual | self.layout.text).cpu()
         return [row[here].tolist() for row, here in zip(ids, real, strict=True)]
 
-    def _narrow(self, context: Context, kind: Kind) -> Context:
+    def _narrow(self, context: Context, kind: LayerKind) -> Context:
         """The framework's full-length context, for the rows of now; gathered once a stage."""
         assert self._rows is not None
         rows, rotary = self._rows, context.rotary

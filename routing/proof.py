@@ -19,7 +19,7 @@ from torch import Tensor
 from routing.cache import Cache, RoutedLayer, stored_rows
 from routing.errors import RoutingError
 from routing.host import LAYER_ROLES, NAMES, part, versions, what_is_proven
-from routing.kinds import Kind
+from routing.kinds import LayerKind
 from routing.layout import VisualLayout
 
 KNOWN = frozenset(name for role in LAYER_ROLES for name in NAMES[role])  # arguments of layers
@@ -87,7 +87,7 @@ class Proof:
     layout: of the prompt; None while decoding.
     """
 
-    kinds: Sequence[Kind]
+    kinds: Sequence[LayerKind]
     fixed: int
     needs_mask: bool
     cache: Any = None

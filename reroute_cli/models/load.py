@@ -95,7 +95,7 @@ def load(options: ModelOptions) -> Loaded:
             model = merge(options.model, model, known_as.adapter)
     stands = standing(model.config, quiet=options.quiet)
     if known_as.family not in FAMILIES and stands.refusal is None:
-        from routing.checks.check import vouch
+        from routing.checks.proven import vouch
 
         vouch(model.config)  # or the engine would check it again
     return replace(

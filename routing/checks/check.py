@@ -249,35 +249,6 @@ def check(
         return tuple(_check(name, _default(name), on_finding) for name in families or FAMILIES)
 
 
-_PROVEN: dict[str, FamilyCheck] = {}
-
-
-def prove(config: Any) -> FamilyCheck:
-    """Check a model's own decoder, once a process for each config.
-
-    Raises UnsupportedModelError with the first invariant that does not hold.
-    """
-    key = _decoder_of(config)
-    if key not in _PROVEN:
-        _PROVEN[key] = check(config=config)[0]
-    failed = [finding for finding in _PROVEN[key].findings if not finding.passed]
-    if failed:
-        raise UnsupportedModelError(
-            f"{config.model_type} cannot be routed: on a tiny copy of it, {failed[0].invariant} does not "
-            f"hold ({failed[0].detail})"
-        )
-    return _PROVEN[key]
-
-
-def vouch(config: Any) -> None:
-    """Take a config for proven in this process: whoever says so has a verdict of its check, or wants none."""
-    _PROVEN[_decoder_of(config)] = FamilyCheck(config.model_type, (), 0.0)
-
-
-def _decoder_of(config: Any) -> str:
-    return f"{config.model_type} {config.get_text_config().to_json_string(use_diff=False)}"
-
-
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Tiny models gain nothing from threads, and on a busy machine lose minutes by waiting for each other."""

@@ -28,7 +28,7 @@ from routing.families import (
 )
 from routing.families.family import Family, Missing
 from routing.host import part
-from routing.kinds import Kind, kinds_of
+from routing.kinds import LayerKind, kinds_of
 from routing.kinds.shared import producers
 
 FAMILIES: dict[str, Family] = {
@@ -68,7 +68,7 @@ class ModelInfo:
     layers: int
     first_layer: int
     image_token_ids: tuple[int, ...]
-    kinds: tuple[Kind, ...] = ()
+    kinds: tuple[LayerKind, ...] = ()
     producers: Mapping[int, int] = field(default_factory=dict)
 
     @property

@@ -11,11 +11,11 @@ from typing import Any
 
 from routing.errors import UnsupportedModelError
 from routing.kinds import full, recurrent, shared, tokenwise, window
-from routing.kinds.kind import Kind
+from routing.kinds.kind import LayerKind
 
-__all__ = ["KINDS", "Kind", "kinds_of"]
+__all__ = ["KINDS", "LayerKind", "kinds_of"]
 
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, LayerKind] = {
     name: module.KIND for module in (full, window, recurrent, tokenwise, shared) for name in module.KIND.names
 }
 MOST_LAYERS = 1000
@@ -29,7 +29,7 @@ REFUSED = {  # kinds that the library has and the engine does not route, and why
 }
 
 
-def kinds_of(text: Any, owner: str) -> tuple[Kind, ...]:
+def kinds_of(text: Any, owner: str) -> tuple[LayerKind, ...]:
     """The kind of each decoder layer, as the library's KV caches tell them apart.
 
     text: the loaded config of a language model. owner: the model type to name in errors.

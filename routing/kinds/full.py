@@ -3,6 +3,6 @@
 The framework's mask is gathered, never dropped: image blocks and prefixes in it stay bidirectional.
 """
 
-from routing.kinds.kind import Kind
+from routing.kinds.kind import LayerKind
 
-KIND = Kind(names=("full_attention",), title="full attention")
+KIND = LayerKind(names=("full_attention",), title="full attention")

@@ -7,7 +7,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Kind:
+class LayerKind:
     """One kind of decoder layer.
 
     names: what `layer_types` of a config calls it. title: to show.

@@ -9,6 +9,8 @@ attention (a window may not reach back to the image), applied to the hidden stat
 (`ModelInfo.ranking`).
 """
 
-from routing.kinds.kind import Kind
+from routing.kinds.kind import LayerKind
 
-KIND = Kind(names=("linear_attention", "conv", "mamba"), title="recurrent state", ranks=False, told="padding")
+KIND = LayerKind(
+    names=("linear_attention", "conv", "mamba"), title="recurrent state", ranks=False, told="padding"
+)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from routing.kinds.kind import Kind
+from routing.kinds.kind import LayerKind
 
-KIND = Kind(names=("reuse",), title="shared keys", ranks=False, borrows=True)
+KIND = LayerKind(names=("reuse",), title="shared keys", ranks=False, borrows=True)
 
 
 def producers(text: Any) -> dict[int, int]:

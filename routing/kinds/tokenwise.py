@@ -3,6 +3,6 @@
 Like recurrent ones they have no attention, so a decision at one is ranked by a layer after it.
 """
 
-from routing.kinds.kind import Kind
+from routing.kinds.kind import LayerKind
 
-KIND = Kind(names=("mlp", "moe"), title="token-wise", ranks=False, told="nothing")
+KIND = LayerKind(names=("mlp", "moe"), title="token-wise", ranks=False, told="nothing")

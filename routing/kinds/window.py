@@ -8,6 +8,6 @@ Refused under flash attention once the sequence outgrows the window: it has no m
 window in stored tokens.
 """
 
-from routing.kinds.kind import Kind
+from routing.kinds.kind import LayerKind
 
-KIND = Kind(names=("sliding_attention", "chunked_attention"), title="sliding window", forgets=True)
+KIND = LayerKind(names=("sliding_attention", "chunked_attention"), title="sliding window", forgets=True)

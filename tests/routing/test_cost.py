@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from routing.checks.counting import Counted, prompts_of, shape_of
+from routing.checks.proven import route
 from routing.checks.runs import holding
 from routing.checks.subjects import ALL, ONE, Sample, Tiny, fresh, tiny
 from routing.cost import (
@@ -20,7 +21,6 @@ from routing.cost import (
     plan,
     scoring_flops,
 )
-from routing.engine import route
 from routing.host import cache_of
 from routing.schedule import Action, Schedule, Stage, VisionStage
 from routing.solve import solve
