@@ -16,8 +16,7 @@ _TEXT = {
 }
 _DEEPER = {"qwen3_5": {"num_hidden_layers": 8, "head_dim": 64}}  # every fourth layer has attention
 _TOWER = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-_GRID_DEEPER = {"qwen3_5": {"num_hidden_layers": 8, "head_dim": 64}}  # every fourth layer has attention
-_TOWER = {"depth": 2, "num_heads": 2, "hidden_size": 32, "intermediate_size": 32, "out_hidden_size": 64}
+_GRID_TOWER = {"depth": 2, "num_heads": 2, "hidden_size": 32, "intermediate_size": 32, "out_hidden_size": 64}
 _GRID_TOWERS = {
     "qwen2_vl": {"depth": 2, "num_heads": 2, "embed_dim": 32, "mlp_ratio": 2, "hidden_size": 64},
     "qwen2_5_vl": {**_GRID_TOWER, "fullatt_block_indexes": [1]},
