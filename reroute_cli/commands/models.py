@@ -10,9 +10,8 @@ def models(output: ListOutput) -> None:
     import profiles
     from reroute_cli.console.missing import installed_version
     from reroute_cli.measure.judges import convention_of
-    from reroute_cli.models.load import quiet_libraries
     from reroute_cli.models.proof import kept_verdict
-    from reroute_cli.models.types import types_without_a_file
+    from reroute_cli.models.types import survey_of_types
     from reroute_cli.records.lists import (
         FamilyPart,
         KnownModelPart,
@@ -22,18 +21,15 @@ def models(output: ListOutput) -> None:
     )
     from reroute_cli.views.emit import emit
     from routing import FAMILIES
-    from routing.families import describe_config
     from routing.model_shape import ModelShape
 
-    with quiet_libraries():
-        types = types_without_a_file()
-    unfiled = []
-    for kind, config in types.configs.items():
-        failed = kept_verdict(config)
+    types, unfiled = survey_of_types(), []
+    for kind, layers in types.layers.items():
+        failed = kept_verdict(types.verdicts[kind])
         unfiled.append(
             UnfiledTypePart(
                 model_type=kind,
-                layer_kinds=list(dict.fromkeys(each.title for each in describe_config(config).kinds)),
+                layer_kinds=layers,
                 proven=None if failed is None else not failed,
                 failed=failed or {},
             )

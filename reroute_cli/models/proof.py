@@ -58,7 +58,7 @@ def standing(config: Any, *, quiet: bool = False) -> Standing:
     setting, proven = setting_of_check(), proven_unchecked(config.model_type)
     if setting == "off" or (proven and setting == "auto"):
         return Standing(proven)
-    failed = None if setting == "always" else kept_verdict(config)
+    failed = None if setting == "always" else kept_verdict(verdict_name(config))
     if failed is None:
         failed = _checked(config, Sink(quiet=quiet))
     if not failed:
@@ -95,30 +95,38 @@ def _checked(config: Any, sink: Sink) -> dict[str, str]:
 def keep_verdict(config: Any, result: FamilyCheck) -> dict[str, str]:
     """Keep what the check of a config found for the next time; what fails, by invariant."""
     failed = {finding.invariant: finding.detail or "" for finding in result.findings if not finding.passed}
-    path = _verdict_file(config)
+    path = _verdict_file(verdict_name(config))
     with suppress(OSError):  # a cache that can't be written only costs the check next time
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, json.dumps({"failed": failed}))
     return failed
 
 
-def kept_verdict(config: Any) -> dict[str, str] | None:
-    """What failed when a config was checked before; None where no readable verdict is kept."""
+def kept_verdict(name: str) -> dict[str, str] | None:
+    """What failed when a config of this `verdict_name` was checked; None where no verdict is kept."""
     try:
-        failed = json.loads(_verdict_file(config).read_text(encoding="utf-8"))["failed"]
+        failed = json.loads(_verdict_file(name).read_text(encoding="utf-8"))["failed"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
     is_verdict = isinstance(failed, dict) and all(isinstance(text, str) for text in failed.values())
     return failed if is_verdict else None
 
 
-def _verdict_file(config: Any) -> Path:
-    """Where the verdict of a config is kept: the name holds every version and the decoder."""
+def verdict_name(config: Any) -> str:
+    """What the verdict of a config is kept under: its type, every version, and the decoder."""
     decoder = config.get_text_config().to_dict()
     decoder.pop("dtype", None)  # which loading writes into it
-    of = [installed_version("reroute"), *(installed_version(package) for package in PROVEN), decoder]
-    digest = hashlib.sha256(json.dumps(of, sort_keys=True, default=str).encode()).hexdigest()
-    return cache_folder() / "checks" / f"{config.model_type}-{digest[:32]}.json"
+    return f"{config.model_type}-{under_versions(decoder)}"
+
+
+def under_versions(what: Any) -> str:
+    """Hex digits that stand for this (as JSON has it) under what is installed."""
+    of = [installed_version("reroute"), *(installed_version(package) for package in PROVEN), what]
+    return hashlib.sha256(json.dumps(of, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _verdict_file(name: str) -> Path:
+    return cache_folder() / "checks" / f"{name}.json"
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:

@@ -147,7 +147,7 @@ def test_the_verdict_of_a_type_without_a_file_is_kept(run, monkeypatch, tmp_path
     monkeypatch.setattr(checking, "check", Quick(failing="aria"))
     result = run("check", "--family", kept)
     assert result.exit_code == (4 if kept == "aria" else 0)
-    found = proof.kept_verdict(CONFIG_MAPPING[kept]())
+    found = proof.kept_verdict(proof.verdict_name(CONFIG_MAPPING[kept]()))
     assert found == (None if wanted is None else {} if wanted else {"batch": "the moon is full"})
 
 
