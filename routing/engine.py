@@ -211,6 +211,7 @@ class _Session:
             cache=cache,
             layout=layout,
             padded=padded,
+            some_without_rotary=self.location.info.family not in FAMILIES,
         )
 
     def _anchor_count(self, visual: int) -> int:

@@ -84,7 +84,8 @@ class Proof:
     fixed: from this layer on, a layer's input must be the very output of the layer before (models that inject
     vision features into earlier layers make new tensors there). needs_mask: the attention implementation is
     not causal without a mask. cache: the one given to the base model, None if the model makes its own.
-    layout: of the prompt; None while decoding.
+    layout: of the prompt; None while decoding. some_without_rotary: layers that are told no positions may
+    stand between others.
     """
 
     kinds: Sequence[LayerKind]
@@ -93,6 +94,7 @@ class Proof:
     cache: Any = None
     layout: VisualLayout | None = None
     padded: bool = False
+    some_without_rotary: bool = False
     _next: int = 0
     _rotary: bool = False  # some layer was told of positions
     _output: Any = None  # of the layer before
@@ -151,10 +153,12 @@ class Proof:
             _fail(index, f"an attention mask of width {self.layout.length}", f"one of {mask.shape[-1]}")
 
     def check_rotary(self, index: int, rotary: Any) -> None:
-        """A prefill's layer needs cos and sin for every column of the prompt."""
+        """A prefill's layer needs cos and sin for every column of the prompt, unless it may go without."""
         assert self.layout is not None
         parts = rotary if isinstance(rotary, tuple) else (rotary,)
         widths = {part.shape[-2] for part in parts if isinstance(part, Tensor)}
+        if rotary is None and self.some_without_rotary:
+            return
         self._rotary |= rotary is not None
         if self._rotary and widths != {self.layout.length}:
             expected = f"position embeddings (cos, sin) for {self.layout.length} positions"
