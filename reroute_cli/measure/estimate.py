@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import CliError
-from reroute_cli.measure.memory import filled_layers, window_of
+from reroute_cli.measure.memory import filled_layers, has_keys, states_of, window_of
 from reroute_cli.models.image_tokens import Size, count_image_tokens
 from reroute_cli.records.answer import FlopsPart, KvPart
 from routing.cost import PromptSize, plan
@@ -75,19 +75,24 @@ class CostModel:
 
 @dataclass(frozen=True)
 class KvLayer:
-    """One layer of a cache: bytes of one stored token, and most tokens that it keeps (None: all)."""
+    """One layer of a cache: bytes of one stored token, most tokens it keeps (None: all), bytes of states."""
 
     token_bytes: int
     most: int | None
+    state_bytes: int = 0
 
 
 def kv_layers(cache: Any) -> tuple[KvLayer, ...]:
     """The layers of a transformers cache that hold something."""
     found = []
     for layer in filled_layers(cache):
+        states = sum(state[:1].numel() * state.element_size() for state in states_of(layer))
+        if not has_keys(layer):
+            found.append(KvLayer(0, 0, states))
+            continue
         window = window_of(layer)
         sizes = (t.shape[1] * t.shape[3] * t.element_size() for t in (layer.keys, layer.values))
-        found.append(KvLayer(sum(sizes), None if window is None else window - 1))
+        found.append(KvLayer(sum(sizes), None if window is None else window - 1, states))
     return tuple(found)
 
 
@@ -95,13 +100,17 @@ def kv_share(layers: Sequence[KvLayer], tokens: Sequence[int], logical: int) -> 
     """What a sample's own tokens take. tokens: it stores in each layer; logical: they stand for."""
     stored = [_held(layer, count) for layer, count in zip(layers, tokens, strict=True)]
     return KvPart(
-        kv_end_bytes=sum(layer.token_bytes * count for layer, count in zip(layers, stored, strict=True)),
+        kv_end_bytes=sum(_bytes(layer, count) for layer, count in zip(layers, stored, strict=True)),
         source="estimated",
-        dense_kv_end_bytes=sum(layer.token_bytes * _held(layer, logical) for layer in layers),
+        dense_kv_end_bytes=sum(_bytes(layer, _held(layer, logical)) for layer in layers),
         dense_source="estimated",
         logical_tokens=logical,
         per_layer_tokens=stored,
     )
+
+
+def _bytes(layer: KvLayer, count: int) -> int:
+    return layer.token_bytes * count + layer.state_bytes
 
 
 def _held(layer: KvLayer, count: int) -> int:

@@ -22,6 +22,7 @@ from reroute_cli.console.errors import Failure
 from reroute_cli.console.missing import lacks, missing_name
 from reroute_cli.measure.clock import alone
 
+_STATES = ("conv_states", "recurrent_states")  # of recurrent layers, by number
 _STATUS = Path("/proc/self/status")
 PERIOD = 0.01  # seconds between two samples
 ABSENT = "NVML lists no memory for this process: containers hide process ids, some drivers hide usage"
@@ -90,7 +91,10 @@ def host_peak_rss() -> int | None:
 
 @dataclass(frozen=True)
 class KvUse:
-    """A cache as it is. tokens, bytes: per layer, stored. logical: positions the cache stands for."""
+    """A cache as it is. tokens, bytes: per layer, stored. logical: positions the cache stands for.
+
+    A recurrent layer stores no tokens and bytes of states that are as many after any number of them.
+    """
 
     tokens: tuple[int, ...]
     bytes: tuple[int, ...]
@@ -112,8 +116,12 @@ def measure_kv(cache: Any) -> KvUse:
     held, dense_bytes = [], 0
     seen: set[int] = set()  # storages, of which layers may share some
     for layer in layers:
+        states = sum(int(state.untyped_storage().nbytes()) for state in states_of(layer))
+        dense_bytes += states
+        held.append(states)
+        if not has_keys(layer):
+            continue
         _check_whole(layer)
-        held.append(0)
         length, window = int(layer.get_seq_length()), window_of(layer)
         if window is not None:  # a sliding layer holds no more even with nothing removed
             length = min(length, window - 1)
@@ -126,9 +134,9 @@ def measure_kv(cache: Any) -> KvUse:
                 seen.add(storage.data_ptr())
                 held[-1] += int(storage.nbytes())
     return KvUse(
-        tokens=tuple(int(layer.keys.shape[-2]) for layer in layers),
+        tokens=tuple(int(layer.keys.shape[-2]) if has_keys(layer) else 0 for layer in layers),
         bytes=tuple(held),
-        logical=max((int(layer.get_seq_length()) for layer in layers), default=0),
+        logical=max((int(layer.get_seq_length()) for layer in layers if has_keys(layer)), default=0),
         dense_bytes=dense_bytes,
     )
 
@@ -137,9 +145,20 @@ def filled_layers(cache: Any) -> list[Any]:
     """The layers of a transformers cache that hold something; Failure where one has no place for it."""
     for layer in cache.layers:
         for name in ("keys", "values"):
-            if not hasattr(layer, name):
+            if not hasattr(layer, name) and not hasattr(layer, _STATES[0]):
                 raise Failure(lacks("transformers", name, type(layer).__name__))
-    return [layer for layer in cache.layers if layer.keys is not None]
+    return [layer for layer in cache.layers if has_keys(layer) or states_of(layer)]
+
+
+def has_keys(layer: Any) -> bool:
+    """Whether a layer of a cache stores keys and values of tokens."""
+    return getattr(layer, "keys", None) is not None
+
+
+def states_of(layer: Any) -> list[Any]:
+    """The states (tensors) of a recurrent layer of a cache; none of any other."""
+    states = (state for name in _STATES for state in getattr(layer, name, {}).values())
+    return [state for state in states if state is not None]
 
 
 def window_of(layer: Any) -> int | None:

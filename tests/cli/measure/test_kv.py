@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicSlidingWindowLayer
+from transformers.cache_utils import DynamicSlidingWindowLayer, LinearAttentionLayer
 
 from reroute_cli.console.errors import Failure
+from reroute_cli.measure.estimate import kv_layers, kv_share
 from reroute_cli.measure.memory import measure_kv
 from routing import Schedule, Stage, route
 from routing.cache import RoutedLayer
@@ -203,3 +204,21 @@ def test_a_routed_answer_holds_text_and_kept_tokens_only(pocket, picture):
     per_token = 2 * text.num_key_value_heads * text.head_dim * 4
     assert timed.kv.bytes == tuple(per_token * tokens for tokens in timed.kv.tokens)
     assert timed.kv.dense_bytes == per_token * (grown + 256) * pocket.layers
+
+
+def test_recurrent_layers_store_states_and_no_tokens():
+    """Their bytes are the states', routed and dense, measured and estimated; attention beside them saves."""
+    states, conv = torch.randn(1, 2, 8, 8), torch.randn(1, 16, 4)
+    recurrent = LinearAttentionLayer()
+    recurrent.lazy_initialization(conv, states)
+    cache = filled([5, 7])
+    cache.layers.insert(1, recurrent)
+    of_states = 4 * (states.numel() + conv.numel())
+    of_token = 2 * 2 * 8 * 4
+    found = measure_kv(cache)
+    assert found.tokens == (5, 0, 7)
+    assert found.bytes == (5 * of_token, of_states, 7 * of_token)
+    share = kv_share(kv_layers(cache), [5, 3, 4], 9)
+    assert share.per_layer_tokens == [5, 0, 4]
+    assert share.kv_end_bytes == 9 * of_token + of_states
+    assert share.dense_kv_end_bytes == 18 * of_token + of_states
