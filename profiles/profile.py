@@ -71,7 +71,9 @@ _SOLVED = (*_ABOUT, "action", "method", "ratio", "budget", "options")
 class Recipe(Protocol):
     """Turns a model's depth and a prompt's visual tokens into a schedule."""
 
-    def schedule(self, layers: int, visual: int | None, first_layer: int) -> Schedule:
+    def schedule(
+        self, layers: int, visual: int | None, first_layer: int, last_layer: int | None = None
+    ) -> Schedule:
         """The schedule for this depth and this many visual tokens."""
         ...
 
@@ -82,7 +84,9 @@ class Fixed:
 
     fixed: Schedule
 
-    def schedule(self, layers: int, visual: int | None, first_layer: int) -> Schedule:
+    def schedule(
+        self, layers: int, visual: int | None, first_layer: int, last_layer: int | None = None
+    ) -> Schedule:
         """The schedule itself, whatever the model; a layer it does not have is a ScheduleError later."""
         return self.fixed
 
@@ -99,7 +103,9 @@ class Solved:
     options: Mapping[str, Any] = field(default_factory=dict)
     made_for: int | None = None
 
-    def schedule(self, layers: int, visual: int | None, first_layer: int) -> Schedule:
+    def schedule(
+        self, layers: int, visual: int | None, first_layer: int, last_layer: int | None = None
+    ) -> Schedule:
         """The solved schedule; at another depth with the method's own cuts, dense without pictures."""
         options = dict(self.options)
         if self.made_for not in (None, layers):
@@ -117,6 +123,7 @@ class Solved:
             ratio=ratio,
             layers=layers,
             first_layer=first_layer,
+            last_layer=last_layer,
             visual=visual,
             rounding=self.rounding,
             **options,
@@ -143,13 +150,19 @@ class Profile:
     visual: int | None = None
     provenance: Mapping[str, str | int | float] = field(default_factory=dict)
 
-    def schedule(self, layers: int, visual: int | None = None, first_layer: int = 0) -> Schedule:
+    def schedule(
+        self,
+        layers: int,
+        visual: int | None = None,
+        first_layer: int = 0,
+        last_layer: int | None = None,
+    ) -> Schedule:
         """The schedule for a decoder of `layers` layers and a prompt of `visual` visual tokens.
 
-        first_layer: first layer that may be reduced. Raises BudgetError or ScheduleError where it does not
-        fit.
+        first_layer, last_layer: the first and the last layer that may decide. Raises BudgetError or
+        ScheduleError where it does not fit.
         """
-        return self.recipe.schedule(layers, visual, first_layer)
+        return self.recipe.schedule(layers, visual, first_layer, last_layer)
 
     @property
     def average(self) -> float | None:

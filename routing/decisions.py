@@ -85,10 +85,10 @@ def check_fit(schedule: Schedule, info: ModelInfo) -> None:
             f"layer {min(asked)} cannot decide: {info.family} adds vision features after layers "
             f"0..{info.first_layer - 1}, so the first decision is at layer {info.first_layer} or later"
         )
-    if asked and max(asked) > info.last_layer:
+    if asked and max(asked) > min(info.producers.values(), default=info.layers):
         raise ScheduleError(
             f"layer {max(asked)} cannot decide: from layer {min(info.producers)} on, {info.family} uses the "
-            f"keys of layer {info.last_layer} and later ones, so the last decision is at layer "
+            f"keys of layer {min(info.producers.values())} and later ones, so the last decision is at layer "
             f"{info.last_layer} or earlier"
         )
     ranked = () if SCORERS[schedule.scorer].reduce is None else schedule.stages

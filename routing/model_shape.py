@@ -58,6 +58,16 @@ class ModelShape:
             tower_reason=reason,
         )
 
+    @property
+    def last_layer(self) -> int:
+        """Last decoder layer that may decide, as `routing.ModelInfo.last_layer`."""
+        sources = [layer.source for layer in self.layers if layer.source is not None]
+        whole = [index for index, layer in enumerate(self.layers) if layer.attention and layer.window is None]
+        for index in range(min(sources, default=len(self.layers) - 1), -1, -1):
+            if self.layers[index].attention or any(later > index for later in whole):
+                return index
+        return 0
+
     def ranking(self, layer: int) -> tuple[int, Attention | LatentAttention]:
         """What ranks for a decision at `layer`, and the layer of that, as `routing.ModelInfo.ranking`.
 

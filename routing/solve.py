@@ -17,12 +17,22 @@ from routing.schedule import Action, Rounding, Schedule, as_member
 
 @dataclass(frozen=True)
 class Target:
-    """What a schedule is made for: one model, one prompt. visual: its visual tokens."""
+    """What a schedule is made for: one model, one prompt.
+
+    first_layer, last_layer: the first and the last decoder layer that may decide; None: the last there is.
+    visual: the prompt's visual tokens.
+    """
 
     layers: int
     first_layer: int
     visual: int
     vision_tower: str
+    last_layer: int | None = None
+
+    @property
+    def last(self) -> int:
+        """The last decoder layer that may decide."""
+        return self.layers - 1 if self.last_layer is None else self.last_layer
 
     @property
     def vision_scorer(self) -> str:
@@ -37,6 +47,7 @@ def solve(
     ratio: float,
     layers: int,
     first_layer: int | None = None,
+    last_layer: int | None = None,
     visual: int | None = None,
     rounding: Rounding | str = Rounding.FLOOR,
     **method_options: Any,
@@ -44,9 +55,10 @@ def solve(
     """The schedule of `method` whose average is (1 - ratio) of the visual tokens per decoder layer.
 
     method: a key of routing.METHODS. ratio: reduction ratio in [0, 1). layers: decoder layers.
-    first_layer: first layer that may be reduced (deepstack models). visual: visual tokens of the sample,
-    if known; only sharpens what counts as reachable. rounding: how the schedule turns keep ratios into
-    counts.
+    first_layer: first layer that may decide (deepstack models). last_layer: last layer that may decide
+    (models whose later layers use keys of earlier ones); None: the last there is. visual: visual tokens of
+    the sample, if known; only sharpens what counts as reachable. rounding: how the schedule turns keep
+    ratios into counts.
 
     Default cut layers stand at the published fractions of the depth; where they leave too many dense
     layers for the ratio, the first cut moves up front just as far as needed, and the schedule's stages
@@ -65,6 +77,7 @@ def solve(
         ratio=float(ratio),
         layers=_whole("layers", layers, 1),
         first_layer=_whole("first_layer", first_layer or 0, 0),
+        last_layer=None if last_layer is None else _whole("last_layer", last_layer, 0),
         visual=None if visual is None else _whole("visual", visual, 1),
         rounding=as_member("rounding", Rounding, rounding),
         options=method_options,

@@ -13,6 +13,7 @@ from reroute_cli.models.sources import POCKET
 if TYPE_CHECKING:
     from profiles import Profile
     from reroute_cli.records.lists import ProfilePart
+    from routing.solve import Target
 
 
 def list_profiles(output: ListOutput) -> None:
@@ -29,8 +30,8 @@ def show(profile: ShownProfileOptions, output: ListOutput) -> None:
     import profiles
 
     found = profiles.load(profile.profile)
-    layers, visual, first_layer = _fitted(found, profile.model)
-    schedule = found.schedule(layers, visual, first_layer)
+    target = _fitted(found, profile.model)
+    schedule = found.schedule(target.layers, target.visual, target.first_layer, target.last_layer)
     if output.json:
         from reroute_cli.records.lists import ShownProfile
 
@@ -42,8 +43,8 @@ def show(profile: ShownProfileOptions, output: ListOutput) -> None:
             title=found.title,
             source=found.source,
             model_family=found.model_family or "",
-            layers=layers,
-            visual=visual,
+            layers=target.layers,
+            visual=target.visual,
             provenance=found.provenance,
         )
     )
@@ -57,10 +58,12 @@ def validate(profile: ProfileFiles) -> None:
     for file in profile.files:
         try:
             found = profiles.load(file)
-            layers, visual, first_layer = _fitted(found, None)
-            average = found.schedule(layers, visual, first_layer).average_tokens(visual, layers)
+            to = _fitted(found, None)
+            schedule = found.schedule(to.layers, to.visual, to.first_layer, to.last_layer)
+            average = schedule.average_tokens(to.visual, to.layers)
             sink.result(
-                f"{file}: valid, {average:.1f} of {visual} visual tokens on average over {layers} layers"
+                f"{file}: valid, {average:.1f} of {to.visual} visual tokens on average over {to.layers} "
+                "layers"
             )
         except ValueError as error:  # ProfileError, ScheduleError and BudgetError alike
             wrong += 1
@@ -69,14 +72,14 @@ def validate(profile: ProfileFiles) -> None:
         raise Failure(f"{wrong} of {len(profile.files)} profiles can't be used: mend what is named above")
 
 
-def _fitted(profile: Profile, model: str | None) -> tuple[int, int, int]:
-    """Layers, visual tokens and first layer: of `model`, else of what it was made for, else of pocket."""
+def _fitted(profile: Profile, model: str | None) -> Target:
+    """What a profile is to fit: `model`, else what it was made for, else pocket."""
     from reroute_cli.models.shapes import read_shape
+    from routing.solve import Target
 
     if model is None and profile.layers is not None and profile.visual is not None:
-        return profile.layers, profile.visual, 0
-    target = read_shape(model or POCKET).with_visual(None).target
-    return target.layers, target.visual, target.first_layer
+        return Target(profile.layers, 0, profile.visual, "")
+    return read_shape(model or POCKET).with_visual(None).target
 
 
 def _row(profile: Profile) -> ProfilePart:

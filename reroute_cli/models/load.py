@@ -54,6 +54,7 @@ class Loaded:
     family: str
     layers: int
     first_layer: int
+    last_layer: int
     image_token_ids: tuple[int, ...]
     revision: str | None
     device: str
@@ -194,6 +195,7 @@ def _described(options: ModelOptions) -> tuple[Loaded, Source | None, Any]:
         family=info.family,
         layers=info.layers,
         first_layer=info.first_layer,
+        last_layer=info.last_layer,
         image_token_ids=info.image_token_ids,
         device=options.device,
         dtype=options.dtype,

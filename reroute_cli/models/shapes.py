@@ -65,7 +65,10 @@ class Shaped:
     @property
     def target(self) -> Target:
         """What a schedule must fit."""
-        return Target(len(self.shape.layers), self.shape.first_layer, self.visual or 0, self.vision_tower)
+        shape = self.shape
+        return Target(
+            len(shape.layers), shape.first_layer, self.visual or 0, self.vision_tower, shape.last_layer
+        )
 
 
 def read_shape(name: str) -> Shaped:

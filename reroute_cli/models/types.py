@@ -36,13 +36,12 @@ class TypeSurvey(Part):
 
 def types_without_a_file() -> Types:
     """All of them, told from their default configs: seconds."""
-    from transformers import CONFIG_MAPPING
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    from routing.checks.defaults import default_config, model_types
 
     found = Types(refused=dict(REFUSED))
-    for kind in sorted(set(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES) - FAMILIES.keys() - REFUSED.keys()):
+    for kind in sorted(set(model_types()) - FAMILIES.keys() - REFUSED.keys()):
         try:
-            config = CONFIG_MAPPING[kind]()
+            config = default_config(kind)
             describe_config(config)
         except UnsupportedModelError as reason:
             found.refused[kind] = str(reason).removeprefix(f"{kind} ").removeprefix("cannot be routed: ")

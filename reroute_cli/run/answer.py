@@ -120,7 +120,7 @@ def target_of(loaded: Loaded, visual: int) -> Target:
     """What a schedule must fit: this model and this many visual tokens."""
     tower = getattr(loaded.model.config, "vision_config", None)
     kind = str(getattr(tower, "model_type", ""))
-    return Target(loaded.layers, loaded.first_layer, visual, kind)
+    return Target(loaded.layers, loaded.first_layer, visual, kind, loaded.last_layer)
 
 
 def boxes_in(

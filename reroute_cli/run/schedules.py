@@ -72,7 +72,7 @@ class ScheduleChoice(ScheduleOptions):
 
             try:
                 found = profiles.load(self.profile)
-                schedule = found.schedule(target.layers, target.visual, target.first_layer)
+                schedule = found.schedule(target.layers, target.visual, target.first_layer, target.last_layer)
                 schedule.counts(target.visual, target.layers)  # a layer that this model lacks shows here
             except routing.ScheduleError as error:
                 raise UsageError(f"the profile '{self.profile}' does not fit this model: {error}") from error
@@ -94,6 +94,7 @@ class ScheduleChoice(ScheduleOptions):
             ratio=ratio,
             layers=target.layers,
             first_layer=target.first_layer,
+            last_layer=target.last_layer,
             visual=target.visual,
             **self._method_options(target),
         )

@@ -73,8 +73,9 @@ class ModelInfo:
 
     @property
     def last_layer(self) -> int:
-        """The last layer that may decide."""
-        return min(self.producers.values(), default=self.layers - 1)
+        """The last layer that may decide, and is ranked by itself or a layer after it."""
+        last = min(self.producers.values(), default=self.layers - 1)
+        return next(layer for layer in range(last, -1, -1) if self.ranking(layer) is not None)
 
     def ranking(self, layer: int) -> int | None:
         """The layer whose attention ranks at the input of `layer`; None where there is none.

@@ -36,7 +36,7 @@ def uniform_stages(request: Request) -> tuple[Stage, ...]:
     """One keep ratio for every cut layer: a single shot under prune, one decision per cut under reroute."""
     cuts = request.cuts()
     if cuts is None:
-        cuts = METHOD.stages(request.action, request.layers, request.first_layer)
+        cuts = METHOD.stages(request.action, request.layers, request.first_layer, request.last_layer)
         cuts = feasible_cuts(request, cuts, Weighted((1.0,) * len(cuts)))
     elif request.action is Action.PRUNE and len(cuts) > 1:
         raise ScheduleError(f"{request.method} prunes once: give one cut layer, got {list(cuts)}")

@@ -6,7 +6,7 @@ search may vary, what tables say. Knows no method by name; the registry is `rout
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,8 @@ PUBLISHED_DEPTH = 32  # the published cut layers are layers of LLaVA-1.5-7B
 class Request:
     """One question to a solver.
 
-    ratio: reduction ratio in [0, 1). layers: decoder layers. first_layer: the first layer that may be
-    reduced.
+    ratio: reduction ratio in [0, 1). layers: decoder layers. first_layer, last_layer: the first and
+    the last layer that may decide; None: the last there is.
     visual: visual tokens of the sample, if known; without it at least one token in a thousand is kept.
     options: the method's own options, by name.
     """
@@ -35,6 +35,7 @@ class Request:
     ratio: float
     layers: int
     first_layer: int = 0
+    last_layer: int | None = None
     visual: int | None = None
     rounding: Rounding = Rounding.FLOOR
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -62,10 +63,9 @@ class Request:
             raise ScheduleError(f"{self.method}: cuts must be layer numbers, got {given!r}")
         if not cuts or any(later <= earlier for earlier, later in pairwise(cuts)):
             raise ScheduleError(f"{self.method}: cut layers must be strictly increasing, got {list(cuts)}")
-        if cuts[0] < least or cuts[-1] >= self.layers:
-            raise ScheduleError(
-                f"{self.method}: cut layers must lie in {least}..{self.layers - 1}, got {list(cuts)}"
-            )
+        most = self.layers - 1 if self.last_layer is None else self.last_layer
+        if cuts[0] < least or cuts[-1] > most:
+            raise ScheduleError(f"{self.method}: cut layers must lie in {least}..{most}, got {list(cuts)}")
         return cuts
 
 
@@ -136,9 +136,11 @@ class Method:
         """The actions this method can be run with."""
         return tuple(self.published)
 
-    def stages(self, action: Action | str, layers: int, first_layer: int = 0) -> tuple[int, ...]:
+    def stages(
+        self, action: Action | str, layers: int, first_layer: int = 0, last_layer: int | None = None
+    ) -> tuple[int, ...]:
         """The default decoder cut layers at this depth."""
-        return scaled(self.published[Action(action)], layers, first_layer)
+        return scaled(self.published[Action(action)], layers, first_layer, last_layer)
 
     def solve(self, request: Request) -> Schedule:
         """The schedule that answers the request; raises BudgetError or ScheduleError."""
@@ -150,17 +152,23 @@ class Method:
         return self.solver(request)
 
 
-def scaled(published: Iterable[int], layers: int, first_layer: int = 0) -> tuple[int, ...]:
+def scaled(
+    published: Collection[int], layers: int, first_layer: int = 0, last_layer: int | None = None
+) -> tuple[int, ...]:
     """Published cut layers (of 32) moved to the same relative depth of another decoder.
 
     At least one whole layer runs first where the model has two, none is reduced before `first_layer`, and
-    on very shallow models colliding cuts move up by one layer or fall off the end.
+    on very shallow models colliding cuts move up by one layer. What lies behind `last_layer` (None: the last
+    there is) falls off; where nothing is left, that layer decides.
     """
     cuts: list[int] = []
+    most = layers - 1 if last_layer is None else last_layer
     least = max(first_layer, 1 if layers > 1 else 0)
     for layer in published:
         cut = max(least, round(layers * layer / PUBLISHED_DEPTH))
-        if cut < layers:
+        if cut <= most:
             cuts.append(cut)
         least = cut + 1
+    if published and not cuts and last_layer is not None:
+        return (last_layer,)
     return tuple(cuts)

@@ -36,7 +36,7 @@ def _solve(request: Request) -> Schedule:
         raise ScheduleError(f"nuwa: rho must be above 0 and at most 1, got {rho!r}")
     cuts = request.cuts(above=request.first_layer)
     if cuts is None:
-        cuts = METHOD.stages(request.action, request.layers, request.first_layer + 1)
+        cuts = METHOD.stages(request.action, request.layers, request.first_layer + 1, request.last_layer)
     elif request.action is Action.PRUNE and len(cuts) > 1:
         raise ScheduleError(f"nuwa prunes once in the decoder: give one cut layer, got {list(cuts)}")
     keeps = fit(request, (request.first_layer, *cuts), Weighted((1.0, *([float(rho)] * len(cuts)))))

@@ -15,7 +15,7 @@ from routing.schedule import Action, Schedule, Stage
 
 def _solve(request: Request) -> Schedule:
     given = request.cuts()
-    cuts = given or METHOD.stages(request.action, request.layers, request.first_layer)
+    cuts = given or METHOD.stages(request.action, request.layers, request.first_layer, request.last_layer)
     heights = tuple(0.5 ** max(0, index - 1) for index in range(len(cuts)))  # 1, 1, 1/2, 1/4 and on
     curve: Curve = Geometric(len(cuts)) if request.action is Action.PRUNE else Weighted(heights)
     if given is None:

@@ -127,10 +127,10 @@ def _first_layers(space: SearchSpace, *, behind_vision: bool) -> range:
     """Layers at which the first decision may stand: those before it are dense and must leave a token."""
     target = space.target
     if behind_vision:
-        return range(target.first_layer + 1, target.layers)
+        return range(target.first_layer + 1, target.last + 1)
     spare = space.tokens - target.layers
     last = target.layers - 1 if target.visual == 1 else spare // (target.visual - 1)
-    return range(target.first_layer, min(last, target.layers - 1) + 1)
+    return range(target.first_layer, min(last, target.last) + 1)
 
 
 def neighbours(plan: SchedulePlan, space: SearchSpace, random: Random) -> list[SchedulePlan]:

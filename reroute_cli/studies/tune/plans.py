@@ -124,7 +124,7 @@ def realise(plan: SchedulePlan, space: SearchSpace) -> Schedule | None:
     if plan.method not in space.methods or plan.action not in space.actions or not plan.sensible:
         return None
     least = target.first_layer + (plan.rho is not None or plan.earlier)
-    if not in_order(plan.decisions, target.layers) or plan.decisions[0] < least:
+    if not in_order(plan.decisions, target.last + 1) or plan.decisions[0] < least:
         return None
     entries = plan.decisions if plan.rho is None else (target.first_layer, *plan.decisions)
     spans = [end - start for start, end in pairwise((*entries, target.layers))]
