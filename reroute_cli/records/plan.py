@@ -21,12 +21,17 @@ class PlannedTokensPart(Part):
 
 
 class PlannedStagePart(Part):
-    """One reduction. layer: 0-based. keep_ratio: of the original visual tokens. kept: tokens."""
+    """One reduction. layer: 0-based. keep_ratio: of the original visual tokens. kept: tokens.
+
+    scored_by: the decoder layer whose attention ranks, null where none does (the tower, a draw) or an
+    older record does not say.
+    """
 
     where: Literal["vision", "decoder"]
     layer: int
     keep_ratio: float
     kept: int
+    scored_by: int | None = None
 
 
 class PlannedSchedulePart(Part):

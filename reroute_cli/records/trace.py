@@ -60,12 +60,16 @@ class TraceStage(Section):
 
     states: a character a visual token: k kept, r kept though deferred at the stage before, d deferred (it
     bypasses this stage and is a candidate at the next), p pruned here or before.
+    scored_by: the decoder layer whose attention ranked, null where none did or an older record does not say.
     scores: of the tokens by which the stage chose, four significant digits, null for what was no candidate.
     recall: share of the target's tokens that are kept. kept_unplaced: kept tokens that stand for no place.
     """
 
+    plain_nulls = frozenset({"scored_by"})
+
     where: Literal["vision", "decoder"]
     layer: int
+    scored_by: int | None = None
     keep_ratio: float
     kept: int
     reentered: int

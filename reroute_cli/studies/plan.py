@@ -20,7 +20,7 @@ from reroute_cli.records.plan import (
 )
 from routing.cost import Cost, PromptSize
 from routing.cost import plan as plan_cost
-from routing.methods import DENSE
+from routing.methods import DENSE, SCORERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from reroute_cli.console.command_options import PromptOptions, ShapeOptions
     from reroute_cli.models.image_tokens import Size
     from reroute_cli.run.schedules import ScheduleChoice
+    from routing.model_shape import ModelShape
+    from routing.schedule import Schedule
 
 
 def plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> Plan:
@@ -81,9 +83,10 @@ def plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> Plan:
                     layer=layer,
                     keep_ratio=keep_ratio,
                     kept=kept,
+                    scored_by=by,
                 )
-                for index, ((layer, keep_ratio), kept) in enumerate(
-                    zip(schedule.entries, counts, strict=True)
+                for index, ((layer, keep_ratio), kept, by) in enumerate(
+                    zip(schedule.entries, counts, _ranking(shaped.shape, schedule), strict=True)
                 )
             ],
             per_layer_visual_tokens=list(schedule.tokens_per_layer(visual, layers)),
@@ -122,3 +125,10 @@ def _cost(cost: Cost, no_vision: str | None) -> PlannedCostPart:
         kv_prefill_bytes=sum(cost.kv_bytes),
         reasons=unknown,
     )
+
+
+def _ranking(shape: ModelShape, schedule: Schedule) -> list[int | None]:
+    """The layer whose attention ranks, for each entry of a schedule."""
+    draws = not SCORERS[schedule.scorer].rows
+    by = [None if draws else shape.ranking(stage.ranking_layer)[0] for stage in schedule.stages]
+    return by if schedule.vision is None else [None, *by]

@@ -235,6 +235,7 @@ def stage_parts(schedule: Schedule, traced: RouteTrace, places: Places) -> list[
             TraceStage(
                 where="vision" if schedule.vision is not None and index == 0 else "decoder",
                 layer=stage.layer,
+                scored_by=stage.scored_by,
                 keep_ratio=ratios[stage.layer],
                 kept=len(kept),
                 reentered=len(back),

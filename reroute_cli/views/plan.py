@@ -55,7 +55,11 @@ def _stages(plan: Plan) -> Table:
         stage = at.get(start)
         layers = Cell(f"{start}" if start == end else f"{start}–{end}", start)
         keep = Cell("1", 1.0) if stage is None else Cell(f"{stage.keep_ratio:.4f}", stage.keep_ratio)
-        note = Cell("at the vision tower") if stage is not None and stage.where == "vision" else BLANK
+        note = BLANK
+        if stage is not None and stage.where == "vision":
+            note = Cell("at the vision tower")
+        elif stage is not None and stage.scored_by not in (None, start):
+            note = Cell(f"ranked by layer {stage.scored_by}")
         rows.append((layers, w.counted(per_layer[start]), keep, note))
     numbers = ("visual tokens", "keep ratio")
     headers = (*w.columns("layers", *numbers, right=numbers), Column("where", ""))

@@ -88,6 +88,6 @@ def hooks(model: Any) -> dict[str, Any]:
     return {name: state(module) for name, module in model.named_modules()}
 
 
-def close(left: torch.Tensor, right: torch.Tensor) -> bool:
-    """Within the tolerance of the contract, 1e-5 in float32, or that share of numbers larger than 1."""
-    return bool((left - right).abs().max() <= TOLERANCE * max(1.0, float(left.abs().max())))
+def close(left: torch.Tensor, right: torch.Tensor, tolerance: float = TOLERANCE) -> bool:
+    """Within the tolerance, of the contract 1e-5 in float32, or that share of numbers larger than 1."""
+    return bool((left - right).abs().max() <= tolerance * max(1.0, float(left.abs().max())))

@@ -274,3 +274,16 @@ def test_plan_says_what_ask_measures(plan, run, method, action):
     assert planned["scoring_flops"] == measured["scoring_flops"]
     assert planned["prefill_flops"] == measured["prefill_flops"]
     assert planned["vision_flops"] == measured["vision_flops"]
+
+
+def test_a_decision_at_a_recurrent_layer_says_which_layer_ranks(run, plan):
+    """In the record and in the table: the next one with full attention, every fourth of Qwen3.5's."""
+    asked = ("-m", "qwen3.5-9b", "--method", "pdrop", "--action", "reroute", "--ratio", "0.8")
+    asked += ("--visual-tokens", "1024")
+    stages = plan(*asked)["schedule"]["stages"]
+    ranks = {stage["layer"]: stage["scored_by"] for stage in stages}
+    assert all(by >= layer and by % 4 == 3 for layer, by in ranks.items())
+    elsewhere = {layer: by for layer, by in ranks.items() if by != layer}
+    assert elsewhere
+    shown = run("plan", *asked).stdout
+    assert all(f"ranked by layer {by}" in shown for by in elsewhere.values())
