@@ -100,7 +100,9 @@ class _Session:
         self.call = _Call()
         self.base = bind(location.base, BASE_ROLES)
         found = [bind(layer, LAYER_ROLES, optional=OPTIONAL_ROLES) for layer in location.layers]
-        absent = {role for role in OPTIONAL_ROLES if not any(names.takes(role) for names in found)}
+        told = location.info.family in FAMILIES  # of positions, in every layer
+        may_lack = {Role.LAYER_INPUTS} if told else OPTIONAL_ROLES
+        absent = {role for role in may_lack if not any(names.takes(role) for names in found)}
         self.layer = [bind(layer, LAYER_ROLES, optional=absent) for layer in location.layers]
         self.kinds = location.info.kinds
         self.lent = frozenset(location.info.producers.values())

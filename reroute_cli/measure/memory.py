@@ -20,7 +20,6 @@ from typing import Any
 
 from reroute_cli.console.errors import Failure
 from reroute_cli.console.missing import lacks, missing_name
-from reroute_cli.measure.clock import alone
 
 _STATES = ("conv_states", "recurrent_states")  # of recurrent layers, by number
 _STATUS = Path("/proc/self/status")
@@ -227,6 +226,8 @@ class NvmlSampler:
         self._millijoules: int | None = None
 
     def __enter__(self) -> NvmlSampler:
+        from reroute_cli.measure.clock import alone  # loads torch, which host memory is asked without
+
         self.process = self.device = self.energy = None
         self.reasons = {}
         with ExitStack() as undo:

@@ -40,13 +40,16 @@ def count_image_tokens(
     config, image: as in config.json and preprocessor_config.json; image None where that is not known.
     """
     known = family_of(family)
+    untold = UsageError(
+        f"how many visual tokens a {family} image has can't be told from its size here: "
+        "say it with --visual-tokens"
+    )
     if tower is None or (image is None and not known.one_size):
-        raise UsageError(
-            f"how many visual tokens a {family} image has can't be told from its size here: "
-            "say it with --visual-tokens"
-        )
+        raise untold
     try:
         made = [known.grids(config, image or {}, size) for size in sizes]
+    except NotImplementedError as reason:
+        raise untold from reason
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise Failure(
             f"the preprocessing numbers of this model make no sense ({error}): mend them"

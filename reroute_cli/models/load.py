@@ -186,8 +186,7 @@ def _described(options: ModelOptions) -> tuple[Loaded, Source | None, Any]:
                     options.model, source, raw, vocabulary, options.generation
                 )
                 made["adapter"] = source.adapter and described(source.adapter, source.revision)
-    made.setdefault("generation", Generation(options.generation))
-    made.setdefault("revision", None)
+    made = {"generation": Generation(options.generation), "revision": None} | made
     loaded = Loaded(
         name=entry.hub if entry else options.model,
         model=None,

@@ -9,6 +9,7 @@ import pytest
 from reroute_cli.console.options import ModelOptions
 from reroute_cli.models import load as models
 from routing.checks import check as checking
+from routing.checks import proven
 from routing.checks.check import INVARIANTS
 from tests.cli.fileless import save_ovis2
 
@@ -48,7 +49,7 @@ def checked(monkeypatch, verdicts):
 def unchecked(monkeypatch, tmp_path):
     """Nothing is known of any type, neither in the cache folder nor in this process."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(checking, "_PROVEN", {})
+    monkeypatch.setattr(proven, "_PROVEN", {})
     real, runs = checking.check, []
     monkeypatch.setattr(checking, "check", lambda *given, **more: runs.append(more) or real(*given, **more))
     return runs

@@ -170,8 +170,8 @@ def test_a_family_that_cannot_be_routed_is_refused_before_its_weights(folder):
     """The engine's reason is given although there are no weights to load."""
     from routing import UnsupportedModelError
 
-    (folder / "config.json").write_text(json.dumps({"model_type": "gemma3"}))
-    with pytest.raises(UnsupportedModelError, match="gemma3"):
+    (folder / "config.json").write_text(json.dumps({"model_type": "mllama"}))
+    with pytest.raises(UnsupportedModelError, match="cross-attention"):
         loading(folder)
 
 
