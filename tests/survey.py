@@ -103,8 +103,8 @@ def table(rows: list[dict[str, Any]], version: str) -> str:
     lines = [
         f"transformers {version} has {len(rows)} image-text-to-text types; {len(routed)} are routed, of them "
         f"{sum(entry['file'] for entry in routed)} with a file. Each was proven by all {len(INVARIANTS)} "
-        f"invariants of `reroute check`, {uncounted} of them but for FLOPs, since the cost of their layers is "
-        "not modelled; default configs, shrunk. *Layers* are those of the tiny copy. "
+        f"invariants of `reroute check`, {uncounted} of them but for FLOPs, since the cost of their layers "
+        "is not modelled; default configs, shrunk. *Layers* are those of the tiny copy. "
         "*Positions*: what the layers are given, cos and sin, one tensor, or nothing.",
         "",
         f"| {' | '.join(HEADS)} |",
