@@ -22,7 +22,7 @@ from routing import vision
 from routing.cache import RoutedLayer, check_cache, install, stored_rows
 from routing.decisions import check_fit, decisions
 from routing.errors import RoutingError, UnsupportedInputError
-from routing.families import FAMILIES, Location
+from routing.families import Location
 from routing.hooks import Hooks, is_routed
 from routing.host import (
     BASE_ROLES,
@@ -100,7 +100,7 @@ class _Session:
         self.call = _Call()
         self.base = bind(location.base, BASE_ROLES)
         found = [bind(layer, LAYER_ROLES, optional=OPTIONAL_ROLES) for layer in location.layers]
-        told = location.info.family in FAMILIES  # of positions, in every layer
+        told = location.info.filed  # of positions, in every layer
         may_lack = {Role.LAYER_INPUTS} if told else OPTIONAL_ROLES
         absent = {role for role in may_lack if not any(names.takes(role) for names in found)}
         self.layer = [bind(layer, LAYER_ROLES, optional=absent) for layer in location.layers]
@@ -141,7 +141,7 @@ class _Session:
 
     def _passes(self, head: Any, own: Any) -> bool:
         """Whether a head passes on what its forward does not name; that of a family with a file names all."""
-        return head is not own or self.location.info.family not in FAMILIES
+        return head is not own or not self.location.info.filed
 
     def _note_rotary(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Position embeddings were made, of one type of layer or of all."""
@@ -213,7 +213,7 @@ class _Session:
             cache=cache,
             layout=layout,
             padded=padded,
-            some_without_rotary=self.location.info.family not in FAMILIES,
+            some_without_rotary=not self.location.info.filed,
         )
 
     def _anchor_count(self, visual: int) -> int:

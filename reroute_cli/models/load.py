@@ -21,7 +21,7 @@ from reroute_cli.models.adapters import Merged, described, merge
 from reroute_cli.models.generation import Generation, apply, read_generation, special_tokens
 from reroute_cli.models.proof import Proven, proven_unchecked, setting_of_check, standing
 from reroute_cli.models.sources import Source, explained, find, known, read_config
-from routing.families import FAMILIES
+from routing.families import describe_config
 
 if TYPE_CHECKING:
     from reroute_cli.console.options import ModelOptions
@@ -95,7 +95,7 @@ def load(options: ModelOptions) -> Loaded:
         if known_as.adapter is not None:
             model = merge(options.model, model, known_as.adapter)
     stands = standing(model.config, quiet=options.quiet)
-    if known_as.family not in FAMILIES and stands.refusal is None:
+    if not describe_config(model.config).filed and stands.refusal is None:
         from routing.checks.proven import vouch
 
         vouch(model.config)  # or the engine would check it again
@@ -136,8 +136,8 @@ def without_weights(options: ModelOptions, device: str) -> Loaded:
         dtype = "bfloat16"
     else:
         dtype = str(choose_dtype(options.dtype, device)).removeprefix("torch.")
-    found = _described(options)[0]
-    return replace(found, processor=None, proven=proven_unchecked(found.family), device=device, dtype=dtype)
+    found, _, config = _described(options)
+    return replace(found, processor=None, proven=proven_unchecked(config), device=device, dtype=dtype)
 
 
 def _described(options: ModelOptions) -> tuple[Loaded, Source | None, Any]:
@@ -151,7 +151,6 @@ def _described(options: ModelOptions) -> tuple[Loaded, Source | None, Any]:
     from reroute_cli.models.dummy import build_config, build_processor
     from reroute_cli.models.processors import prepared
     from reroute_cli.models.weights import refuse_feature_layers
-    from routing.families import describe_config
 
     entry = known(options.model)
     source, made = None, dict[str, Any]()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from reroute_cli.console.errors import UsageError
 from reroute_cli.console.missing import installed_version
 from reroute_cli.console.output import Sink, write_file
-from routing.families import FAMILIES
+from routing.families import FAMILIES, describe_config
 from routing.host import PROVEN, is_proven, versions, what_is_proven
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def standing(config: Any, *, quiet: bool = False) -> Standing:
     Runs the check of the model's own decoder where neither the release nor a file proves it and no verdict is
     kept. Raises what `setting_of_check` raises. quiet: do not say that it is checked.
     """
-    setting, proven = setting_of_check(), proven_unchecked(config.model_type)
+    setting, proven = setting_of_check(), proven_unchecked(config)
     if setting == "off" or (proven and setting == "auto"):
         return Standing(proven)
     failed = None if setting == "always" else kept_verdict(verdict_name(config))
@@ -72,9 +72,12 @@ def standing(config: Any, *, quiet: bool = False) -> Standing:
     )
 
 
-def proven_unchecked(kind: str) -> bool:
-    """Whether a model type needs no check: it has a file, and what is installed is proven."""
-    return kind in FAMILIES and is_proven()
+def proven_unchecked(config: Any) -> bool:
+    """Whether a model needs no check: a file describes it, its decoder is plain, what is installed is proven.
+
+    Raises UnsupportedModelError for what can't be routed.
+    """
+    return describe_config(config).filed and is_proven()
 
 
 def _checked(config: Any, sink: Sink) -> dict[str, str]:
@@ -82,8 +85,13 @@ def _checked(config: Any, sink: Sink) -> dict[str, str]:
     from routing.checks.check import check
 
     kind = config.model_type
-    why = f"reroute was not proven with {versions()}" if not is_proven() else f"{kind} has no file of its own"
-    why = f"as {VARIABLE}=always asks" if proven_unchecked(kind) else why
+    why = f"reroute was not proven with {versions()}"
+    if proven_unchecked(config):
+        why = f"as {VARIABLE}=always asks"
+    elif is_proven() and kind in FAMILIES:
+        why = f"{kind} is proven with other language models than {config.get_text_config().model_type}"
+    elif is_proven():
+        why = f"{kind} has no file of its own"
     sink.talk(f"{why}: checking {kind} on tiny models")
     (result,) = check(config=config)
     failed = keep_verdict(config, result)

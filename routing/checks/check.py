@@ -269,8 +269,7 @@ def _default(family: str) -> Build:
 
 def _own(config: Any) -> Build:
     """Builds tiny models with the decoder of a config."""
-    describe_config(config)
-    if config.model_type not in TEMPLATES:
+    if not describe_config(config).filed or config.model_type not in TEMPLATES:
         return lambda attention: Copied(config.model_type, tiny_copy(config, attention, window=WINDOW))
     model_type, settings = shrunk(config)
     return lambda attention: Tiny(

@@ -1,7 +1,7 @@
 """route(model, schedule): the engine, for models that it is proven with.
 
-A model type with a file of its own is proven by the tests of a release. Any other is checked here before it
-is first routed, on a tiny copy of its config. Knows nothing of hooks: that is engine.py.
+A model type with a file of its own and a plain decoder is proven by the tests of a release. Any other is
+checked here before it is first routed, on a tiny copy of its config. Places no hooks: that is engine.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from routing.checks.check import FamilyCheck, check
 from routing.engine import routed
 from routing.errors import UnsupportedModelError
-from routing.families import FAMILIES, locate
+from routing.families import locate
 from routing.schedule import Schedule
 from routing.trace import RouteTrace
 
@@ -67,7 +67,7 @@ def route(model: Any, schedule: Schedule) -> Iterator[RouteTrace]:
     routed.
     """
     location = locate(model)
-    if location.info.family not in FAMILIES and schedule.entries:
+    if not location.info.filed and schedule.entries:
         prove(location.config)
     with routed(location, schedule) as trace:
         yield trace

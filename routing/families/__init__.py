@@ -26,6 +26,7 @@ from routing.families import (
     structure,
     vipllava,
 )
+from routing.families.decoders import DECODERS
 from routing.families.family import Family, Missing
 from routing.host import part
 from routing.kinds import LayerKind, kinds_of
@@ -61,7 +62,8 @@ class ModelInfo:
 
     family: model_type. kinds: of each decoder layer. first_layer, last_layer: the first and the last that may
     decide: vision features have entered by then, and later layers use the keys of no earlier one.
-    producers: layers without keys of their own -> the layers whose keys they use.
+    producers: layers without keys of their own -> the layers whose keys they use. filed: the family has a
+    file and its decoder is a plain one, which is what a release's tests prove; all else is checked first.
     """
 
     family: str
@@ -70,6 +72,7 @@ class ModelInfo:
     image_token_ids: tuple[int, ...]
     kinds: tuple[LayerKind, ...] = ()
     producers: Mapping[int, int] = field(default_factory=dict)
+    filed: bool = False
 
     @property
     def last_layer(self) -> int:
@@ -139,6 +142,7 @@ def describe_config(config: Any) -> ModelInfo:
         family.visual_tokens(config),
         kinds_of(text, kind),
         producers(text),
+        kind in FAMILIES and text.model_type in DECODERS,
     )
 
 
@@ -162,7 +166,7 @@ def locate(model: Any) -> Location:
     if path is None:
         raise UnsupportedModelError(f"{type(model).__name__} has no decoder layers to route")
     decoder = model.get_submodule(path)
-    if info.family not in FAMILIES and structure.adds_features_unsaid(decoder, info.first_layer):
+    if not info.filed and structure.adds_features_unsaid(decoder, info.first_layer):
         raise UnsupportedModelError(
             f"{info.family} cannot be routed: its decoder adds vision features after the first layer, and "
             "its config does not say where"

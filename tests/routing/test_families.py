@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from transformers import CONFIG_MAPPING
 
-from routing.checks.configs import TEMPLATES
+import routing
+from routing.checks import proven
+from routing.checks.configs import TEMPLATES, from_configuration, text_part
 from routing.cost import ModelShape
-from routing.families import FAMILIES, REFUSED
+from routing.families import FAMILIES, REFUSED, describe_config
 from routing.families.decoders import DECODERS
 from routing.families.family import ChatTemplate, Grounding, Missing, VisionStages, setting
 from routing.grids import ImageGrids
@@ -79,3 +81,22 @@ def test_a_setting_that_is_null_is_not_given() -> None:
     assert setting({"a": {"b": None}}, "a.b", 3) == 3
     assert setting({"a": None}, "a.b", 3) == 3
     assert setting({"a": {"b": 0}}, "a.b", 3) == 0
+
+
+def test_a_family_around_another_decoder_is_checked_before_it_is_routed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """LLaVA's file proves nothing of Gemma 2's windows and caps: the decoder is checked, once a process."""
+    kind, make = TEMPLATES["llava"]
+    gemma = text_part("gemma2", head_dim=16, query_pre_attn_scalar=16, sliding_window=64)
+    config = CONFIG_MAPPING[kind](**make() | {"text_config": gemma})
+    assert describe_config(CONFIG_MAPPING[kind](**make())).filed
+    assert not describe_config(config).filed
+    checked, real = [], proven.check
+    monkeypatch.setattr(proven, "_PROVEN", {})
+    monkeypatch.setattr(proven, "check", lambda **given: checked.append(given["config"]) or real(**given))
+    model = from_configuration(config, "eager")
+    for _ in range(2):
+        with routing.route(model, routing.Schedule(stages=(routing.Stage(2, 0.5),))):
+            pass
+    assert [each.model_type for each in checked] == ["llava"]
