@@ -49,7 +49,7 @@ from routing.refusals import (
 )
 from routing.schedule import Schedule
 from routing.scoring import is_plain, shares_keys
-from routing.select import column_mask, everything, streams_first, tokens_first
+from routing.select import column_mask, streams_first, tokens_first
 from routing.trace import RouteTrace
 
 
@@ -281,7 +281,7 @@ class _Session:
         kind, rows, layout = self.kinds[index], prefill.rows, prefill.layout
         if not kind.ranks or (rows is None and not kind.forgets):
             return
-        rows = everything(layout.visual) if rows is None else rows
+        rows = prefill.everything if rows is None else rows
         masked = not self.location.attention.startswith("flash")
         self.call.entries[index] = RoutedLayer(rows, layout.speculated, masked=masked)
         install(cache, index, self.call.entries[index])

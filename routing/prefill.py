@@ -24,7 +24,7 @@ from routing.schedule import Action, Pool, Schedule
 from routing.scoring import Scoring, first_keys, is_plain
 from routing.select import (
     Rows,
-    causal_mask,
+    everything,
     gather,
     pack,
     padding_mask,
@@ -120,6 +120,11 @@ class Prefill:
     def reduces(self) -> bool:
         """Some decision leaves tokens out."""
         return any(decision.counts != self.layout.visual_counts for decision in self._decisions)
+
+    @cached_property
+    def everything(self) -> Rows:
+        """The full sequence as rows, made once."""
+        return everything(self.layout.visual)
 
     @property
     def rows(self) -> Rows | None:
@@ -245,10 +250,11 @@ class Prefill:
             assert rows is not None
             context = self._narrow(context, kind)
             query = torch.full_like(query, rows.width - 1 - self.layout.speculated)
-        if not kind.ranks:  # its own mask is not one of attention
-            real = self.layout.text | self.layout.visual
-            mask = causal_mask(real) if whole or rows is None else square_mask(None, rows)
-            context = replace(context, mask=mask)
+        if (
+            not kind.ranks
+        ):  # its own mask is not one of attention: (B, S) of what is no padding serves any layer
+            real = self.layout.text | self.layout.visual if self.layout.padded else None
+            context = replace(context, mask=real if whole or rows is None else rows.valid)
         if whole or rows is None:
             return self._ask(asked, self._restored(hidden), own, query, context)
         return spread(rows, self._ask(asked, hidden, own, query, context), -torch.inf)

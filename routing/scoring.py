@@ -9,6 +9,7 @@ attention, whatever it does on the way there, and is stopped. Knows no schedule 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -119,7 +120,8 @@ def _stopped(layer: Any, hidden: Tensor, rows: Tensor, context: Context) -> Tens
         nothing = value[..., :0].float()  # what is seen does not matter, only who sees whom
         raise _Asked(eager(attention, query.float(), key.float(), nothing, bias[:, None], **options)[1])
 
-    args, kwargs = context.call(hidden, CACHE=None)
+    padding = context.mask is not None and context.mask.ndim == 2  # is for the rows that ask alone
+    args, kwargs = (replace(context, mask=None) if padding else context).call(hidden, CACHE=None)
 
     def projection(name: str, part: Any) -> Any:
         if name == "k_proj" or type(part).forward is not nn.Linear.forward or "forward" in vars(part):

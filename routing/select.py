@@ -160,12 +160,6 @@ def padding_mask(mask: Tensor | None, rows: Rows) -> Tensor | None:
     return within(rows, mask.bool()).to(mask.dtype)
 
 
-def causal_mask(real: Tensor) -> Tensor:
-    """The mask (B, 1, L, L) of a causal prompt whose real tokens are (B, L) bool."""
-    places = torch.arange(real.shape[1], device=real.device)
-    return ((places[:, None] >= places) & real[:, None, :])[:, None]
-
-
 def everything(like: Tensor) -> Rows:
     """All columns of a batch (B, L), as rows."""
     batch, length = like.shape

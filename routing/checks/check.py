@@ -17,10 +17,10 @@ import torch
 from transformers import CONFIG_MAPPING
 
 from routing.checks.configs import TEMPLATES, from_configuration
-from routing.checks.copies import tiny_copy
+from routing.checks.copies import placeholder_ids, tiny_copy
 from routing.checks.counting import Counted, prompts_of, shape_of
 from routing.checks.defaults import default_config
-from routing.checks.reference import Cut, by_gathering, by_masking, greedy, placeholder
+from routing.checks.reference import Cut, by_gathering, by_masking, greedy
 from routing.checks.runs import ACTIONS, TOLERANCE, close, generate, generate_routed, hooks, plan, stored
 from routing.checks.shrunk import shrunk
 from routing.checks.subjects import ONE, RAGGED, Copied, Tiny
@@ -130,7 +130,7 @@ def _decode(subject: Tiny, action: str) -> None:
 def _kv_lengths(subject: Tiny, action: str) -> None:
     """Every layer stores its text and the kept tokens of its stage, exactly; a window the last of these."""
     ran = generate_routed(subject, plan(_cuts(subject), action), ONE, new=1)
-    ids, image = subject.ids(ONE), placeholder(subject.model.config)
+    ids, image = subject.ids(ONE), placeholder_ids(subject.model.config)[0]
     visual = [place for place, token in enumerate(ids) if token == image]
     expected: list[int | None] = []
     for index, kind in enumerate(_info(subject).kinds):

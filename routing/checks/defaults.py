@@ -67,8 +67,6 @@ def default_config(kind: str) -> Any:
     for name, part in parts.items():
         if name.endswith("_config"):
             own = getattr(make(), name).to_dict()
-            if len(part.get("layer_types", ())) or "num_kv_shared_layers" in part:
-                own.pop("rope_parameters", None)
             parts[name] = own | part
     config = make(**parts)
     if "image_token_id" in vars(config) and config.image_token_id is None:

@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from routing.checks.copies import placeholder_ids
+
 NEVER = -1e30
 WITHOUT_MASK = ("linear_attention", "conv", "mamba", "mlp", "moe")  # layers that are told of padding alone
 Kept = tuple[int, ...]
@@ -179,7 +181,7 @@ class _Run:
         self.model, self.layers = model, decoder(model).layers
         self.seen, self.reroute, self.gather = dense(model, inputs), reroute, gather
         self.everything = list(range(len(ids)))
-        self.visual = (ids == placeholder(model.config)).nonzero().flatten().tolist()
+        self.visual = (ids == placeholder_ids(model.config)[0]).nonzero().flatten().tolist()
         self.alive = self.everything
         self.candidates = list(range(len(self.visual)))
         self.shared: dict[int, Any] = {}
@@ -243,12 +245,6 @@ class _Run:
         result = hidden.clone()
         result[self.alive] = output if self.gather else output[self.alive]
         return result
-
-
-def placeholder(config: Any) -> int:
-    """The id of image tokens."""
-    names = ("image_token_id", "image_token_index", "image_patch_id")
-    return next(int(value) for name in names if (value := getattr(config, name, None)) is not None)
 
 
 def _logits(model: Any, inputs: dict[str, Any], hidden: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """What a cache layer with a window holds: exactly what some later query can see, by original positions."""
 
+from functools import cached_property
+
 import pytest
 import torch
 from transformers.cache_utils import DynamicSlidingWindowLayer
@@ -9,7 +11,7 @@ from routing.cache import RoutedLayer
 from routing.checks.reference import Cut
 from routing.checks.runs import ACTIONS, generate_routed, plan
 from routing.checks.subjects import ONE
-from routing.select import pack
+from routing.select import Rows, pack
 from tests.routing.kinds.truth import WINDOW, layer_types, subject
 
 CUTS = (Cut(1, 0.5), Cut(3, 0.25))
@@ -33,6 +35,22 @@ def test_bytes_held_are_the_tokens_that_can_still_be_seen(name, action, new):
         assert layer.keys.shape[-2] == rows
         assert layer.keys.untyped_storage().nbytes() <= wide * (rows + (new > 1))  # decoding lags by one
         assert layer.get_seq_length() == length
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_windows_before_the_first_decision_share_one_look_at_the_device(action, monkeypatch):
+    """What columns they hold is read off once a prefill: Gemma 3 has several windows before it."""
+    looks = []
+
+    def newest(rows):
+        looks.append(rows)
+        return tuple(rows.index.amax(dim=0).tolist())
+
+    watched = cached_property(newest)
+    watched.__set_name__(Rows, "newest")
+    monkeypatch.setattr(Rows, "newest", watched)
+    generate_routed(subject("gemma3"), plan((Cut(4, 0.5),), action), ONE, new=1)
+    assert len(looks) <= 2  # the full sequence, and the stage behind the decision
 
 
 def _routed_layer(seed):
