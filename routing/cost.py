@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from routing.grids import PatchGrid
-from routing.methods import SCORERS
+from routing.methods import SCORERS, SELECTIONS
+from routing.methods.selection import Sizes
 from routing.model_shape import ModelShape
 from routing.schedule import Action, Pool, Schedule
 
@@ -38,10 +39,19 @@ __all__ = [
 
 @dataclass(frozen=True)
 class PromptSize:
-    """One sample of a batch: text tokens (markers and template included) and visual tokens."""
+    """One sample of a batch: text tokens (markers and template included) and visual tokens.
+
+    asked: text tokens behind the last visual one, for rankings that read them; None: all are.
+    """
 
     text: int
     visual: int
+    asked: int | None = None
+
+    @property
+    def behind(self) -> int:
+        """Text tokens behind the last visual one."""
+        return self.text if self.asked is None else self.asked
 
 
 @dataclass(frozen=True)
@@ -50,8 +60,8 @@ class Cost:
 
     vision_flops: None where the tower is not modelled or no grids were given. prefill_flops: decoder
     layers and one lm_head position a sample, scoring not included. scoring_flops: ranking in the decoder.
-    anchor_flops: what a vision stage itself computes, for one picture a prompt exactly; 0 without one, None
-    where it cannot be told. kv_bytes: keys and values stored per layer after the prefill.
+    anchor_flops: what a choice before the decoder itself computes, for one picture a prompt exactly; 0
+    without one, None where it cannot be told. kv_bytes: keys and values stored per layer after the prefill.
     widths: sequence positions each layer processes (the longest sample; shorter ones are padded to it).
     """
 
@@ -121,7 +131,7 @@ def cost(
         vision_flops=None if shape.tower is None or grids is None else shape.tower.flops(grids),
         prefill_flops=layers + batch * (inputs + lm_head_flops(shape)),
         scoring_flops=batch * schedule_scoring_flops(shape, schedule, prompts),
-        anchor_flops=_anchor_flops(shape, schedule, grids),
+        anchor_flops=_anchor_flops(shape, schedule, prompts, grids),
         decode_flops=batch * decode_flops(shape, widths, new_tokens),
         kv_bytes=tuple(
             batch * layer.kv_bytes(width, element_bytes)
@@ -140,15 +150,32 @@ def _prefill_flops(shape: ModelShape, schedule: Schedule, visual: int, widths: S
     )
 
 
-def _anchor_flops(shape: ModelShape, schedule: Schedule, grids: Sequence[PatchGrid] | None) -> int | None:
-    """Of all pictures of the batch, each of them reduced by itself."""
-    stage = schedule.vision
+def _anchor_flops(
+    shape: ModelShape,
+    schedule: Schedule,
+    prompts: Sequence[PromptSize],
+    grids: Sequence[PatchGrid] | None,
+) -> int | None:
+    """Of all pictures of the batch, each by itself; at the entrance of the decoder, of all prompts."""
+    stage, tower = schedule.vision, shape.tower
     if stage is None or stage.keep_ratio == 1.0:
         return 0
-    if shape.tower is None or grids is None:
+    selection = SELECTIONS[stage.selection]
+
+    def chosen(tokens: int, width: int, **more: int) -> int:
+        kept = schedule.counts(tokens, len(shape.layers))[0]
+        return 0 if kept == tokens else selection.flops(Sizes(tokens, width, kept, **more), stage)
+
+    if not selection.at_the_tower:
+        return sum(chosen(one.visual, shape.hidden, text=one.behind) for one in prompts)
+    if tower is None or grids is None:
         return None
-    kept = [schedule.counts(shape.tower.visual_tokens([grid]), len(shape.layers))[0] for grid in grids]
-    return shape.tower.anchor_flops(grids, kept, stage.scorer)
+    needs = selection.asked(stage)
+    keys = tower.hidden // tower.heads
+    return sum(
+        tower.asked_flops(grid, needs) + chosen(tower.visual_tokens([grid]), tower.width, keys=keys)
+        for grid in grids
+    )
 
 
 def layer_widths(schedule: Schedule, prompts: Sequence[PromptSize], layers: int) -> tuple[int, ...]:

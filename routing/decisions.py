@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from routing.anchors import VisionCollector
 from routing.errors import ScheduleError
 from routing.families import ModelInfo
 from routing.layout import VisualLayout
-from routing.methods import SCORERS
+from routing.methods import SCORERS, SELECTIONS, Selection
 from routing.schedule import Action, Pool, Schedule, VisionStage
+from routing.vision.collector import VisionCollector
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Decision:
 
     ranked_at: layer whose input is ranked. scored_by: layer whose attention ranks it: the same, or the
     nearest one after it that has attention.
-    chosen, scores: (B, L) bool and float32 when the choice was made outside the decoder (the vision stage).
+    chosen, scores: (B, L) bool and float32 when the choice was made at the vision tower.
+    selection: what chooses where features enter the decoder, in place of a layer's attention.
     """
 
     layer: int
@@ -33,6 +34,7 @@ class Decision:
     counts: tuple[int, ...]
     chosen: Tensor | None = None
     scores: Tensor | None = None
+    selection: Selection | None = None
 
 
 def decisions(
@@ -40,21 +42,24 @@ def decisions(
 ) -> tuple[Decision, ...]:
     """The decisions of a schedule over a model's decoder layers, for the samples of one prompt batch.
 
-    anchors: what the vision stage kept; None for schedules without one.
+    anchors: what was kept at the vision tower; None for schedules that choose nothing there.
     """
     counts = [schedule.counts(visual, info.layers) for visual in layout.visual_counts]
     per_entry = list(zip(*counts, strict=True))
     found, limit = [], layout.visual_counts
-    if schedule.vision is not None:
-        assert anchors is not None
-        found.append(_at_the_tower(schedule.vision, layout, anchors))
+    if (stage := schedule.vision) is not None:
+        found.append(
+            Decision(stage.layer, 0, 0, per_entry[0], selection=SELECTIONS[stage.selection])
+            if anchors is None
+            else _at_the_tower(stage, layout, anchors)
+        )
         per_entry = per_entry[1:]
         if schedule.action is Action.PRUNE or schedule.pool is Pool.ANCHORS:
             limit = found[0].counts  # every picture rounds by itself: maybe fewer than the ratio's
-    for stage, kept in zip(schedule.stages, per_entry, strict=True):
-        at = stage.ranking_layer
+    for later, kept in zip(schedule.stages, per_entry, strict=True):
+        at = later.ranking_layer
         by = info.ranking(at)
-        found.append(Decision(stage.layer, at, at if by is None else by, tuple(map(min, kept, limit))))
+        found.append(Decision(later.layer, at, at if by is None else by, tuple(map(min, kept, limit))))
     return tuple(found)
 
 
@@ -78,6 +83,8 @@ def check_fit(schedule: Schedule, info: ModelInfo) -> None:
         raise ScheduleError(f"the schedule must be a routing.Schedule, got {schedule!r}")
     if schedule.scorer not in SCORERS:
         raise ScheduleError(f"scorer must be one of {', '.join(SCORERS)}, got {schedule.scorer!r}")
+    if schedule.vision is not None:
+        _check_selection(schedule.vision)
     schedule.counts(1, info.layers)
     asked = [layer for layer, _ in schedule.entries] + [stage.ranking_layer for stage in schedule.stages]
     if asked and min(asked) < info.first_layer:
@@ -98,3 +105,12 @@ def check_fit(schedule: Schedule, info: ModelInfo) -> None:
                 f"layer {stage.ranking_layer} cannot decide: neither it nor a layer after it has attention "
                 f"of its own in {info.family}"
             )
+
+
+def _check_selection(stage: VisionStage) -> None:
+    if stage.selection not in SELECTIONS:
+        raise ScheduleError(f"selection must be one of {', '.join(SELECTIONS)}, got {stage.selection!r}")
+    known = SELECTIONS[stage.selection].settings
+    if unknown := sorted(set(dict(stage.settings)) - set(known)):
+        takes = ", ".join(known) or "none"
+        raise ScheduleError(f"{stage.selection} has no setting {', '.join(unknown)}; it has {takes}")

@@ -37,7 +37,7 @@ from routing.host import (
     compiled_call,
 )
 from routing.layout import VisualLayout, build_layout
-from routing.methods import SCORERS
+from routing.methods import SCORERS, SELECTIONS
 from routing.prefill import Context, Prefill
 from routing.proof import Proof, RoutedCache, RoutedCaches, check_keys_taken, check_mask_width, layer_of
 from routing.refusals import (
@@ -134,8 +134,9 @@ class _Session:
         rotary = getattr(self.location.decoder, "rotary_emb", None)
         if rotary is not None and not all(kind.ranks for kind in self.kinds):
             hooks.after(rotary, self._note_rotary, kwargs=True)
-        if self.schedule.vision is not None:
-            family, stage = self.location.info.family, self.schedule.vision
+        stage = self.schedule.vision
+        if stage is not None and SELECTIONS[stage.selection].at_the_tower:
+            family = self.location.info.family
             self.anchors = vision.attach(base, family, stage, self._anchor_count, hooks)
         hooks.keep_compiled(base)
 

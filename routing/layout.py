@@ -20,6 +20,7 @@ class VisualLayout:
 
     visual, text: (B, L) bool, on the device of the prompt; padding is in neither.
     positions: for each sample, (V_b,) LongTensor on the CPU: columns of its visual tokens, ascending.
+    behind: for each sample, (T_b,) likewise: columns of the text behind its last visual token, no guesses.
     text_counts: real text tokens of each sample.
     query: (B,) LongTensor on the device: column of the token whose attention ranks the others.
     length: L. speculated: trailing columns that are guesses beyond the prompt (assisted decoding).
@@ -31,6 +32,7 @@ class VisualLayout:
     visual: Tensor
     text: Tensor
     positions: tuple[Tensor, ...]
+    behind: tuple[Tensor, ...]
     text_counts: tuple[int, ...]
     query: Tensor
     length: int
@@ -77,6 +79,12 @@ def build_layout(
         visual=visual.to(device),
         text=text.to(device),
         positions=tuple(columns[row] for row in visual),
+        behind=tuple(
+            columns[row & (columns > shown.nonzero().max().item()) & (columns <= last)]
+            if bool(shown.any())
+            else columns[:0]
+            for row, shown, last in zip(text, visual, query, strict=True)
+        ),
         text_counts=tuple(text.sum(dim=1).tolist()),
         query=query.to(device),
         length=length,

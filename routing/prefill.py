@@ -19,7 +19,8 @@ from routing.decisions import Decision
 from routing.host import PER_TOKEN_ROLES, Binding, Role
 from routing.kinds import LayerKind
 from routing.layout import VisualLayout
-from routing.methods import SCORERS
+from routing.methods import SCORERS, Selection
+from routing.methods.selection import Need, Seen
 from routing.schedule import Action, Pool, Schedule
 from routing.scoring import Scoring, first_keys, is_plain
 from routing.select import (
@@ -36,6 +37,7 @@ from routing.select import (
     within,
 )
 from routing.trace import PrefillTrace, StageTrace
+from routing.vision.collector import PatchScoring
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,9 @@ class Prefill:
         self._kept = layout.visual
         self._counts = layout.visual_counts
         self._ranked: dict[int, Tensor] = {}
+        self._selected: tuple[Tensor, Tensor] | None = None  # at the decoder's entrance, for decision 0
+        self._anchors: Tensor | None = None  # (B, L) bool, what a decision before the decoder kept
+        self._selecting = PatchScoring()
         self._compact: dict[tuple[int, str | None], tuple[Any, Any]] = {}
         self._stages: list[StageTrace] = []
         self._scorer = SCORERS[schedule.scorer]
@@ -141,8 +146,10 @@ class Prefill:
         context is the framework's own, for the full sequence, at every layer.
         """
         self._keys = None
+        if index == 0 and (selection := self._decisions[0].selection) is not None:
+            self._selected = self._selecting(lambda: self._select(selection, hidden))
         for number, decision in enumerate(self._decisions):
-            if decision.ranked_at == index and decision.layer > index:
+            if decision.selection is None and decision.ranked_at == index and decision.layer > index:
                 self._ranked[number] = self._score(number, index, layer, hidden, context)
             if decision.layer == index:
                 hidden = self._decide(number, index, layer, hidden, context)
@@ -175,9 +182,12 @@ class Prefill:
         decision = self._decisions[number]
         keep, ranked = self._choose(number, index, layer, hidden, context)
         before = self._kept if self._stages else None
-        asked = ranked is not None and decision.chosen is None and self._scoring is not None
+        inside = decision.chosen is None and decision.selection is None
+        asked = ranked is not None and inside and self._scoring is not None
         by = decision.scored_by if asked else None
         self._stages.append(StageTrace(decision.layer, keep, before, ranked, self.layout, by))
+        if number == 0 and self._schedule.vision is not None:
+            self._anchors = keep
         if keep is not self._kept:
             hidden = self._move(hidden, keep, decision.counts)
             self._kept, self._counts = keep, decision.counts
@@ -193,7 +203,7 @@ class Prefill:
         decision, ranked = self._decisions[number], self._ranked.pop(number, None)
         candidates = self._kept
         if self._schedule.action is Action.REROUTE:
-            first = self._decisions[0].chosen
+            first = self._anchors
             candidates = self.layout.visual if first is None or self._schedule.pool is Pool.ALL else first
         if decision.counts == self.layout.visual_counts:
             return self.layout.visual, None
@@ -201,9 +211,31 @@ class Prefill:
             return self._kept, None
         if decision.chosen is not None:
             return decision.chosen, decision.scores
+        if decision.selection is not None:
+            assert self._selected is not None
+            return self._selected
         ranked = self._score(number, index, layer, hidden, context) if ranked is None else ranked
         ranked = ranked.masked_fill(~candidates, -torch.inf)
         return top_k(ranked, candidates, decision.counts), ranked
+
+    def _select(self, selection: Selection, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """What a selection keeps (B, L) and the scores it leaves behind, on the decoder's input (B, L, d)."""
+        stage = self._schedule.vision
+        assert stage is not None
+        keep = torch.zeros_like(self.layout.visual)
+        scores = torch.full(keep.shape, -torch.inf, device=keep.device)
+        with torch.no_grad():
+            for row, columns in enumerate(self.layout.positions):
+                at, count = columns.to(hidden.device), self._decisions[0].counts[row]
+                if count == len(columns):
+                    keep[row, at] = True
+                    continue
+                behind = self.layout.behind[row].to(hidden.device)
+                asked = hidden[row, behind] if Need.TEXT in selection.needs else None
+                chosen = selection.choose(Seen(hidden[row, at], text=asked), count, stage)
+                keep[row, at[chosen.kept]] = True
+                scores[row, at] = chosen.scores
+        return keep, scores
 
     def _move(self, hidden: Tensor, keep: Tensor, counts: tuple[int, ...]) -> Tensor:
         """From the rows of now to those of text plus `keep`."""

@@ -72,13 +72,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class VisionStage:
-    """A reduction at the vision tower's output (Nuwa's first stage): only anchors enter the decoder.
+    """A reduction before the decoder: only some visual tokens enter it, its anchors.
 
     keep_ratio: in (0, 1], the fraction of the ORIGINAL visual tokens kept as anchors.
     layer: decoder layer at whose input the rest goes; above 0 for models that inject vision features later.
-    scorer: "cls" (towers with a CLS token) or "column_mean" (towers without).
-    tau: radius of the distance weight in grid cells; None means the scorer's own default.
-    protect: quantile in [0, 1] of the anchors' scores from which an anchor stays as is; None means likewise.
+    scorer: whose attention a tower ranks by: "cls" (of a CLS token) or "column_mean" (of all tokens).
+    tau: of Nuwa: radius of the distance weight in grid cells; None means the scorer's own default.
+    protect: of Nuwa: quantile in [0, 1] of the anchors' scores from which an anchor stays as is; likewise.
+    selection: what chooses, a key of routing.SELECTIONS. settings: its own, by name, where they differ from
+    its defaults; kept as pairs in order, a mapping is accepted.
     """
 
     keep_ratio: float
@@ -86,6 +88,8 @@ class VisionStage:
     scorer: str = "cls"
     tau: float | None = None
     protect: float | None = None
+    selection: str = "nuwa"
+    settings: Mapping[str, float] | tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         _check_layer("layer", self.layer)
@@ -95,6 +99,24 @@ class VisionStage:
             raise ScheduleError(f"tau must be a number of grid cells above 0, got {self.tau!r}")
         if self.protect is not None and not (_is_number(self.protect) and 0 <= self.protect <= 1):
             raise ScheduleError(f"protect must be a quantile between 0 and 1, got {self.protect!r}")
+        _check_name("selection", self.selection)
+        try:
+            settings = dict(self.settings)
+        except (TypeError, ValueError):
+            raise ScheduleError(f"settings must be numbers by name, got {self.settings!r}") from None
+        for name, value in settings.items():
+            _check_name("a setting", name)
+            if not _is_number(value):
+                raise ScheduleError(f"the setting {name} must be a number, got {value!r}")
+        object.__setattr__(self, "settings", tuple(sorted(settings.items())))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, without what only some selections have; so older digests stay."""
+        plain = asdict(self)
+        if self.selection == "nuwa":
+            del plain["selection"]
+        settings = dict(plain.pop("settings"))
+        return {**plain, "settings": settings} if settings else plain
 
 
 @dataclass(frozen=True)
@@ -156,7 +178,7 @@ class Schedule:
 
     def as_dict(self) -> dict[str, Any]:
         """The schedule as plain JSON values."""
-        return asdict(self)
+        return {**asdict(self), "vision": None if self.vision is None else self.vision.as_dict()}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Schedule:

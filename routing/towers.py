@@ -6,11 +6,12 @@ family's config holds is said in the family's file. Knows no decoder and no torc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from routing.grids import PatchGrid
+from routing.methods.selection import SHALLOW_LAYER, Need
 
 Config = Mapping[str, Any]
 
@@ -25,6 +26,7 @@ class Tower:
     merge: patches that become one visual token. projector: (in, out) of each linear map on merged tokens.
     merger: how many of these maps a tower applies itself, so that its features are in the decoder's space.
     joint: all pictures of a prompt share one attention. native: the grid of one picture where it is fixed.
+    heads: of an attention.
     """
 
     layers: int
@@ -35,6 +37,7 @@ class Tower:
     projector: tuple[tuple[int, int], ...]
     merger: int = 0
     extra: int = 0
+    heads: int = 16
     matrices: int = 2
     window: int | None = None
     full: tuple[int, ...] = ()
@@ -54,20 +57,26 @@ class Tower:
         blocks = sum(self._squares(grids, index) for index in range(self.layers))
         return 2 * (embed + self.layers * linear + project) + 4 * self.hidden * blocks
 
-    def anchor_flops(self, grids: Sequence[PatchGrid], kept: Sequence[int], scorer: str) -> int:
-        """FLOPs of Nuwa's first stage: ranking each picture's tokens and folding them into its anchors.
+    @property
+    def width(self) -> int:
+        """Numbers of a visual token where it leaves the tower."""
+        return self.projector[self.merger - 1][1] if self.merger else self.projector[0][0]
 
-        kept: anchors of each picture. scorer: "cls" (one attention row) or "column_mean" (the whole
-        attention of one block). The weights of K anchors over V tokens, then their sum, are two products
-        of K x V x width.
+    def asked_flops(self, grid: PatchGrid, needs: Collection[Need]) -> int:
+        """FLOPs of what a selection asks of the tower about one picture, beside the tower's own work.
+
+        One row of attention, the whole attention of a block, or states that go through the merger.
         """
-        total, width = 0, self.projector[self.merger - 1][1] if self.merger else self.hidden
-        for grid, count in zip(grids, kept, strict=True):
-            tokens = _patches(grid) // self.merge
-            rows = _patches(grid) + self.extra if scorer == "cls" else self._squares([grid], self.layers - 1)
-            folded = 0 if count == tokens else 2 * count * tokens * width
-            total += 2 * (rows * self.hidden + tokens * _weights(self.projector[: self.merger]) + folded)
-        return total
+        row = (_patches(grid) + self.extra) * (Need.ATTENTION in needs)
+        last = self._squares([grid], self.layers - 1) * (Need.RECEIVED in needs)
+        shallow = self._squares([grid], self.shallow) * (Need.SHALLOW in needs)
+        merged = _patches(grid) // self.merge * _weights(self.projector[: self.merger])
+        return 2 * ((row + last + shallow) * self.hidden + merged * (Need.STATES in needs))
+
+    @property
+    def shallow(self) -> int:
+        """The block that `Need.SHALLOW` means."""
+        return min(round(SHALLOW_LAYER * self.layers), self.layers - 1)
 
     def visual_tokens(self, grids: Sequence[PatchGrid]) -> int:
         """Visual tokens of these pictures before any newline or row token a family may add."""

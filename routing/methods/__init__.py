@@ -8,10 +8,24 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TypeVar
 
-from routing.methods import fastv, none, nuwa, pdrop, random
+from routing.methods import divprune, fastv, none, nuwa, pdrop, random
 from routing.methods.method import Method, Request, Scorer
+from routing.methods.selection import Selection
 
-__all__ = ["DENSE", "GROUP", "METHODS", "OWN", "SCORERS", "SEARCHED", "SHOWN", "Method", "Request", "Scorer"]
+__all__ = [
+    "DENSE",
+    "GROUP",
+    "METHODS",
+    "OWN",
+    "SCORERS",
+    "SEARCHED",
+    "SELECTIONS",
+    "SHOWN",
+    "Method",
+    "Request",
+    "Scorer",
+    "Selection",
+]
 
 _Value = TypeVar("_Value")
 
@@ -21,6 +35,7 @@ OWN: dict[str, Method] = {
     "fastv": fastv.METHOD,
     "pdrop": pdrop.METHOD,
     "nuwa": nuwa.METHOD,
+    "divprune": divprune.METHOD,
 }
 DENSE = none.METHOD.name
 SHOWN = pdrop.METHOD.name  # in examples
@@ -54,6 +69,10 @@ def _scorers(methods: Mapping[str, Method]) -> dict[str, Scorer]:
     return {name: scorer for method in methods.values() for name, scorer in method.scorers.items()}
 
 
+def _selections(methods: Mapping[str, Method]) -> dict[str, Selection]:
+    return {name: one for method in methods.values() for name, one in method.selections.items()}
+
+
 class _Registry(Mapping[str, _Value]):
     """What is our own, and everything there is, which is looked for at the first list or unknown name."""
 
@@ -72,3 +91,4 @@ class _Registry(Mapping[str, _Value]):
 
 METHODS: Mapping[str, Method] = _Registry(OWN, _everything)
 SCORERS: Mapping[str, Scorer] = _Registry(_scorers(OWN), lambda: _scorers(_everything()))
+SELECTIONS: Mapping[str, Selection] = _Registry(_selections(OWN), lambda: _selections(_everything()))

@@ -17,6 +17,8 @@ from routing.schedule import Action, Rounding, Schedule
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from routing.methods.selection import Selection
+
 PUBLISHED_DEPTH = 32  # the published cut layers are layers of LLaVA-1.5-7B
 
 
@@ -112,10 +114,11 @@ class Shape:
 class Method:
     """One published way to reduce visual tokens.
 
-    scored: where the ranking comes from: "language", "vision+language" or "none".
+    scored: where the ranking comes from: "language", "vision", "vision+language" or "none".
     published: per action, the decoder layers (of 32) at whose input tokens are reduced.
     solver: turns a request into a schedule. options: option name -> what it does.
-    scorers: by the name that schedules give them, the rankings that this method brought.
+    scorers: by the name that schedules give them, the rankings that this method brought. selections: by the
+    name that schedules give them, its choices before the decoder.
     shape: what a search varies; None where it is not searched.
     """
 
@@ -129,6 +132,7 @@ class Method:
     solver: Callable[[Request], Schedule]
     options: Mapping[str, str] = field(default_factory=dict)
     scorers: Mapping[str, Scorer] = field(default_factory=dict)
+    selections: Mapping[str, Selection] = field(default_factory=dict)
     shape: Shape | None = None
 
     @property

@@ -8,19 +8,24 @@ fraction of visual tokens per layer, 1 - reduction ratio.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
-from routing.errors import BudgetError
-from routing.methods.method import Request
-from routing.schedule import Stage
+from routing.errors import BudgetError, ScheduleError
+from routing.methods.method import Method, Request
+from routing.schedule import Action, Pool, Schedule, Stage, VisionStage
 
 BISECTIONS = 200  # halvings of [0, 1]; a float64 interval is exhausted long before
 LEAST_KEEP = 0.001  # of the visual tokens, when their number is not known: fewer would be none at all
 LAST_QUERY = "last_query"  # the ranking that most methods begin with
 SCORED_BY = ("own", "previous")
+AGAIN = (3, 7, 15, 23)  # of 32: where a rerouting run decides again, as under FastV
+FIRST_OPTIONS = {
+    "cuts": "decoder layers at which a rerouting run decides again, in place of the default ones",
+    "pool": "all (default) or anchors: what rerouting may choose from after the selection",
+}
 NUDGE = 1e-12  # relative; so that floor(V * keep) never loses a token to the last bit of a float
 SLACK = 1e-9  # a ratio this close to what can be reached counts as reached
 DIGITS = 4  # of the nearest reachable ratio in messages
@@ -147,3 +152,36 @@ def scored_stages(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, .
     if not scored_earlier(request):
         return stages
     return tuple(Stage(stage.layer, stage.keep_ratio, stage.layer - 1) for stage in stages)
+
+
+def select_first(request: Request, method: Method, settings: Mapping[str, float] | None = None) -> Schedule:
+    """The schedule of a method that chooses once, before the decoder.
+
+    Pruned, that is all. Rerouted, what was not chosen waits with its plain features and is a candidate at
+    later decoder layers, ranked by the attention of the last prompt token: the same keep ratio at each of
+    them, so that the average is the published one (ours, no published code). Where features go on entering
+    up to decoder layer f, the choice takes effect there, and S = (L T - f N) / (L - f).
+    settings: of the selection, where they do not follow from options of the same names.
+    """
+    first, selection = request.first_layer, method.selections[method.name]
+    cuts = request.cuts(above=first)
+    if request.action is Action.PRUNE and cuts:
+        raise ScheduleError(f"{method.name} prunes before the decoder, at no decoder layer: got {list(cuts)}")
+    if cuts is None:
+        cuts = method.stages(request.action, request.layers, first + 1, request.last_layer)
+    keeps = fit(request, (first, *cuts), Weighted((1.0,) * (1 + len(cuts))))
+    given = {name: request.options[name] for name in selection.settings if name in request.options}
+    source = request.choice("vision_scorer", ("cls", "column_mean"))
+    return Schedule(
+        tuple(Stage(cut, keep) for cut, keep in zip(cuts, keeps[1:], strict=True)),
+        action=request.action,
+        vision=VisionStage(
+            keeps[0],
+            layer=first,
+            scorer=source,
+            selection=method.name,
+            settings={**given, **(settings or {})},
+        ),
+        pool=Pool(request.choice("pool", ("all", "anchors"))),
+        rounding=request.rounding,
+    )

@@ -165,6 +165,6 @@ def test_the_registry_describes_each_method(name: str) -> None:
     method = METHODS[name]
     assert method.name == name
     assert method.actions == (Action.PRUNE, Action.REROUTE)
-    assert method.scored in {"language", "vision+language", "none"}
+    assert method.scored in {"language", "vision", "vision+language", "none"}
     assert method.summary
     assert not method.paper or method.paper.startswith("https://arxiv.org/abs/")

@@ -11,19 +11,18 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from routing import UnsupportedInputError
-from routing.anchors import (
+from routing.methods.nuwa import (
     PROTECT,
     RADIUS,
-    VisionCollector,
     aggregate,
     aggregation_weights,
-    attention_received,
-    cls_attention,
     diagonal,
     select_anchors,
-    window_order,
 )
+from routing.methods.selection import Seen
 from routing.schedule import VisionStage
+from routing.vision.attention import attention_received, cls_attention, window_order
+from routing.vision.collector import VisionCollector
 
 PARITY = Path(__file__).parent.parent / "fixtures" / "parity" / "nuwa"
 PUBLISHED = json.loads((PARITY / "stage1.json").read_text())
@@ -147,7 +146,7 @@ def test_features_keep_their_dtype() -> None:
 
 def test_attention_received_does_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Column sums in blocks of 3 query rows equal the sums of the whole head-mean attention matrix."""
-    monkeypatch.setattr("routing.anchors._QUERY_BLOCK", 3)
+    monkeypatch.setattr("routing.vision.attention.QUERY_BLOCK", 3)
     query, key = _noise(10, 2, 4, seed=1), _noise(10, 2, 4, seed=2)
     logits = torch.einsum("qhd,khd->hqk", query, key) * 0.5
     expected = logits.softmax(dim=-1).mean(dim=0).sum(dim=0)
@@ -171,7 +170,8 @@ def _collector(*grids: tuple[int, int], ratio: float = 0.5) -> VisionCollector:
     collector.begin()
     for number, (height, width) in enumerate(grids):
         features = _noise(height * width, 4, seed=number)
-        collector.reduce(features, features, _noise(height * width, seed=50 + number).exp(), (height, width))
+        scores = _noise(height * width, seed=50 + number).exp()
+        collector.reduce(Seen(features, (height, width), attention=scores, states=features))
     return collector
 
 
@@ -217,5 +217,5 @@ def test_a_text_only_prompt_needs_no_picture() -> None:
 def test_keeping_everything_changes_nothing_and_keeps_all() -> None:
     """Where the count is the whole picture the very same features come back."""
     collector, features = VisionCollector(VisionStage(0.9), lambda visual: visual), _noise(6, 4)
-    assert collector.reduce(features, features, torch.rand(6), (2, 3)) is features
+    assert collector.reduce(Seen(features, (2, 3), attention=torch.rand(6))) is features
     assert collector.take([6])[0].kept.tolist() == list(range(6))

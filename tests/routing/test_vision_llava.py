@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from routing import VisionStage
-from routing.anchors import PROTECT, RADIUS, aggregate, diagonal
+from routing.methods.nuwa import PROTECT, RADIUS, aggregate, diagonal
 from tests.routing.tiny_vision import HALF, encode, llava, noise, ranking
 
 

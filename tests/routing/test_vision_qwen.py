@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers.vision_utils import get_vision_window_index
 
-from routing.anchors import aggregate, diagonal, select_anchors
+from routing.methods.nuwa import aggregate, diagonal, select_anchors
 from tests.routing.tiny_vision import GRIDS, HALF, QWENS, encode, pixels_of, qwen, ranking
 
 

@@ -20,9 +20,9 @@ from transformers import (
 )
 
 from routing import VisionStage
-from routing.anchors import VisionCollector, VisionSelection
 from routing.hooks import Hooks
 from routing.vision import attach
+from routing.vision.collector import VisionCollector, VisionSelection
 
 IMAGE, START = 90, 92
 TEXT = {

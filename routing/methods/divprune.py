@@ -1,0 +1,42 @@
+"""DivPrune: the subset whose members differ most, without any attention (https://arxiv.org/abs/2503.02175).
+
+Distances are 1 - cosine of the features that enter the decoder. Greedy max-min: first the token whose nearest
+neighbour is farthest away, then again and again the one farthest from all chosen (released code, 799e2d9).
+K = T, and the average is exact. Where the release may choose a token twice (rounding in half precision, equal
+tokens), a chosen token is out here. It keeps the tokens of a prompt's images in one pool, as the release does
+with the tiles of one image. The release renumbers positions in LLaVA; here they stay, as its Qwen port does.
+"""
+
+from __future__ import annotations
+
+from routing.methods.diversity import above, cosine, farthest_first
+from routing.methods.method import Method, Request
+from routing.methods.selection import Chosen, Seen, Selection
+from routing.methods.solver import AGAIN, FIRST_OPTIONS, select_first
+from routing.schedule import Action, Schedule, VisionStage
+
+
+def choose(seen: Seen, count: int, _stage: VisionStage) -> Chosen:
+    """The `count` tokens that are farthest from one another."""
+    order, nearest = farthest_first(1 - cosine(seen.features, seen.features), count)
+    return Chosen(order.sort().values, above(nearest, order))
+
+
+def _solve(request: Request) -> Schedule:
+    return select_first(request, METHOD)
+
+
+METHOD = Method(
+    name="divprune",
+    title="DivPrune",
+    paper="https://arxiv.org/abs/2503.02175",
+    year=2025,
+    summary="before the decoder, the visual tokens that differ most from one another",
+    scored="vision",
+    published={Action.PRUNE: (), Action.REROUTE: AGAIN},
+    solver=_solve,
+    options=FIRST_OPTIONS,
+    selections={
+        "divprune": Selection(frozenset(), choose, lambda sizes, _stage: 2 * sizes.tokens**2 * sizes.width)
+    },
+)

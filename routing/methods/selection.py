@@ -1,0 +1,115 @@
+"""What a method does before the decoder: which visual tokens of an image enter it, and with which features.
+
+A selection says what it has to see, and chooses: a function of one image's tensors. Where they come from is
+routing/vision (the vision tower) and routing/prefill.py (the decoder's input). Knows no model and no method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from routing.schedule import VisionStage
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Need(StrEnum):
+    """What a selection has to see beside the features; all but TEXT comes out of the vision tower.
+
+    The tower's layer that is meant, where not said otherwise, is the one whose output becomes the features.
+    """
+
+    ATTENTION = "attention"  # from the CLS token; in towers without one the same as RECEIVED
+    RECEIVED = "received"  # attention from all tokens
+    SHALLOW = "shallow"  # attention from all tokens, in the layer at `SHALLOW_LAYER` of the depth
+    KEYS = "keys"  # key projections
+    STATES = "states"  # hidden states
+    TEXT = "text"  # the prompt's text behind its last visual token, as it enters the decoder
+
+
+SHALLOW_LAYER = 8 / 24  # of the depth: HiPrune's "layer 9 of 24" of CLIP-L, counted from 0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a selection sees of V visual tokens; what it did not ask for is None.
+
+    features: (V, c). From a tower: of one image, or of one tile of it, as they leave the tower; otherwise all
+    of one prompt, as they enter the decoder. grid: rows and columns in whose raster order the V tokens of a
+    tower are; None otherwise.
+    attention, received, shallow: (V,) float32, see `Need`. The CLS row is summed over heads; the others are
+    sums over queries of the mean over heads, of a tower that merges patches the mean of a token's patches.
+    keys: (V, D) float32, mean over heads, without position. states: (V, c') float32, mean of hidden states
+    16 to 24 of 24 of a tower, or of 7 to 23 of 32 through the merger.
+    text: (T, c), T may be 0.
+    """
+
+    features: Tensor
+    grid: tuple[int, int] | None = None
+    attention: Tensor | None = None
+    received: Tensor | None = None
+    shallow: Tensor | None = None
+    keys: Tensor | None = None
+    states: Tensor | None = None
+    text: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a selection answers about V visual tokens.
+
+    kept: (K,) int64, ascending. scores: (V,) float32, the ranking it leaves behind, higher is better.
+    features: (V, c) with what was merged at the places of its centres; None: they are as they were.
+    """
+
+    kept: Tensor
+    scores: Tensor
+    features: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The numbers that the cost of choosing follows from.
+
+    tokens: V. width: c. kept: K, below V. keys: D. text: T.
+    """
+
+    tokens: int
+    width: int
+    kept: int
+    keys: int = 0
+    text: int = 0
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How visual tokens are chosen before the decoder.
+
+    needs: what `choose` has to see. choose: what it sees, K (1 <= K < V), the stage with its settings -> what
+    it chose. flops: sizes and stage -> FLOPs of the matrix products in `choose`, exactly.
+    settings: what a stage may set, with the value that it has if it does not.
+    """
+
+    needs: frozenset[Need]
+    choose: Callable[[Seen, int, VisionStage], Chosen]
+    flops: Callable[[Sizes, VisionStage], int]
+    settings: Mapping[str, float] = field(default_factory=dict)
+
+    def setting(self, stage: VisionStage, name: str) -> float:
+        """A setting as a stage has it, or by default."""
+        return dict(stage.settings).get(name, self.settings[name])
+
+    def asked(self, stage: VisionStage) -> frozenset[Need]:
+        """What a tower has to bring: with scorer column_mean, attention from all tokens for that of one."""
+        if stage.scorer == "column_mean" and Need.ATTENTION in self.needs:
+            return self.needs - {Need.ATTENTION} | {Need.RECEIVED}
+        return self.needs
+
+    @property
+    def at_the_tower(self) -> bool:
+        """Whether it takes place where features leave the vision tower, not where they enter the decoder."""
+        return bool(self.needs - {Need.TEXT})

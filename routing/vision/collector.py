@@ -1,0 +1,125 @@
+"""What was chosen of each image while a tower encoded them, kept until the prompt that shows them runs.
+
+Knows no model and registers no hook: towers bring tensors in, the engine takes selections out.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from routing.errors import UnsupportedInputError
+from routing.methods import SELECTIONS
+from routing.methods.selection import Chosen, Need, Seen
+from routing.schedule import VisionStage
+
+
+@dataclass(frozen=True)
+class VisionSelection:
+    """What the vision stage kept of one sample, its pictures one after another in the order of the prompt.
+
+    kept: (K,) int64, ascending indices among the sample's V visual tokens.
+    scores: (V,) float32, what ranked them within each picture; None if everything was kept unranked.
+    """
+
+    kept: Tensor
+    scores: Tensor | None
+
+
+class PatchScoring(nn.Module):
+    """Runs the reduction's own arithmetic, so that FLOP counters bill it under this name."""
+
+    def forward(self, work: Callable[[], Any]) -> Any:
+        """The result of `work`."""
+        return work()
+
+
+class VisionCollector(threading.local):
+    """What was chosen of the images that this thread encoded last, kept until their prompt runs.
+
+    stage: names the selection. count: visual tokens of an image -> how many of them to keep (1 .. V).
+    """
+
+    def __init__(self, stage: VisionStage, count: Callable[[int], int]) -> None:
+        self._stage, self._count = stage, count
+        self._selection = SELECTIONS[stage.selection]
+        self._images: list[Chosen] = []
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What a tower has to bring beside features."""
+        return self._selection.asked(self._stage)
+
+    def begin(self) -> None:
+        """Forget earlier images: a vision tower starts to encode new ones."""
+        self._images = []
+
+    def reduce(self, seen: Seen) -> Tensor:
+        """Choose among one image's V tokens, remember what was chosen, and return its features (V, c).
+
+        Nothing is changed where every token is kept.
+        """
+        device, tokens = seen.features.device, len(seen.features)
+        if Need.ATTENTION in self._selection.needs and seen.attention is None:
+            seen = replace(seen, attention=seen.received)
+        count = self._count(tokens)
+        if count == tokens:
+            ranked = torch.zeros(tokens, device=device) if seen.attention is None else seen.attention
+            self._images.append(Chosen(torch.arange(tokens, device=device), ranked))
+            return seen.features
+        chosen = self._selection.choose(seen, count, self._stage)
+        self._images.append(replace(chosen, features=None))
+        return seen.features if chosen.features is None else chosen.features
+
+    def take(self, visual_tokens: Sequence[int]) -> tuple[VisionSelection, ...]:
+        """What was kept of each sample of a prompt, given its samples' visual tokens; forgets the pictures.
+
+        Samples may show several pictures or none. Samples repeated by beam search (each of them as often as
+        the others, side by side) share the pictures encoded once. Raises UnsupportedInputError where pictures
+        and prompt do not match.
+        """
+        if self._stage.keep_ratio == 1.0 or not any(visual_tokens):
+            return tuple(VisionSelection(torch.arange(count), None) for count in visual_tokens)
+        images, self._images = self._images, []
+        groups = _share(images, list(visual_tokens))
+        if groups is None:
+            encoded = [len(one.scores) for one in images]
+            raise UnsupportedInputError(
+                f"the vision stage reduced pictures of {encoded} visual tokens, but the samples of the "
+                f"prompt hold {list(visual_tokens)}: encode the pictures of a prompt, and no videos, inside "
+                "the same route() that processes it"
+            )
+        selections = []
+        for group in groups:
+            starts = accumulate((len(one.scores) for one in group), initial=0)
+            kept = [one.kept + start for one, start in zip(group, starts, strict=False)]
+            scores = [one.scores for one in group]
+            selections.append(
+                VisionSelection(torch.cat(kept), torch.cat(scores))
+                if group
+                else VisionSelection(torch.arange(0), torch.zeros(0))
+            )
+        return tuple(selections)
+
+
+def _share(images: list[Chosen], samples: list[int]) -> list[list[Chosen]] | None:
+    """Deal the images out to samples of so many visual tokens each; None if that does not come out."""
+    held = sum(len(one.scores) for one in images)
+    copies = sum(samples) // held if held else 0
+    if not copies or samples != [size for size in samples[::copies] for _ in range(copies)]:
+        return None
+    rest, groups = list(images), []
+    for size in samples[::copies]:
+        group: list[Chosen] = []
+        while rest and sum(len(one.scores) for one in group) < size:
+            group.append(rest.pop(0))
+        if sum(len(one.scores) for one in group) != size:
+            return None
+        groups.append(group)
+    return [group for group in groups for _ in range(copies)]
