@@ -1,4 +1,4 @@
-"""What the published code of each method chose on seeded tensors, and from what (its README says where from)."""
+"""What the published code of each method chose on seeded tensors; the README beside them says where from."""
 
 import json
 from pathlib import Path
