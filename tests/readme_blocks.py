@@ -312,4 +312,5 @@ GENERATED: dict[str, Callable[[], str]] = {
     "python": python,
     "engine": engine,
     "speed": readme_reports.speed,
+    "speed-kinds": readme_reports.speed_of_kinds,
 }

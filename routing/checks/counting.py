@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from routing.checks.configs import IMAGE
 from routing.checks.subjects import Sample, Tiny
 from routing.cost import PromptSize
 from routing.model_shape import ModelShape
@@ -85,5 +86,8 @@ def shape_of(model: Tiny) -> ModelShape:
 
 
 def prompts_of(model: Tiny, *samples: Sample) -> list[PromptSize]:
-    """Token counts of these samples."""
-    return [PromptSize(len(model.ids(s)) - model.visual(s), model.visual(s)) for s in samples]
+    """Token counts of these samples; what stands behind their last visual token is text."""
+    return [
+        PromptSize(len(ids) - ids.count(IMAGE), ids.count(IMAGE), [IMAGE, *ids][::-1].index(IMAGE))
+        for ids in map(model.ids, samples)
+    ]
