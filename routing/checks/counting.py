@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from routing.checks.configs import IMAGE
 from routing.checks.subjects import Sample, Tiny
 from routing.cost import PromptSize
+from routing.families import describe_config
 from routing.model_shape import ModelShape
 
 
@@ -87,7 +87,10 @@ def shape_of(model: Tiny) -> ModelShape:
 
 def prompts_of(model: Tiny, *samples: Sample) -> list[PromptSize]:
     """Token counts of these samples; what stands behind their last visual token is text."""
-    return [
-        PromptSize(len(ids) - ids.count(IMAGE), ids.count(IMAGE), [IMAGE, *ids][::-1].index(IMAGE))
-        for ids in map(model.ids, samples)
-    ]
+    visual_ids = describe_config(model.model.config).image_token_ids
+    found = []
+    for sample in samples:
+        ids, visual = model.ids(sample), model.visual(sample)
+        behind = next((place for place, token in enumerate(reversed(ids)) if token in visual_ids), None)
+        found.append(PromptSize(len(ids) - visual, visual, behind))
+    return found

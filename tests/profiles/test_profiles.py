@@ -192,7 +192,13 @@ ratios = st.floats(0.001, 1.0)
     cuts=st.sets(st.integers(1, 40), max_size=5),
     keeps=st.lists(ratios, min_size=5, max_size=5),
     vision=st.none()
-    | st.builds(VisionStage, ratios, tau=st.none() | st.floats(0.1, 9), protect=st.none() | ratios),
+    | st.builds(VisionStage, ratios, tau=st.none() | st.floats(0.1, 9), protect=st.none() | ratios)
+    | st.builds(
+        VisionStage,
+        ratios,
+        selection=st.just("divprune"),
+        settings=st.dictionaries(st.sampled_from(("alpha", "chunks")), ratios),
+    ),
     rounding=st.sampled_from(Rounding),
     seed=st.integers(0, 9),
 )
