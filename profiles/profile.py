@@ -249,7 +249,7 @@ def _vision(section: YamlSection) -> VisionStage:
             scorer=section.choice("scorer", ("cls", "column_mean"), "cls"),
             tau=section.number("tau") if "tau" in section else None,
             protect=section.number("protect") if "protect" in section else None,
-            selection=section.choice("selection", SELECTIONS, "nuwa"),
+            selection=section.choice("selection", SELECTIONS, "anchors"),
             settings={} if settings is None else {name: settings.number(name) for name in settings},
         )
     except ScheduleError as error:
