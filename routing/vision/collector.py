@@ -42,7 +42,8 @@ class PatchScoring(nn.Module):
 class VisionCollector(threading.local):
     """What was chosen of the images that this thread encoded last, kept until their prompt runs.
 
-    selection, stage: what chooses, and its settings. count: visual tokens of an image -> how many of them to keep (1 .. V).
+    selection, stage: what chooses, and its settings. count: visual tokens of an image -> how many of them
+    to keep (1 .. V).
     """
 
     def __init__(self, selection: Selection, stage: VisionStage, count: Callable[[int], int]) -> None:
