@@ -11,6 +11,7 @@ from typing import TypeVar
 from routing.methods import divprune, fastv, none, nuwa, pdrop, random
 from routing.methods.method import Method, Request, Scorer
 from routing.methods.selection import Selection
+from routing.schedule import Action
 
 __all__ = [
     "DENSE",
@@ -19,6 +20,7 @@ __all__ = [
     "OWN",
     "SCORERS",
     "SEARCHED",
+    "SEARCHED_FIRST",
     "SELECTIONS",
     "SHOWN",
     "Method",
@@ -40,6 +42,7 @@ OWN: dict[str, Method] = {
 DENSE = none.METHOD.name
 SHOWN = pdrop.METHOD.name  # in examples
 SEARCHED = tuple(name for name, method in OWN.items() if method.shape is not None)
+SEARCHED_FIRST = tuple(name for name in SEARCHED if OWN[name].published[Action.PRUNE])  # in the decoder
 GROUP = "reroute.methods"  # of entry points, each of which names a Method
 
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from routing.errors import BudgetError, ScheduleError
-from routing.methods.method import Method, Request
+from routing.methods.method import Method, Request, Shape
 from routing.schedule import Action, Pool, Schedule, Stage, VisionStage
 
 BISECTIONS = 200  # halvings of [0, 1]; a float64 interval is exhausted long before
@@ -22,6 +22,7 @@ LEAST_KEEP = 0.001  # of the visual tokens, when their number is not known: fewe
 LAST_QUERY = "last_query"  # the ranking that most methods begin with
 SCORED_BY = ("own", "previous")
 AGAIN = (3, 7, 15, 23)  # of 32: where a rerouting run decides again, as under FastV
+FIRST_SHAPE = Shape("behind a choice before the decoder", rho=1.0)
 FIRST_OPTIONS = {
     "cuts": "decoder layers at which a rerouting run decides again, in place of the default ones",
     "pool": "all (default) or anchors: what rerouting may choose from after the selection",
