@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from routing.methods.diversity import above, cosine
 from routing.methods.method import Method, Request
 from routing.methods.selection import Chosen, Need, Seen, Selection, Sizes
-from routing.methods.solver import AGAIN, FIRST_OPTIONS, select_first
+from routing.methods.solver import AGAIN, FIRST_OPTIONS, FIRST_SHAPE, select_first
 from routing.schedule import Action, Schedule, VisionStage
 
 if TYPE_CHECKING:
@@ -87,5 +87,6 @@ METHOD = Method(
     published={Action.PRUNE: (), Action.REROUTE: AGAIN},
     solver=_solve,
     options=FIRST_OPTIONS,
+    shape=FIRST_SHAPE,
     selections={"cdpruner": Selection(frozenset({Need.TEXT}), choose, _flops)},
 )

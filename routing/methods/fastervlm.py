@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from routing.methods.method import Method, Request
 from routing.methods.selection import Chosen, Need, Seen, Selection
-from routing.methods.solver import AGAIN, TOWER_OPTIONS, select_first
+from routing.methods.solver import AGAIN, FIRST_SHAPE, TOWER_OPTIONS, select_first
 from routing.methods.vispruner import important_first
 from routing.schedule import Action, Schedule, VisionStage
 
@@ -32,5 +32,6 @@ METHOD = Method(
     published={Action.PRUNE: (), Action.REROUTE: AGAIN},
     solver=_solve,
     options=TOWER_OPTIONS,
+    shape=FIRST_SHAPE,
     selections={"fastervlm": Selection(frozenset({Need.ATTENTION}), choose, lambda _sizes, _stage: 0)},
 )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from routing.methods.method import Method, Request
 from routing.methods.selection import Chosen, Need, Seen, Selection, Setting
-from routing.methods.solver import AGAIN, FIRST_OPTIONS, select_first
+from routing.methods.solver import AGAIN, FIRST_OPTIONS, FIRST_SHAPE, select_first
 from routing.schedule import Action, Schedule, VisionStage
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ METHOD = Method(
         **FIRST_OPTIONS,
         "alpha": "share of the kept tokens that the early layer chooses, neighbours counted (default 0.1)",
     },
+    shape=FIRST_SHAPE,
     selections={
         "hiprune": Selection(
             frozenset({Need.SHALLOW, Need.RECEIVED}),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from routing.methods.method import Method, Request
 from routing.methods.selection import Chosen, Need, Seen, Selection, Setting, Sizes
-from routing.methods.solver import AGAIN, TOWER_OPTIONS, select_first
+from routing.methods.solver import AGAIN, FIRST_SHAPE, TOWER_OPTIONS, select_first
 from routing.schedule import Action, Schedule, VisionStage
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ METHOD = Method(
     published={Action.PRUNE: (), Action.REROUTE: AGAIN},
     solver=_solve,
     options={**TOWER_OPTIONS, "chunks": "strips that the tokens of an image are cut into (default 16)"},
+    shape=FIRST_SHAPE,
     selections={
         "holov": Selection(
             frozenset({Need.ATTENTION}),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from routing.methods.diversity import cosine
 from routing.methods.method import Method, Request
 from routing.methods.selection import Chosen, Need, Seen, Selection, Setting, Sizes
-from routing.methods.solver import AGAIN, TOWER_OPTIONS, select_first
+from routing.methods.solver import AGAIN, FIRST_SHAPE, TOWER_OPTIONS, select_first
 from routing.schedule import Action, Schedule, VisionStage
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ METHOD = Method(
         **TOWER_OPTIONS,
         "contextual": "share of the kept tokens that others are merged into (default 5/32)",
     },
+    shape=FIRST_SHAPE,
     selections={
         "visionzip": Selection(
             frozenset({Need.ATTENTION, Need.KEYS}),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from routing.methods.diversity import cosine
 from routing.methods.method import Method, Request
 from routing.methods.selection import Chosen, Need, Seen, Selection, Setting, Sizes
-from routing.methods.solver import AGAIN, TOWER_OPTIONS, select_first
+from routing.methods.solver import AGAIN, FIRST_SHAPE, TOWER_OPTIONS, select_first
 from routing.schedule import Action, Schedule, VisionStage
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ METHOD = Method(
         **TOWER_OPTIONS,
         "important": "share of the kept tokens that attention chooses (default 0.5)",
     },
+    shape=FIRST_SHAPE,
     selections={
         "vispruner": Selection(
             frozenset({Need.ATTENTION}), choose, _flops, settings={"important": Setting(0.5, most=1)}
