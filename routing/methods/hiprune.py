@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from routing.methods.method import Method, Request
-from routing.methods.selection import Chosen, Need, Seen, Selection, Setting
+from routing.methods.selection import SHARE, Chosen, Need, Seen, Selection
 from routing.methods.solver import AGAIN, FIRST_OPTIONS, FIRST_SHAPE, select_first
 from routing.schedule import Action, Schedule, VisionStage
 
@@ -73,7 +73,8 @@ METHOD = Method(
             frozenset({Need.SHALLOW, Need.RECEIVED}),
             choose,
             lambda _sizes, _stage: 0,
-            settings={"alpha": Setting(0.1, most=1)},
+            settings={"alpha": 0.1},
+            bounds={"alpha": SHARE},
         )
     },
 )

@@ -15,7 +15,7 @@ import math
 from typing import TYPE_CHECKING
 
 from routing.methods.method import Method, Request
-from routing.methods.selection import Chosen, Need, Seen, Selection, Setting, Sizes
+from routing.methods.selection import Bounds, Chosen, Need, Seen, Selection, Sizes
 from routing.methods.solver import AGAIN, FIRST_SHAPE, TOWER_OPTIONS, select_first
 from routing.schedule import Action, Schedule, VisionStage
 
@@ -95,7 +95,8 @@ METHOD = Method(
             frozenset({Need.ATTENTION}),
             choose,
             _flops,
-            settings={"chunks": Setting(16, least=1, whole=True)},
+            settings={"chunks": 16},
+            bounds={"chunks": Bounds(least=1, whole=True)},
         )
     },
 )

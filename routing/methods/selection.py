@@ -18,7 +18,7 @@ from routing.towers import Need
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Chosen", "Need", "Seen", "Selection", "Setting", "Sizes"]
+__all__ = ["SHARE", "Bounds", "Chosen", "Need", "Seen", "Selection", "Sizes"]
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,9 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Setting:
-    """A number that a stage may set: what it is by default, and the least and the most it may be."""
+class Bounds:
+    """What a setting may be."""
 
-    default: float
     least: float = 0.0
     most: float = math.inf
     whole: bool = False
@@ -89,23 +88,28 @@ class Setting:
             raise ScheduleError(f"{name} must be {kind} from {self.least:g} {end}, got {value!r}")
 
 
+SHARE = Bounds(most=1)
+
+
 @dataclass(frozen=True)
 class Selection:
     """How visual tokens are chosen before the decoder.
 
     needs: what `choose` has to see. choose: what it sees, K (1 <= K < V), the stage with its settings -> what
     it chose. flops: sizes and stage -> FLOPs of the matrix products in `choose`, exactly.
-    settings: what a stage may set, by name.
+    settings: what a stage may set, with the value that it has if it does not. bounds: what these may be, by
+    name; any number where nothing is said.
     """
 
     needs: frozenset[Need]
     choose: Callable[[Seen, int, VisionStage], Chosen]
     flops: Callable[[Sizes, VisionStage], int]
-    settings: Mapping[str, Setting] = field(default_factory=dict)
+    settings: Mapping[str, float] = field(default_factory=dict)
+    bounds: Mapping[str, Bounds] = field(default_factory=dict)
 
     def setting(self, stage: VisionStage, name: str) -> float:
         """A setting as a stage has it, or by default."""
-        return dict(stage.settings).get(name, self.settings[name].default)
+        return dict(stage.settings).get(name, self.settings[name])
 
     def check(self, stage: VisionStage) -> None:
         """Raise ScheduleError where a stage sets what there is not, or to what it may not be."""
@@ -113,7 +117,8 @@ class Selection:
             if name not in self.settings:
                 takes = ", ".join(self.settings) or "none"
                 raise ScheduleError(f"{stage.selection} has no setting {name}; it has {takes}")
-            self.settings[name].check(f"{stage.selection}: {name}", value)
+            if name in self.bounds:
+                self.bounds[name].check(f"{stage.selection}: {name}", value)
 
     def asked(self, stage: VisionStage) -> frozenset[Need]:
         """What a tower has to bring: with scorer column_mean, attention from all tokens for that of one."""

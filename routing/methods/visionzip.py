@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from routing.methods.diversity import cosine
 from routing.methods.method import Method, Request
-from routing.methods.selection import Chosen, Need, Seen, Selection, Setting, Sizes
+from routing.methods.selection import SHARE, Chosen, Need, Seen, Selection, Sizes
 from routing.methods.solver import AGAIN, FIRST_SHAPE, TOWER_OPTIONS, select_first
 from routing.schedule import Action, Schedule, VisionStage
 
@@ -87,7 +87,8 @@ METHOD = Method(
             frozenset({Need.ATTENTION, Need.KEYS}),
             choose,
             _flops,
-            settings={"contextual": Setting(5 / 32, most=1)},
+            settings={"contextual": 5 / 32},
+            bounds={"contextual": SHARE},
         )
     },
 )

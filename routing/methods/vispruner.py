@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from routing.methods.diversity import cosine
 from routing.methods.method import Method, Request
-from routing.methods.selection import Chosen, Need, Seen, Selection, Setting, Sizes
+from routing.methods.selection import SHARE, Chosen, Need, Seen, Selection, Sizes
 from routing.methods.solver import AGAIN, FIRST_SHAPE, TOWER_OPTIONS, select_first
 from routing.schedule import Action, Schedule, VisionStage
 
@@ -90,7 +90,11 @@ METHOD = Method(
     shape=FIRST_SHAPE,
     selections={
         "vispruner": Selection(
-            frozenset({Need.ATTENTION}), choose, _flops, settings={"important": Setting(0.5, most=1)}
+            frozenset({Need.ATTENTION}),
+            choose,
+            _flops,
+            settings={"important": 0.5},
+            bounds={"important": SHARE},
         )
     },
 )
