@@ -59,10 +59,11 @@ def most_different(features: Tensor, weights: Tensor, count: int) -> tuple[Tenso
     gains, order = kernel.diagonal().clone(), [kernel.diagonal().argmax()[None]]
     rows = kernel.new_zeros(count, len(kernel))  # of the Cholesky factor of the chosen
     for number in range(count - 1):
-        newest, before = order[-1], rows[:number]
-        told = before.index_select(1, newest).T @ before
-        scale = gains.index_select(0, newest).clamp(min=_EPSILON).sqrt()
-        rows[number] = (kernel.index_select(0, newest) - told)[0] / scale
+        newest = order[-1]
+        row = kernel.index_select(0, newest)
+        if number:
+            row = row - rows[:number].index_select(1, newest).T @ rows[:number]
+        rows[number] = row[0] / gains.index_select(0, newest).clamp(min=_EPSILON).sqrt()
         gains = (gains - rows[number] ** 2).index_fill(0, newest, -torch.inf)
         order.append(gains.argmax()[None])
     return torch.cat(order), gains.index_fill(0, order[-1], -torch.inf)

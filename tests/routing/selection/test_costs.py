@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from reroute_cli.measure.flops import FlopMeter
 from routing import Schedule, Stage, VisionStage, route
 from routing.checks.counting import Counted, prompts_of, shape_of
 from routing.checks.subjects import ONE, Sample, Tiny, tiny
@@ -73,6 +74,23 @@ def test_a_choice_at_the_tower_costs_what_torch_counts(
     assert ours.vision_flops
     assert counted.scoring == ours.scoring_flops + ours.anchor_flops
     assert counted.total == ours.prefill_flops + ours.vision_flops + counted.scoring
+
+
+@pytest.mark.parametrize("selection", [*ENTRANCE, *AT_THE_TOWER])
+def test_no_product_of_a_choice_is_empty(selection: str) -> None:
+    """One that counts nothing would be taken for a kernel without a formula, and no FLOPs be told at all."""
+    model = llava()
+    meter, schedule = FlopMeter(model), Schedule(vision=VisionStage(0.5, selection=selection))
+    ids = torch.tensor([[5, *[IMAGE] * 36, 6, 7]])
+    with route(model, schedule), meter:
+        model.generate(
+            input_ids=ids,
+            pixel_values=noise(1, 3, 24, 24),
+            max_new_tokens=1,
+            stopping_criteria=[meter.first_token],
+        )
+    assert meter.flops.scoring > 0
+    assert meter.flops.unknown == set()
 
 
 def test_choosing_among_pairs_costs_two_flops_a_product() -> None:
