@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from routing import BudgetError, Schedule, ScheduleError, Stage, VisionStage, route, solve
 from routing.methods import METHODS, SELECTIONS
@@ -188,12 +187,8 @@ class _Waits(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name.removeprefix("aten::")
-        masks = (
-            (leaf for leaf in tree_leaves(args[1]) if isinstance(leaf, torch.Tensor))
-            if name == "index"
-            else ()
-        )
-        if name in WAITING or any(mask.dtype == torch.bool for mask in masks):
+        by_mask = name == "index" and any(one.dtype == torch.bool for one in args[1] if one is not None)
+        if by_mask or name in WAITING:
             self.seen.add(name)
         return func(*args, **(kwargs or {}))
 
