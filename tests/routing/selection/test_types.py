@@ -1,4 +1,4 @@
-"""A choice at the entrance of the decoder in types of every mix of layer kinds, on copies of their configs."""
+"""A choice at the entrance of the decoder in types of every mix of layer kinds, on copies of configs."""
 
 import json
 from pathlib import Path
