@@ -7,7 +7,7 @@ A profile file holds either explicit stages
     stages:
       - {layer: 3, keep_ratio: 0.27}
       - {layer: 5, keep_ratio: 0.39, scored_by: 4}
-    vision: {keep_ratio: 0.5}       # optional; also layer, scorer, tau, protect
+    vision: {keep_ratio: 0.5}       # optional; also layer, scorer, tau, protect, selection, settings
     scorer: last_query              # optional; also pool, seed
 
 or a method and an amount, resolved for the model at hand

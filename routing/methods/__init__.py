@@ -8,7 +8,20 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TypeVar
 
-from routing.methods import divprune, fastv, none, nuwa, pdrop, random
+from routing.methods import (
+    cdpruner,
+    divprune,
+    fastervlm,
+    fastv,
+    hiprune,
+    holov,
+    none,
+    nuwa,
+    pdrop,
+    random,
+    visionzip,
+    vispruner,
+)
 from routing.methods.method import Method, Request, Scorer
 from routing.methods.selection import Selection
 from routing.schedule import Action
@@ -38,6 +51,12 @@ OWN: dict[str, Method] = {
     "pdrop": pdrop.METHOD,
     "nuwa": nuwa.METHOD,
     "divprune": divprune.METHOD,
+    "visionzip": visionzip.METHOD,
+    "vispruner": vispruner.METHOD,
+    "fastervlm": fastervlm.METHOD,
+    "hiprune": hiprune.METHOD,
+    "holov": holov.METHOD,
+    "cdpruner": cdpruner.METHOD,
 }
 DENSE = none.METHOD.name
 SHOWN = pdrop.METHOD.name  # in examples
