@@ -107,8 +107,7 @@ def choosing(model: str, ratio: float) -> dict[str, Callable[[], object]]:
     assert shaped.visual is not None
     work: dict[str, Callable[[], object]] = {}
     for name, selection in SELECTIONS.items():
-        stage = solve(name, ratio=ratio, layers=shaped.target.layers, visual=shaped.visual).vision
-        assert stage is not None
+        stage = VisionStage(1 - ratio, selection=name)
         seen, count = seen_of(shaped, selection.needs), int(stage.keep_ratio * shaped.visual)
 
         def choose(
