@@ -26,6 +26,7 @@ from routing import solve
 from routing.cost import PromptSize, plan
 from routing.methods import METHODS, SELECTIONS
 from routing.methods.selection import Need, Seen
+from routing.schedule import VisionStage
 from tests.benchmarks.limits import median
 from tests.benchmarks.rounds import Timed, interleave
 
