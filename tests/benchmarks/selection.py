@@ -144,9 +144,8 @@ def main(arguments: list[str] | None = None) -> int:
     seconds = {model: timed(model, asked.rounds) for model in MODELS}
     for model, course in seconds.items():
         for name, spent in course.items():
-            print(
-                f"{model}  {name}: {spent['median'] * 1e3:.2f} ms [{spent['low']:.2g}, {spent['high']:.2g} s]"
-            )
+            low, middle, high = (f"{1e3 * spent[end]:.2f}" for end in ("low", "median", "high"))
+            print(f"{model}  {name}: {middle} ms [{low}, {high}]")
     if asked.json:
         report = {
             "schema": SCHEMA,
