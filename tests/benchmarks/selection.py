@@ -26,6 +26,7 @@ from routing import solve
 from routing.cost import PromptSize, plan
 from routing.methods import METHODS, SELECTIONS
 from routing.methods.selection import Need, Seen
+from routing.schedule import VisionStage
 from tests.benchmarks.limits import median
 from tests.benchmarks.rounds import Timed, interleave
 
@@ -107,8 +108,7 @@ def choosing(model: str, ratio: float) -> dict[str, Callable[[], object]]:
     assert shaped.visual is not None
     work: dict[str, Callable[[], object]] = {}
     for name, selection in SELECTIONS.items():
-        stage = solve(name, ratio=ratio, layers=shaped.target.layers, visual=shaped.visual).vision
-        assert stage is not None
+        stage = VisionStage(1 - ratio, selection=name)
         seen, count = seen_of(shaped, selection.needs), int(stage.keep_ratio * shaped.visual)
 
         def choose(
@@ -144,9 +144,8 @@ def main(arguments: list[str] | None = None) -> int:
     seconds = {model: timed(model, asked.rounds) for model in MODELS}
     for model, course in seconds.items():
         for name, spent in course.items():
-            print(
-                f"{model}  {name}: {spent['median'] * 1e3:.2f} ms [{spent['low']:.2g}, {spent['high']:.2g} s]"
-            )
+            low, middle, high = (f"{1e3 * spent[end]:.2f}" for end in ("low", "median", "high"))
+            print(f"{model}  {name}: {middle} ms [{low}, {high}]")
     if asked.json:
         report = {
             "schema": SCHEMA,
