@@ -32,6 +32,7 @@ from reroute_cli.records.answer import (
     TokensPart,
 )
 from reroute_cli.records.base import AdapterPart, EnvironmentPart, GenerationPart, ModelPart
+from reroute_cli.run.schedules import places_of
 from routing.families import family_of
 from routing.families.family import Missing
 from routing.methods import DENSE
@@ -289,17 +290,17 @@ def average_visual(stages: Sequence[passes.StageCounts], visual: int, layers: in
 
 
 def stage_parts(schedule: Schedule, stages: Sequence[passes.StageCounts]) -> list[StagePart]:
-    """The stages as records hold them; one at the vision tower comes first."""
-    keep_ratios = dict(schedule.entries)
+    """The stages as records hold them; one before the decoder comes first."""
+    keep_ratios, where = dict(schedule.entries), places_of(schedule)
     return [
         StagePart(
-            where="vision" if schedule.vision is not None and index == 0 else "decoder",
+            where=where[stage.layer],
             layer=stage.layer,
             keep_ratio=keep_ratios[stage.layer],
             kept=stage.kept,
             reentered=stage.reentered,
         )
-        for index, stage in enumerate(stages)
+        for stage in stages
     ]
 
 
