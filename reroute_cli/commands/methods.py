@@ -71,7 +71,8 @@ def _shown(method: Method, shaped: Shaped) -> ShownMethod:
 def _stages(method: Method, action: ActionName, shaped: Shaped) -> list[MethodStagePart]:
     """The decisions of a schedule that it makes for this model."""
     from reroute_cli.records.lists import MethodStagePart
-    from reroute_cli.run.schedules import ScheduleChoice, places_of
+    from reroute_cli.run.schedules import ScheduleChoice
+    from reroute_cli.run.stages import places_of
     from routing.errors import BudgetError
     from routing.methods import DENSE, SCORERS, SELECTIONS
 

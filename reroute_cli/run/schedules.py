@@ -15,26 +15,16 @@ from reroute_cli.console.errors import UsageError
 from reroute_cli.console.options import ACTIONS, ArmsOptions, ScheduleOptions, layers_in
 from reroute_cli.console.study_options import GridOptions
 from reroute_cli.records.metrics import DENSE_ARM
-from routing.methods import DENSE, METHODS, SELECTIONS
+from routing.methods import DENSE, METHODS
 from routing.schedule import Schedule  # an option group reads the types of its fields
 
 if TYPE_CHECKING:
-    from reroute_cli.records.base import Place
     from reroute_cli.records.sweep import Asked
     from routing.solve import Target
 
 _NUMBER = re.compile(r"[0-9]{0,9}\.?[0-9]{1,9}")
 _FORM = f"METHOD[@LAYER+LAYER...][:ACTION] (ACTION is {' or '.join(ACTIONS)}), separated by commas"
 _RATIOS = "0.667,0.778,0.889"  # of a grid, by default
-
-
-def places_of(schedule: Schedule) -> dict[int, Place]:
-    """Layer of each reduction of a schedule, in order -> where it takes place."""
-    found: dict[int, Place] = {stage.layer: "decoder" for stage in schedule.stages}
-    if schedule.vision is None:
-        return found
-    at_the_tower = SELECTIONS[schedule.vision.selection].at_the_tower
-    return {schedule.vision.layer: "vision" if at_the_tower else "entrance", **found}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from reroute_cli.records.plan import (
     PlannedStagePart,
     PlannedTokensPart,
 )
-from reroute_cli.run.schedules import places_of
+from reroute_cli.run.stages import places_of
 from routing.cost import Cost, PromptSize
 from routing.cost import plan as plan_cost
 from routing.methods import DENSE, SCORERS

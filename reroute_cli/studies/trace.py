@@ -31,7 +31,6 @@ from reroute_cli.records.trace import (
     TraceStage,
 )
 from reroute_cli.run.answer import (
-    average_visual,
     boxes_in,
     count_visual,
     environment_part,
@@ -40,7 +39,7 @@ from reroute_cli.run.answer import (
     target_of,
     text_of,
 )
-from reroute_cli.run.schedules import places_of
+from reroute_cli.run.stages import average_visual, places_of
 from routing.families import family_of
 from routing.grids import Grid, placed, tokens_within
 from routing.schedule import Action, Pool

@@ -32,7 +32,7 @@ from reroute_cli.records.tune import (
     TuneRun,
 )
 from reroute_cli.run.answer import generation_part, model_part
-from reroute_cli.run.schedules import places_of
+from reroute_cli.run.stages import places_of
 from reroute_cli.run.trial import items_digest
 from reroute_cli.studies.questions import cost_part, difference, differences, made_part, scores_part, whole
 
