@@ -1,4 +1,4 @@
-"""Which method works with which family: `python -m tests.matrix` writes the table of routing/methods/README.md.
+"""Which method works with which family: `python -m tests.matrix` writes it into routing/methods/README.md.
 
 A method works everywhere, unless it chooses at the vision tower: then where the family's tower can be asked.
 Needs no torch.
