@@ -30,7 +30,7 @@ def methods(wanted: ShownMethodOptions, output: ListOutput) -> None:
         emit(MethodList(methods=[_row(method) for method in METHODS.values()]), output)
         return
     if wanted.name not in METHODS:
-        close = difflib.get_close_matches(wanted.name, METHODS, n=3)
+        close = difflib.get_close_matches(wanted.name, METHODS, n=2)
         hint = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(METHODS)}"
         raise UsageError(f"there is no method '{wanted.name}': {hint}")
     shaped = read_shape(wanted.model)

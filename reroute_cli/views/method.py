@@ -15,7 +15,7 @@ from reroute_cli.views.document import NOT_KNOWN, Block, Cell, Document, Heading
 NEEDS = {
     "attention": "the tower's attention from its CLS token",
     "received": "the tower's attention from all tokens",
-    "shallow": "the attention from all tokens in a shallow layer of the tower",
+    "shallow": "attention from all tokens in a shallow layer of the tower",
     "keys": "the tower's keys",
     "states": "the tower's hidden states",
     "text": "the text of the prompt",
@@ -34,7 +34,7 @@ def document(found: ShownMethod, *, verbose: bool = False) -> Document:  # noqa:
             headline,
             *([] if found.paper is None else [Text(found.paper, whole=True)]),
             *([] if found.refused is None else [Text(found.refused, Tone.WARNING)]),
-            *(decisions or [Text("it makes no decision: all visual tokens go through all layers")]),
+            *(decisions or [Text("it decides at no layer: all visual tokens go through all of them")]),
             *_options(found),
             *_budgets(found),
         ),

@@ -101,5 +101,5 @@ def test_every_need_has_words():
 
 def test_an_unknown_method_is_a_usage_error_with_the_nearest_names(run, fails):
     """A slip is answered with what is close to it, nonsense with all there are."""
-    fails(run("methods", "divprun"), 2, "'divprun'", "did you mean divprune?")
+    fails(run("methods", "divprun"), 2, "'divprun'", "did you mean divprune")
     fails(run("methods", "zzz"), 2, "'zzz'", "pdrop")
