@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from reroute_cli.records.lists import ShownMethod
+from reroute_cli.views.emit import document, html_fragment, shown
 from reroute_cli.views.method import NEEDS
 from routing.methods import METHODS
 from routing.methods.selection import Need
@@ -103,3 +105,12 @@ def test_an_unknown_method_is_a_usage_error_with_the_nearest_names(run, fails):
     """A slip is answered with what is close to it, nonsense with all there are."""
     fails(run("methods", "divprun"), 2, "'divprun'", "did you mean divprune")
     fails(run("methods", "zzz"), 2, "'zzz'", "pdrop")
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "csv", "html"])
+def test_every_writer_has_the_decisions(told, form):
+    """The record is laid out as a document like any other."""
+    record = ShownMethod.model_validate(told("nuwa"))
+    written = html_fragment(record) if form == "html" else shown(document(record), form)
+    for words in ("vision tower", "layers 16, 20, 24, 28"):
+        assert words in written
