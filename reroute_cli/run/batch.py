@@ -23,7 +23,6 @@ from reroute_cli.measure.estimate import CostModel, kv_layers, kv_share
 from reroute_cli.measure.memory import measure_kv
 from reroute_cli.records.answer import AnswerRecord, FailedAnswer, KvPart, TokensPart, TurnPart
 from reroute_cli.run.answer import (
-    average_visual,
     boxes_in,
     environment_part,
     generation_part,
@@ -32,7 +31,6 @@ from reroute_cli.run.answer import (
     model_part,
     schedule_part,
     text_of,
-    visual_per_layer,
 )
 from reroute_cli.run.prepare import (
     BatchRequest,
@@ -43,6 +41,7 @@ from reroute_cli.run.prepare import (
     Waiting,
     prepared_items,
 )
+from reroute_cli.run.stages import average_visual, visual_per_layer
 from routing.cost import PromptSize
 
 if TYPE_CHECKING:

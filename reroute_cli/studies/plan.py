@@ -18,6 +18,7 @@ from reroute_cli.records.plan import (
     PlannedStagePart,
     PlannedTokensPart,
 )
+from reroute_cli.run.stages import places_of
 from routing.cost import Cost, PromptSize
 from routing.cost import plan as plan_cost
 from routing.methods import DENSE, SCORERS
@@ -58,7 +59,7 @@ def plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> Plan:
     if costs.dense.vision_flops is None:
         no_vision = shaped.shape.tower_reason or "the image's patch grid is not known from its token count"
     unknown: dict[str, Any] = dict.fromkeys(("revision", "config_digest", "attention", "device", "weights"))
-    counts = schedule.counts(visual, layers)
+    counts, places = schedule.counts(visual, layers), places_of(schedule)
     return Plan(
         model=ModelPart(
             id=shaped.name,
@@ -79,14 +80,14 @@ def plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> Plan:
             digest=schedule.digest(),
             stages=[
                 PlannedStagePart(
-                    where="decoder" if schedule.vision is None or index > 0 else "vision",
+                    where=places[layer],
                     layer=layer,
                     keep_ratio=keep_ratio,
                     kept=kept,
                     scored_by=by,
                 )
-                for index, ((layer, keep_ratio), kept, by) in enumerate(
-                    zip(schedule.entries, counts, _ranking(shaped.shape, schedule), strict=True)
+                for (layer, keep_ratio), kept, by in zip(
+                    schedule.entries, counts, _ranking(shaped.shape, schedule), strict=True
                 )
             ],
             per_layer_visual_tokens=list(schedule.tokens_per_layer(visual, layers)),
