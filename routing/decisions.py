@@ -98,7 +98,7 @@ def check_fit(schedule: Schedule, info: ModelInfo) -> None:
             f"keys of layer {min(info.producers.values())} and later ones, so the last decision is at layer "
             f"{info.last_layer} or earlier"
         )
-    ranked = () if SCORERS[schedule.scorer].reduce is None else schedule.stages
+    ranked = schedule.stages if SCORERS[schedule.scorer].looks else ()
     for stage in ranked:
         if info.ranking(stage.ranking_layer) is None:
             raise ScheduleError(

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from routing.checks.copies import placeholder_ids
 from routing.checks.subjects import Sample, Tiny
 from routing.cost import PromptSize
 from routing.model_shape import ModelShape
@@ -86,4 +87,8 @@ def shape_of(model: Tiny) -> ModelShape:
 
 def prompts_of(model: Tiny, *samples: Sample) -> list[PromptSize]:
     """Token counts of these samples."""
-    return [PromptSize(len(model.ids(s)) - model.visual(s), model.visual(s)) for s in samples]
+    placeholders = placeholder_ids(model.model.config)
+    rows = [[one in placeholders for one in model.ids(sample)] for sample in samples]
+    return [
+        PromptSize(row.count(False), sum(row), (row[::-1].index(True) if any(row) else 0)) for row in rows
+    ]
