@@ -303,7 +303,7 @@ class Prefill:
         weights = states = None
         if self._scorer.rate is not None:
             columns, weights = self._scoring(lambda: self._raters)
-            asking = columns if inside is None else torch.searchsorted(inside.index, columns)
+            asking = columns if inside is None else torch.searchsorted(inside.index.contiguous(), columns)
         else:
             last = self.layout.query
             if inside is not None:

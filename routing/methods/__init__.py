@@ -8,7 +8,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TypeVar
 
-from routing.methods import dart, divprune, fastv, none, nuwa, pdrop, random
+from routing.methods import dart, divprune, fastv, none, nuwa, pdrop, random, sparsevlm
 from routing.methods.method import Method, Request, Scorer
 from routing.methods.selection import Selection
 
@@ -36,6 +36,7 @@ OWN: dict[str, Method] = {
     "pdrop": pdrop.METHOD,
     "nuwa": nuwa.METHOD,
     "divprune": divprune.METHOD,
+    "sparsevlm": sparsevlm.METHOD,
     "dart": dart.METHOD,
 }
 DENSE = none.METHOD.name
