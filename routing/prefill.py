@@ -184,9 +184,10 @@ class Prefill:
     def _decide(self, number: int, index: int, layer: Any, hidden: Tensor, context: Context) -> Tensor:
         decision = self._decisions[number]
         keep, ranked = self._choose(number, index, layer, hidden, context)
+        if self._scorer.merge is not None and ranked is not None and decision.by_layer:
+            hidden, keep = self._scoring(lambda: self._merge(hidden, ranked, decision.counts))
         before = self._kept if self._stages else None
-        inside = decision.chosen is None and decision.selection is None
-        asked = ranked is not None and inside and self._scorer.looks
+        asked = ranked is not None and decision.by_layer and self._scorer.looks
         by = decision.scored_by if asked else None
         self._stages.append(StageTrace(decision.layer, keep, before, ranked, self.layout, by))
         if number == 0 and self._schedule.vision is not None:
@@ -245,6 +246,23 @@ class Prefill:
                 keep[row, at[chosen.kept]] = True
                 scores[row, at] = chosen.scores
         return keep, scores
+
+    def _merge(self, hidden: Tensor, ranked: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """The states of now with what the scorer merged into some, and the columns (B, L) that are kept."""
+        merge, width, keep = self._scorer.merge, hidden.shape[1], torch.zeros_like(self._kept)
+        assert merge is not None
+        candidates = self._kept if self._rows is None else within(self._rows, self._kept)
+        places = torch.arange(width, device=keep.device).where(candidates, width).sort(dim=1).values
+        hidden = hidden.clone()
+        for row, (now, count) in enumerate(zip(self._counts, counts, strict=True)):
+            at = places[row, :now]
+            columns = at if self._rows is None else self._rows.index[row, at]
+            if count < now:
+                kept, states = merge(hidden[row, at], ranked[row, columns], count)
+                hidden[row, at[kept]] = states
+                columns = columns[kept]
+            keep[row, columns] = True
+        return hidden, keep
 
     def _move(self, hidden: Tensor, keep: Tensor, counts: tuple[int, ...]) -> Tensor:
         """From the rows of now to those of text plus `keep`."""

@@ -108,6 +108,9 @@ class Scorer:
     (B, T) float32, once a prompt, of one matrix product (B, L, d) x (B, d, T).
     level: attention is divided by what equal queries and keys would make of the two positions alone.
     flops: S, d -> FLOPs of the matrix products in `rank` for one sample.
+    merge: where pruned tokens live on in others: of one sample's n candidates the states (n, d) where they
+    are removed, scores (n,) and how many are kept (K < n) -> kept (K,) int64 and their states (K, d).
+    merge_flops: n, K, d -> FLOPs of the matrix products in `merge`.
     """
 
     rows: int = 0
@@ -117,6 +120,8 @@ class Scorer:
     rate: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None = None
     level: bool = False
     flops: Callable[[int, int], int] = lambda _length, _width: 0
+    merge: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]] | None = None
+    merge_flops: Callable[[int, int, int], int] = lambda _tokens, _kept, _width: 0
 
     def __post_init__(self) -> None:
         ways = [way for way in (self.reduce, self.draw, self.rank) if way is not None]

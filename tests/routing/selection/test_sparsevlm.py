@@ -1,5 +1,6 @@
 """SparseVLM's raters, rankings and schedules, by their definition and in unmodified models."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +15,20 @@ from routing.checks.runs import ACTIONS, close, generate_routed, plan
 from routing.checks.subjects import ONE, Tiny, tiny
 from routing.errors import BudgetError, RoutingError, ScheduleError
 from routing.methods.method import Sight
-from routing.methods.sparsevlm import LEVEL_RATERS, RATERS, mean_over_visual_heads, rate
+from routing.methods.sparsevlm import (
+    LEVEL_RATERS,
+    RATERS,
+    RECYCLED_RATERS,
+    best_of,
+    dpc_knn,
+    mean_over_visual_heads,
+    rate,
+    recycle,
+)
+from routing.schedule import Rounding, Schedule, Stage
 from routing.solve import ratio_for_budget, solve
 from tests.routing.kinds import truth
+from tests.routing.selection.published import Published, cases
 
 CUTS = (Cut(3, 0.6, 2), Cut(5, 0.3, 4))
 
@@ -160,7 +172,7 @@ def test_each_stage_is_ranked_by_the_layer_before_and_keeps_the_tables_shares(
     schedule = solve("sparsevlm", action=action, ratio=ratio, layers=32, version=version)
     assert [(stage.layer, stage.scored_by) for stage in schedule.stages] == [(3, 2), (7, 6), (16, 15)]
     assert schedule.counts(576, 32) == (278, 185, 102)
-    assert schedule.scorer == (RATERS if version == 1 else LEVEL_RATERS)
+    assert schedule.scorer == (RECYCLED_RATERS if version == 1 else LEVEL_RATERS)
     first, second, third = (stage.keep_ratio for stage in schedule.stages)
     assert second / first == pytest.approx(2 / 3)
     assert third / first == pytest.approx(11 / 30)
@@ -185,5 +197,103 @@ def test_what_it_cannot_do_is_refused() -> None:
     assert error.value.nearest == 0.4105
     with pytest.raises(ScheduleError, match="version must be 1 or 2, got 3"):
         solve("sparsevlm", ratio=0.5, layers=32, version=3)
+    for impossible in ({"version": 2}, {"action": "reroute"}):
+        with pytest.raises(ScheduleError, match="only version 1 recycles, where it prunes"):
+            solve("sparsevlm", ratio=0.5, layers=32, recycle=True, **impossible)  # type: ignore[arg-type]
     with pytest.raises(ScheduleError, match="1 layers are too few"):
         solve("sparsevlm", ratio=0.5, layers=1)
+
+
+@cases("dpc_knn")
+def test_the_published_clusters_are_reproduced(case: Published) -> None:
+    """Centres in the order of their scores, and the cluster of every token."""
+    centres, cluster = dpc_knn(case.given["features"], case.params["clusters"])
+    assert centres.tolist() == case.answer["centres"].tolist()
+    assert cluster.tolist() == case.answer["cluster"].tolist()
+
+
+def clusters_of(features: list[Tensor], count: int) -> list[list[int]]:
+    """Members of each cluster, its centre first, by the definition."""
+    apart = [[float((a - b).norm()) / len(a) ** 0.5 for b in features] for a in features]
+    near = [sorted(row)[: min(7, count)] for row in apart]
+    density = [math.exp(-sum(value**2 for value in row) / len(row)) for row in near]
+    most, size = max(map(max, apart)), range(len(features))
+    alone = [min([apart[i][j] for j in size if density[j] > density[i]], default=most) for i in size]
+    centres = sorted(size, key=lambda i: -alone[i] * density[i])[:count]
+    members = [[centre] for centre in centres]
+    for token in (token for token in size if token not in centres):
+        nearest = min(range(count), key=lambda place: apart[centres[place]][token])
+        members[nearest].append(token)
+    return members
+
+
+def recycled(states: Tensor, scores: Tensor, count: int) -> dict[int, Tensor]:
+    """Kept token -> its state, by the definition: of n tokens the best, and a tenth of the next 30%."""
+    order = sorted(range(len(states)), key=lambda token: (-float(scores[token]), token))
+    best = count
+    while best + (int(0.3 * (len(states) - best)) + 1) // 10 + 1 > count and best > 1:
+        best -= 1
+    kept = {token: states[token] for token in order[:best]}
+    pool = order[best : best + int(0.3 * (len(states) - best)) + 1]
+    if best < count:
+        for members in clusters_of([states[token] for token in pool], count - best):
+            kept[pool[members[0]]] = states[[pool[one] for one in members]].mean(dim=0)
+    return kept
+
+
+@pytest.mark.parametrize(("tokens", "count"), [(60, 20), (60, 3), (60, 59), (12, 1), (2, 1), (90, 30)])
+def test_the_best_stay_and_clusters_of_the_next_live_on(tokens: int, count: int) -> None:
+    """By the definition written as loops, for few and many of both."""
+    generator = torch.Generator().manual_seed(tokens + count)
+    states = torch.randn(tokens, 16, generator=generator)
+    scores = torch.rand(tokens, generator=generator)
+    expected = recycled(states, scores, count)
+    kept, found = recycle(states, scores, count)
+    assert len(kept) == count
+    assert set(kept.tolist()) == set(expected)
+    for token, state in zip(kept.tolist(), found, strict=True):
+        assert torch.allclose(state, expected[token], atol=1e-6)
+
+
+def test_recycled_tokens_are_the_published_ones_beyond_the_table() -> None:
+    """300, 200 and 110 tokens with 9, 4 and 3 clusters: 309, 204 and 113, on average 206.5 of 576."""
+    kept, tokens = [], 576
+    for best in (300, 200, 110):
+        count = best + (int(0.3 * (tokens - best)) + 1) // 10 + 1
+        assert best_of(tokens, count) == best
+        kept, tokens = [*kept, count], count
+    assert kept == [309, 204, 113]
+    stages = tuple(Stage(layer, one / 576) for layer, one in zip((3, 7, 16), kept, strict=True))
+    assert Schedule(stages, rounding=Rounding.BUDGET).average_tokens(576, 32) == 206.5
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
+def test_clusters_run_on_in_the_place_of_their_centres(name: str) -> None:
+    """The layer behind the drop gets the unmodified model's states, and the means among them."""
+    model, cut = tiny(name), Cut(3, 0.5, 2)
+    sample = (4, (6, 6), 7)
+    inputs, given = model.inputs(sample), []
+    layer = reference.decoder(model.model).layers[3].input_layernorm
+    handle = layer.register_forward_pre_hook(lambda _norm, args: given.append(args[0][0]))
+    try:
+        ran = generate_routed(model, plan((cut,), scorer=RECYCLED_RATERS), sample, new=1)
+    finally:
+        handle.remove()
+    assert ran.trace is not None
+    scores = ran.trace.stages[0].scores[0]
+    assert scores is not None
+    ids, states = inputs["input_ids"][0], dense(model.model, inputs).hidden[3].clone()
+    visual = torch.isin(ids, torch.tensor(placeholder_ids(model.model.config))).nonzero().flatten()
+    expected = recycled(states[visual], scores, len(visual) // 2)
+    assert list(ran.kept()[0]) == sorted(expected)
+    for token, state in expected.items():
+        states[visual[token]] = state
+    gone = {int(visual[token]) for token in range(len(visual)) if token not in expected}
+    rows = [row for row in range(len(ids)) if row not in gone]
+    assert close(given[0], states[rows])
+
+
+def test_nobody_reroutes_by_a_ranking_that_merges() -> None:
+    """Its schedule says so before anything runs."""
+    with pytest.raises(ScheduleError, match="it can prune, not reroute"):
+        generate_routed(tiny("llava"), plan(CUTS, "reroute", scorer=RECYCLED_RATERS), ONE, new=1)
