@@ -11,8 +11,8 @@ Version 1 recycles: of the tokens that a drop removes, the best 30% are clustere
 many, and each cluster lives on as the mean of its members. Here it does so in the place of its centre; the
 release appends it behind the other visual tokens and numbers positions anew. What is kept counts both: K
 tokens, of which the best by score are as they were, and the rest are clusters. The released counts leave
-clusters out: with them, its 192 averages 206.5. How many neighbours make a density is taken from FlashVID. Only
-pruning recycles: rerouted tokens wait with their own states.
+clusters out: with them, its 192 averages 206.5. How many neighbours make a density is taken from FlashVID.
+Only pruning recycles: rerouted tokens wait with their own states.
 
 `version=2` is SparseVLM+: attention is divided by what positions alone make of it before it is averaged, and
 only 14 of 32 heads count, the same share elsewhere: those with the most such attention from raters to the
