@@ -117,7 +117,4 @@ def check_fit(schedule: Schedule, info: ModelInfo) -> None:
 def _check_selection(stage: VisionStage) -> None:
     if stage.selection not in SELECTIONS:
         raise ScheduleError(f"selection must be one of {', '.join(SELECTIONS)}, got {stage.selection!r}")
-    known = SELECTIONS[stage.selection].settings
-    if unknown := sorted(set(dict(stage.settings)) - set(known)):
-        takes = ", ".join(known) or "none"
-        raise ScheduleError(f"{stage.selection} has no setting {', '.join(unknown)}; it has {takes}")
+    SELECTIONS[stage.selection].check(stage)

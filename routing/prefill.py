@@ -241,8 +241,8 @@ class Prefill:
                     keep[row, at] = True
                     continue
                 behind = self.layout.behind[row].to(hidden.device)
-                asked = hidden[row, behind] if Need.TEXT in selection.needs else None
-                chosen = selection.choose(Seen(hidden[row, at], text=asked), count, stage)
+                asked = hidden[row, behind].flatten(1) if Need.TEXT in selection.needs else None
+                chosen = selection.choose(Seen(hidden[row, at].flatten(1), text=asked), count, stage)
                 keep[row, at[chosen.kept]] = True
                 scores[row, at] = chosen.scores
         return keep, scores

@@ -47,7 +47,7 @@ class CostModel:
             return cls(None, str(error))
         return cls(shape, config=config, image=dict(loaded.processor.image_processor.to_dict()))
 
-    def flops(self, schedule: Schedule, text: int, visual: int, new: int, sizes: Sequence[Size]) -> FlopsPart:
+    def flops(self, schedule: Schedule, prompt: PromptSize, new: int, sizes: Sequence[Size]) -> FlopsPart:
         """FLOPs of one sample and of the same sample dense; null with a reason where not modelled."""
         if self.shape is None:
             nothing: dict[str, Any] = dict.fromkeys(_NAMES)
@@ -56,8 +56,8 @@ class CostModel:
         grids = None  # where the sizes of the images do not tell, or tell another count
         with suppress(CliError):
             made = count_image_tokens(self.shape.family, self.config, self.image, self.shape.tower, sizes)
-            grids = made.grids if made.visual == visual else None
-        costs = plan(self.shape, schedule, [PromptSize(text, visual)], new_tokens=new, grids=grids)
+            grids = made.grids if made.visual == prompt.visual else None
+        costs = plan(self.shape, schedule, [prompt], new_tokens=new, grids=grids)
         routed, dense = costs.routed, costs.dense
         scoring = None if routed.anchor_flops is None else routed.scoring_flops + routed.anchor_flops
         values: dict[str, Any] = {

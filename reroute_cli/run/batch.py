@@ -43,6 +43,7 @@ from reroute_cli.run.prepare import (
     Waiting,
     prepared_items,
 )
+from routing.cost import PromptSize
 
 if TYPE_CHECKING:
     from reroute_cli.data.items import Item
@@ -236,7 +237,10 @@ class BatchRun:
                 finish="length" if row.cut else "stop",
             ),
             flops=self._costs.flops(
-                prepared.schedule, prompt.tokens - visual, visual, len(row.new), entry.sizes
+                prepared.schedule,
+                PromptSize(prompt.tokens - visual, visual, prompt.behind(loaded.image_token_ids)),
+                len(row.new),
+                entry.sizes,
             ),
             kv_cache=found.kv,
             latency=latency_part(prompt, found.clock, found.batch_size, found.halvings),

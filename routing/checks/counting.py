@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from routing.checks.copies import placeholder_ids
 from routing.checks.subjects import Sample, Tiny
 from routing.cost import PromptSize
+from routing.families import describe_config
 from routing.model_shape import ModelShape
 
 
@@ -86,9 +86,11 @@ def shape_of(model: Tiny) -> ModelShape:
 
 
 def prompts_of(model: Tiny, *samples: Sample) -> list[PromptSize]:
-    """Token counts of these samples."""
-    placeholders = placeholder_ids(model.model.config)
-    rows = [[one in placeholders for one in model.ids(sample)] for sample in samples]
-    return [
-        PromptSize(row.count(False), sum(row), (row[::-1].index(True) if any(row) else 0)) for row in rows
-    ]
+    """Token counts of these samples; what stands behind their last visual token is text."""
+    visual_ids = describe_config(model.model.config).image_token_ids
+    found = []
+    for sample in samples:
+        ids, visual = model.ids(sample), model.visual(sample)
+        behind = next((place for place, token in enumerate(reversed(ids)) if token in visual_ids), 0)
+        found.append(PromptSize(len(ids) - visual, visual, behind))
+    return found

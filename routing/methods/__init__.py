@@ -8,9 +8,25 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TypeVar
 
-from routing.methods import dart, divprune, fastv, none, nuwa, pdrop, random, sparsevlm
+from routing.methods import (
+    cdpruner,
+    dart,
+    divprune,
+    fastervlm,
+    fastv,
+    hiprune,
+    holov,
+    none,
+    nuwa,
+    pdrop,
+    random,
+    sparsevlm,
+    visionzip,
+    vispruner,
+)
 from routing.methods.method import Method, Request, Scorer
 from routing.methods.selection import Selection
+from routing.schedule import Action
 
 __all__ = [
     "DENSE",
@@ -19,6 +35,7 @@ __all__ = [
     "OWN",
     "SCORERS",
     "SEARCHED",
+    "SEARCHED_FIRST",
     "SELECTIONS",
     "SHOWN",
     "Method",
@@ -36,12 +53,19 @@ OWN: dict[str, Method] = {
     "pdrop": pdrop.METHOD,
     "nuwa": nuwa.METHOD,
     "divprune": divprune.METHOD,
+    "visionzip": visionzip.METHOD,
+    "vispruner": vispruner.METHOD,
+    "fastervlm": fastervlm.METHOD,
+    "hiprune": hiprune.METHOD,
+    "holov": holov.METHOD,
+    "cdpruner": cdpruner.METHOD,
     "sparsevlm": sparsevlm.METHOD,
     "dart": dart.METHOD,
 }
 DENSE = none.METHOD.name
 SHOWN = pdrop.METHOD.name  # in examples
 SEARCHED = tuple(name for name, method in OWN.items() if method.shape is not None)
+SEARCHED_FIRST = tuple(name for name in SEARCHED if OWN[name].published[Action.PRUNE])  # in the decoder
 GROUP = "reroute.methods"  # of entry points, each of which names a Method
 
 
