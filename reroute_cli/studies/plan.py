@@ -130,6 +130,6 @@ def _cost(cost: Cost, no_vision: str | None) -> PlannedCostPart:
 
 def _ranking(shape: ModelShape, schedule: Schedule) -> list[int | None]:
     """The layer whose attention ranks, for each entry of a schedule."""
-    draws = not SCORERS[schedule.scorer].rows
-    by = [None if draws else shape.ranking(stage.ranking_layer)[0] for stage in schedule.stages]
+    looks = SCORERS[schedule.scorer].looks
+    by = [shape.ranking(stage.ranking_layer)[0] if looks else None for stage in schedule.stages]
     return by if schedule.vision is None else [None, *by]

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from routing.methods import (
     cdpruner,
+    dart,
     divprune,
     fastervlm,
     fastv,
@@ -19,6 +20,7 @@ from routing.methods import (
     nuwa,
     pdrop,
     random,
+    sparsevlm,
     visionzip,
     vispruner,
 )
@@ -57,6 +59,8 @@ OWN: dict[str, Method] = {
     "hiprune": hiprune.METHOD,
     "holov": holov.METHOD,
     "cdpruner": cdpruner.METHOD,
+    "sparsevlm": sparsevlm.METHOD,
+    "dart": dart.METHOD,
 }
 DENSE = none.METHOD.name
 SHOWN = pdrop.METHOD.name  # in examples
