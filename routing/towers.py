@@ -106,14 +106,15 @@ def _weights(maps: Sequence[tuple[int, int]]) -> int:
 def fixed_tower(numbers: Mapping[str, int], side: int, patch: int, **more: Any) -> Tower:
     """A plain ViT on images of one size.
 
-    numbers: hidden_size, intermediate_size, num_hidden_layers and num_channels. side, patch: of the image
-    and of a patch, in pixels. more: what else `Tower` takes.
+    numbers: hidden_size, intermediate_size, num_hidden_layers, num_attention_heads and num_channels.
+    side, patch: of the image and of a patch, in pixels. more: what else `Tower` takes.
     """
     return Tower(
         layers=numbers["num_hidden_layers"],
         hidden=numbers["hidden_size"],
         intermediate=numbers["intermediate_size"],
         patch=numbers["num_channels"] * patch**2,
+        heads=numbers["num_attention_heads"],
         native=(1, side // patch, side // patch),
         **more,
     )
@@ -122,12 +123,14 @@ def fixed_tower(numbers: Mapping[str, int], side: int, patch: int, **more: Any) 
 def grid_tower(numbers: Mapping[str, int], hidden: int, intermediate: int, **more: Any) -> Tower:
     """A ViT on images of any size, which merges squares of patches.
 
-    numbers: depth, in_channels, patch_size, temporal_patch_size and spatial_merge_size. more: as above.
+    numbers: depth, num_heads, in_channels, patch_size, temporal_patch_size and spatial_merge_size. more: as
+    above.
     """
     return Tower(
         layers=numbers["depth"],
         hidden=hidden,
         intermediate=intermediate,
+        heads=numbers["num_heads"],
         patch=numbers["in_channels"] * numbers["temporal_patch_size"] * numbers["patch_size"] ** 2,
         merge=numbers["spatial_merge_size"] ** 2,
         **more,

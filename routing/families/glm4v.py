@@ -69,6 +69,7 @@ def tower(config: Config, _text: int) -> Tower:
         "hidden_size": 1536,
         "intermediate_size": 13696,
         "out_hidden_size": 4096,
+        "num_heads": 12,
         **PATCHES,
     }
     sizes = given_or(config["vision_config"], defaults)

@@ -21,7 +21,13 @@ from routing.towers import Config, Tower, fixed_tower, given_or
 
 LONGEST = 4096  # pixels: no side of an image that is cut is longer
 SIDE, PATCH = 224, 32  # pixels, where a config does not say them
-VIT = {"hidden_size": 1152, "intermediate_size": 3072, "num_hidden_layers": 12, "num_channels": 3}
+VIT = {
+    "hidden_size": 1152,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 16,
+    "num_channels": 3,
+}
 
 _TURNS = (
     '{% for m in messages %}{{ m.role | capitalize }}:{% if m.content[0].type != "image" %} {% endif %}'

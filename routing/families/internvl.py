@@ -22,7 +22,13 @@ from routing.grids import ImageGrids, Size, tiled
 from routing.towers import Config, Tower, fixed_tower, given_or
 
 SIDE, PATCH = 448, 14  # pixels, where a config does not say them
-VIT = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_channels": 3}
+VIT = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "num_channels": 3,
+}
 
 
 def shared(config: Any, processor: Any) -> tuple[Shared, ...]:

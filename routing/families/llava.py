@@ -26,7 +26,13 @@ from routing.towers import Config, Tower, feature_layers, fixed_tower, given_or
 
 _HUB = "https://huggingface.co/llava-hf"
 IMAGE = r"<image>\n"
-VIT = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_channels": 3}
+VIT = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "num_channels": 3,
+}
 PATCH = {"clip_vision_model": 32, "siglip_vision_model": 16}  # pixels, where a config does not say it
 SIDE = 224  # pixels of an image, likewise
 CELL = 16  # pixels of a patch of Pixtral's, likewise

@@ -10,7 +10,13 @@ from routing.grids import ImageGrids, Size
 from routing.towers import Config, Tower, feature_layers, fixed_tower, given_or
 
 SIDE, PATCH, MERGE = 1024, 16, 2  # pixels, pixels and patches, where a config does not say them
-VIT = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_channels": 3}
+VIT = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "num_channels": 3,
+}
 
 # The tokenizer itself begins a text with <s>.
 _MISTRAL = (

@@ -29,6 +29,7 @@ def tower(config: Config, _text: int) -> Tower:
         "hidden_size": 3584,
         "intermediate_size": 3420,
         "out_hidden_size": 3584,
+        "num_heads": 16,
         "window_size": 112,
         **PATCHES,
     }

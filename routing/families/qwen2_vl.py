@@ -73,7 +73,14 @@ def grids(_config: Any, image: Any, size: Size) -> ImageGrids:
 
 def tower(config: Config, _text: int) -> Tower:
     """Full attention, and a merger of two linear maps."""
-    defaults = {"depth": 32, "embed_dim": 1280, "mlp_ratio": 4, "hidden_size": 3584, **PATCHES}
+    defaults = {
+        "depth": 32,
+        "embed_dim": 1280,
+        "mlp_ratio": 4,
+        "hidden_size": 3584,
+        "num_heads": 16,
+        **PATCHES,
+    }
     sizes = given_or(config["vision_config"], defaults)
     wide = sizes["embed_dim"]
     projector = merger(wide, sizes, sizes["hidden_size"])

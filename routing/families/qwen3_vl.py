@@ -31,7 +31,7 @@ def chat_templates(config: Any) -> tuple[ChatTemplate, ...]:
 def tower(config: Config, _text: int) -> Tower:
     """Full attention, and a merger for what enters the decoder and for each deepstack feature."""
     defaults = {"depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "out_hidden_size": 3584}
-    sizes = given_or(config["vision_config"], {**defaults, **PATCHES, "patch_size": 16})
+    sizes = given_or(config["vision_config"], {**defaults, **PATCHES, "num_heads": 16, "patch_size": 16})
     wide = sizes["hidden_size"]
     projector = merger(wide, sizes, sizes["out_hidden_size"]) * (1 + after_deepstack(config))
     return grid_tower(sizes, wide, sizes["intermediate_size"], projector=projector, merger=2)

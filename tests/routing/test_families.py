@@ -71,6 +71,21 @@ def test_the_dict_of_a_config_says_what_the_loaded_one_says(family: str) -> None
     assert known.grids(numbers, PROCESSOR, (120, 90)) == known.grids(config, PROCESSOR, (120, 90))
 
 
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_tower_has_the_heads_that_the_library_gives_it(family: str, given: bool) -> None:
+    """As the config says, and by the library's default where it does not."""
+    kind, make = TEMPLATES[family]
+    numbers = make()
+    if not given:
+        for name in ("num_heads", "num_attention_heads", "hidden_size"):
+            numbers["vision_config"].pop(name, None)
+    loaded = CONFIG_MAPPING[kind](**numbers).vision_config
+    heads = loaded.num_attention_heads  # the library knows the Qwens' num_heads by this name, too
+    assert FAMILIES[family].tower({**numbers, "model_type": family}, 64).heads == heads
+    assert (heads == 2) == given
+
+
 def test_no_family_is_taken_and_refused() -> None:
     """A model type is in one of the two tables."""
     assert not set(FAMILIES) & set(REFUSED)
