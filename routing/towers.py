@@ -1,4 +1,4 @@
-"""Vision towers as numbers: their FLOPs, those of choosing anchors there, and what a config says of one.
+"""Vision towers as numbers: their FLOPs, those of what is asked of them, and what a config says of one.
 
 2 FLOPs per multiply-add; softmax and norms are not counted, as torch's FLOP counter does not. Which numbers a
 family's config holds is said in the family's file. Knows no decoder and no torch.
@@ -8,12 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from routing.grids import PatchGrid
-from routing.methods.selection import SHALLOW_LAYER, Need
 
 Config = Mapping[str, Any]
+SHALLOW_LAYER = 8 / 24  # of the depth: HiPrune's "layer 9 of 24" of CLIP-L, counted from 0
+
+
+class Need(StrEnum):
+    """What a selection has to see beside the features; all but TEXT comes out of the vision tower.
+
+    The tower's layer that is meant, where not said otherwise, is the one whose output becomes the features.
+    """
+
+    ATTENTION = "attention"  # from the CLS token; in towers without one the same as RECEIVED
+    RECEIVED = "received"  # attention from all tokens
+    SHALLOW = "shallow"  # attention from all tokens, in the layer at `SHALLOW_LAYER` of the depth
+    KEYS = "keys"  # key projections
+    STATES = "states"  # hidden states
+    TEXT = "text"  # the prompt's text behind its last visual token, as it enters the decoder
 
 
 @dataclass(frozen=True)
@@ -26,7 +41,8 @@ class Tower:
     merge: patches that become one visual token. projector: (in, out) of each linear map on merged tokens.
     merger: how many of these maps a tower applies itself, so that its features are in the decoder's space.
     joint: all pictures of a prompt share one attention. native: the grid of one picture where it is fixed.
-    heads: of an attention.
+    heads: of an attention. repacked: images are tiles of which visual tokens are made as the image's size
+    says, so that patch grids don't tell how many there are to choose among.
     """
 
     layers: int
@@ -43,6 +59,7 @@ class Tower:
     full: tuple[int, ...] = ()
     joint: bool = False
     native: PatchGrid | None = None
+    repacked: bool = False
 
     def flops(self, grids: Sequence[PatchGrid]) -> int:
         """FLOPs for these pictures, projector included."""
@@ -61,6 +78,11 @@ class Tower:
     def width(self) -> int:
         """Numbers of a visual token where it leaves the tower."""
         return self.projector[self.merger - 1][1] if self.merger else self.projector[0][0]
+
+    @property
+    def states(self) -> int:
+        """Numbers of the hidden state of a visual token, as `Need.STATES` means it."""
+        return self.width if self.merger else self.hidden
 
     def asked_flops(self, grid: PatchGrid, needs: Collection[Need]) -> int:
         """FLOPs of what a selection asks of the tower about one picture, beside the tower's own work.
@@ -148,7 +170,7 @@ def given_or(config: Config, defaults: Mapping[str, int]) -> dict[str, int]:
     return {name: int(config.get(name, default)) for name, default in defaults.items()}
 
 
-def feature_layers(config: Config, name: str = "vision_feature_layer") -> int:
-    """How many layers of the tower are joined for the projector. name: of the setting that says which."""
-    chosen = config.get(name, -1)
+def feature_layers(config: Config) -> int:
+    """How many layers of the tower are joined for the projector."""
+    chosen = config.get("vision_feature_layer", -1)
     return 1 if isinstance(chosen, int) else len(chosen)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from math import ceil, floor, sqrt
 from typing import Any
 
+from routing.families.encoders import MergedStage
 from routing.families.family import (
     THOUSAND,
     ChatTemplate,
     Family,
     Grounding,
-    VisionStages,
     chatml,
     image_and_video_tokens,
     in_order,
@@ -95,7 +95,7 @@ FAMILY = Family(
     grids=grids,
     tower=tower,
     grounding=Grounding(ASKED, THOUSAND),
-    vision_stage=VisionStages.MERGED,
+    vision_stage=MergedStage(),
     shared=patch_grid,
     chat_templates=chat_templates,
     text="qwen2_vl_text",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from routing.families.encoders import MergedStage
 from routing.families.family import (
     THOUSAND,
     ChatTemplate,
     Family,
     Grounding,
-    VisionStages,
     image_and_video_tokens,
     patch_grid,
     setting,
@@ -48,7 +48,7 @@ FAMILY = Family(
     grids=grids,
     tower=tower,
     grounding=Grounding(ASKED, THOUSAND),
-    vision_stage=VisionStages.MERGED,
+    vision_stage=MergedStage(),
     shared=patch_grid,
     chat_templates=chat_templates,
     text="qwen3_vl_text",

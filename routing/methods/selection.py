@@ -8,30 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from routing.schedule import VisionStage
+from routing.towers import Need
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-
-class Need(StrEnum):
-    """What a selection has to see beside the features; all but TEXT comes out of the vision tower.
-
-    The tower's layer that is meant, where not said otherwise, is the one whose output becomes the features.
-    """
-
-    ATTENTION = "attention"  # from the CLS token; in towers without one the same as RECEIVED
-    RECEIVED = "received"  # attention from all tokens
-    SHALLOW = "shallow"  # attention from all tokens, in the layer at `SHALLOW_LAYER` of the depth
-    KEYS = "keys"  # key projections
-    STATES = "states"  # hidden states
-    TEXT = "text"  # the prompt's text behind its last visual token, as it enters the decoder
-
-
-SHALLOW_LAYER = 8 / 24  # of the depth: HiPrune's "layer 9 of 24" of CLIP-L, counted from 0
+__all__ = ["Chosen", "Need", "Seen", "Selection", "Sizes"]
 
 
 @dataclass(frozen=True)
@@ -42,9 +27,10 @@ class Seen:
     of one prompt, as they enter the decoder. grid: rows and columns in whose raster order the V tokens of a
     tower are; None otherwise.
     attention, received, shallow: (V,) float32, see `Need`. The CLS row is summed over heads; the others are
-    sums over queries of the mean over heads, of a tower that merges patches the mean of a token's patches.
-    keys: (V, D) float32, mean over heads, without position. states: (V, c') float32, mean of hidden states
-    16 to 24 of 24 of a tower, or of 7 to 23 of 32 through the merger.
+    sums over queries of the mean over heads.
+    keys: (V, D) float32, mean over heads, normed where the attention norms them, without position.
+    states: (V, c') float32, mean of hidden states 16 to 24 of 24 of a tower, or of 7 to 23 of 32 through the
+    merger that a tower has of its own. Where several patches make a token, all else is the mean over them.
     text: (T, c), T may be 0.
     """
 
@@ -75,13 +61,14 @@ class Chosen:
 class Sizes:
     """The numbers that the cost of choosing follows from.
 
-    tokens: V. width: c. kept: K, below V. keys: D. text: T.
+    tokens: V. width: c. kept: K, below V. keys: D. states: c'. text: T.
     """
 
     tokens: int
     width: int
     kept: int
     keys: int = 0
+    states: int = 0
     text: int = 0
 
 

@@ -11,7 +11,8 @@ from routing.checks.configs import TEMPLATES, from_configuration, text_part
 from routing.cost import ModelShape
 from routing.families import FAMILIES, REFUSED, describe_config
 from routing.families.decoders import DECODERS
-from routing.families.family import ChatTemplate, Grounding, Missing, VisionStages, setting
+from routing.families.encoders import MergedStage, PatchStage
+from routing.families.family import ChatTemplate, Grounding, Missing, setting
 from routing.grids import ImageGrids
 from routing.towers import Tower
 
@@ -50,7 +51,7 @@ def test_a_family_has_every_fact(family: str) -> None:
     assert known.text is None or known.text in DECODERS
     assert isinstance(shape.tower, Tower), shape.tower_reason
     assert isinstance(known.grounding, Grounding | Missing)
-    assert isinstance(known.vision_stage, VisionStages | Missing)
+    assert isinstance(known.vision_stage, PatchStage | MergedStage | Missing)
     templates = known.chat_templates
     if not isinstance(templates, Missing):
         assert all(isinstance(one, ChatTemplate) for one in templates(config))
