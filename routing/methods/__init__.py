@@ -8,7 +8,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TypeVar
 
-from routing.methods import divprune, fastv, none, nuwa, pdrop, random
+from routing.methods import divprune, downsample, fastv, none, nuwa, pdrop, random
 from routing.methods.method import Method, Request, Scorer
 from routing.methods.selection import Selection
 
@@ -36,6 +36,7 @@ OWN: dict[str, Method] = {
     "pdrop": pdrop.METHOD,
     "nuwa": nuwa.METHOD,
     "divprune": divprune.METHOD,
+    "downsample": downsample.METHOD,
 }
 DENSE = none.METHOD.name
 SHOWN = pdrop.METHOD.name  # in examples
