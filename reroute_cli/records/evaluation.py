@@ -241,3 +241,8 @@ class MadePart(Section):
     ended_by_limit: int
     achieved_ratio: float | None
     first: SchedulePart | None
+
+    @property
+    def saves_nothing(self) -> bool:
+        """Whether images were made smaller and still have as many visual tokens."""
+        return self.first is not None and self.first.resized is not None and not self.achieved_ratio

@@ -223,6 +223,7 @@ class ActionPair(Generic[A]):
     """One method at one amount, pruned and rerouted; at least one of the two is there.
 
     place: the method, with decision layers where they were typed: 'fastv', 'fastv@3', 'fastv@3·3+5+8'.
+    prune: also of a method that has no action, since images made smaller are gone for good as well.
     """
 
     place: str
@@ -252,7 +253,7 @@ def pairs_of(arms: Iterable[A], asked_of: Callable[[A], Asked]) -> tuple[ActionP
     found = []
     for one, arm in routed:
         other = partner.get(one.name)
-        if one.action == "prune":
+        if one.action != "reroute":
             place = one.place
             if other is not None and other[0].key(None) != one.key(None):
                 place += f"·{other[0].place.partition('@')[2]}"

@@ -150,6 +150,7 @@ def _value(arm: EvaluationArm, key: str) -> float:
 def warnings(report: Evaluation) -> Iterator[str]:
     """What would mislead if it were not said."""
     yield from w.beware(report.model.weights, report.generation)
+    yield from w.unsaving([title(arm) for arm in report.arms if arm.made.saves_nothing])
     for key in report.headlines:
         small = []  # '−0.01 [−0.04, 0.02]', or why there is no interval
         for arm, other in product(report.arms[1:], ("dense", "prune")):
@@ -193,6 +194,13 @@ def _notes(report: Evaluation) -> Iterator[str]:
         left = len(report.dense.groups) - len(_shown_kinds(report))
         more = f"; -v shows {left} more" if left else ""
         yield f"by kind: {' or '.join(titles)}, whichever the kind asks for{more}"
+    for arm in report.arms:
+        if (first := arm.made.first) is not None and first.resized is not None and arm.made.achieved_ratio:
+            mine, dense = (one.cost.total_flops if one.cost else None for one in (arm, report.dense))
+            yield (
+                f"{title(arm)}: images made smaller before the processor, so that the vision tower does less "
+                f"too: all FLOPs {units.ratio(mine, dense)} of dense, by arithmetic"
+            )
     cost = next((arm.cost for arm in report.arms if arm.cost is not None), None)
     if cost is not None:
         yield (

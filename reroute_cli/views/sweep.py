@@ -103,6 +103,7 @@ def _warnings(report: SweepReport) -> Iterator[str]:
         why = w.short(report.first_error or "", w.SENTENCE)
         yield f"{w.count(left, 'question')} without an answer of every arm are in no score: {why}"
     yield from w.beware(report.model.weights, report.generation)
+    yield from w.unsaving([label(arm).text for arm in report.asked if arm.made and arm.made.saves_nothing])
 
 
 def _notes(report: SweepReport) -> Iterator[str]:

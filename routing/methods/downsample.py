@@ -13,35 +13,44 @@ original, which are no more than it has itself; where the tower sees all, its si
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import ceil, floor, sqrt
+from math import sqrt
 
 from routing.errors import ScheduleError
 from routing.grids import ImageGrids, Size
 from routing.methods.method import Method, Request
 from routing.schedule import Schedule
 
-_STEP, _STEPS = 0.93, 96  # scales that are looked at first: the last is 0.001
-_ENLARGED = 8.0  # a scale that shows whether an image's size matters at all
+_STEP, _STEPS = 0.93, 96  # scales that are looked at before the exact one
+_ENLARGED = 8  # a scale that shows whether an image's size matters at all
+_ALIKE = 1.02  # a size is whole pixels, so that its shape is not quite the image's: tokens that come of this
 
 
 def smaller(size: Size, ratio: float, grids: Callable[[Size], ImageGrids], patch: int) -> Size:
     """Width and height to which an image of `size` is shrunk for a reduction ratio in [0, 1).
 
-    grids: of an image of any size, what the processor makes of it. patch: pixels of a patch's side. Of sizes
-    that are equally near to the amount it is the largest.
+    grids: of an image of any size, what the processor makes of it. patch: pixels of a patch's side, below
+    which no side shrinks. Where the amount can't be had it is the largest size with the fewest tokens.
     """
+    longest, least = max(size), patch * max(size) / min(size)
     if ratio <= 0:
         return size
-    scales = [_STEP**step for step in range(_STEPS)]
-    counts = [grids(_scaled(size, scale)).visual for scale in scales]
-    if {*counts, grids(_scaled(size, _ENLARGED)).visual} == {counts[0]}:
+
+    def count(side: int) -> int:
+        return grids(_scaled(size, side / longest)).visual
+
+    shorter = (round(longest * _STEP**step) for step in range(1, _STEPS))
+    sides = [longest, *(side for side in shorter if side >= least)]
+    counts = [count(side) for side in sides]
+    if max(*counts, count(_ENLARGED * longest)) <= _ALIKE * min(counts):
         seen = patch**2 * sum(frames * rows * columns for frames, rows, columns in grids(size).patches)
         return _scaled(size, sqrt((1 - ratio) * min(1.0, seen / (size[0] * size[1]))))
-    wanted, longest = (1 - ratio) * counts[0], max(size)
-    near = min(zip(scales, counts, strict=True), key=lambda pair: abs(pair[1] - wanted))[0]
-    sides = range(max(1, floor(longest * near * _STEP)), min(longest, ceil(longest * near / _STEP)) + 1)
-    shapes = [_scaled(size, side / longest) for side in reversed(sides)]
-    return min(shapes, key=lambda shape: abs(grids(shape).visual - wanted))
+    wanted = max((1 - ratio) * counts[0], min(counts))
+    enough = next(place for place, found in enumerate(counts) if found <= _ALIKE * wanted)
+    if enough == 0:
+        return size
+    around = range(sides[min(enough + 1, len(sides) - 1)], sides[enough - 1] + 1)
+    best = min(reversed(around), key=lambda side: abs(count(side) - wanted))
+    return _scaled(size, best / longest)
 
 
 def _scaled(size: Size, scale: float) -> Size:
