@@ -14,7 +14,7 @@ from typing import Generic, Literal, NamedTuple, Self, TypeVar
 from pydantic import Field, model_validator
 
 from reroute_cli.records.base import Part, ReportHeader, Section, Source
-from reroute_cli.records.evaluation import DifferencePart, MadePart, ScorePart
+from reroute_cli.records.evaluation import DifferencePart, MadePart, ScorePart, SubsetPart
 from reroute_cli.records.metrics import DENSE_ARM
 from reroute_cli.records.report import Report
 
@@ -156,6 +156,7 @@ class SweepReport(ReportHeader):
     """One run of `sweep`. provenance: of the questions. first_error: of the first answer that failed.
 
     items: the ids of all questions; items_digest: SHA-256 over what was asked, the same under any model.
+    subsets: one for each amount, where they were asked for.
     """
 
     plain_nulls = ReportHeader.plain_nulls | {"first_error"}
@@ -175,6 +176,7 @@ class SweepReport(ReportHeader):
     pairs: list[PairPart]
     fronts: list[FrontPart]
     first_error: str | None
+    subsets: list[SubsetPart] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _arms_share_the_items(self) -> Self:

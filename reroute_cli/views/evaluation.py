@@ -36,6 +36,7 @@ from reroute_cli.views.document import (
     Tile,
     Tone,
 )
+from reroute_cli.views.subset import subset_tables, subset_warnings
 
 _NAME = 24  # characters of an arm's name
 _BESIDE = 14  # characters of the longest name that leave room for three intervals in 80 columns
@@ -59,7 +60,9 @@ def document(report: Evaluation, *, verbose: bool = False) -> Document:
             blocks.append(
                 Tile(f"{part.title}, {title(arm)}", w.plain_number(part.value), note, _arm(arm).role)
             )
-    blocks += [_arms(report), *_by_kind(report, verbose=verbose)]
+    every_score = {arm.name: arm.overall.scores for arm in arms}
+    hard = subset_tables(report.subsets, {arm.name: _arm(arm) for arm in arms}, every_score, report.headlines)
+    blocks += [_arms(report), *hard, *_by_kind(report, verbose=verbose)]
     numbers = ("only this", "only other", "p")
     headers = w.columns("McNemar", "against", "score", *numbers, right=numbers)
     names = {arm.name: _arm(arm) for arm in arms}
@@ -94,13 +97,21 @@ def document(report: Evaluation, *, verbose: bool = False) -> Document:
             *(getattr(score, name, _OF_DIFFERENCES.get(name)) for name in _DATA),
         )
         for arm in arms
-        for group, part in (("", arm.overall), *arm.groups.items())
+        for group, part in (("", arm.overall), *_parts_of(report, arm))
         for key, score in chain(part.scores.items(), part.to_dense.items(), part.to_prune.items())
     )
     blocks.append(w.table("Every score and difference", headers, rows, on=(DATA,)))
     blocks += w.texts(Tone.WARNING, warnings(report))
     blocks += w.texts(Tone.NOTE, _notes(report))
     return Document("eval", (*blocks, Gallery(tuple(_item(report, item) for item in report.items))))
+
+
+def _parts_of(report: Evaluation, arm: EvaluationArm) -> Iterator[tuple[str, ScoresPart]]:
+    """The arm's scores by kind of question, and over the questions that are hard for a smaller image."""
+    yield from arm.groups.items()
+    for subset in report.subsets:
+        if arm.name in subset.arms:
+            yield f"hard for {subset.control}", subset.arms[arm.name]
 
 
 def title(arm: EvaluationArm) -> str:
@@ -166,6 +177,7 @@ def warnings(report: Evaluation) -> Iterator[str]:
             dense = report.dense.overall.scores[key]
             asked = w.count(dense.n, "question")
             yield f"{dense.title}: not distinguishable from 0 on {asked}: {'; '.join(small)}"
+    yield from subset_warnings(report.subsets)
     counts = report.counts
     if counts.errors:
         left_out = f"{w.count(counts.left_out, 'question')} left out of every score"

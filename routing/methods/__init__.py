@@ -17,6 +17,7 @@ __all__ = [
     "GROUP",
     "METHODS",
     "OWN",
+    "RESIZING",
     "SCORERS",
     "SEARCHED",
     "SELECTIONS",
@@ -41,6 +42,7 @@ OWN: dict[str, Method] = {
 DENSE = none.METHOD.name
 SHOWN = pdrop.METHOD.name  # in examples
 SEARCHED = tuple(name for name, method in OWN.items() if method.shape is not None)
+RESIZING = downsample.METHOD.name  # in help
 GROUP = "reroute.methods"  # of entry points, each of which names a Method
 
 
