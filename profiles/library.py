@@ -62,7 +62,7 @@ def _own() -> dict[str, Profile]:
     return found
 
 
-_KEYS = ("method", "action", "cuts", "options", "source", "keep", "tokens")
+_KEYS = ("method", "action", "cuts", "tiers", "options", "source", "keep", "tokens")
 
 
 def expand(collection: YamlSection) -> Iterator[Profile]:
@@ -72,7 +72,7 @@ def expand(collection: YamlSection) -> Iterator[Profile]:
     for name in variants:
         variant = variants.section(name)
         variant.only(*_KEYS)
-        for tier in collection.wholes("tiers"):
+        for tier in (variant if "tiers" in variant else collection).wholes("tiers"):
             stem = f"{collection.text('model')}-avg{tier}-{name}"
             yield _profile(collection, variant, tier, stem)
             yield _exact(collection, variant, tier, f"{stem}-exact")
@@ -116,6 +116,8 @@ def _named(
         rounding=rounding,
         layers=layers,
         visual=visual,
+        method=variant.text("method"),
+        budget=tier,
     )
 
 
@@ -123,13 +125,15 @@ def _solver(
     collection: YamlSection, variant: YamlSection, tier: int, rounding: Rounding = Rounding.FLOOR
 ) -> Solved:
     options = dict(variant.section("options")) if "options" in variant else {}
+    if "cuts" in variant:
+        options["cuts"] = variant.wholes("cuts")
     return Solved(
         method=variant.text("method"),
         action=Action(variant.text("action")),
         ratio=1 - tier / collection.whole("visual"),
         budget=None,
         rounding=rounding,
-        options={**options, "cuts": variant.wholes("cuts")},
+        options=options,
         made_for=collection.whole("layers"),
     )
 
@@ -145,12 +149,13 @@ def _keeps(collection: YamlSection, variant: YamlSection, tier: int) -> list[flo
 
 
 def _verbatim(variant: YamlSection, keeps: list[float]) -> Schedule:
-    """A published schedule as it stands; one keep ratio more than cut layers is a vision stage's."""
-    cuts = variant.wholes("cuts")
-    vision = VisionStage(keeps[0]) if len(keeps) > len(cuts) else None
+    """A published schedule as it stands; one keep ratio more than cut layers is that before the decoder."""
+    cuts = variant.wholes("cuts") if "cuts" in variant else []
+    first = len(keeps) - len(cuts)
+    selections = METHODS[variant.text("method")].selections
+    vision = VisionStage(keeps[0], selection=next(iter(selections))) if first else None
     previous = "options" in variant and variant.section("options").get("scored_by") == "previous"
     stages = tuple(
-        Stage(cut, keep, cut - 1 if previous else None)
-        for cut, keep in zip(cuts, keeps[-len(cuts) :], strict=True)
+        Stage(cut, keep, cut - 1 if previous else None) for cut, keep in zip(cuts, keeps[first:], strict=True)
     )
     return Schedule(stages, action=Action(variant.text("action")), vision=vision)

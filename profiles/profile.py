@@ -7,7 +7,7 @@ A profile file holds either explicit stages
     stages:
       - {layer: 3, keep_ratio: 0.27}
       - {layer: 5, keep_ratio: 0.39, scored_by: 4}
-    vision: {keep_ratio: 0.5}       # optional; also layer, scorer, tau, protect
+    vision: {keep_ratio: 0.5}       # optional; also layer, scorer, tau, protect, selection, settings
     scorer: last_query              # optional; also pool, seed
 
 or a method and an amount, resolved for the model at hand
@@ -31,7 +31,7 @@ from typing import Any, Protocol
 
 from profiles.reader import YamlSection
 from routing.errors import ScheduleError
-from routing.methods import DENSE, METHODS, SCORERS
+from routing.methods import DENSE, METHODS, SCORERS, SELECTIONS
 from routing.schedule import Action, Pool, Rounding, Schedule, Stage, VisionStage
 from routing.solve import ratio_for_budget, solve
 
@@ -135,8 +135,9 @@ class Profile:
     """A named schedule.
 
     origin: "release" (verbatim from the source), "exact" (solved for the budget it is named after),
-    "solved" or "user". layers and visual: what it was made for, where that is known. provenance: how it was
-    found, under names of PROVENANCE; nothing follows from it.
+    "solved" or "user". layers and visual: what it was made for, where that is known. method: whose schedule
+    it is; None where it only has stages. budget: visual tokens per layer that it is named after; None where
+    it is not. provenance: how it was found, under names of PROVENANCE; nothing follows from it.
     """
 
     name: str
@@ -148,6 +149,8 @@ class Profile:
     rounding: Rounding = Rounding.FLOOR
     layers: int | None = None
     visual: int | None = None
+    method: str | None = None
+    budget: int | None = None
     provenance: Mapping[str, str | int | float] = field(default_factory=dict)
 
     def schedule(
@@ -186,6 +189,7 @@ def from_section(section: YamlSection, name: str) -> Profile:
         rounding=_rounding(section),
         layers=_one_to(MOST_LAYERS, section, "layers"),
         visual=_one_to(MOST_VISUAL, section, "visual"),
+        method=recipe.method if isinstance(recipe, Solved) else None,
         provenance=_provenance(section.section("provenance")) if "provenance" in section else {},
     )
     return _checked(section, profile)
@@ -240,14 +244,17 @@ def _stage(section: YamlSection) -> Stage:
 
 
 def _vision(section: YamlSection) -> VisionStage:
-    section.only("keep_ratio", "layer", "scorer", "tau", "protect")
-    optional = {key: section.number(key) for key in ("tau", "protect") if key in section}
+    section.only("keep_ratio", "layer", "scorer", "tau", "protect", "selection", "settings")
+    settings = section.section("settings") if "settings" in section else None
     try:
         return VisionStage(
             section.number("keep_ratio"),
             layer=section.whole("layer", 0),
             scorer=section.choice("scorer", ("cls", "column_mean"), "cls"),
-            **optional,
+            tau=section.number("tau") if "tau" in section else None,
+            protect=section.number("protect") if "protect" in section else None,
+            selection=section.choice("selection", SELECTIONS, "anchors"),
+            settings={} if settings is None else {name: settings.number(name) for name in settings},
         )
     except ScheduleError as error:
         raise section.error("", str(error)) from error

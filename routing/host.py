@@ -74,6 +74,7 @@ LAYER_PARTS = (  # what ranking asks of a decoder layer
     "self_attn.head_dim",
     "self_attn.scaling",
 )
+FINAL_NORMS = ("norm", "norm_f", "embedding_norm", "final_layernorm", "final_layer_norm")  # of decoders
 PROJECTIONS = {"q_proj", "k_proj", "v_proj"}
 ATTENTION_CHILDREN = {"q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm", "rotary_emb"}
 ROTATE = "apply_rotary_pos_emb"  # a function beside the attention class
@@ -185,6 +186,11 @@ def part(owner: Any, path: str) -> Any:
                 f"{versions()}, so it cannot be routed; {what_is_proven()}"
             )
     return found
+
+
+def final_norm(decoder: Any) -> Any:
+    """The norm behind the last layer of a decoder; UnsupportedModelError where none is known."""
+    return part(decoder, next((name for name in FINAL_NORMS if hasattr(decoder, name)), FINAL_NORMS[0]))
 
 
 def beside(module: Any, function: str) -> Any:

@@ -88,7 +88,7 @@ class VisionStage:
     scorer: str = "cls"
     tau: float | None = None
     protect: float | None = None
-    selection: str = "nuwa"
+    selection: str = "anchors"
     settings: Mapping[str, float] | tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
@@ -113,7 +113,7 @@ class VisionStage:
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, without what only some selections have; so older digests stay."""
         plain = asdict(self)
-        if self.selection == "nuwa":
+        if self.selection == "anchors":
             del plain["selection"]
         settings = dict(plain.pop("settings"))
         return {**plain, "settings": settings} if settings else plain

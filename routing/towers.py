@@ -8,12 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from routing.grids import PatchGrid
-from routing.methods.selection import SHALLOW_LAYER, Need
 
 Config = Mapping[str, Any]
+
+
+class Need(StrEnum):
+    """What a selection has to see beside the features; all but TEXT comes out of the vision tower.
+
+    The tower's layer that is meant, where not said otherwise, is the one whose output becomes the features.
+    """
+
+    ATTENTION = "attention"  # from the CLS token; in towers without one the same as RECEIVED
+    RECEIVED = "received"  # attention from all tokens
+    SHALLOW = "shallow"  # attention from all tokens, in the layer at `SHALLOW_LAYER` of the depth
+    KEYS = "keys"  # key projections
+    STATES = "states"  # hidden states
+    TEXT = "text"  # the prompt's text behind its last visual token, as it enters the decoder
+
+
+SHALLOW_LAYER = 8 / 24  # of the depth: HiPrune's "layer 9 of 24" of CLIP-L, counted from 0
 
 
 @dataclass(frozen=True)

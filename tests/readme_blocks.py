@@ -260,12 +260,15 @@ def profiles() -> str:
     tiers = list(dict.fromkeys("-".join(name.split("-")[:2]) for name in stems))
     variants = list(dict.fromkeys("-".join(name.split("-")[2:]) for name in stems))
     rows = (
-        (f"`{tier}-`", *(_averages(averages, f"{tier}-{variant}") for variant in variants)) for tier in tiers
+        (f"`{variant}`", *(_averages(averages, f"{tier}-{variant}") for tier in tiers))
+        for variant in variants
     )
-    return table(("profile", *(f"`{variant}`" for variant in variants)), rows)
+    return table(("profile", *(f"`{tier}-`" for tier in tiers)), rows)
 
 
 def _averages(averages: dict[str, tuple[float, str]], stem: str) -> str:
+    if stem not in averages:
+        return ""
     average, origin = averages[stem]
     released = f"{average:.1f}" if origin == "release" else "–"
     return f"{released} / {averages[f'{stem}-exact'][0]:.1f}"
@@ -312,4 +315,5 @@ GENERATED: dict[str, Callable[[], str]] = {
     "python": python,
     "engine": engine,
     "speed": readme_reports.speed,
+    "speed-kinds": readme_reports.speed_of_kinds,
 }

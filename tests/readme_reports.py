@@ -139,6 +139,23 @@ def speed() -> str:
     return _machine(report) + table(head, [dense, *rows])
 
 
+def speed_of_kinds() -> str:
+    """The same of the decoders with recurrent layers or windows: medians alone, at the two ends."""
+    rows, machines = [], set()
+    for decoder in ("hybrid", "window"):
+        report = _read(f"engine-speed-{decoder}.json")
+        machines.add(_machine(report))
+        for same in zip(*(result["arms"] for result in report["results"]), strict=True):
+            if same[0]["ratio"] in (0.667, 0.889):
+                shares = [
+                    (arm["shares"]["of_limit_a"], arm["shares"]["of_limit_b_and_floor"]) for arm in same
+                ]
+                cells = (f"{share['median']:.2f}" for pair in shares for share in pair)
+                rows.append([decoder, f"`{same[0]['method']}` {same[0]['action']}", same[0]["ratio"], *cells])
+    head = ("decoder", "schedule", "ratio", "float32: of A", "of B + floor", "bfloat16: of A", "of B + floor")
+    return "".join(machines) + table(head, rows)
+
+
 def _fast(arm: dict[str, Any]) -> list[str]:
     seconds, shares = arm["seconds"], arm["shares"]
     deciding = f"{_milliseconds(seconds['deciding'])} ({_milliseconds(seconds['floor'])})"

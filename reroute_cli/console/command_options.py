@@ -385,6 +385,19 @@ class CheckOutput(OutputOptions):
 
 
 @dataclass(frozen=True)
+class ShownMethodOptions(Options):
+    """A method to tell all of, and the model whose layers it names."""
+
+    name: Annotated[
+        str | None, Argument(metavar="NAME", help="A method, to be told all of; by default all are listed.")
+    ] = None
+    model: Annotated[
+        str,
+        Option("-m", "--model", metavar="MODEL", help="Name the layers of this model instead."),
+    ] = "llava-1.5-7b"
+
+
+@dataclass(frozen=True)
 class ShownProfileOptions(Options):
     """A profile, and the model it is solved for."""
 

@@ -20,9 +20,13 @@ from reroute_cli.console.options import (
     NamedItems,
     OutputOptions,
 )
-from routing.methods import OWN, RESIZING, SEARCHED
+from routing.methods import OWN, RESIZING, SEARCHED_FIRST
 
-_SHAPES = ", ".join(f"{one.shape.words} ({one.name})" for one in OWN.values() if one.shape)
+_WORDS = {one.name: one.shape.words for one in OWN.values() if one.shape}
+_SHAPES = ", ".join(
+    f"{words} ({', '.join(name for name in _WORDS if _WORDS[name] == words)})"
+    for words in dict.fromkeys(_WORDS.values())
+)
 
 
 @dataclass(frozen=True)
@@ -316,9 +320,9 @@ class SearchOptions(Options):
         str,
         Option(
             metavar="LIST",
-            help=f"Shapes to search: {_SHAPES}.",
+            help=f"Shapes to search: {_SHAPES}; by default those that decide in the decoder.",
         ),
-    ] = ",".join(SEARCHED)
+    ] = ",".join(SEARCHED_FIRST)
     actions: Annotated[str, Option(metavar="LIST", help="Actions to search.")] = "prune,reroute"
     answers: Annotated[
         int | None,

@@ -47,6 +47,11 @@ class Prompt:
         """How many prompt tokens are one of these ids."""
         return sum(token in set(token_ids) for token in self.inputs["input_ids"][0].tolist())
 
+    def behind(self, token_ids: Sequence[int]) -> int:
+        """How many prompt tokens stand behind the last of these ids; all, where there is none."""
+        backwards = reversed(self.inputs["input_ids"][0].tolist())
+        return next((place for place, token in enumerate(backwards) if token in token_ids), self.tokens)
+
 
 def check_question(question: str) -> None:
     """Refuse a question that says nothing, is not text, or is a document (raises UsageError)."""

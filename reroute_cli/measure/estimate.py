@@ -30,10 +30,9 @@ _NO_GRIDS = "the image's patch grid can't be told from its size"
 
 @dataclass(frozen=True)
 class Sample:
-    """One prompt, in numbers. text, visual: tokens. sizes: width and height of each image in pixels."""
+    """One prompt, in numbers. sizes: width and height of each image in pixels."""
 
-    text: int
-    visual: int
+    prompt: PromptSize
     sizes: Sequence[Size]
 
 
@@ -56,18 +55,17 @@ class CostModel:
             return cls(None, str(error))
         return cls(shape, config=config, image=dict(loaded.processor.image_processor.to_dict()))
 
-    def flops(
-        self, schedule: Schedule, sample: Sample, new: int, original: Sample | None = None
-    ) -> FlopsPart:
+    def flops(self, schedule: Schedule, sample: Sample, new: int, original: Sample) -> FlopsPart:
         """FLOPs of one sample and of the same sample dense; null with a reason where not modelled.
 
-        new: tokens of the answer. original: what is dense, where the sample's images were made smaller.
+        new: tokens of the answer. original: what is dense: the same sample, before its images were made
+        smaller where they were.
         """
         if self.shape is None:
             nothing: dict[str, Any] = dict.fromkeys(_NAMES)
             reasons = dict.fromkeys(_NAMES, self.reason)
             return FlopsPart(**nothing, **_ESTIMATED, reasons=reasons)
-        routed, dense = self._cost(schedule, sample, new), self._cost(Schedule(), original or sample, new)
+        routed, dense = self._cost(schedule, sample, new), self._cost(Schedule(), original, new)
         scoring = None if routed.anchor_flops is None else routed.scoring_flops + routed.anchor_flops
         values: dict[str, Any] = {
             "vision_flops": routed.vision_flops,
@@ -88,9 +86,8 @@ class CostModel:
             made = count_image_tokens(
                 self.shape.family, self.config, self.image, self.shape.tower, sample.sizes
             )
-            grids = made.grids if made.visual == sample.visual else None
-        prompt = PromptSize(sample.text, sample.visual)
-        return cost(self.shape, schedule, [prompt], new_tokens=new, grids=grids)
+            grids = made.grids if made.visual == sample.prompt.visual else None
+        return cost(self.shape, schedule, [sample.prompt], new_tokens=new, grids=grids)
 
 
 @dataclass(frozen=True)

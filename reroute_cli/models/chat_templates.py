@@ -21,7 +21,7 @@ _PROBE = "where is the cup"
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenTemplate:
     """The template that a processor was left with.
 
     identity: "model", or "family" or "file" with the SHA-256 of its text. remark: what to say about it, if
@@ -32,7 +32,7 @@ class Chosen:
     remark: str | None = None
 
 
-def choose_template(name: str, processor: Any, config: Any, given: str | None) -> Chosen:
+def choose_template(name: str, processor: Any, config: Any, given: str | None) -> ChosenTemplate:
     """Leave the processor with the template that it is to be asked with.
 
     given: the text of --chat-template, or None. Raises UsageError where the given one can't be used, Failure
@@ -42,17 +42,17 @@ def choose_template(name: str, processor: Any, config: Any, given: str | None) -
     if given is not None:
         if problem := _problem(processor, given, known):
             raise UsageError(f"--chat-template can't be used with '{name}': it {problem}")
-        return Chosen(_identity("file", given))
+        return ChosenTemplate(_identity("file", given))
     own, problem = processor.chat_template, ""
     for template in (own, processor.tokenizer.chat_template):
         if template:
             problem = _problem(processor, template, known)
             if not problem:
-                return Chosen()
+                return ChosenTemplate()
     published = family_of(config.model_type).chat_templates
     if isinstance(published, Missing) and known:  # its processor itself puts in the image
         processor.chat_template = own
-        return Chosen()
+        return ChosenTemplate()
     vocabulary = processor.tokenizer.get_vocab().keys()
     for one in () if isinstance(published, Missing) else published(config):
         if vocabulary >= set(one.tokens) and not _problem(processor, one.text, known):
@@ -60,7 +60,7 @@ def choose_template(name: str, processor: Any, config: Any, given: str | None) -
             remark = (
                 f"'{name}' is asked with the chat template of {one.source}, as {why}; see --chat-template"
             )
-            return Chosen(_identity("family", one.text), remark)
+            return ChosenTemplate(_identity("family", one.text), remark)
     lack = (
         f"the chat template of '{name}' {problem}" if problem else f"the model '{name}' has no chat template"
     )

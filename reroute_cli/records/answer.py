@@ -12,13 +12,13 @@ from typing import Literal
 
 from pydantic import Field, RootModel
 
-from reroute_cli.records.base import Part, RunHeader, Section, Source
+from reroute_cli.records.base import Part, Place, RunHeader, Section, Source
 
 
 class StagePart(Part):
     """One reduction as it happened. keep_ratio: of the original visual tokens. kept, reentered: of them."""
 
-    where: Literal["vision", "decoder"]
+    where: Place
     layer: int
     keep_ratio: float
     kept: int

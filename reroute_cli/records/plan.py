@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from reroute_cli.records.answer import ResizedPart
-from reroute_cli.records.base import Header, Part, Section
+from reroute_cli.records.base import Header, Part, Place, Section
 
 
 class PlannedTokensPart(Part):
@@ -24,11 +24,11 @@ class PlannedTokensPart(Part):
 class PlannedStagePart(Part):
     """One reduction. layer: 0-based. keep_ratio: of the original visual tokens. kept: tokens.
 
-    scored_by: the decoder layer whose attention ranks, null where none does (the tower, a draw) or an
-    older record does not say.
+    scored_by: the decoder layer whose attention ranks, null where none does (before the decoder, or in a
+    draw) or an older record does not say.
     """
 
-    where: Literal["vision", "decoder"]
+    where: Place
     layer: int
     keep_ratio: float
     kept: int

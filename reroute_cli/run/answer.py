@@ -29,11 +29,11 @@ from reroute_cli.records.answer import (
     LatencyPart,
     MemoryPart,
     SchedulePart,
-    StagePart,
     TokensPart,
 )
 from reroute_cli.records.base import AdapterPart, EnvironmentPart, GenerationPart, ModelPart
 from reroute_cli.run.prompts import PreparedPrompt, Shrunk, prepared
+from reroute_cli.run.stages import average_visual, stage_parts
 from routing.families import family_of
 from routing.families.family import Missing
 from routing.methods import DENSE
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from reroute_cli.measure.clock import TokenClock
     from reroute_cli.models.load import Loaded
     from reroute_cli.run.schedules import ScheduleChoice
-    from routing import Schedule
 
 Settings = dict[str, Any]
 
@@ -291,34 +290,6 @@ def _memory_part(loaded: Loaded, memory: passes.MemoryPass) -> MemoryPart:
         reasons=reasons,
         **{field: memory.peaks[name] for name, field in fields.items()},
     )
-
-
-def visual_per_layer(stages: Sequence[passes.StageCounts], visual: int, layers: int) -> list[int]:
-    """Visual tokens that each decoder layer processed: those of the last stage at or before it."""
-    counts = [visual] * layers
-    for stage in stages:
-        counts[stage.layer :] = [stage.kept] * (layers - stage.layer)
-    return counts
-
-
-def average_visual(stages: Sequence[passes.StageCounts], visual: int, layers: int) -> float:
-    """Mean visual tokens per decoder layer."""
-    return sum(visual_per_layer(stages, visual, layers)) / layers
-
-
-def stage_parts(schedule: Schedule, stages: Sequence[passes.StageCounts]) -> list[StagePart]:
-    """The stages as records hold them; one at the vision tower comes first."""
-    keep_ratios = dict(schedule.entries)
-    return [
-        StagePart(
-            where="vision" if schedule.vision is not None and index == 0 else "decoder",
-            layer=stage.layer,
-            keep_ratio=keep_ratios[stage.layer],
-            kept=stage.kept,
-            reentered=stage.reentered,
-        )
-        for index, stage in enumerate(stages)
-    ]
 
 
 def settings_of(loaded: Loaded, choice: ScheduleChoice, max_new_tokens: int) -> Settings:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,7 +32,6 @@ from reroute_cli.run.answer import (
     schedule_part,
     text_of,
     tokens_part,
-    visual_per_layer,
 )
 from reroute_cli.run.prepare import (
     BatchRequest,
@@ -43,9 +42,12 @@ from reroute_cli.run.prepare import (
     prepared_items,
 )
 from reroute_cli.run.prompts import PreparedPrompt
+from reroute_cli.run.stages import visual_per_layer
+from routing.cost import PromptSize
 
 if TYPE_CHECKING:
     from reroute_cli.data.items import Item
+    from reroute_cli.data.prompts import Prompt
     from reroute_cli.measure.clock import TokenClock
     from reroute_cli.models.load import Loaded
     from reroute_cli.records.store import RecordFile
@@ -214,12 +216,10 @@ class BatchRun:
         row, prompt = found.row, prepared.prompt
         text = text_of(loaded, row)
         boxes, reasons = boxes_in(text, loaded, entry.sizes, prompt, prepared.shrunk)
-        asked = Sample(prompt.tokens - prepared.visual, prepared.visual, entry.sizes)
-        original = None
+        asked = original = self._sample(prepared.original, prepared.original_visual, entry.sizes)
         if prepared.shrunk is not None:
-            visual = prepared.original_visual
-            original = Sample(prepared.original.tokens - visual, visual, entry.sizes)
-            asked = replace(asked, sizes=[image.size for image in prepared.shrunk.part.images])
+            smaller = [image.size for image in prepared.shrunk.part.images]
+            asked = self._sample(prompt, prepared.visual, smaller)
         return AnswerRecord(
             id=item.id,
             key=entry.keyed.keys[ask].answer,
@@ -240,6 +240,11 @@ class BatchRun:
             memory=None,
             reasons=reasons | {"memory": _NO_MEMORY},
         )
+
+    def _sample(self, prompt: Prompt, visual: int, sizes: Sequence[tuple[int, int]]) -> Sample:
+        """A prompt with this many visual tokens of images of these sizes, in numbers."""
+        behind = prompt.behind(self._request.loaded.image_token_ids)
+        return Sample(PromptSize(prompt.tokens - visual, visual, behind), sizes)
 
 
 def failed(request: BatchRequest, ask: int, keyed: KeyedItem, reason: str) -> FailedAnswer:

@@ -22,6 +22,7 @@ from reroute_cli.records.plan import (
     PlannedTokensPart,
 )
 from reroute_cli.run.prompts import resized as resized_images
+from reroute_cli.run.stages import places_of
 from routing.cost import Cost, PlanCost, PromptSize, cost
 from routing.families import family_of
 from routing.methods import DENSE, SCORERS
@@ -121,18 +122,18 @@ def _smaller(shaped: Shaped, choice: ScheduleChoice) -> tuple[Shaped, ResizedPar
 
 
 def _stages(shaped: Shaped, schedule: Schedule) -> list[PlannedStagePart]:
-    """Every reduction of a schedule, the one at the tower first."""
-    counts = schedule.counts(shaped.target.visual, shaped.target.layers)
+    """Every reduction of a schedule, one before the decoder first."""
+    counts, places = schedule.counts(shaped.target.visual, shaped.target.layers), places_of(schedule)
     return [
         PlannedStagePart(
-            where="decoder" if schedule.vision is None or index > 0 else "vision",
+            where=places[layer],
             layer=layer,
             keep_ratio=keep_ratio,
             kept=kept,
             scored_by=by,
         )
-        for index, ((layer, keep_ratio), kept, by) in enumerate(
-            zip(schedule.entries, counts, _ranking(shaped.shape, schedule), strict=True)
+        for (layer, keep_ratio), kept, by in zip(
+            schedule.entries, counts, _ranking(shaped.shape, schedule), strict=True
         )
     ]
 
@@ -155,6 +156,6 @@ def _cost(found: Cost, no_vision: str | None) -> PlannedCostPart:
 
 def _ranking(shape: ModelShape, schedule: Schedule) -> list[int | None]:
     """The layer whose attention ranks, for each entry of a schedule."""
-    draws = not SCORERS[schedule.scorer].rows
-    by = [None if draws else shape.ranking(stage.ranking_layer)[0] for stage in schedule.stages]
+    looks = SCORERS[schedule.scorer].looks
+    by = [shape.ranking(stage.ranking_layer)[0] if looks else None for stage in schedule.stages]
     return by if schedule.vision is None else [None, *by]

@@ -28,14 +28,8 @@ from reroute_cli.records.report import (
     Series,
     WorkloadPart,
 )
-from reroute_cli.run.answer import (
-    average_visual,
-    generation_part,
-    model_part,
-    stage_parts,
-    text_of,
-    visual_per_layer,
-)
+from reroute_cli.run.answer import generation_part, model_part, text_of
+from reroute_cli.run.stages import average_visual, stage_parts, visual_per_layer
 
 if TYPE_CHECKING:
     from reroute_cli.measure.flops import Flops

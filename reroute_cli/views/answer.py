@@ -115,7 +115,7 @@ def _notes(record: AnswerRecord) -> Iterator[str]:
     flops, schedule, model = record.flops, record.schedule, record.model
     if schedule.stages:
         kept = [
-            f"{'tower, ' if stage.where == 'vision' else ''}layer {stage.layer}: {stage.kept}"
+            f"{w.place(stage.where, stage.layer)}: {stage.kept}"
             + (f" ({stage.reentered} re-entered)" if stage.reentered else "")
             for stage in schedule.stages
         ]

@@ -29,7 +29,7 @@ from reroute_cli.views.document import (
 
 if TYPE_CHECKING:
     from reroute_cli.records.answer import ResizedImage
-    from reroute_cli.records.base import GenerationPart, ModelPart
+    from reroute_cli.records.base import GenerationPart, ModelPart, Place
     from reroute_cli.records.evaluation import DifferencePart, ScorePart
     from reroute_cli.records.report import Measured, Number, Ratio, Series
 
@@ -89,6 +89,15 @@ def amount_of(asked: Amount) -> str:
     if asked.ratio is not None:
         return f" at {asked.ratio:g}"
     return "" if asked.budget is None else f" at {asked.budget:g} tokens/layer"
+
+
+PLACES = {"vision": "vision tower", "entrance": "decoder entrance"}
+"""Where a reduction before the decoder takes place; inside of it, its layer says so."""
+
+
+def place(where: Place, layer: int) -> str:
+    """'vision tower', 'decoder entrance', 'layer 3'."""
+    return PLACES.get(where, f"layer {layer}")
 
 
 def plain_number(value: float) -> str:

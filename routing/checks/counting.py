@@ -8,6 +8,7 @@ import torch
 
 from routing.checks.subjects import Sample, Tiny
 from routing.cost import PromptSize
+from routing.families import describe_config
 from routing.model_shape import ModelShape
 
 
@@ -85,5 +86,11 @@ def shape_of(model: Tiny) -> ModelShape:
 
 
 def prompts_of(model: Tiny, *samples: Sample) -> list[PromptSize]:
-    """Token counts of these samples."""
-    return [PromptSize(len(model.ids(s)) - model.visual(s), model.visual(s)) for s in samples]
+    """Token counts of these samples; what stands behind their last visual token is text."""
+    visual_ids = describe_config(model.model.config).image_token_ids
+    found = []
+    for sample in samples:
+        ids, visual = model.ids(sample), model.visual(sample)
+        behind = next((place for place, token in enumerate(reversed(ids)) if token in visual_ids), 0)
+        found.append(PromptSize(len(ids) - visual, visual, behind))
+    return found

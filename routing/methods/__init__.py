@@ -8,9 +8,26 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TypeVar
 
-from routing.methods import divprune, downsample, fastv, none, nuwa, pdrop, random
+from routing.methods import (
+    cdpruner,
+    dart,
+    divprune,
+    downsample,
+    fastervlm,
+    fastv,
+    hiprune,
+    holov,
+    none,
+    nuwa,
+    pdrop,
+    random,
+    sparsevlm,
+    visionzip,
+    vispruner,
+)
 from routing.methods.method import Method, Request, Scorer
 from routing.methods.selection import Selection
+from routing.schedule import Action
 
 __all__ = [
     "DENSE",
@@ -20,6 +37,7 @@ __all__ = [
     "RESIZING",
     "SCORERS",
     "SEARCHED",
+    "SEARCHED_FIRST",
     "SELECTIONS",
     "SHOWN",
     "Method",
@@ -38,11 +56,20 @@ OWN: dict[str, Method] = {
     "nuwa": nuwa.METHOD,
     "divprune": divprune.METHOD,
     "downsample": downsample.METHOD,
+    "visionzip": visionzip.METHOD,
+    "vispruner": vispruner.METHOD,
+    "fastervlm": fastervlm.METHOD,
+    "hiprune": hiprune.METHOD,
+    "holov": holov.METHOD,
+    "cdpruner": cdpruner.METHOD,
+    "sparsevlm": sparsevlm.METHOD,
+    "dart": dart.METHOD,
 }
 DENSE = none.METHOD.name
 SHOWN = pdrop.METHOD.name  # in examples
 SEARCHED = tuple(name for name, method in OWN.items() if method.shape is not None)
 RESIZING = downsample.METHOD.name  # in help
+SEARCHED_FIRST = tuple(name for name in SEARCHED if OWN[name].published[Action.PRUNE])  # in the decoder
 GROUP = "reroute.methods"  # of entry points, each of which names a Method
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from routing.methods.diversity import above, cosine, farthest_first
 from routing.methods.method import Method, Request
 from routing.methods.selection import Chosen, Seen, Selection
-from routing.methods.solver import AGAIN, FIRST_OPTIONS, select_first
+from routing.methods.solver import AGAIN, FIRST_OPTIONS, FIRST_SHAPE, select_first
 from routing.schedule import Action, Schedule, VisionStage
 
 
@@ -36,6 +36,7 @@ METHOD = Method(
     published={Action.PRUNE: (), Action.REROUTE: AGAIN},
     solver=_solve,
     options=FIRST_OPTIONS,
+    shape=FIRST_SHAPE,
     selections={
         "divprune": Selection(frozenset(), choose, lambda sizes, _stage: 2 * sizes.tokens**2 * sizes.width)
     },

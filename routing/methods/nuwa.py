@@ -189,7 +189,7 @@ METHOD = Method(
     },
     scorers={LAST_QUERIES: Scorer(rows=3, reduce=max_of_row_means)},
     selections={
-        "nuwa": Selection(
+        "anchors": Selection(
             frozenset({Need.ATTENTION, Need.STATES}),
             choose,
             lambda sizes, _stage: 4 * sizes.kept * sizes.tokens * sizes.width,  # alikeness, and the sums

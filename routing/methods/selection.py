@@ -6,32 +6,19 @@ routing/vision (the vision tower) and routing/prefill.py (the decoder's input). 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from routing.errors import ScheduleError
 from routing.schedule import VisionStage
+from routing.towers import Need
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-
-class Need(StrEnum):
-    """What a selection has to see beside the features; all but TEXT comes out of the vision tower.
-
-    The tower's layer that is meant, where not said otherwise, is the one whose output becomes the features.
-    """
-
-    ATTENTION = "attention"  # from the CLS token; in towers without one the same as RECEIVED
-    RECEIVED = "received"  # attention from all tokens
-    SHALLOW = "shallow"  # attention from all tokens, in the layer at `SHALLOW_LAYER` of the depth
-    KEYS = "keys"  # key projections
-    STATES = "states"  # hidden states
-    TEXT = "text"  # the prompt's text behind its last visual token, as it enters the decoder
-
-
-SHALLOW_LAYER = 8 / 24  # of the depth: HiPrune's "layer 9 of 24" of CLIP-L, counted from 0
+__all__ = ["SHARE", "Bounds", "Chosen", "Need", "Seen", "Selection", "Sizes"]
 
 
 @dataclass(frozen=True)
@@ -86,22 +73,52 @@ class Sizes:
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """What a setting may be."""
+
+    least: float = 0.0
+    most: float = math.inf
+    whole: bool = False
+
+    def check(self, name: str, value: float) -> None:
+        """Raise ScheduleError, which calls it `name`, for a value out of bounds or not whole."""
+        if not self.least <= value <= self.most or (self.whole and value != int(value)):
+            kind = "a whole number" if self.whole else "a number"
+            end = "up" if self.most == math.inf else f"to {self.most:g}"
+            raise ScheduleError(f"{name} must be {kind} from {self.least:g} {end}, got {value!r}")
+
+
+SHARE = Bounds(most=1)
+
+
+@dataclass(frozen=True)
 class Selection:
     """How visual tokens are chosen before the decoder.
 
     needs: what `choose` has to see. choose: what it sees, K (1 <= K < V), the stage with its settings -> what
     it chose. flops: sizes and stage -> FLOPs of the matrix products in `choose`, exactly.
-    settings: what a stage may set, with the value that it has if it does not.
+    settings: what a stage may set, with the value that it has if it does not. bounds: what these may be, by
+    name; any number where nothing is said.
     """
 
     needs: frozenset[Need]
     choose: Callable[[Seen, int, VisionStage], Chosen]
     flops: Callable[[Sizes, VisionStage], int]
     settings: Mapping[str, float] = field(default_factory=dict)
+    bounds: Mapping[str, Bounds] = field(default_factory=dict)
 
     def setting(self, stage: VisionStage, name: str) -> float:
         """A setting as a stage has it, or by default."""
         return dict(stage.settings).get(name, self.settings[name])
+
+    def check(self, stage: VisionStage) -> None:
+        """Raise ScheduleError where a stage sets what there is not, or to what it may not be."""
+        for name, value in dict(stage.settings).items():
+            if name not in self.settings:
+                takes = ", ".join(self.settings) or "none"
+                raise ScheduleError(f"{stage.selection} has no setting {name}; it has {takes}")
+            if name in self.bounds:
+                self.bounds[name].check(f"{stage.selection}: {name}", value)
 
     def asked(self, stage: VisionStage) -> frozenset[Need]:
         """What a tower has to bring: with scorer column_mean, attention from all tokens for that of one."""

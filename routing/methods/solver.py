@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from routing.errors import BudgetError, ScheduleError
-from routing.methods.method import Method, Request
+from routing.methods.method import Method, Request, Shape
 from routing.schedule import Action, Pool, Schedule, Stage, VisionStage
 
 BISECTIONS = 200  # halvings of [0, 1]; a float64 interval is exhausted long before
@@ -22,9 +22,14 @@ LEAST_KEEP = 0.001  # of the visual tokens, when their number is not known: fewe
 LAST_QUERY = "last_query"  # the ranking that most methods begin with
 SCORED_BY = ("own", "previous")
 AGAIN = (3, 7, 15, 23)  # of 32: where a rerouting run decides again, as under FastV
+FIRST_SHAPE = Shape("behind a choice before the decoder", rho=1.0)
 FIRST_OPTIONS = {
     "cuts": "decoder layers at which a rerouting run decides again, in place of the default ones",
     "pool": "all (default) or anchors: what rerouting may choose from after the selection",
+}
+TOWER_OPTIONS = {
+    **FIRST_OPTIONS,
+    "vision_scorer": "cls (default) or column_mean, for vision towers without a CLS token",
 }
 NUDGE = 1e-12  # relative; so that floor(V * keep) never loses a token to the last bit of a float
 SLACK = 1e-9  # a ratio this close to what can be reached counts as reached
@@ -171,17 +176,18 @@ def select_first(request: Request, method: Method, settings: Mapping[str, float]
         cuts = method.stages(request.action, request.layers, first + 1, request.last_layer)
     keeps = fit(request, (first, *cuts), Weighted((1.0,) * (1 + len(cuts))))
     given = {name: request.options[name] for name in selection.settings if name in request.options}
-    source = request.choice("vision_scorer", ("cls", "column_mean"))
+    vision = VisionStage(
+        keeps[0],
+        layer=first,
+        scorer=request.choice("vision_scorer", ("cls", "column_mean")),
+        selection=method.name,
+        settings={**given, **(settings or {})},
+    )
+    selection.check(vision)
     return Schedule(
         tuple(Stage(cut, keep) for cut, keep in zip(cuts, keeps[1:], strict=True)),
         action=request.action,
-        vision=VisionStage(
-            keeps[0],
-            layer=first,
-            scorer=source,
-            selection=method.name,
-            settings={**given, **(settings or {})},
-        ),
+        vision=vision,
         pool=Pool(request.choice("pool", ("all", "anchors"))),
         rounding=request.rounding,
     )

@@ -9,6 +9,7 @@ from routing.errors import ScheduleError, UnsupportedModelError
 from routing.families import family_of, no_vision_stage
 from routing.families.family import Missing
 from routing.hooks import Hooks
+from routing.methods import SELECTIONS
 from routing.schedule import VisionStage
 from routing.vision.collector import VisionCollector
 from routing.vision.towers import TOWERS
@@ -34,7 +35,7 @@ def attach(
     kind = family_of(family).vision_stage
     if isinstance(kind, Missing):
         raise UnsupportedModelError(no_vision_stage(family))
-    collector = VisionCollector(stage, count)
+    collector = VisionCollector(SELECTIONS[stage.selection], stage, count)
     tower = TOWERS[kind](base, stage.scorer, collector)
     if stage.keep_ratio < 1.0:
         tower.register(hooks)

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from routing.errors import UnsupportedInputError
-from routing.methods import SELECTIONS
-from routing.methods.selection import Chosen, Need, Seen
+from routing.methods.selection import Chosen, Need, Seen, Selection
 from routing.schedule import VisionStage
 
 
@@ -43,12 +42,12 @@ class PatchScoring(nn.Module):
 class VisionCollector(threading.local):
     """What was chosen of the images that this thread encoded last, kept until their prompt runs.
 
-    stage: names the selection. count: visual tokens of an image -> how many of them to keep (1 .. V).
+    selection, stage: what chooses, and its settings. count: visual tokens of an image -> how many of them
+    to keep (1 .. V).
     """
 
-    def __init__(self, stage: VisionStage, count: Callable[[int], int]) -> None:
-        self._stage, self._count = stage, count
-        self._selection = SELECTIONS[stage.selection]
+    def __init__(self, selection: Selection, stage: VisionStage, count: Callable[[int], int]) -> None:
+        self._selection, self._stage, self._count = selection, stage, count
         self._images: list[Chosen] = []
 
     @property

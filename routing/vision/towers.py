@@ -36,7 +36,8 @@ from routing.host import (
     given,
     part,
 )
-from routing.methods.selection import SHALLOW_LAYER, Need, Seen
+from routing.methods.selection import Need, Seen
+from routing.towers import SHALLOW_LAYER
 from routing.vision.attention import attention_received, cls_attention, window_order
 from routing.vision.collector import PatchScoring, VisionCollector
 

@@ -2,13 +2,17 @@
 
 import pytest
 
+from reroute_cli.models.shapes import read_shape
+from routing import VisionStage
 from routing.cost import ModelShape
+from routing.methods import SELECTIONS
 from routing.schedule import Action, Schedule, Stage
 from tests.benchmarks import batch_results
 from tests.benchmarks.batch_results import Course, arm_results
 from tests.benchmarks.limits import Arm, Workload, flops_share, lengths, median, scored, stage_starts
 from tests.benchmarks.results import arm_result, table
 from tests.benchmarks.rounds import Timed, interleave
+from tests.benchmarks.selection import MODELS, seen_of, shares
 
 SHAPE = ModelShape.from_config(
     {
@@ -156,3 +160,21 @@ def test_every_decoder_is_measured_against_both_limits(name):
         assert arm["lengths"][0] == 32 > arm["lengths"][-1] > 8
         assert set(arm["seconds"]) == {"routed", "compact", "floor", "extra", "deciding"}
         assert all(share["median"] > 0 for share in arm["shares"].values())
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_method_spends_more_than_a_twentieth_of_a_dense_prefill_on_choosing(model):
+    """By FLOPs, on 7B models and their own image, everything before and inside the decoder together."""
+    found = list(shares(model))
+    assert {one.method for one in found} >= {"fastv", "pdrop", "nuwa", "divprune"}
+    assert all(0 < one.total < 0.05 for one in found), found
+
+
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_the_timed_noise_is_what_a_selection_takes(name):
+    """Each selection chooses among the tokens of LLaVA-1.5-7B's one image."""
+    selection = SELECTIONS[name]
+    seen = seen_of(read_shape("llava-1.5-7b"), selection.needs)
+    chosen = selection.choose(seen, 64, VisionStage(64 / 576, selection=name))
+    assert len(chosen.kept) == 64
+    assert chosen.scores.shape == (576,)

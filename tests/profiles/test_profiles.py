@@ -49,6 +49,14 @@ TRUE_AVERAGES = {  # worked out from the published numbers, at 576 visual tokens
     "qwen25vl-avg128-pdrop-reroute": 130.71,
     "qwen25vl-avg64-pdrop-reroute": 88.29,
 }
+BEFORE_THE_DECODER = [  # published counts of 576 visual tokens
+    *(("visionzip", tokens) for tokens in (192, 128, 64)),
+    *(("hiprune", tokens) for tokens in (192, 128, 64)),
+    *(("cdpruner", tokens) for tokens in (128, 64, 32)),
+    ("vispruner", 128),
+    ("holov", 64),
+    ("divprune", 56),  # 0.098 of 576 is 56.4
+]
 STAGED = """
 title: three decisions
 model_family: llava
@@ -106,6 +114,22 @@ def test_a_release_profile_states_its_true_average(name: str) -> None:
 def test_llava_profiles_keep_the_published_counts(name: str) -> None:
     """Integer counts at 576 visual tokens, as the released code computes them."""
     assert profiles.load(name).schedule(32, 576).counts(576, 32) == LLAVA_COUNTS[name]
+
+
+@pytest.mark.parametrize(("variant", "tokens"), BEFORE_THE_DECODER)
+def test_a_choice_before_the_decoder_keeps_its_published_count_in_every_layer(
+    variant: str, tokens: int
+) -> None:
+    """The release's average is its count, so that the exact profile is the same schedule."""
+    release = profiles.load(f"llava15-avg{tokens}-{variant}")
+    exact = profiles.load(f"llava15-avg{tokens}-{variant}-exact")
+    assert (release.origin, release.average, exact.average) == ("release", tokens, tokens)
+    schedule = release.schedule(32, 576)
+    assert schedule.tokens_per_layer(576, 32) == (tokens,) * 32
+    assert schedule.vision is not None
+    assert schedule.vision.selection == variant
+    assert exact.schedule(32, 576).counts(576, 32) == schedule.counts(576, 32)
+    assert exact.schedule(40, 2880).average_tokens(2880, 40) == 5 * tokens
 
 
 @pytest.mark.parametrize("name", profiles.names())
@@ -192,7 +216,13 @@ ratios = st.floats(0.001, 1.0)
     cuts=st.sets(st.integers(1, 40), max_size=5),
     keeps=st.lists(ratios, min_size=5, max_size=5),
     vision=st.none()
-    | st.builds(VisionStage, ratios, tau=st.none() | st.floats(0.1, 9), protect=st.none() | ratios),
+    | st.builds(VisionStage, ratios, tau=st.none() | st.floats(0.1, 9), protect=st.none() | ratios)
+    | st.builds(
+        VisionStage,
+        ratios,
+        selection=st.just("divprune"),
+        settings=st.dictionaries(st.sampled_from(("alpha", "chunks")), ratios),
+    ),
     rounding=st.sampled_from(Rounding),
     seed=st.integers(0, 9),
 )

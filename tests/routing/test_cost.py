@@ -22,6 +22,7 @@ from routing.cost import (
     scoring_flops,
 )
 from routing.host import cache_of
+from routing.methods import SCORERS
 from routing.schedule import Action, Schedule, Stage, VisionStage
 from routing.solve import solve
 
@@ -114,6 +115,31 @@ def test_stages_are_scored_only_where_they_rank_something(schedule: Schedule) ->
         counted = Counted(model, model.inputs(ONE))
     ours = cost(shape_of(model), schedule, prompts_of(model, ONE))
     assert (counted.scoring, counted.prefill) == (ours.scoring_flops, ours.prefill_flops)
+
+
+@pytest.mark.parametrize(
+    ("scorer", "action"),
+    [
+        (name, action)
+        for name, one in SCORERS.items()
+        for action in ("prune", "reroute")
+        if one.rank is not None and (one.merge is None or action == "prune")
+    ],
+)
+@pytest.mark.parametrize("samples", [(ONE,), BATCH], ids=["single", "batch"])
+@pytest.mark.parametrize("name", ROUTED)
+def test_rankings_of_other_kinds_cost_what_torch_counts(
+    name: str, samples: tuple[Sample, ...], action: str, scorer: str
+) -> None:
+    """Comparisons with pivots, questions of different lengths, and their rating once a prompt."""
+    model = tiny(name)
+    stages = Stage(2, 0.6), Stage(4, 0.3, scored_by=3)
+    schedule = Schedule(stages, action=action, scorer=scorer)  # type: ignore[arg-type]
+    with route(model.model, schedule):
+        counted = Counted(model, model.inputs(*samples))
+    ours = cost(shape_of(model), schedule, prompts_of(model, *samples))
+    assert counted.scoring == ours.scoring_flops > 0
+    assert counted.prefill == ours.prefill_flops
 
 
 @pytest.mark.parametrize("action", ["prune", "reroute"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
@@ -205,3 +207,36 @@ def test_the_digest_depends_on_every_field() -> None:
     assert len({schedule.digest() for schedule in [base, *others]}) == len(others) + 1
     assert Schedule((Stage(3, 1),)).digest() == Schedule((Stage(3, 1.0),)).digest()
     assert len(base.digest()) == 64
+
+
+def test_settings_of_a_selection_are_pairs_in_order_and_come_back_from_json() -> None:
+    """A mapping in any order is the same stage, and what JSON holds of it makes it again."""
+    stage = VisionStage(0.5, selection="mine", settings={"b": 2, "a": 0.5})
+    assert stage.settings == (("a", 0.5), ("b", 2))
+    assert stage == VisionStage(0.5, selection="mine", settings={"a": 0.5, "b": 2})
+    schedule = Schedule(vision=stage)
+    assert Schedule.from_dict(json.loads(json.dumps(schedule.as_dict()))) == schedule
+    assert schedule.digest() != Schedule(vision=VisionStage(0.5, selection="mine")).digest()
+
+
+def test_a_schedule_of_nuwa_is_written_as_before_there_were_other_selections() -> None:
+    """So that what refers to one by its digest still does."""
+    plain = Schedule(vision=VisionStage(0.5)).as_dict()["vision"]
+    assert plain == {"keep_ratio": 0.5, "layer": 0, "scorer": "cls", "tau": None, "protect": None}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"a": "x"}, "the setting a must be a number, got 'x'"),
+        ({"a": True}, "must be a number"),
+        ({"a": float("nan")}, "must be a number"),
+        ({"": 1}, "a setting must be a name"),
+        (3, "settings must be numbers by name, got 3"),
+        ("ab", "settings must be numbers by name"),
+    ],
+)
+def test_settings_that_are_none_are_refused(settings: Any, message: str) -> None:
+    """One sentence says what they must be."""
+    with pytest.raises(ScheduleError, match=message):
+        VisionStage(0.5, settings=settings)

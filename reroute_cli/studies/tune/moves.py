@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from reroute_cli.run.schedules import ScheduleChoice
 
 DECAYS = (0.35, 0.5, 0.7, 1.0, 1.4)  # rising ones under rerouting only: what was pruned can't return
-RHOS = (0.07, *(rho for name in SEARCHED if (rho := shape_of(name).rho) is not None), 0.3, 0.6)
+RHOS = (0.07, *sorted({0.3, 0.6} | {rho for name in SEARCHED if (rho := shape_of(name).rho) is not None}))
+_BEHIND = 0.6  # the rho that a search begins with
 _HALVING = 0.5  # the decay of steps where there was one
 _TRIES = 40  # draws of a kind of plan before there is taken to be none at this budget
 _OPENINGS = ((3, 1.0), (2, 0.5), (1, 1.0), (4, 0.5), (3, 0.0), (2, 1.0), (4, 1.0))  # layers, first of them
@@ -55,7 +56,8 @@ def defaults(space: SearchSpace, amount: ScheduleChoice) -> tuple[list[Candidate
             missing[f"{method}-{action}"] = str(error)
             continue
         shape = shape_of(method)
-        decisions = tuple(stage.layer for stage in schedule.stages)[:MOST_DECISIONS]
+        halfway = max(space.target.first_layer + 1, space.target.last // 2)  # where nothing changes
+        decisions = tuple(stage.layer for stage in schedule.stages)[:MOST_DECISIONS] or (halfway,)
         nearest = SchedulePlan(method, action, decisions, shape.decay, shape.rho, schedule.scorer)
         made.append(Candidate(choice, schedule, name, "default", nearest))
     return made, missing
@@ -68,7 +70,7 @@ def starters(space: SearchSpace, random: Random) -> Iterator[Candidate]:
     # stand at, which keeps most of the model as it is, or from half as deep.
     for (number, depth), method, action in product(_OPENINGS, space.methods, space.actions):
         shape = shape_of(method)
-        rho = None if shape.rho is None else RHOS[-1]
+        rho = None if shape.rho is None else _BEHIND
         firsts = _first_layers(space, behind_vision=rho is not None)
         if not firsts:
             continue
@@ -194,7 +196,7 @@ def _other_shapes(plan: SchedulePlan, space: SearchSpace) -> list[SchedulePlan]:
         found += [replace(plan, rho=None, pool="all", scorer=SchedulePlan.scorer)]
     else:
         visions = [name for name in space.methods if shape_of(name).rho is not None]
-        found += [replace(plan, method=name, rho=RHOS[-1], scorer=_scorer(name, space)) for name in visions]
+        found += [replace(plan, method=name, rho=_BEHIND, scorer=_scorer(name, space)) for name in visions]
     return [_renamed(made) for made in found]
 
 

@@ -140,7 +140,10 @@ def realise(plan: SchedulePlan, space: SearchSpace) -> Schedule | None:
     ]
     vision = None
     if plan.rho is not None:
-        vision = VisionStage(keeps[0], layer=target.first_layer, scorer=space.vision_scorer)
+        (selection,) = METHODS[plan.method].selections
+        vision = VisionStage(
+            keeps[0], layer=target.first_layer, scorer=space.vision_scorer, selection=selection
+        )
     stages = tuple(
         Stage(layer, keep, layer - 1 if plan.earlier else None)
         for layer, keep in zip(plan.decisions, keeps[-len(plan.decisions) :], strict=True)
@@ -226,10 +229,18 @@ def identity(schedule: Schedule, target: Target) -> str:
     parts = [
         schedule.action if len(entries) > 1 else Action.PRUNE,
         schedule.scorer + (f"({schedule.seed})" if SCORERS[schedule.scorer].draw else ""),
-        "" if vision is None else f"{vision.scorer},{vision.tau},{vision.protect},{schedule.pool}",
+        "" if vision is None else f"{_chosen_by(vision)},{schedule.pool}",
         *(f"{layer}:{count}" + ("" if by is None else f"<{by}") for layer, count, by in entries),
     ]
     return " ".join(part for part in parts if part)
+
+
+def _chosen_by(stage: VisionStage) -> str:
+    """What chooses before the decoder, and how."""
+    if stage.selection == VisionStage.selection:
+        return f"{stage.scorer},{stage.tau},{stage.protect}"
+    settings = (f"{name}={value}" for name, value in dict(stage.settings).items())
+    return ",".join((stage.selection, stage.scorer, *settings))
 
 
 def least_tokens(target: Target) -> int:

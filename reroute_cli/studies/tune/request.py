@@ -18,7 +18,7 @@ from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.options import ACTIONS, ActionName
 from reroute_cli.data.items import Item, spread
 from reroute_cli.measure.scores import FEWEST_PICTURES, JudgedItem, Score, connected, share_of
-from routing.methods import METHODS, SEARCHED
+from routing.methods import METHODS, SEARCHED_FIRST
 
 if TYPE_CHECKING:
     from reroute_cli.console.study_options import SearchOptions
@@ -70,7 +70,7 @@ class TuneRequest:
     budget: float | None
     ratio: float | None
     floor: Floor | None
-    methods: tuple[str, ...] = SEARCHED
+    methods: tuple[str, ...] = SEARCHED_FIRST
     actions: tuple[ActionName, ...] = ACTIONS
     answers: int = ANSWERS
     seed: int = 0

@@ -17,7 +17,7 @@ from reroute_cli.run.trial import Trial, hold_trial, target_for
 from reroute_cli.studies import SILENT, StudyProgress
 from reroute_cli.studies.tune import report
 from reroute_cli.studies.tune.moves import defaults
-from reroute_cli.studies.tune.plans import Candidate, SearchSpace, least_tokens, shape_of
+from reroute_cli.studies.tune.plans import Candidate, SearchSpace, least_tokens
 from reroute_cli.studies.tune.search import (
     FEWEST,
     FINEST,
@@ -30,6 +30,7 @@ from reroute_cli.studies.tune.search import (
     search,
 )
 from routing.families import no_vision_stage
+from routing.methods import METHODS
 
 if TYPE_CHECKING:
     from reroute_cli.models.load import Loaded
@@ -243,7 +244,9 @@ def common_target(loaded: Loaded, items: Sequence[Item]) -> Target:
 def _space(loaded: Loaded, target: Target, request: TuneRequest) -> tuple[SearchSpace, dict[str, str]]:
     """The budget that was asked for (all tokens under a floor), and what of the methods can't be had."""
     methods, missing = request.methods, {}
-    behind_vision = [name for name in methods if shape_of(name).rho is not None]
+    behind_vision = [
+        name for name in methods if any(one.at_the_tower for one in METHODS[name].selections.values())
+    ]
     if behind_vision and (why := no_vision_stage(loaded.family)):
         methods = tuple(name for name in methods if name not in behind_vision)
         missing = {f"{name}-{action}": why for name in behind_vision for action in request.actions}

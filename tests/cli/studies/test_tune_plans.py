@@ -8,7 +8,7 @@ import pytest
 from reroute_cli.run.schedules import ScheduleChoice
 from reroute_cli.studies.tune.moves import defaults, neighbours, starters
 from reroute_cli.studies.tune.plans import SchedulePlan, SearchSpace, candidate, identity, least_tokens
-from routing import Action, Schedule, Stage
+from routing import Action, Schedule, Stage, solve
 from routing.solve import Target
 
 POCKET = Target(12, 0, 256, "clip_vision_model")
@@ -124,3 +124,21 @@ def test_the_least_that_can_be_spent() -> None:
     """Dense layers that must stay, and one token in every other one."""
     assert least_tokens(POCKET) == 12
     assert least_tokens(Target(36, 3, 1000, "")) == 3033
+
+
+@pytest.mark.parametrize("action", ["prune", "reroute"])
+def test_a_method_that_chooses_before_the_decoder_can_be_searched(action: str) -> None:
+    """Its default is the published schedule; plans keep its selection, and decide later with what is left."""
+    space = SearchSpace(POCKET, 12 * 85, ("divprune",), (action,))
+    (made,), missing = defaults(space, ScheduleChoice("fastv", budget=85))
+    assert missing == {}
+    assert made.schedule == solve("divprune", action=action, ratio=1 - 85 / 256, layers=12, visual=256)
+    plans = [made.plan, *neighbours(made.plan, space, Random(0))]
+    found = [one for plan in plans if (one := candidate(plan, space, "neighbour"))]
+    behind = [one for one in found if one.schedule.vision is not None]
+    assert len(behind) > 3
+    for one in behind:
+        assert one.schedule.vision is not None
+        assert one.schedule.vision.selection == "divprune"
+        assert sum(one.schedule.tokens_per_layer(256, 12)) <= space.tokens
+        assert "divprune,cls" in one.identity

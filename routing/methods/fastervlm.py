@@ -1,0 +1,37 @@
+"""FasterVLM: the tokens that the CLS token of the vision tower attends to most.
+
+Paper: https://arxiv.org/abs/2412.01818 in its first version, whose later one is VisPruner; released code
+f5d5f12. K = T, and the average is exact. The release renumbers positions; here they stay.
+"""
+
+from __future__ import annotations
+
+from routing.methods.method import Method, Request
+from routing.methods.selection import Chosen, Need, Seen, Selection
+from routing.methods.solver import AGAIN, FIRST_SHAPE, TOWER_OPTIONS, select_first
+from routing.methods.vispruner import important_first
+from routing.schedule import Action, Schedule, VisionStage
+
+
+def choose(seen: Seen, count: int, _stage: VisionStage) -> Chosen:
+    """The `count` tokens of most attention."""
+    return important_first(seen, count, important=count)
+
+
+def _solve(request: Request) -> Schedule:
+    return select_first(request, METHOD)
+
+
+METHOD = Method(
+    name="fastervlm",
+    title="FasterVLM",
+    paper="https://arxiv.org/abs/2412.01818",
+    year=2024,
+    summary="at the vision tower, the tokens that its CLS token attends to most",
+    scored="vision",
+    published={Action.PRUNE: (), Action.REROUTE: AGAIN},
+    solver=_solve,
+    options=TOWER_OPTIONS,
+    shape=FIRST_SHAPE,
+    selections={"fastervlm": Selection(frozenset({Need.ATTENTION}), choose, lambda _sizes, _stage: 0)},
+)
