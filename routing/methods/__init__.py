@@ -13,6 +13,7 @@ from routing.methods import (
     divprune,
     fastervlm,
     fastv,
+    flashvid,
     hiprune,
     holov,
     none,
@@ -57,6 +58,7 @@ OWN: dict[str, Method] = {
     "hiprune": hiprune.METHOD,
     "holov": holov.METHOD,
     "cdpruner": cdpruner.METHOD,
+    "flashvid": flashvid.METHOD,
 }
 DENSE = none.METHOD.name
 SHOWN = pdrop.METHOD.name  # in examples
