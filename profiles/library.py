@@ -116,6 +116,8 @@ def _named(
         rounding=rounding,
         layers=layers,
         visual=visual,
+        method=variant.text("method"),
+        budget=tier,
     )
 
 

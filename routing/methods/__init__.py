@@ -10,7 +10,9 @@ from typing import TypeVar
 
 from routing.methods import (
     cdpruner,
+    dart,
     divprune,
+    downsample,
     fastervlm,
     fastv,
     flashvid,
@@ -20,6 +22,7 @@ from routing.methods import (
     nuwa,
     pdrop,
     random,
+    sparsevlm,
     visionzip,
     vispruner,
 )
@@ -32,6 +35,7 @@ __all__ = [
     "GROUP",
     "METHODS",
     "OWN",
+    "RESIZING",
     "SCORERS",
     "SEARCHED",
     "SEARCHED_FIRST",
@@ -52,6 +56,7 @@ OWN: dict[str, Method] = {
     "pdrop": pdrop.METHOD,
     "nuwa": nuwa.METHOD,
     "divprune": divprune.METHOD,
+    "downsample": downsample.METHOD,
     "visionzip": visionzip.METHOD,
     "vispruner": vispruner.METHOD,
     "fastervlm": fastervlm.METHOD,
@@ -59,10 +64,13 @@ OWN: dict[str, Method] = {
     "holov": holov.METHOD,
     "cdpruner": cdpruner.METHOD,
     "flashvid": flashvid.METHOD,
+    "sparsevlm": sparsevlm.METHOD,
+    "dart": dart.METHOD,
 }
 DENSE = none.METHOD.name
 SHOWN = pdrop.METHOD.name  # in examples
 SEARCHED = tuple(name for name, method in OWN.items() if method.shape is not None)
+RESIZING = downsample.METHOD.name  # in help
 SEARCHED_FIRST = tuple(name for name in SEARCHED if OWN[name].published[Action.PRUNE])  # in the decoder
 GROUP = "reroute.methods"  # of entry points, each of which names a Method
 
