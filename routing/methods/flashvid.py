@@ -14,19 +14,14 @@ behind LLaVA's projector; here that is before it. Rerouted, the drop becomes thr
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-from routing.methods.diversity import cosine, farthest_first
+from routing.methods.diversity import cluster_means, cosine, dpc_knn, farthest_first
 from routing.methods.method import Method, Request
 from routing.methods.selection import SHARE, Chosen, Need, Seen, Selection, Sizes
 from routing.methods.solver import TOWER_OPTIONS, select_first
 from routing.schedule import Action, Schedule, VisionStage
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 RHO = 0.3  # of what is chosen first, after the drop
-NEIGHBOURS = 7  # that a density is measured with, at most
 
 
 def choose(seen: Seen, count: int, stage: VisionStage) -> Chosen:
@@ -38,35 +33,11 @@ def choose(seen: Seen, count: int, stage: VisionStage) -> Chosen:
     found = _found(count, stage)
     kept, _ = farthest_first((1 - cosine(features, features)) * attention, found)
     if found < count:
-        centres, clusters = density_peaks(features, count - found, kept)
-        members = (clusters == torch.arange(count - found, device=features.device)[:, None]).float()
-        means = (members @ features.float()) / members.sum(dim=1, keepdim=True)
+        centres, cluster = dpc_knn(features, count - found, barred=kept)
+        means = cluster_means(features, cluster, count - found)
         features = features.index_copy(0, centres, means.to(features.dtype))
         kept = torch.cat([kept, centres])
     return Chosen(kept.sort().values, attention, features)
-
-
-def density_peaks(features: Tensor, count: int, barred: Tensor) -> tuple[Tensor, Tensor]:
-    """Centres that many tokens are near to and that are far from any denser token, and who belongs to which.
-
-    features: (V, c). barred: (N,) int64, tokens that are no centres; V - N >= count >= 1. Density: exp of
-    minus the mean squared distance to the nearest min(count, 7) tokens, itself among them; distances are over
-    sqrt(c). Returns (count,) int64, best first, and the number of the nearest centre of each token (V,).
-    """
-    import torch
-
-    points = features.float() / features.shape[1] ** 0.5
-    products = points @ points.T
-    norms = products.diagonal()
-    squares = (norms[:, None] + norms - 2 * products).clamp(min=0)
-    nearest = squares.topk(min(count, NEIGHBOURS), dim=1, largest=False).values
-    density, distances = (-nearest.mean(dim=1)).exp(), squares.sqrt()
-    denser = density > density[:, None]
-    apart = torch.where(denser, distances, distances.max()).amin(dim=1)
-    peaks = (apart * density).index_fill(0, barred, -torch.inf)
-    centres = peaks.argsort(descending=True, stable=True)[:count]
-    own = torch.arange(count, device=features.device)
-    return centres, squares[centres].argmin(dim=0).index_copy(0, centres, own)
 
 
 def _found(count: int, stage: VisionStage) -> int:

@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from routing import VisionStage, solve
-from routing.methods.flashvid import choose, density_peaks
+from routing.methods.diversity import dpc_knn
+from routing.methods.flashvid import choose
 from routing.methods.selection import Seen
 from tests.routing.selection.published import CASES, Published, cases
 from tests.routing.tiny_vision import noise
-
-NONE = torch.tensor([], dtype=torch.long)
 
 
 @cases("flashvid_adts")
@@ -29,7 +28,7 @@ def test_the_published_diverse_tokens_are_found(case: Published) -> None:
 def test_the_published_clusters_are_found(case: Published) -> None:
     """Centres in the order of their scores, and the cluster of every token."""
     for number, features in enumerate(case.given["features"]):
-        centres, clusters = density_peaks(features, case.params["clusters"], NONE)
+        centres, clusters = dpc_knn(features, case.params["clusters"])
         assert centres.tolist() == case.answer["centres"][number].tolist()
         assert clusters.tolist() == case.answer["cluster"][number].tolist()
 
@@ -71,7 +70,7 @@ def test_clusters_are_those_of_the_definition() -> None:
         denser = [row[other] ** 0.5 for other in range(15) if density[other] > density[token]]
         peaks.append(density[token] * min(denser, default=furthest))
     truth = sorted((token for token in range(15) if token not in barred), key=lambda token: -peaks[token])[:5]
-    centres, clusters = density_peaks(features, 5, torch.tensor(barred))
+    centres, clusters = dpc_knn(features, 5, torch.tensor(barred))
     assert centres.tolist() == truth
     for token, cluster in enumerate(clusters.tolist()):
         nearest = min(truth, key=lambda centre: squares[token][centre])
