@@ -15,6 +15,7 @@ from routing.methods import (
     downsample,
     fastervlm,
     fastv,
+    flashvid,
     hiprune,
     holov,
     none,
@@ -62,6 +63,7 @@ OWN: dict[str, Method] = {
     "hiprune": hiprune.METHOD,
     "holov": holov.METHOD,
     "cdpruner": cdpruner.METHOD,
+    "flashvid": flashvid.METHOD,
     "sparsevlm": sparsevlm.METHOD,
     "dart": dart.METHOD,
 }

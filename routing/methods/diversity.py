@@ -1,4 +1,4 @@
-"""Choosing tokens that differ: greedy steps on the device that never wait for the host.
+"""Choosing tokens that differ, and clusters of those that don't; nothing waits for the host.
 
 Knows no method; torch is imported where it is used.
 """
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+NEIGHBOURS = 7  # that a density is measured with; as many as clusters where these are fewer
 
 
 def cosine(left: Tensor, right: Tensor) -> Tensor:
@@ -44,3 +46,38 @@ def above(scores: Tensor, order: Tensor) -> Tensor:
 
     ranks = torch.arange(len(order), 0, -1, device=scores.device, dtype=scores.dtype)
     return scores.index_copy(0, order, ranks + scores.max())
+
+
+def dpc_knn(features: Tensor, clusters: int, barred: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Density-peak clustering of (n, d): centres (C,), best first, and the cluster (n,) of each token.
+
+    Density is exp(-mean squared distance to the nearest NEIGHBOURS, itself among them); distances are
+    Euclidean, by the root of d. A centre is dense and far from all that is denser (the densest: as far as any
+    two are apart); every other token joins its nearest centre. Without the noise by which others break ties.
+    barred: (N,) int64, tokens that are no centres; n - N >= C >= 1. 2 n n d FLOPs.
+    """
+    import torch
+
+    products = features.float() @ features.float().T
+    squares = products.diagonal()
+    distance = (squares[:, None] + squares - 2 * products).clamp(min=0) / features.shape[1]
+    nearest = distance.topk(min(clusters, NEIGHBOURS), dim=1, largest=False).values
+    density, distance = (-nearest.mean(dim=1)).exp(), distance.sqrt()
+    apart = distance.where(density > density[:, None], distance.max()).amin(dim=1)
+    peaks = apart * density
+    if barred is not None:
+        peaks = peaks.index_fill(0, barred, -torch.inf)
+    centres = peaks.argsort(descending=True, stable=True)[:clusters]
+    own = torch.arange(clusters, device=features.device)
+    return centres, distance[centres].argmin(dim=0).index_copy(0, centres, own)
+
+
+def cluster_means(features: Tensor, cluster: Tensor, clusters: int) -> Tensor:
+    """Mean (C, d) float32 of the tokens (n, d) of each cluster, none of them empty; 2 C n d FLOPs.
+
+    cluster: (n,) int64, the number of each token's.
+    """
+    import torch
+
+    members = (cluster == torch.arange(clusters, device=cluster.device)[:, None]).float()
+    return members @ features.float() / members.sum(dim=1, keepdim=True)

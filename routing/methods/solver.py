@@ -8,7 +8,7 @@ fraction of visual tokens per layer, 1 - reduction ratio.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -159,33 +159,36 @@ def scored_stages(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, .
     return tuple(Stage(stage.layer, stage.keep_ratio, stage.layer - 1) for stage in stages)
 
 
-def select_first(request: Request, method: Method, settings: Mapping[str, float] | None = None) -> Schedule:
-    """The schedule of a method that chooses once, before the decoder.
+def select_first(request: Request, method: Method, rho: float = 1.0) -> Schedule:
+    """The schedule of a method that chooses before the decoder, by a selection of its own name.
 
-    Pruned, that is all. Rerouted, what was not chosen waits with its plain features and is a candidate at
-    later decoder layers, ranked by the attention of the last prompt token: the same keep ratio at each of
-    them, so that the average is the published one (ours, no published code). Where features go on entering
-    up to decoder layer f, the choice takes effect there, and S = (L T - f N) / (L - f).
-    settings: of the selection, where they do not follow from options of the same names.
+    Pruned, that is all, unless it is published with a later drop. Rerouted, what was not chosen waits with
+    its plain features and is a candidate at later decoder layers, ranked by the attention of the last prompt
+    token: the same keep ratio at each of them, so that the average is the published one (ours, no published
+    code). rho: of what is chosen first, each later layer keeps this share. Where features go on entering up
+    to decoder layer f, the choice takes effect there; with l the first later layer, the first count is
+    (L T - f N) / (l - f + (L - l) rho).
     """
     first, selection = request.first_layer, method.selections[method.name]
-    cuts = request.cuts(above=first)
-    if request.action is Action.PRUNE and cuts:
-        raise ScheduleError(f"{method.name} prunes before the decoder, at no decoder layer: got {list(cuts)}")
+    cuts, drops = request.cuts(above=first), len(method.published[Action.PRUNE])
+    if request.action is Action.PRUNE and cuts and len(cuts) > drops:
+        at = f"{drops or 'no'} decoder layer"
+        raise ScheduleError(f"{method.name} prunes before the decoder and at {at}: got {list(cuts)}")
     if cuts is None:
         cuts = method.stages(request.action, request.layers, first + 1, request.last_layer)
-    keeps = fit(request, (first, *cuts), Weighted((1.0,) * (1 + len(cuts))))
+    keeps = fit(request, (first, *cuts), Weighted((1.0, *([rho] * len(cuts)))))
     given = {name: request.options[name] for name in selection.settings if name in request.options}
     vision = VisionStage(
         keeps[0],
         layer=first,
         scorer=request.choice("vision_scorer", ("cls", "column_mean")),
         selection=method.name,
-        settings={**given, **(settings or {})},
+        settings=given,
     )
     selection.check(vision)
+    stages = tuple(Stage(cut, keep) for cut, keep in zip(cuts, keeps[1:], strict=True))
     return Schedule(
-        tuple(Stage(cut, keep) for cut, keep in zip(cuts, keeps[1:], strict=True)),
+        scored_stages(request, stages),
         action=request.action,
         vision=vision,
         pool=Pool(request.choice("pool", ("all", "anchors"))),

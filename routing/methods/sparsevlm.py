@@ -26,6 +26,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from routing.errors import ScheduleError
+from routing.methods.diversity import cluster_means, dpc_knn
 from routing.methods.method import Method, Request, Scorer, Sight
 from routing.methods.solver import Weighted, feasible_cuts, fit
 from routing.schedule import Action, Schedule, Stage
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RATERS, RECYCLED_RATERS, LEVEL_RATERS = "raters", "recycled_raters", "level_raters"
-NEIGHBOURS = 7  # of a token in clustering; as many as clusters where these are fewer
 HEADS = 14 / 32  # of the heads, that count in version 2
 TABLE = (300, 200, 110)  # tokens kept of 576 by stage, of the released row for 192
 
@@ -82,10 +82,10 @@ def recycle(states: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor]
     if best == count:
         return order[:best], states[order[:best]]
     pool = order[best : best + _recycled(len(states) - best)]
-    centres, cluster = dpc_knn(states[pool].flatten(1)[None], count - best)
-    members = (cluster == torch.arange(count - best, device=cluster.device)[:, None]).float()
-    means = members @ states[pool].flatten(1).float() / members.sum(dim=1, keepdim=True)
-    kept = torch.cat([order[:best], pool[centres[0]]])
+    recycled = states[pool].flatten(1)
+    centres, cluster = dpc_knn(recycled, count - best)
+    means = cluster_means(recycled, cluster, count - best)
+    kept = torch.cat([order[:best], pool[centres]])
     means = means.to(states.dtype).view(-1, *states.shape[1:])
     return kept, torch.cat([states[order[:best]], means])
 
@@ -109,31 +109,6 @@ def recycling_flops(tokens: int, count: int, width: int) -> int:
     best = best_of(tokens, count)
     recycled = _recycled(tokens - best)
     return 2 * recycled * width * (recycled + count - best) if best < count else 0
-
-
-def dpc_knn(features: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
-    """Density-peak clustering of (B, n, d): centres (B, C), best first, and the cluster (B, n) of each.
-
-    Density is exp(-mean squared distance to the nearest NEIGHBOURS, itself among them); distances are
-    Euclidean, by the root of d. A centre is dense and far from all that is denser (the densest: as far as any
-    two are apart); every other token joins its nearest centre. Without the noise by which others break ties.
-    """
-    import torch
-
-    features = features.float()
-    squares = features.square().sum(dim=-1)
-    products = features @ features.transpose(1, 2)
-    distance = (squares[:, :, None] + squares[:, None] - 2 * products).clamp(min=0)
-    itself = torch.eye(distance.shape[-1], dtype=torch.bool, device=distance.device)
-    distance = (distance.masked_fill(itself, 0) / features.shape[-1]).sqrt()
-    nearest = distance.topk(min(clusters, NEIGHBOURS), dim=-1, largest=False).values
-    density = (-nearest.square().mean(dim=-1)).exp()
-    denser = density[:, None] > density[:, :, None]
-    apart = distance.where(denser, distance.amax(dim=(1, 2), keepdim=True)).amin(dim=-1)
-    centres = (apart * density).argsort(dim=1, descending=True, stable=True)[:, :clusters]
-    cluster = distance.gather(1, centres[..., None].expand(-1, -1, distance.shape[-1])).argmin(dim=1)
-    own = torch.arange(clusters, device=centres.device).expand_as(centres)
-    return centres, cluster.scatter(1, centres, own)
 
 
 def _solve(request: Request) -> Schedule:

@@ -37,6 +37,7 @@ def test_a_choice_at_the_entrance_costs_what_torch_counts(
 
 
 SETTINGS: dict[str, list[dict[str, float]]] = {
+    "flashvid": [{}, {"alpha": 1}],
     "visionzip": [{}, {"contextual": 0}, {"contextual": 1}],
     "vispruner": [{}, {"important": 0}, {"important": 1}],
     "holov": [{}, {"chunks": 1}, {"chunks": 5}],

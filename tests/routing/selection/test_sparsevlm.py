@@ -20,7 +20,6 @@ from routing.methods.sparsevlm import (
     RATERS,
     RECYCLED_RATERS,
     best_of,
-    dpc_knn,
     mean_over_visual_heads,
     rate,
     recycle,
@@ -28,7 +27,6 @@ from routing.methods.sparsevlm import (
 from routing.schedule import Rounding, Schedule, Stage
 from routing.solve import ratio_for_budget, solve
 from tests.routing.kinds import truth
-from tests.routing.selection.published import Published, cases
 
 CUTS = (Cut(3, 0.6, 2), Cut(5, 0.3, 4))
 
@@ -202,14 +200,6 @@ def test_what_it_cannot_do_is_refused() -> None:
             solve("sparsevlm", ratio=0.5, layers=32, recycle=True, **impossible)  # type: ignore[arg-type]
     with pytest.raises(ScheduleError, match="1 layers are too few"):
         solve("sparsevlm", ratio=0.5, layers=1)
-
-
-@cases("dpc_knn")
-def test_the_published_clusters_are_reproduced(case: Published) -> None:
-    """Centres in the order of their scores, and the cluster of every token."""
-    centres, cluster = dpc_knn(case.given["features"], case.params["clusters"])
-    assert centres.tolist() == case.answer["centres"].tolist()
-    assert cluster.tolist() == case.answer["cluster"].tolist()
 
 
 def clusters_of(features: list[Tensor], count: int) -> list[list[int]]:
