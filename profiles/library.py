@@ -114,6 +114,8 @@ def _named(
         rounding=rounding,
         layers=layers,
         visual=visual,
+        method=variant.text("method"),
+        budget=tier,
     )
 
 

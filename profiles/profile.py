@@ -135,8 +135,9 @@ class Profile:
     """A named schedule.
 
     origin: "release" (verbatim from the source), "exact" (solved for the budget it is named after),
-    "solved" or "user". layers and visual: what it was made for, where that is known. provenance: how it was
-    found, under names of PROVENANCE; nothing follows from it.
+    "solved" or "user". layers and visual: what it was made for, where that is known. method: whose schedule
+    it is; None where it only has stages. budget: visual tokens per layer that it is named after; None where
+    it is not. provenance: how it was found, under names of PROVENANCE; nothing follows from it.
     """
 
     name: str
@@ -148,6 +149,8 @@ class Profile:
     rounding: Rounding = Rounding.FLOOR
     layers: int | None = None
     visual: int | None = None
+    method: str | None = None
+    budget: int | None = None
     provenance: Mapping[str, str | int | float] = field(default_factory=dict)
 
     def schedule(
@@ -186,6 +189,7 @@ def from_section(section: YamlSection, name: str) -> Profile:
         rounding=_rounding(section),
         layers=_one_to(MOST_LAYERS, section, "layers"),
         visual=_one_to(MOST_VISUAL, section, "visual"),
+        method=recipe.method if isinstance(recipe, Solved) else None,
         provenance=_provenance(section.section("provenance")) if "provenance" in section else {},
     )
     return _checked(section, profile)

@@ -168,12 +168,12 @@ def _anchor_flops(
 
     if not selection.at_the_tower:
         return sum(chosen(one.visual, shape.hidden, text=one.behind) for one in prompts)
-    if tower is None or grids is None:
+    if tower is None or tower.repacked or grids is None:
         return None
     needs = selection.asked(stage)
-    keys = tower.hidden // tower.heads
+    more = {"keys": tower.hidden // tower.heads, "states": tower.states}
     return sum(
-        tower.asked_flops(grid, needs) + chosen(tower.visual_tokens([grid]), tower.width, keys=keys)
+        tower.asked_flops(grid, needs) + chosen(tower.visual_tokens([grid]), tower.width, **more)
         for grid in grids
     )
 

@@ -48,6 +48,7 @@ except SystemExit as stop:
         ("report", "--help"),
         ("eval", "--help"),
         ("methods",),
+        ("methods", "nuwa"),
         ("profiles", "list"),
     ],
     ids=" ".join,

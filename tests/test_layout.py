@@ -12,7 +12,7 @@ import pytest
 
 from routing.families import FAMILIES, REFUSED
 from routing.families.decoders import SHAPES
-from routing.families.family import CLASS_TOKENS
+from routing.families.encoders import ENCODERS
 from routing.methods import OWN
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -260,7 +260,7 @@ def test_no_model_type_is_typed_outside_of_the_families() -> None:
 
     The records say as an example what a family is called, and the tiny models of the checks are families.
     """
-    names = {*FAMILIES, *REFUSED, *SHAPES, *CLASS_TOKENS}
+    names = {*FAMILIES, *REFUSED, *SHAPES, *ENCODERS}
     found = {
         name: _strings(tree) & names
         for name, tree in TREES.items()

@@ -168,6 +168,11 @@ class TracedSchedules(ScheduleOptions):
                 "trace shows what a schedule does to the visual tokens: "
                 f"add --method {SHOWN} --ratio 0.8, or a profile with -p"
             )
+        if self.resizes:
+            raise UsageError(
+                f"trace shows what a schedule does to the visual tokens, and {self.method} routes nothing: "
+                "compare answers with ask or eval"
+            )
         if self.versus and self.profile is not None:
             raise UsageError(
                 "--versus prunes and reroutes one method at one budget: give --method, not --profile"
@@ -377,6 +382,19 @@ class CheckOutput(OutputOptions):
 
     output: Path | None = None
     verbose: bool = False
+
+
+@dataclass(frozen=True)
+class ShownMethodOptions(Options):
+    """A method to tell all of, and the model whose layers it names."""
+
+    name: Annotated[
+        str | None, Argument(metavar="NAME", help="A method, to be told all of; by default all are listed.")
+    ] = None
+    model: Annotated[
+        str,
+        Option("-m", "--model", metavar="MODEL", help="Name the layers of this model instead."),
+    ] = "llava-1.5-7b"
 
 
 @dataclass(frozen=True)

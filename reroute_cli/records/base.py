@@ -11,6 +11,7 @@ One word has one meaning in all records. Numbers carry their unit at the end of 
 - dense_...: the same of the same prompt without a schedule; ..._ratio and `ratios`: routed over dense.
 - ratio, achieved_ratio: the reduction ratio, 1 - visual_tokens_per_layer / visual_tokens, asked and reached.
 - budget: visual tokens per decoder layer that were asked for. layer_tokens: visual tokens, layers summed up.
+- where: "vision" as features leave the vision tower, "entrance" as they enter the decoder, or "decoder".
 - stages: the reductions, one after the other. decision_layers: where they were asked for.
 - source: how a number was made: "measured", "counted" or "estimated"; in a list, where an entry is from.
 - provenance: of questions, where they come from: a hub id with its revision, or a file.
@@ -26,6 +27,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Source = Literal["measured", "counted", "estimated"]
+UNSAID = frozenset({"resized", "subsets"})  # fields that are written only where they say something
+Place = Literal["vision", "entrance", "decoder"]  # of a reduction
 
 html_of: Callable[[Any], str] | None = None
 """What a notebook shows of a record: set by who knows how records are shown, None where nobody asked."""
@@ -70,7 +73,8 @@ def _ordered(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     ends = {name: {name: value[name]} for name in ("schema", "reasons") if name in value}
-    middle = {name: _ordered(part) for name, part in value.items() if name not in ends}
+    said = {name: part for name, part in value.items() if part or name not in UNSAID}
+    middle = {name: _ordered(part) for name, part in said.items() if name not in ends}
     return ends.get("schema", {}) | middle | ends.get("reasons", {})
 
 

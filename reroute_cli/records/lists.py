@@ -1,8 +1,9 @@
 """What there is: methods, models, profiles and benchmarks as lists, and what is installed, each a record.
 
-`reroute.methods/1`, `reroute.models/1`, `reroute.profiles/2`, `reroute.profile/2` (one of them, with its
-schedule), `reroute.benchmarks/1`, `reroute.env/1` and `reroute.check/1` (whether the engine is right on what
-is installed). Does not know where the lists come from, or how anything was found out.
+`reroute.methods/1`, `reroute.method/1` (one of them), `reroute.models/1`, `reroute.profiles/2`,
+`reroute.profile/2` (one of them, with its schedule), `reroute.benchmarks/1`, `reroute.env/1` and
+`reroute.check/1` (whether the engine is right on what is installed). Does not know where the lists come
+from, or how anything was found out.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from reroute_cli.records.base import Part
+from reroute_cli.records.base import Part, Place
 
 
 class MethodPart(Part):
@@ -35,6 +36,50 @@ class MethodList(Part):
 
     schema_: Literal["reroute.methods/1"] = Field(default="reroute.methods/1", alias="schema")
     methods: list[MethodPart]
+
+
+class MethodStagePart(Part):
+    """One decision of a method at the depth of a model.
+
+    needs: what a choice before the decoder has to see beside the features, as routing.methods.Need has it.
+    queries: how many of the prompt's last tokens rank by their attention, 0 where a draw does; null before
+    the decoder.
+    """
+
+    where: Place
+    layer: int
+    needs: list[str]
+    queries: int | None
+
+
+class PublishedBudgetPart(Part):
+    """A profile of a method. budget: the visual tokens per layer that it is named after.
+
+    visual_tokens_per_layer: its true average in the model that it was made for. origin: as in a profile.
+    """
+
+    profile: str
+    origin: str
+    action: str
+    budget: int
+    visual_tokens_per_layer: float
+    visual_tokens: int
+
+
+class ShownMethod(MethodPart):
+    """What `reroute methods NAME` tells. model: whose depth, `layers`, the stages are for.
+
+    stages: by action. refused: why this model's family can't have it; null where it can. settings: of its
+    choices before the decoder, with their defaults.
+    """
+
+    schema_: Literal["reroute.method/1"] = Field(default="reroute.method/1", alias="schema")
+    model: str
+    layers: int
+    refused: str | None
+    stages: dict[str, list[MethodStagePart]]
+    settings: dict[str, float]
+    budgets: list[PublishedBudgetPart]
 
 
 class FamilyPart(Part):

@@ -84,7 +84,7 @@ METRICS: dict[str, Metric] = {
         "scoring FLOPs",
         "FLOPs",
         _EXACT,
-        "the part of prefill FLOPs that ranking visual tokens cost, at the tower too",
+        "the part of prefill FLOPs that ranking visual tokens cost, before the decoder too",
         row="of it scoring",
     ),
     "decode_flops": Metric("decode FLOPs", "FLOPs", _EXACT, "every token after the first"),

@@ -9,7 +9,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from reroute_cli.records.base import Header, Part, Section
+from reroute_cli.records.answer import ResizedPart
+from reroute_cli.records.base import Header, Part, Place, Section
 
 
 class PlannedTokensPart(Part):
@@ -23,11 +24,11 @@ class PlannedTokensPart(Part):
 class PlannedStagePart(Part):
     """One reduction. layer: 0-based. keep_ratio: of the original visual tokens. kept: tokens.
 
-    scored_by: the decoder layer whose attention ranks, null where none does (the tower, a draw) or an
-    older record does not say.
+    scored_by: the decoder layer whose attention ranks, null where none does (before the decoder, or in a
+    draw) or an older record does not say.
     """
 
-    where: Literal["vision", "decoder"]
+    where: Place
     layer: int
     keep_ratio: float
     kept: int
@@ -38,6 +39,7 @@ class PlannedSchedulePart(Part):
     """The schedule. method: null under a profile; profile: null without one; ratio: as asked for, or null.
 
     per_layer_visual_tokens: how many each decoder layer processes; visual_tokens_per_layer is their mean.
+    resized: of a method that makes images smaller; none of them is in it where no size was named.
     """
 
     method: str | None
@@ -49,6 +51,7 @@ class PlannedSchedulePart(Part):
     digest: str
     stages: list[PlannedStagePart]
     per_layer_visual_tokens: list[int]
+    resized: ResizedPart | None = None
 
 
 class PlannedCostPart(Section):
@@ -75,7 +78,7 @@ class PlannedRatiosPart(Part):
 class Plan(Header):
     """One plan. model: as it would run; null what only a run has. routed: null for the dense model.
 
-    caveat: null, or that a profile is another model's.
+    caveat: null, or that a profile is another model's, or that smaller images save nothing.
     """
 
     plain_nulls = Header.plain_nulls | {"routed", "caveat"}

@@ -23,6 +23,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "env": (1, "lists.Installation"),
     "eval": (2, "evaluation.Evaluation"),
     "lmms_costs": (2, "batch.LmmsCosts"),
+    "method": (1, "lists.ShownMethod"),
     "methods": (1, "lists.MethodList"),
     "models": (1, "lists.ModelList"),
     "plan": (2, "plan.Plan"),

@@ -10,7 +10,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from reroute_cli.records.base import Part, RunHeader, Section
+from reroute_cli.records.base import Part, Place, RunHeader, Section
 from reroute_cli.records.metrics import DENSE_ARM
 
 KEPT, REENTERED, DEFERRED, PRUNED = "k", "r", "d", "p"
@@ -67,7 +67,7 @@ class TraceStage(Section):
 
     plain_nulls = frozenset({"scored_by"})
 
-    where: Literal["vision", "decoder"]
+    where: Place
     layer: int
     scored_by: int | None = None
     keep_ratio: float

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from reroute_cli.records.base import Part, ReportHeader, Section
+from reroute_cli.records.base import Part, Place, ReportHeader, Section
 from reroute_cli.records.evaluation import CostPart, DifferencePart, MadePart, ScorePart
 from reroute_cli.records.metrics import DENSE_ARM
 
@@ -72,7 +72,7 @@ class BudgetPart(Part):
 class EntryPart(Section):
     """One decision of a schedule. kept: of `visual_tokens`. scored_by: the layer whose attention ranks."""
 
-    where: Literal["vision", "decoder"]
+    where: Place
     layer: int
     keep_ratio: float
     kept: int

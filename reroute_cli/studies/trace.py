@@ -31,15 +31,14 @@ from reroute_cli.records.trace import (
     TraceStage,
 )
 from reroute_cli.run.answer import (
-    average_visual,
     boxes_in,
-    count_visual,
     environment_part,
     generation_part,
     model_part,
-    target_of,
     text_of,
 )
+from reroute_cli.run.prompts import count_visual, target_of
+from reroute_cli.run.stages import average_visual, places_of
 from routing.families import family_of
 from routing.grids import Grid, placed, tokens_within
 from routing.schedule import Action, Pool
@@ -211,15 +210,15 @@ def _arm(
 
 
 def stage_parts(schedule: Schedule, traced: RouteTrace, places: Places) -> list[TraceStage]:
-    """The state and the score of every visual token at each stage; one at the vision tower comes first."""
-    ratios = dict(schedule.entries)
+    """The state and the score of every visual token at each stage; one before the decoder comes first."""
+    ratios, where = dict(schedule.entries), places_of(schedule)
     pruned: frozenset[int] = frozenset()  # tokens that can't come back
     if schedule.action is Action.PRUNE:
         pruned = frozenset(range(places.visual))
     elif schedule.vision is not None and schedule.pool is Pool.ANCHORS:
         pruned = frozenset(range(places.visual)) - frozenset(traced.stages[0].kept[0].tolist())
     parts = []
-    for index, stage in enumerate(traced.stages):
+    for stage in traced.stages:
         kept, back = frozenset(stage.kept[0].tolist()), frozenset(stage.reentered[0].tolist())
         left = {token: PRUNED if token in pruned else DEFERRED for token in range(places.visual)}
         states = left | dict.fromkeys(kept, KEPT) | dict.fromkeys(back, REENTERED)
@@ -233,7 +232,7 @@ def stage_parts(schedule: Schedule, traced: RouteTrace, places: Places) -> list[
             reasons["recall"] = places.why or "there is no box to look for"
         parts.append(
             TraceStage(
-                where="vision" if schedule.vision is not None and index == 0 else "decoder",
+                where=where[stage.layer],
                 layer=stage.layer,
                 scored_by=stage.scored_by,
                 keep_ratio=ratios[stage.layer],

@@ -30,6 +30,7 @@ DOCUMENTS = {  # kind of record: module and function
     "env": "lists.installation",
     "eval": "evaluation.document",
     "lmms_costs": "batch.lmms_document",
+    "method": "method.document",
     "methods": "lists.methods",
     "models": "lists.models",
     "plan": "plan.document",

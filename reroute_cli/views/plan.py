@@ -31,6 +31,8 @@ def document(plan: Plan, *, verbose: bool = False) -> Document:  # noqa: ARG001 
     prefill, kv = f"{plan.ratios.prefill_flops:.2f}×", f"{plan.ratios.kv_prefill:.2f}×"
     asked = "" if schedule.ratio is None else f" of {schedule.ratio:.3f} asked"
     named = f"{schedule.profile or schedule.method} {schedule.action}"
+    if schedule.resized is not None:
+        named = ", ".join([schedule.method or "", *map(w.shrunk, schedule.resized.images)])
     return Document(
         "plan",
         (
@@ -56,8 +58,8 @@ def _stages(plan: Plan) -> Table:
         layers = Cell(f"{start}" if start == end else f"{start}–{end}", start)
         keep = Cell("1", 1.0) if stage is None else Cell(f"{stage.keep_ratio:.4f}", stage.keep_ratio)
         note = BLANK
-        if stage is not None and stage.where == "vision":
-            note = Cell("at the vision tower")
+        if stage is not None and stage.where in w.PLACES:
+            note = Cell(f"at the {w.place(stage.where, start)}")
         elif stage is not None and stage.scored_by not in (None, start):
             note = Cell(f"ranked by layer {stage.scored_by}")
         rows.append((layers, w.counted(per_layer[start]), keep, note))

@@ -71,7 +71,7 @@ def _tables(record: TraceRecord) -> Iterator[Table]:
         overlap = Cell(UNKNOWN if arm.overlap is None else w.plain_number(arm.overlap), arm.overlap)
         answers.append((_arm(arm), average, used, overlap, w.words(arm.answer)))
         for stage in arm.stages:
-            layer = Cell("vision" if stage.where == "vision" else str(stage.layer), stage.layer)
+            layer = Cell(str(stage.layer) if stage.where == "decoder" else stage.where, stage.layer)
             kept = Cell(f"{stage.kept} of {record.visual_tokens}", stage.kept)
             stages.append((_arm(arm), layer, kept, w.counted(stage.reentered), w.share(stage.recall)))
     numbers = ("tokens/layer", "never used")
@@ -92,7 +92,7 @@ def _item(record: TraceRecord) -> GalleryItem:
         said.append(ArmAnswer(who.text, who.role, arm.answer, arm.method or "", None, boxes, note))
         stages = [MapStage("before", f"all {visual} visual tokens")]
         for stage in arm.stages:
-            title = "vision tower" if stage.where == "vision" else f"layer {stage.layer}"
+            title = w.place(stage.where, stage.layer)
             parts = [f"{stage.kept} of {visual} kept"]
             parts += [f"{stage.reentered} re-entered"] if stage.reentered else []
             parts += [f"{stage.recall:.0%} of the target"] if stage.recall is not None else []

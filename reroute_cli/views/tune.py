@@ -30,6 +30,7 @@ from reroute_cli.views.write import charts
 
 _NAME = 18  # characters of an arm's name in a table of 80 columns
 _SHOWN = 10  # schedules of the search that text lists
+_BEFORE = {"vision": "the tower", "entrance": "the features"}  # what ranks before the decoder
 
 
 def document(report: TuneReport, *, verbose: bool = False) -> Document:
@@ -48,7 +49,7 @@ def document(report: TuneReport, *, verbose: bool = False) -> Document:
     # every decision; what ranks, with the engine's name of the ranking where it is not the usual one
     numbers, rows = ("layer", "keep ratio", "kept"), []
     for stage in found.stages:
-        ranking = "the tower" if stage.scored_by is None else f"layer {stage.scored_by}"
+        ranking = _BEFORE.get(stage.where, f"layer {stage.scored_by}")
         if stage.scored_by is not None and found.scorer != "last_query":
             ranking += f", {found.scorer}"
         keep = Cell(f"{stage.keep_ratio:.4f}", stage.keep_ratio)

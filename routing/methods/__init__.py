@@ -12,6 +12,7 @@ from routing.methods import (
     cdpruner,
     dart,
     divprune,
+    downsample,
     fastervlm,
     fastv,
     hiprune,
@@ -33,6 +34,7 @@ __all__ = [
     "GROUP",
     "METHODS",
     "OWN",
+    "RESIZING",
     "SCORERS",
     "SEARCHED",
     "SEARCHED_FIRST",
@@ -53,6 +55,7 @@ OWN: dict[str, Method] = {
     "pdrop": pdrop.METHOD,
     "nuwa": nuwa.METHOD,
     "divprune": divprune.METHOD,
+    "downsample": downsample.METHOD,
     "visionzip": visionzip.METHOD,
     "vispruner": vispruner.METHOD,
     "fastervlm": fastervlm.METHOD,
@@ -65,6 +68,7 @@ OWN: dict[str, Method] = {
 DENSE = none.METHOD.name
 SHOWN = pdrop.METHOD.name  # in examples
 SEARCHED = tuple(name for name, method in OWN.items() if method.shape is not None)
+RESIZING = downsample.METHOD.name  # in help
 SEARCHED_FIRST = tuple(name for name in SEARCHED if OWN[name].published[Action.PRUNE])  # in the decoder
 GROUP = "reroute.methods"  # of entry points, each of which names a Method
 

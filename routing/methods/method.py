@@ -174,7 +174,8 @@ class Method:
     solver: turns a request into a schedule. options: option name -> what it does.
     scorers: by the name that schedules give them, the rankings that this method brought. selections: by the
     name that schedules give them, its choices before the decoder.
-    shape: what a search varies; None where it is not searched.
+    shape: what a search varies; None where it is not searched. resizes: it makes the image smaller before the
+    processor and schedules nothing, so that it has no action and its solver refuses.
     """
 
     name: str
@@ -189,6 +190,7 @@ class Method:
     scorers: Mapping[str, Scorer] = field(default_factory=dict)
     selections: Mapping[str, Selection] = field(default_factory=dict)
     shape: Shape | None = None
+    resizes: bool = False
 
     @property
     def actions(self) -> tuple[Action, ...]:
@@ -203,7 +205,7 @@ class Method:
 
     def solve(self, request: Request) -> Schedule:
         """The schedule that answers the request; raises BudgetError or ScheduleError."""
-        if request.action not in self.published:
+        if request.action not in self.published and not self.resizes:
             raise ScheduleError(f"{self.name} can {', '.join(self.actions)}, not {request.action}")
         if unknown := sorted(set(request.options) - set(self.options)):
             takes = ", ".join(self.options) or "no options"

@@ -15,8 +15,15 @@ from routing.cost import ModelShape, kv_bytes
 # `total` of the hub's own metadata, or total_size of model.safetensors.index.json over two bytes. InternVL3
 # 1B and 38B have the layout of InternVL2.5 1B and 38B, whose metadata these are.
 EXACT = {
+    "qwen3.5-4b": 4_659_865_088 - 120_599_552,  # without the head for speculation
     "qwen3.5-9b": 9_653_108_208 - 243_290_624 - 3_840,  # without the head for speculation; two of a float32
     "minicpm-v-4.6": 1_300_428_016,
+    "gemma-4-26b-a4b": 25_805_936_206 - 30 - 2 * 1_152,  # without buffers: a factor a layer, two of the tower
+    "gemma-4-31b": 31_273_088_876 - 60 - 2 * 1_152,
+    "glm-4.6v": 107_710_933_120 - 45 * 128,  # without buffers: a bias of each expert
+    "glm-4.6v-flash": 10_292_777_472,
+    "ovis2-4b": 9_232_212_972 // 2,
+    "molmo2-4b": 4_850_869_200,
     "llava-1.5-7b": 7_063_427_072,
     "qwen2-vl-2b": 2_208_985_600,
     "qwen2-vl-7b": 8_291_375_616,
@@ -57,6 +64,8 @@ KIB_PER_TOKEN = {  # 2 x layers x key heads x head dim x 2 bytes
     "qwen2.5-vl-7b": 56,
     "qwen3-vl-8b": 144,
     "internvl3-8b": 56,
+    "gemma-4-31b": 880,  # 50 layers of 16 key heads of 256, 10 of 4 of 512
+    "glm-4.6v": 184,
     "smolvlm-256m": 22.5,
     "smolvlm-2.2b": 192,
 }
@@ -106,7 +115,8 @@ def test_the_shape_is_the_one_the_library_fills_in(name: str) -> None:
 def test_kv_bytes_of_a_token_are_the_known_ones(name: str) -> None:
     """Over all layers, in float16."""
     shape = ModelShape.from_config(profiles.model_config(name))
-    assert len(shape.layers) * kv_bytes(shape, 1) == KIB_PER_TOKEN[name] * 1024
+    found = sum(kv_bytes(shape, 1, layer=layer) for layer in range(len(shape.layers)))
+    assert found == KIB_PER_TOKEN[name] * 1024
 
 
 @pytest.mark.parametrize("name", MODELLED)

@@ -32,6 +32,7 @@ from reroute_cli.records.tune import (
     TuneRun,
 )
 from reroute_cli.run.answer import generation_part, model_part
+from reroute_cli.run.stages import places_of
 from reroute_cli.run.trial import items_digest
 from reroute_cli.studies.questions import cost_part, difference, differences, made_part, scores_part, whole
 
@@ -135,7 +136,7 @@ def _found(found: TuneResult, profile: Path | None) -> FoundPart:
     """The schedule that was found."""
     one, target = found.entry.candidate, found.space.target
     name, schedule = found.trial.arms[found.place].name, one.schedule
-    plain = schedule.as_dict()
+    plain, where = schedule.as_dict(), places_of(schedule)
     counts = schedule.counts(target.visual, target.layers)
     ranked = [*[None] * (schedule.vision is not None), *(stage.ranking_layer for stage in schedule.stages)]
     return FoundPart(
@@ -146,12 +147,12 @@ def _found(found: TuneResult, profile: Path | None) -> FoundPart:
         scorer=schedule.scorer,
         stages=[
             EntryPart(
-                where="vision" if by is None else "decoder",
+                where=where[layer],
                 layer=layer,
                 keep_ratio=keep,
                 kept=count,
                 scored_by=by,
-                reasons={} if by is not None else {"scored_by": "the vision tower ranks its own patches"},
+                reasons={} if by is not None else {"scored_by": "no layer of the decoder ranks before it"},
             )
             for (layer, keep), count, by in zip(schedule.entries, counts, ranked, strict=True)
         ],

@@ -43,6 +43,7 @@ COMMANDS = [
     ("plan", "-m", "llava-1.5-13b", "-p", "llava15-avg192-pdrop-reroute", "--json"),
     ("check", "--family", "llava", "--json"),
     ("methods", "--json"),
+    ("methods", "nuwa", "-m", "qwen2.5-vl-7b", "--json"),
     ("models", "--json"),
     ("env", "--json"),
     ("profiles", "list", "--json"),

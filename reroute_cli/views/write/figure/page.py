@@ -15,6 +15,7 @@ import numpy as np
 
 from reroute_cli.console import units
 from reroute_cli.records.trace import DEFERRED, KEPT, PRUNED, REENTERED, TraceArm, TraceRecord, TraceStage
+from reroute_cli.views.wording import place
 from reroute_cli.views.write.figure.canvas import (
     ANSWER,
     ARMS,
@@ -218,8 +219,7 @@ def _stage_panel(
 ) -> None:
     """One stage: its map, and below it scores, the overview's tokens and numbers."""
     (x, y), views, (wide, high) = at, sheet.views, sheet.panel
-    place = "vision tower" if stage.where == "vision" else f"layer {stage.layer}"
-    taken = canvas.text((x, y), place, BODY, INK)
+    taken = canvas.text((x, y), place(stage.where, stage.layer), BODY, INK)
     canvas.text(
         (x + wide, y),
         f"keeps {stage.kept} of {record.visual_tokens}",

@@ -1,0 +1,103 @@
+"""One method: where it decides and what it needs there, what it can be asked for, its published budgets.
+
+Knows the record; no writer and no method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from reroute_cli.records.lists import MethodStagePart, ShownMethod
+from reroute_cli.views import wording as w
+from reroute_cli.views.document import NOT_KNOWN, Block, Cell, Document, Heading, Text, Tone
+
+NEEDS = {
+    "attention": "the tower's attention from its CLS token",
+    "received": "the tower's attention from all tokens",
+    "shallow": "attention from all tokens in a shallow layer of the tower",
+    "keys": "the tower's keys",
+    "states": "the tower's hidden states",
+    "text": "the text of the prompt",
+}
+"""What `routing.methods.selection.Need` is called here."""
+
+
+def document(found: ShownMethod, *, verbose: bool = False) -> Document:  # noqa: ARG001  it says all it has
+    """Headline, paper, decisions, options, budgets."""
+    year = "" if found.year is None else f" {found.year}"
+    headline = Text(f"{found.name} ({found.title}{year}): {found.summary}", Tone.HEADLINE)
+    decisions = list(_decisions(found))
+    return Document(
+        "method",
+        (
+            headline,
+            *([] if found.paper is None else [Text(found.paper, whole=True)]),
+            *([] if found.refused is None else [Text(found.refused, Tone.WARNING)]),
+            *(decisions or [Text("it decides at no layer: all visual tokens go through all of them")]),
+            *_options(found),
+            *_budgets(found),
+        ),
+    )
+
+
+def _decisions(found: ShownMethod) -> Iterator[Block]:
+    """A row for each place at which an action decides; decoder layers that ask the same are one row."""
+    rows = []
+    for action, stages in found.stages.items():
+        for where, group in groupby(stages, key=lambda stage: stage.where):
+            same = list(group)
+            layers = "layers " if len(same) > 1 else "layer "
+            layers += ", ".join(str(stage.layer) for stage in same)
+            at = w.PLACES.get(where, layers)
+            at += f", from {layers} on" if where in w.PLACES and same[0].layer else ""
+            rows.append((Cell(action, role=action), Cell(at), Cell(_needs(same[0]))))
+    if rows:
+        yield Heading(f"Where it decides in the {found.layers} decoder layers of {found.model}, and what by")
+        yield w.table("Where it decides", w.columns("action", "where", "it needs"), rows)
+
+
+def _needs(stage: MethodStagePart) -> str:
+    """'the attention of the last prompt token'; 'the tower's keys, the text of the prompt'."""
+    if stage.queries is None:
+        return ", ".join(NEEDS[need] for need in stage.needs) or "nothing but the features"
+    if stage.queries == 0:
+        return "nothing: it draws"
+    last = "last prompt token" if stage.queries == 1 else f"last {stage.queries} prompt tokens"
+    return f"the attention of the {last}"
+
+
+def _options(found: ShownMethod) -> Iterator[Block]:
+    """What it can be asked for, and numbers of its choice before the decoder that are not options."""
+    rows = [(w.words(name), w.words(what)) for name, what in found.options.items()]
+    rows += [
+        (w.words(name), Cell(f"a number, by default {value:g}"))
+        for name, value in found.settings.items()
+        if name not in found.options
+    ]
+    if rows:
+        yield Heading("Options, under 'options' in a profile")
+        yield w.table("Options", w.columns("option", "what it does"), rows)
+
+
+def _budgets(found: ShownMethod) -> Iterator[Block]:
+    """Every profile of it with its true average, beside that of the one solved again for the same budget."""
+    numbers = ("named for", "averages", "-exact")
+    by_name = {one.profile: one for one in found.budgets}
+    rows = []
+    for one in found.budgets:
+        if one.origin == "exact":
+            continue
+        again = by_name.get(f"{one.profile}-exact")
+        rows.append(
+            (
+                w.words(one.profile),
+                w.words(one.origin),
+                w.counted(one.budget),
+                Cell(f"{one.visual_tokens_per_layer:.1f}", one.visual_tokens_per_layer),
+                NOT_KNOWN if again is None else Cell(f"{again.visual_tokens_per_layer:.1f}"),
+            )
+        )
+    if rows:
+        yield Heading("Profiles: visual tokens per layer that they are named for, and their true averages")
+        yield w.table("Profiles", w.columns("profile", "origin", *numbers, right=numbers), rows)
