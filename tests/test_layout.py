@@ -272,7 +272,8 @@ def test_no_model_type_is_typed_outside_of_the_families() -> None:
 def test_no_method_is_typed_outside_of_the_methods() -> None:
     """A file that names a method knows something that belongs in routing/methods.
 
-    "none" and "random" are left out: they are words of their own (no value; random weights).
+    "none" and "random" are left out: they are words of their own (no value; random weights). So is
+    "downsample" in host.py, where it is a part of a vision tower.
     """
     names = re.compile(rf"\b({'|'.join(set(OWN) - {'none', 'random'})})\b")
     found = {
@@ -280,4 +281,4 @@ def test_no_method_is_typed_outside_of_the_methods() -> None:
         for name, tree in TREES.items()
         if not name.startswith("routing/methods/")
     }
-    assert {name: words for name, words in found.items() if words} == {}
+    assert {name: words for name, words in found.items() if words} == {"routing/host.py": {"downsample"}}
