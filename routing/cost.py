@@ -130,7 +130,7 @@ def cost(
     return Cost(
         vision_flops=None if shape.tower is None or grids is None else shape.tower.flops(grids),
         prefill_flops=layers + batch * (inputs + lm_head_flops(shape)),
-        scoring_flops=batch * schedule_scoring_flops(shape, schedule, prompts),
+        scoring_flops=schedule_scoring_flops(shape, schedule, prompts),
         anchor_flops=_anchor_flops(shape, schedule, prompts, grids),
         decode_flops=batch * decode_flops(shape, widths, new_tokens),
         kv_bytes=tuple(
@@ -168,12 +168,12 @@ def _anchor_flops(
 
     if not selection.at_the_tower:
         return sum(chosen(one.visual, shape.hidden, text=one.behind) for one in prompts)
-    if tower is None or grids is None:
+    if tower is None or tower.repacked or grids is None:
         return None
     needs = selection.asked(stage)
-    keys = tower.hidden // tower.heads
+    more = {"keys": tower.hidden // tower.heads, "states": tower.states}
     return sum(
-        tower.asked_flops(grid, needs) + chosen(tower.visual_tokens([grid]), tower.width, keys=keys)
+        tower.asked_flops(grid, needs) + chosen(tower.visual_tokens([grid]), tower.width, **more)
         for grid in grids
     )
 
@@ -225,11 +225,14 @@ def scoring_flops(shape: ModelShape, length: int, rows: int = 1, own: int = 0, l
 
 
 def schedule_scoring_flops(shape: ModelShape, schedule: Schedule, prompts: Sequence[PromptSize]) -> int:
-    """All decisions of a schedule, per sample. A stage that leaves no choice is not scored.
+    """All decisions of a schedule, of the whole batch. A stage that leaves no choice is not scored.
 
-    Rerouting scores the full sequence, pruning what is left of it. No layer projects a key twice.
+    Rerouting scores the full sequence, pruning what is left of it. No layer projects a key twice. Where the
+    text behind the visual tokens asks, the batch has as many asking rows as its longest such text, and it is
+    rated once, by one product with all that enters the decoder. Merging is each sample's own.
     """
-    rows, total, projected = SCORERS[schedule.scorer].rows, 0, set()
+    scorer, total, merged, projected = SCORERS[schedule.scorer], 0, 0, set()
+    rows = scorer.asking(prompt.behind for prompt in prompts)
     widths = layer_widths(schedule, prompts, len(shape.layers))
     everything = [prompt.visual for prompt in prompts]
     per_sample = [schedule.counts(prompt.visual, len(shape.layers)) for prompt in prompts]
@@ -239,14 +242,21 @@ def schedule_scoring_flops(shape: ModelShape, schedule: Schedule, prompts: Seque
         anchors_only = number == 1 and schedule.vision is not None and schedule.pool is Pool.ANCHORS
         candidates = before if schedule.action is Action.PRUNE or anchors_only else everything
         scored_by = stage.ranking_layer
-        if rows and (scored_by < stage.layer or after not in (everything, candidates)):
+        pairs = zip(before, after, strict=True)
+        merged += sum(scorer.merge_flops(n, kept, shape.hidden) for n, kept in pairs if kept < n)
+        if scorer.looks and (scored_by < stage.layer or after not in (everything, candidates)):
             seen = before if schedule.action is Action.PRUNE else everything
             length = max(prompt.text + count for prompt, count in zip(prompts, seen, strict=True))
             ranking_layer, attention = shape.ranking(scored_by)
             own = widths[scored_by] if ranking_layer == scored_by else 0
             total += attention.ranking_flops(length, rows, length if scored_by in projected else own)
+            total += scorer.flops(length, shape.hidden)
+            if scorer.level:
+                total += 2 * rows * length * attention.key_width
             projected.add(scored_by)
-    return total
+    if scorer.rate is not None and projected:
+        total += 2 * max(prompt.text + prompt.visual for prompt in prompts) * rows * shape.hidden
+    return len(prompts) * total + merged
 
 
 def kv_bytes(shape: ModelShape, positions: int, element_bytes: int = 2, layer: int = 0) -> int:

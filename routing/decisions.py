@@ -36,6 +36,11 @@ class Decision:
     scores: Tensor | None = None
     selection: Selection | None = None
 
+    @property
+    def by_layer(self) -> bool:
+        """It is ranked in the decoder, not chosen before it."""
+        return self.chosen is None and self.selection is None
+
 
 def decisions(
     schedule: Schedule, info: ModelInfo, layout: VisualLayout, anchors: VisionCollector | None
@@ -85,6 +90,8 @@ def check_fit(schedule: Schedule, info: ModelInfo) -> None:
         raise ScheduleError(f"scorer must be one of {', '.join(SCORERS)}, got {schedule.scorer!r}")
     if schedule.vision is not None:
         _check_selection(schedule.vision)
+    if SCORERS[schedule.scorer].merge is not None and schedule.action is Action.REROUTE:
+        raise ScheduleError(f"{schedule.scorer} merges what it removes: it can prune, not reroute")
     schedule.counts(1, info.layers)
     asked = [layer for layer, _ in schedule.entries] + [stage.ranking_layer for stage in schedule.stages]
     if asked and min(asked) < info.first_layer:
@@ -98,7 +105,7 @@ def check_fit(schedule: Schedule, info: ModelInfo) -> None:
             f"keys of layer {min(info.producers.values())} and later ones, so the last decision is at layer "
             f"{info.last_layer} or earlier"
         )
-    ranked = () if SCORERS[schedule.scorer].reduce is None else schedule.stages
+    ranked = schedule.stages if SCORERS[schedule.scorer].looks else ()
     for stage in ranked:
         if info.ranking(stage.ranking_layer) is None:
             raise ScheduleError(

@@ -35,6 +35,7 @@ from routing.host import (
     cache_of,
     check_layer,
     compiled_call,
+    final_norm,
 )
 from routing.layout import VisualLayout, build_layout
 from routing.methods import SCORERS, SELECTIONS
@@ -89,7 +90,8 @@ class _Session:
     def __init__(self, location: Location, schedule: Schedule, trace: RouteTrace) -> None:
         self.location, self.schedule, self.trace = location, schedule, trace
         self.anchors: vision.VisionCollector | None = None
-        ranked = () if SCORERS[schedule.scorer].reduce is None else schedule.stages
+        scorer = SCORERS[schedule.scorer]
+        ranked = schedule.stages if scorer.looks else ()
         asked = {location.info.ranking(stage.ranking_layer) for stage in ranked}
         self.asked = frozenset(
             index for index in asked if index is not None and is_plain(location.layers[index])
@@ -106,6 +108,7 @@ class _Session:
         self.layer = [bind(layer, LAYER_ROLES, optional=absent) for layer in location.layers]
         self.kinds = location.info.kinds
         self.lent = frozenset(location.info.producers.values())
+        self.norm = final_norm(location.decoder) if scorer.compares else None
 
     def attach(self, hooks: Hooks) -> None:
         """Place every hook; `hooks` removes them."""
@@ -253,6 +256,7 @@ class _Session:
                 self.kinds,
                 self.sharing,
                 self._rotary_of,
+                self.norm,
             )
             if self.call.prefill.reduces:
                 refuse_counting(self.location.layers, layout.length)

@@ -74,19 +74,16 @@ LAYER_PARTS = (  # what ranking asks of a decoder layer
     "self_attn.head_dim",
     "self_attn.scaling",
 )
+FINAL_NORMS = ("norm", "norm_f", "embedding_norm", "final_layernorm", "final_layer_norm")  # of decoders
 PROJECTIONS = {"q_proj", "k_proj", "v_proj"}
 ATTENTION_CHILDREN = {"q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm", "rotary_emb"}
 ROTATE = "apply_rotary_pos_emb"  # a function beside the attention class
 VISION_ROTATE = "apply_rotary_pos_emb_vision"  # the same, of vision towers with rotary embeddings
-PATCH_TOWER_PARTS = (  # what the vision stage asks of a CLIP or SigLIP tower's layers
-    "self_attn.q_proj",
-    "self_attn.k_proj",
-    "self_attn.num_heads",
-    "self_attn.scale",
-)
-MERGED_TOWER_PARTS = ("merger", "spatial_merge_size")  # and of a tower with a merger
+MERGED_TOWER_PARTS = ("merger", "spatial_merge_size")  # what the vision stage asks of a tower with a merger
 WINDOWED_TOWER_PARTS = ("window_size", "patch_size")  # the same, where it attends within windows
+DOWNSAMPLED_TOWER_PARTS = ("post_layernorm", "downsample")  # the same, where patches shrink before it
 MERGED_BLOCK_PARTS = ("attn.qkv", "attn.num_heads", "attn.scaling")
+TILE_PACKER = "pack_image_features"  # a method of base models that put the tiles of an image together
 EAGER = "eager_attention_forward"  # the same: attention that tells its weights
 LENGTH_SCALE = "get_llama_4_attn_scale"  # the same, of decoders whose queries grow with the position
 LENGTH_SCALE_SETTING = "llama_4_scaling_beta"  # in rope_parameters, where they do
@@ -185,6 +182,11 @@ def part(owner: Any, path: str) -> Any:
                 f"{versions()}, so it cannot be routed; {what_is_proven()}"
             )
     return found
+
+
+def final_norm(decoder: Any) -> Any:
+    """The norm behind the last layer of a decoder; UnsupportedModelError where none is known."""
+    return part(decoder, next((name for name in FINAL_NORMS if hasattr(decoder, name)), FINAL_NORMS[0]))
 
 
 def beside(module: Any, function: str) -> Any:

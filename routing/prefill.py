@@ -20,9 +20,10 @@ from routing.host import PER_TOKEN_ROLES, Binding, Role
 from routing.kinds import LayerKind
 from routing.layout import VisualLayout
 from routing.methods import SCORERS, Selection
+from routing.methods.method import Sight
 from routing.methods.selection import Need, Seen
 from routing.schedule import Action, Pool, Schedule
-from routing.scoring import Scoring, first_keys, is_plain
+from routing.scoring import Scoring, first_keys, is_plain, score
 from routing.select import (
     Rows,
     everything,
@@ -95,10 +96,11 @@ class Prefill:
         kinds: Sequence[LayerKind],
         sharing: frozenset[int] = frozenset(),
         rotary_of: Callable[[int], Any] = lambda _layer: None,
+        norm: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self._schedule, self._decisions, self.layout = schedule, decisions, layout
         self._input_ids, self._layers, self._kinds, self._sharing = input_ids, layers, kinds, sharing
-        self._rotary_of = rotary_of
+        self._rotary_of, self._norm = rotary_of, norm
         self._rows: Rows | None = None  # None: the sequence is full
         self._full: Tensor | None = None  # (B, L, d) as of the last decision; deferred tokens live here
         self._ours = False  # nobody else holds `_full`: it may be written into
@@ -112,9 +114,8 @@ class Prefill:
         self._selecting = PatchScoring()
         self._compact: dict[tuple[int, str | None], tuple[Any, Any]] = {}
         self._stages: list[StageTrace] = []
-        self._scorer = SCORERS[schedule.scorer]
-        reduce = self._scorer.reduce
-        self._scoring = None if reduce is None else Scoring(self._scorer.rows, reduce)
+        self._scorer, self._scoring = SCORERS[schedule.scorer], Scoring()
+        self._entrance: Tensor | None = None  # (B, L, d), what enters the decoder, until text is rated by it
 
     @property
     def finished(self) -> bool:
@@ -146,6 +147,8 @@ class Prefill:
         context is the framework's own, for the full sequence, at every layer.
         """
         self._keys = None
+        if index == 0 and self._scorer.rate is not None:
+            self._entrance = hidden
         if index == 0 and (selection := self._decisions[0].selection) is not None:
             self._selected = self._selecting(lambda: self._select(selection, hidden))
         for number, decision in enumerate(self._decisions):
@@ -181,9 +184,10 @@ class Prefill:
     def _decide(self, number: int, index: int, layer: Any, hidden: Tensor, context: Context) -> Tensor:
         decision = self._decisions[number]
         keep, ranked = self._choose(number, index, layer, hidden, context)
+        if self._scorer.merge is not None and ranked is not None and decision.by_layer:
+            hidden, keep = self._scoring(lambda: self._merge(hidden, ranked, decision.counts))
         before = self._kept if self._stages else None
-        inside = decision.chosen is None and decision.selection is None
-        asked = ranked is not None and inside and self._scoring is not None
+        asked = ranked is not None and decision.by_layer and self._scorer.looks
         by = decision.scored_by if asked else None
         self._stages.append(StageTrace(decision.layer, keep, before, ranked, self.layout, by))
         if number == 0 and self._schedule.vision is not None:
@@ -201,10 +205,7 @@ class Prefill:
         Nothing is scored where the count leaves no choice; where nothing changes, `_kept` itself returns.
         """
         decision, ranked = self._decisions[number], self._ranked.pop(number, None)
-        candidates = self._kept
-        if self._schedule.action is Action.REROUTE:
-            first = self._anchors
-            candidates = self.layout.visual if first is None or self._schedule.pool is Pool.ALL else first
+        candidates = self._candidates
         if decision.counts == self.layout.visual_counts:
             return self.layout.visual, None
         if candidates is self._kept and decision.counts == self._counts:
@@ -217,6 +218,15 @@ class Prefill:
         ranked = self._score(number, index, layer, hidden, context) if ranked is None else ranked
         ranked = ranked.masked_fill(~candidates, -torch.inf)
         return top_k(ranked, candidates, decision.counts), ranked
+
+    @property
+    def _candidates(self) -> Tensor:
+        """(B, L) bool: what a decision may choose from now."""
+        if self._schedule.action is Action.PRUNE:
+            return self._kept
+        if self._anchors is None or self._schedule.pool is Pool.ALL:
+            return self.layout.visual
+        return self._anchors
 
     def _select(self, selection: Selection, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """What a selection keeps (B, L) and the scores it leaves behind, on the decoder's input (B, L, d)."""
@@ -236,6 +246,23 @@ class Prefill:
                 keep[row, at[chosen.kept]] = True
                 scores[row, at] = chosen.scores
         return keep, scores
+
+    def _merge(self, hidden: Tensor, ranked: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """The states of now with what the scorer merged into some, and the columns (B, L) that are kept."""
+        merge, width, keep = self._scorer.merge, hidden.shape[1], torch.zeros_like(self._kept)
+        assert merge is not None
+        candidates = self._kept if self._rows is None else within(self._rows, self._kept)
+        places = torch.arange(width, device=keep.device).where(candidates, width).sort(dim=1).values
+        hidden = hidden.clone()
+        for row, (now, count) in enumerate(zip(self._counts, counts, strict=True)):
+            at = places[row, :now]
+            columns = at if self._rows is None else self._rows.index[row, at]
+            if count < now:
+                kept, states = merge(hidden[row, at], ranked[row, columns], count)
+                hidden[row, at[kept]] = states
+                columns = columns[kept]
+            keep[row, columns] = True
+        return hidden, keep
 
     def _move(self, hidden: Tensor, keep: Tensor, counts: tuple[int, ...]) -> Tensor:
         """From the rows of now to those of text plus `keep`."""
@@ -270,26 +297,70 @@ class Prefill:
 
     def _score(self, number: int, index: int, layer: Any, hidden: Tensor, context: Context) -> Tensor:
         """(B, L) float32 scores of decision `number` on the input of layer `index`."""
-        if self._scoring is None:
+        if not self._scorer.looks:
             return self._random(number, hidden.device)
         decision, rows, kind = self._decisions[number], self._rows, self._kinds[index]
         asked = layer if decision.scored_by == index else self._layers[decision.scored_by]
-        own, query = self._own_width(decision), self.layout.query
-        whole = rows is None or self._schedule.action is Action.REROUTE
+        own, inside = self._own_width(decision), rows
+        if self._schedule.action is Action.REROUTE:
+            inside, hidden = None, self._restored(hidden)
         if not kind.ranks and context.rotary is None:
             context = replace(context, rotary=self._rotary_of(decision.scored_by))
-        if not whole:
-            assert rows is not None
+        if inside is not None:
             context = self._narrow(context, kind)
-            query = torch.full_like(query, rows.width - 1 - self.layout.speculated)
         if (
             not kind.ranks
         ):  # its own mask is not one of attention: (B, S) of what is no padding serves any layer
             real = self.layout.text | self.layout.visual if self.layout.padded else None
-            context = replace(context, mask=real if whole or rows is None else rows.valid)
-        if whole or rows is None:
-            return self._ask(asked, self._restored(hidden), own, query, context)
-        return spread(rows, self._ask(asked, hidden, own, query, context), -torch.inf)
+            context = replace(context, mask=real if inside is None else inside.valid)
+        ranked = self._ask(asked, hidden, own, self._sight(decision, inside, hidden), context)
+        return ranked if inside is None else spread(inside, ranked, -torch.inf)
+
+    def _sight(self, decision: Decision, inside: Rows | None, hidden: Tensor) -> Sight:
+        """What a ranking sees of the rows of now, or of the full sequence, before its layer is asked."""
+        weights = states = None
+        if self._scorer.rate is not None:
+            columns, weights = self._scoring(lambda: self._raters)
+            asking = columns if inside is None else torch.searchsorted(inside.index.contiguous(), columns)
+        else:
+            last = self.layout.query
+            if inside is not None:
+                last = torch.full_like(last, inside.width - 1 - self.layout.speculated)
+            offsets = torch.arange(1 - self._scorer.rows, 1, device=last.device)
+            asking = (last[:, None] + offsets).clamp(min=0)
+        candidates, behind = self._candidates, self._behind
+        if inside is not None:
+            candidates, behind = within(inside, candidates), within(inside, behind)
+        if self._scorer.compares:
+            assert self._norm is not None
+            with torch.no_grad():
+                states = self._norm(hidden if hidden.ndim == 3 else hidden[:, :, 0])
+        return Sight(asking, weights, candidates, behind, decision.counts, states=states)
+
+    @cached_property
+    def _behind(self) -> Tensor:
+        """(B, L) bool: text behind the last visual token of its sample, no guesses."""
+        later = self.layout.visual.flip(1).cumsum(1).flip(1) > 0
+        columns = torch.arange(self.layout.length, device=later.device)
+        return self.layout.text & ~later & (columns <= self.layout.query[:, None])
+
+    @cached_property
+    def _raters(self) -> tuple[Tensor, Tensor]:
+        """Columns and weights (B, R) of the text that asks; where there is none, the last token does."""
+        behind, device = self.layout.behind, self.layout.query.device
+        most = self._scorer.asking(map(len, behind))
+        columns = self.layout.query[:, None].repeat(1, most)
+        for row, own in enumerate(behind):
+            columns[row, most - len(own) :] = own.to(device)
+        first = torch.tensor([most - max(1, len(own)) for own in behind], device=device)
+        entrance, self._entrance = self._entrance, None
+        assert entrance is not None
+        assert self._scorer.rate is not None
+        entrance = entrance if entrance.ndim == 3 else entrance[:, :, 0]
+        there = torch.arange(most, device=device) >= first[:, None]
+        with torch.no_grad():
+            weights = self._scorer.rate(entrance, self.layout.visual, gather(entrance, columns), there)
+        return columns, weights
 
     def _own_width(self, decision: Decision) -> int:
         """Rows on which the layer that scores a decision itself will run; 0 if it takes over no keys."""
@@ -299,16 +370,15 @@ class Prefill:
             return max(map(sum, zip(self.layout.text_counts, decision.counts, strict=True)))
         return self.layout.length if self._rows is None else self._rows.width
 
-    def _ask(self, layer: Any, hidden: Tensor, own: int, query: Tensor, context: Context) -> Tensor:
-        assert self._scoring is not None
-        if not is_plain(layer):
-            ranked: Tensor = self._scoring(layer, hidden, None, query, context)[0]
-            return ranked
-        normed = layer.input_layernorm(hidden)
-        known = None if self._keys is None else self._keys.flatten(0, 1)
-        if known is None and own:
-            known = first_keys(layer.self_attn.k_proj, normed, own)
-        ranked, keys = self._scoring(layer, normed, known, query, context)
+    def _ask(self, layer: Any, hidden: Tensor, own: int, sight: Sight, context: Context) -> Tensor:
+        normed, known = hidden, None
+        if is_plain(layer):
+            normed = layer.input_layernorm(hidden)
+            known = None if self._keys is None else self._keys.flatten(0, 1)
+            if known is None and own:
+                known = first_keys(layer.self_attn.k_proj, normed, own)
+        ranked: Tensor
+        ranked, keys = self._scoring(lambda: score(self._scorer, layer, normed, known, sight, context))
         self._keys = keys if own else None
         return ranked
 

@@ -1,21 +1,22 @@
 """How important each visual token looks to one decoder layer.
 
-A method's scorer turns one or a few rows of attention into one number a token. The rows are computed with the
-layer's own norm, projections and rotary embedding, O(L * d), never an L x L matrix. Of the plain kind of
-attention (`is_plain`) keys are shared with the layer's own run; any other layer runs by itself up to its
-attention, whatever it does on the way there, and is stopped. Knows no schedule and no cache.
+A method's scorer turns a few rows of attention, or the layer's keys, into one number a token. The rows are
+computed with the layer's own norm, projections and rotary embedding, O(L * d), never an L x L matrix. Of the
+plain kind of attention (`is_plain`) keys are shared with the layer's own run; any other layer runs by itself
+up to its attention, whatever it does on the way there, and is stopped. Knows no schedule and no cache.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from routing.errors import RoutingError
+from routing.errors import RoutingError, UnsupportedModelError
 from routing.families.decoders import DECODERS
 from routing.hooks import is_watched
 from routing.host import (
@@ -30,58 +31,75 @@ from routing.host import (
     versions,
     what_is_proven,
 )
+from routing.methods import Scorer
+from routing.methods.method import Sight
 
 if TYPE_CHECKING:
     from routing.prefill import Context
 
 
-class Scoring(nn.Module):
-    """Runs one scorer with the weights of a decoder layer.
+ROWS = 64  # asking rows whose attention is held at a time, so that a long question costs no more memory
+_Attend = Callable[[Tensor], Tensor]  # rows (B, R) -> the attention that they give, (B, H, R, S) float32
 
-    rows, reduce: of a `routing.methods.Scorer`. A module only so that profilers that attribute work to
-    modules show under its own name what ranking costs beside the layer's own work.
+
+class Scoring(nn.Module):
+    """Runs a ranking's own arithmetic.
+
+    A module only so that profilers that attribute work to modules show under its own name what ranking costs
+    beside the layer's own work.
     """
 
-    def __init__(self, rows: int, reduce: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.rows, self.reduce = rows, reduce
+    def forward(self, work: Callable[[], Any]) -> Any:
+        """The result of `work`."""
+        return work()
 
-    def forward(
-        self,
-        layer: Any,
-        hidden: Tensor,
-        projected: Tensor | None,
-        query: Tensor,
-        context: Context,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Scores of every row as seen by the rows that end at `query`, and every row's key projection.
 
-        hidden: (B, S, d), the layer's input, normed where `is_plain`. projected: (n, H_kv * D), key
-        projections of the first n of all B * S rows, or None. query: (B,) row of the last prompt token.
-        context: of the S rows. Returns (B, S) float32 without gradient, and (B, S, H_kv * D) with; None
-        where not `is_plain`.
-        """
-        rows = query[:, None] + torch.arange(1 - self.rows, 1, device=query.device)
-        rows = rows.clamp(min=0)
-        if not is_plain(layer):
-            with torch.no_grad():
-                return self.reduce(_stopped(layer, hidden, rows, context)), None
-        attention = layer.self_attn
-        keys = _all_keys(attention.k_proj, hidden, projected)
+def score(
+    scorer: Scorer, layer: Any, hidden: Tensor, projected: Tensor | None, sight: Sight, context: Context
+) -> tuple[Tensor, Tensor | None]:
+    """Scores of every row by the weights of a decoder layer, and every row's key projection.
+
+    hidden: (B, S, d), the layer's input, normed where `is_plain`. projected: (n, H_kv * D), key projections
+    of the first n of all B * S rows, or None. sight: without what is seen by the layer itself. context: of
+    the S rows. Returns (B, S) float32 without gradient, and (B, S, H_kv * D) with; None where not `is_plain`.
+    """
+    if not is_plain(layer):
+        if scorer.level:
+            raise UnsupportedModelError(
+                f"{type(layer).__name__} turns queries and keys in a way of its own, so what position alone "
+                f"makes of its attention is not known; {what_is_proven()}"
+            )
         with torch.no_grad():
-            queries, turned = _rotated(attention, hidden, keys, rows, context.rotary, context.position_ids)
-            scores = queries.float() @ turned.float().transpose(-1, -2) * attention.scaling
-            scores = scores.unflatten(2, (-1, self.rows))
-            scores = scores + _row_bias(context.mask, rows, hidden.shape[1])[:, None, None]
-            return self.reduce(scores.softmax(dim=-1).flatten(1, 2)), keys
+            return _ranked(scorer, *_stopped(layer, hidden, sight.asking, context), sight), None
+    attention = layer.self_attn
+    projected = _all_keys(attention.k_proj, hidden, projected)
+    with torch.no_grad():
+        keys = _turned(attention, _heads(attention, projected, "k"), context.rotary)
+        attend = partial(_attended, attention, hidden, keys.float(), context)
+        if scorer.level:
+            attend = partial(_levelled, attention, attend, context.rotary)
+        return _ranked(scorer, attend, keys, sight), projected
+
+
+def _ranked(scorer: Scorer, attend: _Attend, keys: Tensor, sight: Sight) -> Tensor:
+    """Scores (B, S) of what a layer sees; keys: (B, H_kv, S, D)."""
+    if scorer.reduce is not None:
+        return scorer.reduce(attend(sight.asking))
+    assert scorer.rank is not None
+    if scorer.compares:
+        return scorer.rank(replace(sight, keys=keys))
+    assert sight.weights is not None
+    parts = zip(torch.split(sight.asking, ROWS, 1), torch.split(sight.weights, ROWS, 1), strict=True)
+    heard = [(attend(rows) * weights[:, None, :, None]).sum(dim=2) for rows, weights in parts]
+    return scorer.rank(replace(sight, attention=torch.stack(heard).sum(dim=0)))
 
 
 class _Asked(Exception):  # no error: what stops a layer at its attention
-    """The attention of the asking rows (B, H, R, S) float32."""
+    """How rows attend, and the keys (B, H_kv, S, D)."""
 
-    def __init__(self, weights: Tensor) -> None:
+    def __init__(self, attend: _Attend, keys: Tensor) -> None:
         super().__init__()
-        self.weights = weights
+        self.attend, self.keys = attend, keys
 
 
 class _Sparse(nn.Module):
@@ -99,8 +117,8 @@ class _Sparse(nn.Module):
         return full
 
 
-def _stopped(layer: Any, hidden: Tensor, rows: Tensor, context: Context) -> Tensor:
-    """Attention (B, H, R, S) float32 that rows (B, R) give, by the layer's own way to queries and keys.
+def _stopped(layer: Any, hidden: Tensor, rows: Tensor, context: Context) -> tuple[_Attend, Tensor]:
+    """How `rows` (B, R) attend, and the keys, by the layer's own way to queries and keys.
 
     Where it projects them apart, only the asking rows have queries, and nobody has values.
     """
@@ -113,12 +131,17 @@ def _stopped(layer: Any, hidden: Tensor, rows: Tensor, context: Context) -> Tens
         mask: Tensor | None,
         **options: Any,
     ) -> None:
-        bias = _row_bias(context.mask if mask is None else mask, rows, key.shape[2])
-        query = _pick(query.transpose(1, 2), rows).transpose(1, 2)
         options |= {"dropout": 0.0}
         eager = beside(attention, EAGER)
         nothing = value[..., :0].float()  # what is seen does not matter, only who sees whom
-        raise _Asked(eager(attention, query.float(), key.float(), nothing, bias[:, None], **options)[1])
+
+        def attend(rows: Tensor) -> Tensor:
+            bias = _row_bias(context.mask if mask is None else mask, rows, key.shape[2])
+            asked = _pick(query.transpose(1, 2), rows).transpose(1, 2)
+            seen: Tensor = eager(attention, asked.float(), key.float(), nothing, bias[:, None], **options)[1]
+            return seen
+
+        raise _Asked(attend, key)
 
     padding = context.mask is not None and context.mask.ndim == 2  # is for the rows that ask alone
     args, kwargs = (replace(context, mask=None) if padding else context).call(hidden, CACHE=None)
@@ -132,7 +155,7 @@ def _stopped(layer: Any, hidden: Tensor, rows: Tensor, context: Context) -> Tens
         try:
             type(layer).forward(copy, *args, **kwargs)
         except _Asked as asked:
-            return asked.weights
+            return asked.attend, asked.keys
     raise RoutingError(
         f"{type(layer).__name__} computes attention in a way of its own under {versions()}, so it cannot be "
         f"asked what it looks at; {what_is_proven()}"
@@ -181,32 +204,47 @@ def _all_keys(k_proj: Any, normed: Tensor, projected: Tensor | None) -> Tensor:
     return projected.view(*normed.shape[:2], -1)
 
 
-def _rotated(
-    attention: Any,
-    normed: Tensor,
-    keys: Tensor,
-    rows: Tensor,
-    rotary: tuple[Tensor, Tensor],
-    position_ids: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Rotated queries of `rows`, grouped by key head (B, H_kv, g * R, D), and all keys (B, H_kv, S, D)."""
-    rotate = beside(attention, ROTATE)
-    cos, sin = rotary
-    keys = _heads(attention, keys, "k")
-    keys = rotate(keys[:, :0], keys, cos, sin)[1]
+def _turned(attention: Any, heads: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    """Heads (B, H, S, D) with the rotary embedding of their positions: cos and sin (B | 1, S, r)."""
+    turned: Tensor = beside(attention, ROTATE)(heads[:, :0], heads, *rotary)[1]
+    return turned
+
+
+def _attended(attention: Any, normed: Tensor, keys: Tensor, context: Context, rows: Tensor) -> Tensor:
+    """Attention (B, H, R, S) that `rows` (B, R) of the normed input give to all keys (B, H_kv, S, D)."""
     queries = _heads(attention, attention.q_proj(_pick(normed, rows)), "q")
-    queries = rotate(queries, queries[:, :0], _pick(cos, rows), _pick(sin, rows))[0]
+    cos, sin = context.rotary
+    queries = _turned(attention, queries, (_pick(cos, rows), _pick(sin, rows)))
     if scales_by_position(attention):
-        if position_ids is None:
+        if context.position_ids is None:
             raise RoutingError(
                 f"{type(attention).__name__} scales queries by position, and got no position ids"
             )
         rope = attention.config.rope_parameters
         scale = beside(attention, LENGTH_SCALE)(  # (B, 1, R, 1)
-            _pick(position_ids, rows), rope[LENGTH_SCALE_SETTING], rope["original_max_position_embeddings"]
+            _pick(context.position_ids, rows),
+            rope[LENGTH_SCALE_SETTING],
+            rope["original_max_position_embeddings"],
         )
         queries = queries * scale.to(queries.dtype)
-    return queries.unflatten(1, (keys.shape[1], -1)).flatten(2, 3), keys
+    grouped = queries.float().reshape(len(queries), keys.shape[1], -1, queries.shape[-1])  # by key head
+    scores = grouped @ keys.transpose(-1, -2) * attention.scaling
+    scores = scores.view(*grouped.shape[:2], -1, rows.shape[1], keys.shape[2])
+    scores = scores + _row_bias(context.mask, rows, normed.shape[1])[:, None, None]
+    seen: Tensor = scores.softmax(dim=-1).flatten(1, 2)
+    return seen
+
+
+def _levelled(attention: Any, attend: _Attend, rotary: tuple[Tensor, Tensor], rows: Tensor) -> Tensor:
+    """Attention over the product of a query and a key of ones at the same positions, by the root of D.
+
+    That product alone falls with the distance (on average, not at every step).
+    """
+    cos = rotary[0]
+    ones = cos.new_ones(cos.shape[0], 1, cos.shape[1], attention.head_dim)
+    ones = _turned(attention, ones, rotary)[:, 0].float()
+    near: Tensor = _pick(ones, rows) @ ones.transpose(-1, -2) * attention.head_dim**-0.5
+    return attend(rows) / near[:, None]
 
 
 def _heads(attention: Any, projected: Tensor, which: str) -> Tensor:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from routing.errors import BudgetError, ScheduleError
-from routing.families.family import CLASS_TOKENS
+from routing.families.encoders import ENCODERS
 from routing.methods import METHODS, Request
 from routing.schedule import Action, Rounding, Schedule, as_member
 
@@ -37,7 +37,8 @@ class Target:
     @property
     def vision_scorer(self) -> str:
         """What a stage at the vision tower ranks patches by: a CLS token where the tower has one."""
-        return "cls" if CLASS_TOKENS.get(self.vision_tower) else "column_mean"
+        encoder = ENCODERS.get(self.vision_tower)
+        return "cls" if encoder is not None and encoder.class_tokens else "column_mean"
 
 
 def solve(

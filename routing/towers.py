@@ -1,4 +1,4 @@
-"""Vision towers as numbers: their FLOPs, those of choosing anchors there, and what a config says of one.
+"""Vision towers as numbers: their FLOPs, those of what is asked of them, and what a config says of one.
 
 2 FLOPs per multiply-add; softmax and norms are not counted, as torch's FLOP counter does not. Which numbers a
 family's config holds is said in the family's file. Knows no decoder and no torch.
@@ -14,6 +14,7 @@ from typing import Any
 from routing.grids import PatchGrid
 
 Config = Mapping[str, Any]
+SHALLOW_LAYER = 8 / 24  # of the depth: HiPrune's "layer 9 of 24" of CLIP-L, counted from 0
 
 
 class Need(StrEnum):
@@ -30,9 +31,6 @@ class Need(StrEnum):
     TEXT = "text"  # the prompt's text behind its last visual token, as it enters the decoder
 
 
-SHALLOW_LAYER = 8 / 24  # of the depth: HiPrune's "layer 9 of 24" of CLIP-L, counted from 0
-
-
 @dataclass(frozen=True)
 class Tower:
     """A vision transformer followed by linear maps into the decoder's width.
@@ -43,7 +41,8 @@ class Tower:
     merge: patches that become one visual token. projector: (in, out) of each linear map on merged tokens.
     merger: how many of these maps a tower applies itself, so that its features are in the decoder's space.
     joint: all pictures of a prompt share one attention. native: the grid of one picture where it is fixed.
-    heads: of an attention.
+    heads: of an attention. repacked: images are tiles of which visual tokens are made as the image's size
+    says, so that patch grids don't tell how many there are to choose among.
     """
 
     layers: int
@@ -60,6 +59,7 @@ class Tower:
     full: tuple[int, ...] = ()
     joint: bool = False
     native: PatchGrid | None = None
+    repacked: bool = False
 
     def flops(self, grids: Sequence[PatchGrid]) -> int:
         """FLOPs for these pictures, projector included."""
@@ -78,6 +78,11 @@ class Tower:
     def width(self) -> int:
         """Numbers of a visual token where it leaves the tower."""
         return self.projector[self.merger - 1][1] if self.merger else self.projector[0][0]
+
+    @property
+    def states(self) -> int:
+        """Numbers of the hidden state of a visual token, as `Need.STATES` means it."""
+        return self.width if self.merger else self.hidden
 
     def asked_flops(self, grid: PatchGrid, needs: Collection[Need]) -> int:
         """FLOPs of what a selection asks of the tower about one picture, beside the tower's own work.
@@ -123,14 +128,15 @@ def _weights(maps: Sequence[tuple[int, int]]) -> int:
 def fixed_tower(numbers: Mapping[str, int], side: int, patch: int, **more: Any) -> Tower:
     """A plain ViT on images of one size.
 
-    numbers: hidden_size, intermediate_size, num_hidden_layers and num_channels. side, patch: of the image
-    and of a patch, in pixels. more: what else `Tower` takes.
+    numbers: hidden_size, intermediate_size, num_hidden_layers, num_attention_heads and num_channels.
+    side, patch: of the image and of a patch, in pixels. more: what else `Tower` takes.
     """
     return Tower(
         layers=numbers["num_hidden_layers"],
         hidden=numbers["hidden_size"],
         intermediate=numbers["intermediate_size"],
         patch=numbers["num_channels"] * patch**2,
+        heads=numbers["num_attention_heads"],
         native=(1, side // patch, side // patch),
         **more,
     )
@@ -139,12 +145,14 @@ def fixed_tower(numbers: Mapping[str, int], side: int, patch: int, **more: Any) 
 def grid_tower(numbers: Mapping[str, int], hidden: int, intermediate: int, **more: Any) -> Tower:
     """A ViT on images of any size, which merges squares of patches.
 
-    numbers: depth, in_channels, patch_size, temporal_patch_size and spatial_merge_size. more: as above.
+    numbers: depth, num_heads, in_channels, patch_size, temporal_patch_size and spatial_merge_size. more: as
+    above.
     """
     return Tower(
         layers=numbers["depth"],
         hidden=hidden,
         intermediate=intermediate,
+        heads=numbers["num_heads"],
         patch=numbers["in_channels"] * numbers["temporal_patch_size"] * numbers["patch_size"] ** 2,
         merge=numbers["spatial_merge_size"] ** 2,
         **more,
@@ -162,7 +170,7 @@ def given_or(config: Config, defaults: Mapping[str, int]) -> dict[str, int]:
     return {name: int(config.get(name, default)) for name, default in defaults.items()}
 
 
-def feature_layers(config: Config, name: str = "vision_feature_layer") -> int:
-    """How many layers of the tower are joined for the projector. name: of the setting that says which."""
-    chosen = config.get(name, -1)
+def feature_layers(config: Config) -> int:
+    """How many layers of the tower are joined for the projector."""
+    chosen = config.get("vision_feature_layer", -1)
     return 1 if isinstance(chosen, int) else len(chosen)

@@ -12,7 +12,7 @@ import pytest
 
 from routing.families import FAMILIES, REFUSED
 from routing.families.decoders import SHAPES
-from routing.families.family import CLASS_TOKENS
+from routing.families.encoders import ENCODERS
 from routing.methods import OWN
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -260,7 +260,7 @@ def test_no_model_type_is_typed_outside_of_the_families() -> None:
 
     The records say as an example what a family is called, and the tiny models of the checks are families.
     """
-    names = {*FAMILIES, *REFUSED, *SHAPES, *CLASS_TOKENS}
+    names = {*FAMILIES, *REFUSED, *SHAPES, *ENCODERS}
     found = {
         name: _strings(tree) & names
         for name, tree in TREES.items()
@@ -272,7 +272,8 @@ def test_no_model_type_is_typed_outside_of_the_families() -> None:
 def test_no_method_is_typed_outside_of_the_methods() -> None:
     """A file that names a method knows something that belongs in routing/methods.
 
-    "none" and "random" are left out: they are words of their own (no value; random weights).
+    "none" and "random" are left out: they are words of their own (no value; random weights). So is
+    "downsample" in host.py, where it is a part of a vision tower.
     """
     names = re.compile(rf"\b({'|'.join(set(OWN) - {'none', 'random'})})\b")
     found = {
@@ -280,4 +281,4 @@ def test_no_method_is_typed_outside_of_the_methods() -> None:
         for name, tree in TREES.items()
         if not name.startswith("routing/methods/")
     }
-    assert {name: words for name, words in found.items() if words} == {}
+    assert {name: words for name, words in found.items() if words} == {"routing/host.py": {"downsample"}}

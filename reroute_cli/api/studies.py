@@ -14,6 +14,7 @@ from reroute_cli.console.group import given
 from reroute_cli.console.options import ArmsOptions, BenchmarkOptions, RunOptions
 from reroute_cli.console.output import StudyProgress
 from reroute_cli.console.study_options import (
+    ComparedQuestions,
     CostOptions,
     GridOptions,
     MeasureOptions,
@@ -92,7 +93,8 @@ def evaluate(
         records: a file of JSON lines that keeps every answer; what it holds is not asked again.
         progress: see the module.
         options: `manifest` (a path) in place of a benchmark, or its `split` and `data`; `limit`; schedules as
-            for `profile`; `batch_size` (8); `max_new_tokens`.
+            for `profile`; `subset` ("hard": the questions that only downsample gets wrong are scored apart,
+            too); `batch_size` (8); `max_new_tokens`.
 
     Returns:
         Scores and differences from dense with 95% confidence intervals: `reroute.eval`.
@@ -103,10 +105,12 @@ def evaluate(
     """
     from reroute_cli.run.schedules import arms_of
     from reroute_cli.studies.evaluate import evaluate as evaluated
+    from reroute_cli.studies.questions import check_subset
 
     named = {**seeded(model, options), "bench": bench}
-    questions, schedules, run = given(named, BenchmarkOptions, ArmsOptions, RunOptions)
+    questions, schedules, run = given(named, ComparedQuestions, ArmsOptions, RunOptions)
     arms = arms_of(schedules)
+    check_subset(questions.subset, arms)
     with _asked(questions, records) as (subject, file), told(progress) as bar:
         return evaluated(
             model,
@@ -138,7 +142,8 @@ def sweep(
         records: as for `evaluate`; measured costs are kept in it, too.
         progress: see the module.
         options: questions as for `evaluate`; `arms`, by default every method; `ratios` (0.667, 0.778, 0.889)
-            or `budgets`; `cost_items` (4), `cost_tokens` (16), `warmup`, `repeat`, `against`.
+            or `budgets`; `subset` as for `evaluate`; `cost_items` (4), `cost_tokens` (16), `warmup`,
+            `repeat`, `against`.
 
     Returns:
         Every arm with scores, costs and Pareto fronts: `reroute.sweep`.
@@ -148,12 +153,14 @@ def sweep(
         Failure: questions that can't be read, or no arm that the model reaches.
     """
     from reroute_cli.run.schedules import arms_of
+    from reroute_cli.studies.questions import check_subset
     from reroute_cli.studies.sweep import SweepRequest
     from reroute_cli.studies.sweep import sweep as swept
 
     named = {**seeded(model, options), "bench": bench}
-    questions, schedules, run, costs = given(named, BenchmarkOptions, GridOptions, RunOptions, CostOptions)
+    questions, schedules, run, costs = given(named, ComparedQuestions, GridOptions, RunOptions, CostOptions)
     arms = arms_of(schedules)
+    check_subset(questions.subset, arms)
     with _asked(questions, records) as (subject, file), told(progress) as bar:
         request = SweepRequest.of(subject, run, costs, schedules.seed)
         return swept(model, subject.questions(model.family), arms, request, file, progress=bar)

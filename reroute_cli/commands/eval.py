@@ -25,9 +25,10 @@ def evaluate(
 
         emit(listed(output.sink.talk), ListOutput(json=output.shown == "json"))
         return
-    from reroute_cli.studies.questions import check_files, subject_of
+    from reroute_cli.studies.questions import check_files, check_subset, subject_of
 
     arms = arms_of(schedules)
+    check_subset(questions.subset, arms)
     subject = subject_of(questions)
     check_files({"--output": output.output, "--records": output.records}, {"--manifest": questions.manifest})
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import typer
 
 from reroute_cli.console.errors import EXIT_FAILURE
-from reroute_cli.console.options import BenchmarkOptions, ModelOptions, RunOptions
-from reroute_cli.console.study_options import CostOptions, GridOptions, SweepOutput
+from reroute_cli.console.options import ModelOptions, RunOptions
+from reroute_cli.console.study_options import ComparedQuestions, CostOptions, GridOptions, SweepOutput
 
 
 def sweep(
-    questions: BenchmarkOptions,
+    questions: ComparedQuestions,
     model: ModelOptions,
     schedules: GridOptions,
     run: RunOptions,
@@ -21,6 +21,7 @@ def sweep(
     from reroute_cli.run.schedules import arms_of
     from reroute_cli.studies.questions import (
         check_files,
+        check_subset,
         made_ready,
         subject_of,
     )
@@ -29,6 +30,7 @@ def sweep(
     from reroute_cli.views.emit import emit
 
     arms = arms_of(schedules)
+    check_subset(questions.subset, arms)
     written = {"--output": output.output, "--records": output.records, "--plot": output.plot}
     check_files(written, {"--manifest": questions.manifest})
     subject = subject_of(questions)

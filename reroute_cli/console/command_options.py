@@ -168,6 +168,11 @@ class TracedSchedules(ScheduleOptions):
                 "trace shows what a schedule does to the visual tokens: "
                 f"add --method {SHOWN} --ratio 0.8, or a profile with -p"
             )
+        if self.resizes:
+            raise UsageError(
+                f"trace shows what a schedule does to the visual tokens, and {self.method} routes nothing: "
+                "compare answers with ask or eval"
+            )
         if self.versus and self.profile is not None:
             raise UsageError(
                 "--versus prunes and reroutes one method at one budget: give --method, not --profile"

@@ -95,7 +95,9 @@ class QuestionsKeywords(TypedDict, total=False):
 
 
 class EvaluateKeywords(QuestionsKeywords, ArmsKeywords, total=False):
-    """Questions, and the schedules that they are asked under."""
+    """Questions, and the schedules that they are asked under: see ComparedQuestions for subset."""
+
+    subset: Literal["hard"] | None
 
 
 class SweepKeywords(QuestionsKeywords, total=False):
@@ -104,6 +106,7 @@ class SweepKeywords(QuestionsKeywords, total=False):
     arms: Words | None
     ratios: Numbers | None
     budgets: Numbers | None
+    subset: Literal["hard"] | None
     seed: int
     cost_items: int
     cost_tokens: int

@@ -203,6 +203,11 @@ class ScheduleOptions(Options):
     ] = None
     seed: int = 0
 
+    @property
+    def resizes(self) -> bool:
+        """Whether the method makes images smaller, and so schedules nothing."""
+        return self.method is not None and self.method in METHODS and METHODS[self.method].resizes
+
     def __post_init__(self) -> None:
         super().__post_init__()
         given = self.given("method", "action", "ratio", "budget", "layers")
@@ -231,6 +236,10 @@ class ScheduleOptions(Options):
                 )
         elif self.ratio is None and self.budget is None:
             raise UsageError(f"--method {self.method} needs an amount: add --ratio 0.667 or --budget TOKENS")
+        elif self.resizes and (routed := self.given("action", "layers")):
+            raise UsageError(
+                f"--method {self.method} makes the image smaller and routes nothing: drop {routed[0]}"
+            )
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from reroute_cli.console.options import (
     NamedItems,
     OutputOptions,
 )
-from routing.methods import OWN, SEARCHED_FIRST
+from routing.methods import OWN, RESIZING, SEARCHED_FIRST
 
 _WORDS = {one.name: one.shape.words for one in OWN.values() if one.shape}
 _SHAPES = ", ".join(
@@ -173,7 +173,20 @@ class ComparisonOutput(OutputOptions):
 
 
 @dataclass(frozen=True)
-class EvalQuestions(BenchmarkOptions):
+class ComparedQuestions(BenchmarkOptions):
+    """Questions that schedules are compared on, and whether those that are hard count apart, too."""
+
+    subset: Annotated[
+        Literal["hard"] | None,
+        Option(
+            help=f"hard: score the questions that dense answers right and {RESIZING} wrong beside all of "
+            f"them; needs {RESIZING} among the schedules. On the others a smaller image does as well."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class EvalQuestions(ComparedQuestions):
     """The questions of an evaluation, or the list of benchmarks."""
 
     benches: Annotated[bool, Option("--list", help="List the benchmarks, and exit.")] = False

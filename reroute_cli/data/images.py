@@ -79,6 +79,10 @@ class Picture:
         width, height = self.pixels.size
         return width, height
 
+    def resized(self, size: tuple[int, int]) -> Picture:
+        """The same image at another width and height; where it shrinks, a pixel is of all those it covers."""
+        return replace(self, pixels=self.pixels.resize(size, Image.Resampling.LANCZOS))
+
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:

@@ -15,17 +15,25 @@ from reroute_cli.console.errors import CliError
 from reroute_cli.measure.memory import filled_layers, has_keys, states_of, window_of
 from reroute_cli.models.image_tokens import Size, count_image_tokens
 from reroute_cli.records.answer import FlopsPart, KvPart
-from routing.cost import PromptSize, plan
+from routing.cost import Cost, PromptSize, cost
 from routing.errors import RoutingError
 from routing.model_shape import ModelShape
+from routing.schedule import Schedule
 
 if TYPE_CHECKING:
     from reroute_cli.models.load import Loaded
-    from routing import Schedule
 
 _ESTIMATED: dict[str, Any] = {"source": "estimated", "dense_source": "estimated"}
 _NAMES = tuple(name for name in FlopsPart.model_fields if name.endswith("flops"))
 _NO_GRIDS = "the image's patch grid can't be told from its size"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prompt, in numbers. sizes: width and height of each image in pixels."""
+
+    prompt: PromptSize
+    sizes: Sequence[Size]
 
 
 @dataclass(frozen=True)
@@ -47,18 +55,17 @@ class CostModel:
             return cls(None, str(error))
         return cls(shape, config=config, image=dict(loaded.processor.image_processor.to_dict()))
 
-    def flops(self, schedule: Schedule, prompt: PromptSize, new: int, sizes: Sequence[Size]) -> FlopsPart:
-        """FLOPs of one sample and of the same sample dense; null with a reason where not modelled."""
+    def flops(self, schedule: Schedule, sample: Sample, new: int, original: Sample) -> FlopsPart:
+        """FLOPs of one sample and of the same sample dense; null with a reason where not modelled.
+
+        new: tokens of the answer. original: what is dense: the same sample, before its images were made
+        smaller where they were.
+        """
         if self.shape is None:
             nothing: dict[str, Any] = dict.fromkeys(_NAMES)
             reasons = dict.fromkeys(_NAMES, self.reason)
             return FlopsPart(**nothing, **_ESTIMATED, reasons=reasons)
-        grids = None  # where the sizes of the images do not tell, or tell another count
-        with suppress(CliError):
-            made = count_image_tokens(self.shape.family, self.config, self.image, self.shape.tower, sizes)
-            grids = made.grids if made.visual == prompt.visual else None
-        costs = plan(self.shape, schedule, [prompt], new_tokens=new, grids=grids)
-        routed, dense = costs.routed, costs.dense
+        routed, dense = self._cost(schedule, sample, new), self._cost(Schedule(), original, new)
         scoring = None if routed.anchor_flops is None else routed.scoring_flops + routed.anchor_flops
         values: dict[str, Any] = {
             "vision_flops": routed.vision_flops,
@@ -71,6 +78,16 @@ class CostModel:
         why = self.shape.tower_reason or _NO_GRIDS
         unknown = {name: why for name, value in values.items() if value is None}
         return FlopsPart(**values, **_ESTIMATED, reasons=unknown)
+
+    def _cost(self, schedule: Schedule, sample: Sample, new: int) -> Cost:
+        assert self.shape is not None
+        grids = None  # where the sizes of the images do not tell, or tell another count
+        with suppress(CliError):
+            made = count_image_tokens(
+                self.shape.family, self.config, self.image, self.shape.tower, sample.sizes
+            )
+            grids = made.grids if made.visual == sample.prompt.visual else None
+        return cost(self.shape, schedule, [sample.prompt], new_tokens=new, grids=grids)
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def load_aloud(options: ModelOptions, sink: Sink, choices: Iterable[MadeForAMode
 def tell_remarks(loaded: Loaded, sink: Sink, choices: Iterable[MadeForAModel] = ()) -> None:
     """Say what loading found, and of each of these schedules whether it was made for another model."""
     caveats = (choice.caveat(loaded.family, loaded.layers) for choice in choices)
-    for remark in (*loaded.remarks, *filter(None, caveats)):
+    for remark in dict.fromkeys((*loaded.remarks, *filter(None, caveats))):
         sink.talk(remark)
 
 

@@ -33,6 +33,7 @@ class Shaped:
     visual: visual tokens of the image; None where they depend on an image nobody named. grids: its patch
     grids, None where unknown. dtype: of the weights and the KV cache. picture: which image that is. config,
     image: numbers as in config.json and preprocessor_config.json, the second None where it is not known.
+    sizes: of the images where they were named.
     """
 
     name: str
@@ -44,12 +45,15 @@ class Shaped:
     picture: str
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
     image: Mapping[str, Any] | None = field(default=None, repr=False)
+    sizes: tuple[Size, ...] = ()
 
     def with_pictures(self, sizes: Sequence[Size]) -> Shaped:
         """The same for a prompt of images of these sizes; raises UsageError where that can't be told."""
         made = count_image_tokens(self.shape.family, self.config, self.image, self.shape.tower, sizes)
         names = [f"{width} x {height}" for width, height in sizes]
-        return replace(self, visual=made.visual, grids=made.grids, picture=", ".join(names))
+        return replace(
+            self, visual=made.visual, grids=made.grids, picture=", ".join(names), sizes=tuple(sizes)
+        )
 
     def with_visual(self, visual: int | None) -> Shaped:
         """The same for an image of this many visual tokens; raises UsageError when none is known."""

@@ -25,10 +25,33 @@ class StagePart(Part):
     reentered: int
 
 
-class SchedulePart(Section):
-    """What was asked for and what was reached; ratios are reduction ratios (1 - average / original)."""
+class ResizedImage(Part):
+    """An image that was made smaller before the processor: width and height in pixels, and visual tokens."""
 
-    plain_nulls = frozenset({"profile"})
+    original_size: tuple[int, int]
+    size: tuple[int, int]
+    original_visual_tokens: int
+    visual_tokens: int
+
+
+class ResizedPart(Part):
+    """A prompt's images as they were made smaller. saves: whether any has fewer visual tokens for it.
+
+    Where none has, the processor brings every size to the same tokens: detail is lost and nothing saved.
+    """
+
+    images: list[ResizedImage]
+    saves: bool
+
+
+class SchedulePart(Section):
+    """What was asked for and what was reached; ratios are reduction ratios (1 - average / original).
+
+    resized: of a method that makes images smaller and schedules nothing; everything that is called dense, and
+    the tokens of the prompt, are those of the images as they were. Its action is "resize".
+    """
+
+    plain_nulls = frozenset({"profile", "resized"})
 
     method: str | None
     action: str
@@ -37,6 +60,7 @@ class SchedulePart(Section):
     achieved_ratio: float
     digest: str
     stages: list[StagePart]
+    resized: ResizedPart | None = None
 
 
 class TokensPart(Part):

@@ -121,7 +121,7 @@ class Evaluation(ReportHeader):
     """One run of `eval`.
 
     headlines: names of the scores to look at first, one for each set of questions. first_error: the first
-    failed question with its sentence; null where none failed.
+    failed question with its sentence; null where none failed. subsets: where they were asked for.
     """
 
     plain_nulls = ReportHeader.plain_nulls | {"first_error"}
@@ -134,6 +134,7 @@ class Evaluation(ReportHeader):
     items: list[EvaluationItem]
     this_run: EvaluationRun
     first_error: str | None
+    subsets: list[SubsetPart] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _arms_and_items_fit(self) -> Self:
@@ -209,6 +210,23 @@ class ScoresPart(Part):
     to_prune: dict[str, DifferencePart]
 
 
+class SubsetPart(Part):
+    """The questions that dense answers right and the arm `control`, whose images are smaller, wrong.
+
+    n: of them, of `compared` that every arm answered; few: they show too few images to tell arms apart.
+    arms: by name, shares of right answers on them, of the dense arm (all right), of `control` (none), and of
+    all arms at its amount.
+    """
+
+    name: Literal["hard"]
+    control: str
+    compared: int
+    n: int
+    images: int
+    few: bool
+    arms: dict[str, ScoresPart]
+
+
 class CostPart(MeansPart):
     """Means over an arm's answers. The ratios are to the same answers without a schedule, by arithmetic."""
 
@@ -241,3 +259,8 @@ class MadePart(Section):
     ended_by_limit: int
     achieved_ratio: float | None
     first: SchedulePart | None
+
+    @property
+    def saves_nothing(self) -> bool:
+        """Whether images were made smaller and still have as many visual tokens."""
+        return self.first is not None and self.first.resized is not None and not self.achieved_ratio

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from reroute_cli.records.answer import ResizedPart
 from reroute_cli.records.base import Header, Part, Place, Section
 
 
@@ -38,6 +39,7 @@ class PlannedSchedulePart(Part):
     """The schedule. method: null under a profile; profile: null without one; ratio: as asked for, or null.
 
     per_layer_visual_tokens: how many each decoder layer processes; visual_tokens_per_layer is their mean.
+    resized: of a method that makes images smaller; none of them is in it where no size was named.
     """
 
     method: str | None
@@ -49,6 +51,7 @@ class PlannedSchedulePart(Part):
     digest: str
     stages: list[PlannedStagePart]
     per_layer_visual_tokens: list[int]
+    resized: ResizedPart | None = None
 
 
 class PlannedCostPart(Section):
@@ -75,7 +78,7 @@ class PlannedRatiosPart(Part):
 class Plan(Header):
     """One plan. model: as it would run; null what only a run has. routed: null for the dense model.
 
-    caveat: null, or that a profile is another model's.
+    caveat: null, or that a profile is another model's, or that smaller images save nothing.
     """
 
     plain_nulls = Header.plain_nulls | {"routed", "caveat"}

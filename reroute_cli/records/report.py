@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from reroute_cli.records.answer import StagePart
+from reroute_cli.records.answer import ResizedPart, StagePart
 from reroute_cli.records.base import Part, ReportHeader, Section, Source
 from reroute_cli.records.metrics import DENSE_ARM, METRICS, Level
 
@@ -98,6 +98,7 @@ class ArmItem(Part):
     answer: greedy, of its natural length. finish: "stop" when the model ended it, "length" when the limit
     did. agrees: it equals the dense arm's. schedule_digest: of the one made for this item's visual tokens.
     per_layer_visual_tokens: of each decoder layer. kv_cache_prefill, kv_cache_end: at the forced length.
+    resized: of an arm that makes images smaller.
     """
 
     id: str
@@ -110,6 +111,7 @@ class ArmItem(Part):
     per_layer_visual_tokens: list[int]
     kv_cache_prefill: CachePart
     kv_cache_end: CachePart
+    resized: ResizedPart | None = None
 
 
 class ArmPart(Measured):

@@ -14,7 +14,7 @@ from typing import Generic, Literal, NamedTuple, Self, TypeVar
 from pydantic import Field, model_validator
 
 from reroute_cli.records.base import Part, ReportHeader, Section, Source
-from reroute_cli.records.evaluation import DifferencePart, MadePart, ScorePart
+from reroute_cli.records.evaluation import DifferencePart, MadePart, ScorePart, SubsetPart
 from reroute_cli.records.metrics import DENSE_ARM
 from reroute_cli.records.report import Report
 
@@ -156,6 +156,7 @@ class SweepReport(ReportHeader):
     """One run of `sweep`. provenance: of the questions. first_error: of the first answer that failed.
 
     items: the ids of all questions; items_digest: SHA-256 over what was asked, the same under any model.
+    subsets: one for each amount, where they were asked for.
     """
 
     plain_nulls = ReportHeader.plain_nulls | {"first_error"}
@@ -175,6 +176,7 @@ class SweepReport(ReportHeader):
     pairs: list[PairPart]
     fronts: list[FrontPart]
     first_error: str | None
+    subsets: list[SubsetPart] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _arms_share_the_items(self) -> Self:
@@ -223,6 +225,7 @@ class ActionPair(Generic[A]):
     """One method at one amount, pruned and rerouted; at least one of the two is there.
 
     place: the method, with decision layers where they were typed: 'fastv', 'fastv@3', 'fastv@3·3+5+8'.
+    prune: also of a method that has no action, since images made smaller are gone for good as well.
     """
 
     place: str
@@ -252,7 +255,7 @@ def pairs_of(arms: Iterable[A], asked_of: Callable[[A], Asked]) -> tuple[ActionP
     found = []
     for one, arm in routed:
         other = partner.get(one.name)
-        if one.action == "prune":
+        if one.action != "reroute":
             place = one.place
             if other is not None and other[0].key(None) != one.key(None):
                 place += f"·{other[0].place.partition('@')[2]}"

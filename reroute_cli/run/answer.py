@@ -11,10 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reroute_cli.console.errors import Failure
 from reroute_cli.console.missing import installed_version
 from reroute_cli.data.prompts import Prompt, build_prompt
 from reroute_cli.measure import passes
@@ -31,11 +32,11 @@ from reroute_cli.records.answer import (
     TokensPart,
 )
 from reroute_cli.records.base import AdapterPart, EnvironmentPart, GenerationPart, ModelPart
+from reroute_cli.run.prompts import PreparedPrompt, Shrunk, prepared
 from reroute_cli.run.stages import average_visual, stage_parts
 from routing.families import family_of
 from routing.families.family import Missing
 from routing.methods import DENSE
-from routing.solve import Target
 
 if TYPE_CHECKING:
     from reroute_cli.data.images import Picture
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from reroute_cli.measure.clock import TokenClock
     from reroute_cli.models.load import Loaded
     from reroute_cli.run.schedules import ScheduleChoice
-    from routing import Schedule
 
 Settings = dict[str, Any]
 
@@ -53,11 +53,13 @@ def answer(
     loaded: Loaded, pictures: Sequence[Picture], question: str, choice: ScheduleChoice, max_new_tokens: int
 ) -> AnswerRecord:
     """Answer a question about images, measure, and say what it cost; raises what the parts raise."""
-    prompt, job, timed = _timed(loaded, pictures, question, choice, max_new_tokens)
-    schedule, visual = job.schedule, prompt.count(loaded.image_token_ids)
+    made, job, timed = _timed(loaded, pictures, question, choice, max_new_tokens)
     memory = passes.memory_pass(job, len(timed.new))
-    text = text_of(loaded, timed)
-    boxes, reasons = boxes_in(text, loaded, [picture.size for picture in pictures], prompt)
+    text, prompt = text_of(loaded, timed), made.prompt
+    boxes, reasons = boxes_in(text, loaded, [picture.size for picture in pictures], prompt, made.shrunk)
+    dense = job
+    if made.shrunk is not None:
+        dense = passes.make_job(loaded, made.original, made.schedule, max_new_tokens)
     settings = settings_of(loaded, choice, max_new_tokens)
     key = answer_key(settings, [picture.digest for picture in pictures], question)
     return AnswerRecord(
@@ -71,16 +73,10 @@ def answer(
         model=model_part(loaded),
         environment=environment_part(loaded),
         generation=generation_part(loaded, max_new_tokens),
-        schedule=schedule_part(choice, schedule, timed.stages, visual, loaded.layers),
-        tokens=TokensPart(
-            visual_tokens=visual,
-            visual_tokens_per_layer=average_visual(timed.stages, visual, loaded.layers),
-            prompt_tokens=prompt.tokens,
-            new_tokens=len(timed.new),
-            finish="length" if timed.cut else "stop",
-        ),
-        flops=_flops_part(job, len(timed.new)),
-        kv_cache=measured_kv(timed.kv),
+        schedule=schedule_part(choice, made, timed.stages, loaded.layers),
+        tokens=tokens_part(made, timed, loaded.layers),
+        flops=_flops_part(job, dense, len(timed.new)),
+        kv_cache=measured_kv(timed.kv, None if dense is job else passes.cache_pass(dense, len(timed.new))),
         latency=latency_part(prompt, timed.clock),
         memory=_memory_part(loaded, memory),
         reasons=reasons,
@@ -96,12 +92,12 @@ def answer_only(
 
 def _timed(
     loaded: Loaded, pictures: Sequence[Picture], question: str, choice: ScheduleChoice, max_new_tokens: int
-) -> tuple[Prompt, passes.Job, passes.TimedPass]:
+) -> tuple[PreparedPrompt, passes.Job, passes.TimedPass]:
     """The prompt, what the passes share, and the first of them, with the clock attached."""
-    prompt = build_prompt(loaded.processor, pictures, question)
-    schedule = choice.build(target_of(loaded, count_visual(loaded, prompt)))
-    job = passes.make_job(loaded, prompt, schedule, max_new_tokens)
-    return prompt, job, passes.timed_pass(job, max_new_tokens)
+    make = partial(build_prompt, loaded.processor, question=question)
+    made = prepared(loaded, choice, pictures, make, make(pictures), max_new_tokens)
+    job = passes.make_job(loaded, made.prompt, made.schedule, max_new_tokens)
+    return made, job, passes.timed_pass(job, max_new_tokens)
 
 
 def text_of(loaded: Loaded, timed: passes.TimedPass | passes.SampleAnswer) -> str:
@@ -109,30 +105,33 @@ def text_of(loaded: Loaded, timed: passes.TimedPass | passes.SampleAnswer) -> st
     return str(loaded.processor.tokenizer.decode(timed.new, skip_special_tokens=True)).strip()
 
 
-def count_visual(loaded: Loaded, prompt: Prompt) -> int:
-    """Visual tokens of a prompt; raises Failure where there are none to reduce."""
-    if visual := prompt.count(loaded.image_token_ids):
-        return visual
-    raise Failure(f"the processor of '{loaded.name}' made no visual tokens that its config knows of")
-
-
-def target_of(loaded: Loaded, visual: int) -> Target:
-    """What a schedule must fit: this model and this many visual tokens."""
-    tower = getattr(loaded.model.config, "vision_config", None)
-    kind = str(getattr(tower, "model_type", ""))
-    return Target(loaded.layers, loaded.first_layer, visual, kind, loaded.last_layer)
-
-
 def boxes_in(
-    text: str, loaded: Loaded, sizes: Sequence[tuple[int, int]], prompt: Prompt
+    text: str,
+    loaded: Loaded,
+    sizes: Sequence[tuple[int, int]],
+    prompt: Prompt,
+    shrunk: Shrunk | None = None,
 ) -> tuple[list[Box] | None, dict[str, str]]:
-    """The boxes in an answer about images of these sizes, or None and why they can't be read."""
+    """The boxes in an answer about images of these sizes, in their pixels; None and why they can't be read.
+
+    shrunk: what the images were before they were made smaller, whose smaller sizes the model saw.
+    """
     if isinstance(grounding := family_of(loaded.family).grounding, Missing):
         return None, {"boxes": f"boxes of {loaded.family} models are not read: {grounding.because}"}
     if len(sizes) > 1:
         return None, {"boxes": "with several images an answer does not say which one a box is in"}
-    view = view_of(loaded.family, loaded.processor.image_processor, prompt.inputs, sizes[0])
-    return decode_boxes(text, loaded.family, view, sizes[0]), {}
+    (width, height), *_ = sizes
+    wide, high = sizes[0] if shrunk is None else shrunk.part.images[0].size
+    view = view_of(loaded.family, loaded.processor.image_processor, prompt.inputs, (wide, high))
+    across, down = width / wide, height / high
+    seen = replace(
+        view,
+        left=view.left * across,
+        top=view.top * down,
+        width=view.width * across,
+        height=view.height * down,
+    )
+    return decode_boxes(text, loaded.family, seen, sizes[0]), {}
 
 
 def no_revision(loaded: Loaded) -> dict[str, str]:
@@ -184,9 +183,10 @@ def model_part(loaded: Loaded) -> ModelPart:
 
 
 def schedule_part(
-    choice: ScheduleChoice, schedule: Schedule, stages: Sequence[passes.StageCounts], visual: int, layers: int
+    choice: ScheduleChoice, made: PreparedPrompt, stages: Sequence[passes.StageCounts], layers: int
 ) -> SchedulePart:
-    """What was asked for, and what these stages made of it."""
+    """What was asked for, and what these stages, or smaller images, made of it."""
+    schedule, visual = made.schedule, made.original_visual
     asked = choice.asked_ratio(visual)
     reasons = {}
     if choice.profile is not None:
@@ -194,28 +194,44 @@ def schedule_part(
             "method": "the schedule comes from a profile",
             "ratio": "a profile gives keep ratios, not a ratio",
         }
-    average = average_visual(stages, visual, layers)
+    average = average_visual(stages, made.visual, layers)
     return SchedulePart(
         method=None if choice.profile else choice.method or DENSE,
-        action=str(schedule.action),
+        action="resize" if choice.resizes else str(schedule.action),
         profile=choice.profile,
         ratio=asked,
         achieved_ratio=1 - average / visual if visual else 0.0,
         digest=schedule.digest(),
         stages=stage_parts(schedule, stages),
+        resized=None if made.shrunk is None else made.shrunk.part,
         reasons=reasons,
     )
 
 
-def _flops_part(job: passes.Job, new_tokens: int) -> FlopsPart:
-    """Counted FLOPs of this run and of the dense prefill; None where the counter can't see the kernels."""
+def tokens_part(made: PreparedPrompt, row: passes.TimedPass | passes.SampleAnswer, layers: int) -> TokensPart:
+    """The tokens of a prompt of images as they are, and how many of them decoder layers processed."""
+    return TokensPart(
+        visual_tokens=made.original_visual,
+        visual_tokens_per_layer=average_visual(row.stages, made.visual, layers),
+        prompt_tokens=made.original.tokens,
+        new_tokens=len(row.new),
+        finish="length" if row.cut else "stop",
+    )
+
+
+def _flops_part(job: passes.Job, original: passes.Job, new_tokens: int) -> FlopsPart:
+    """Counted FLOPs of this run and of the dense prefill; None where the counter can't see the kernels.
+
+    original: the job of the images as they are.
+    """
     names = tuple(name for name in FlopsPart.model_fields if name.endswith("flops"))
     attention = job.loaded.attention
     unseen = "" if attention in passes.COUNTED else attention
     values: dict[str, Any] = dict.fromkeys(names)
     if not unseen:
         flops = passes.count_flops(job, new_tokens)
-        dense = passes.count_dense_prefill(job) if job.schedule.entries else flops
+        routed = job.schedule.entries or job is not original
+        dense = passes.count_dense_prefill(original) if routed else flops
         unseen = ", ".join(sorted(flops.unknown | dense.unknown))
         if not unseen:
             values = {
@@ -230,14 +246,15 @@ def _flops_part(job: passes.Job, new_tokens: int) -> FlopsPart:
     return FlopsPart(**values, source="measured", dense_source="measured", reasons=reasons)
 
 
-def measured_kv(kv: KvUse) -> KvPart:
-    """A cache as it was found."""
+def measured_kv(kv: KvUse, dense: KvUse | None = None) -> KvPart:
+    """A cache as it was found. dense: that of the images as they are, where these are smaller ones."""
+    dense = dense or kv
     return KvPart(
         kv_end_bytes=kv.total_bytes,
         source="measured",
-        dense_kv_end_bytes=kv.dense_bytes,
+        dense_kv_end_bytes=dense.dense_bytes,
         dense_source="estimated",
-        logical_tokens=kv.logical,
+        logical_tokens=dense.logical,
         per_layer_tokens=list(kv.tokens),
     )
 

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from reroute_cli.console.errors import is_out_of_memory, sentence_of
 from reroute_cli.measure import passes
-from reroute_cli.measure.estimate import CostModel, kv_layers, kv_share
+from reroute_cli.measure.estimate import CostModel, Sample, kv_layers, kv_share
 from reroute_cli.measure.memory import measure_kv
-from reroute_cli.records.answer import AnswerRecord, FailedAnswer, KvPart, TokensPart, TurnPart
+from reroute_cli.records.answer import AnswerRecord, FailedAnswer, KvPart, TurnPart
 from reroute_cli.run.answer import (
     boxes_in,
     environment_part,
@@ -31,27 +31,30 @@ from reroute_cli.run.answer import (
     model_part,
     schedule_part,
     text_of,
+    tokens_part,
 )
 from reroute_cli.run.prepare import (
     BatchRequest,
     KeyedItem,
     Keys,
     PreparedItem,
-    PreparedPrompt,
     Waiting,
     prepared_items,
 )
-from reroute_cli.run.stages import average_visual, visual_per_layer
+from reroute_cli.run.prompts import PreparedPrompt
+from reroute_cli.run.stages import visual_per_layer
 from routing.cost import PromptSize
 
 if TYPE_CHECKING:
     from reroute_cli.data.items import Item
+    from reroute_cli.data.prompts import Prompt
     from reroute_cli.measure.clock import TokenClock
     from reroute_cli.models.load import Loaded
     from reroute_cli.records.store import RecordFile
 
 _FITTING = 8  # batches that fit in a row, before larger ones are tried again
 _GATHERED = 4  # batches, at most, of prompts of several kinds that are sorted into passes together
+_OF_ORIGINAL = {"logical_tokens", "dense_kv_end_bytes"}  # of a cache, where images were made smaller
 _NO_MEMORY = "one pass over many items measures no item's memory; ask does"
 Entry = TypeVar("Entry")
 
@@ -210,9 +213,13 @@ class BatchRun:
     ) -> AnswerRecord:
         """The record of an answered item."""
         request, loaded, item = self._request, self._request.loaded, entry.keyed.item
-        row, prompt, visual = found.row, prepared.prompt, prepared.visual
+        row, prompt = found.row, prepared.prompt
         text = text_of(loaded, row)
-        boxes, reasons = boxes_in(text, loaded, entry.sizes, prompt)
+        boxes, reasons = boxes_in(text, loaded, entry.sizes, prompt, prepared.shrunk)
+        asked = original = self._sample(prepared.original, prepared.original_visual, entry.sizes)
+        if prepared.shrunk is not None:
+            smaller = [image.size for image in prepared.shrunk.part.images]
+            asked = self._sample(prompt, prepared.visual, smaller)
         return AnswerRecord(
             id=item.id,
             key=entry.keyed.keys[ask].answer,
@@ -225,27 +232,19 @@ class BatchRun:
             model=model_part(loaded),
             environment=environment_part(loaded),
             generation=generation_part(loaded, request.max_new_tokens),
-            schedule=schedule_part(
-                request.asks[ask].choice, prepared.schedule, row.stages, visual, loaded.layers
-            ),
-            tokens=TokensPart(
-                visual_tokens=visual,
-                visual_tokens_per_layer=average_visual(row.stages, visual, loaded.layers),
-                prompt_tokens=prompt.tokens,
-                new_tokens=len(row.new),
-                finish="length" if row.cut else "stop",
-            ),
-            flops=self._costs.flops(
-                prepared.schedule,
-                PromptSize(prompt.tokens - visual, visual, prompt.behind(loaded.image_token_ids)),
-                len(row.new),
-                entry.sizes,
-            ),
+            schedule=schedule_part(request.asks[ask].choice, prepared, row.stages, loaded.layers),
+            tokens=tokens_part(prepared, row, loaded.layers),
+            flops=self._costs.flops(prepared.schedule, asked, len(row.new), original),
             kv_cache=found.kv,
             latency=latency_part(prompt, found.clock, found.batch_size, found.halvings),
             memory=None,
             reasons=reasons | {"memory": _NO_MEMORY},
         )
+
+    def _sample(self, prompt: Prompt, visual: int, sizes: Sequence[tuple[int, int]]) -> Sample:
+        """A prompt with this many visual tokens of images of these sizes, in numbers."""
+        behind = prompt.behind(self._request.loaded.image_token_ids)
+        return Sample(PromptSize(prompt.tokens - visual, visual, behind), sizes)
 
 
 def failed(request: BatchRequest, ask: int, keyed: KeyedItem, reason: str) -> FailedAnswer:
@@ -297,12 +296,14 @@ def answer_pass(
     layers = kv_layers(timed.cache)
     answers = []
     for one, row in zip(prompts, timed.rows, strict=True):
-        others = one.prompt.tokens - one.visual + len(row.new) - 1  # the last new token is not stored
+        new = len(row.new) - 1  # the last new token is not stored
+        others = one.prompt.tokens - one.visual + new
+        kept = visual_per_layer(row.stages, one.visual, len(layers))
+        kv = kv_share(layers, [others + visual for visual in kept], one.original.tokens + new)
         if measured:
-            kv = measured_kv(measure_kv(timed.cache))
-        else:
-            kept = visual_per_layer(row.stages, one.visual, len(layers))
-            kv = kv_share(layers, [others + visual for visual in kept], others + one.visual)
+            found = measured_kv(measure_kv(timed.cache))
+            dense = {} if one.shrunk is None else kv.model_dump(include=_OF_ORIGINAL)
+            kv = found.model_copy(update=dense)
         answers.append(PassAnswer(row, kv, timed.clock, len(prompts), halvings))
     return answers
 

@@ -25,22 +25,15 @@ from reroute_cli.console.output import shortened
 from reroute_cli.data.items import Item, misplaced
 from reroute_cli.data.prompts import Turn, prompt_of
 from reroute_cli.measure import passes
-from reroute_cli.run.answer import (
-    Settings,
-    answer_key,
-    count_visual,
-    failure_key,
-    settings_of,
-    target_of,
-)
+from reroute_cli.run.answer import Settings, answer_key, failure_key, settings_of
+from reroute_cli.run.prompts import PreparedPrompt, count_visual, prepared
 from routing.errors import RoutingError
-from routing.methods import DENSE
 
 if TYPE_CHECKING:
+    from reroute_cli.data.images import Picture
     from reroute_cli.data.prompts import Prompt
     from reroute_cli.models.load import Loaded
     from reroute_cli.run.schedules import ScheduleChoice
-    from routing import Schedule
 
 MOST_HELD = 256 << 20  # bytes of files between their digest and their decoder; the rest is read again
 WORKERS = 4  # decoding lets go of Python's lock; the processor is entered by one thread at a time
@@ -90,21 +83,6 @@ def ahead(
 
 
 @dataclass(frozen=True)
-class PreparedPrompt:
-    """A prompt that the model can answer. visual: how many of its tokens are visual tokens."""
-
-    prompt: Prompt
-    visual: int
-    schedule: Schedule
-    max_new_tokens: int
-
-    @property
-    def kind(self) -> Hashable:
-        """What all prompts of one pass have in common."""
-        return self.schedule, self.max_new_tokens, frozenset(self.prompt.inputs)
-
-
-@dataclass(frozen=True)
 class Ask:
     """One schedule that every item is asked under, with all that is the same for all items."""
 
@@ -126,7 +104,7 @@ def make_request(
     loaded: Loaded, choices: Sequence[ScheduleChoice], max_new_tokens: int, batch_size: int
 ) -> BatchRequest:
     """The request under these schedules; raises Failure where the engine refuses to route the model."""
-    if loaded.refusal is not None and any(choice.name != DENSE for choice in choices):
+    if loaded.refusal is not None and any(choice.routes for choice in choices):
         raise Failure(loaded.refusal)
     asks = tuple(Ask(choice, settings_of(loaded, choice, max_new_tokens)) for choice in choices)
     return BatchRequest(loaded, asks, max_new_tokens, batch_size)
@@ -293,16 +271,18 @@ class _Preparer:
         box = item.label.box if item.label else None
         if box is not None and (problem := misplaced(box, sizes[0])):
             raise Failure(f"{item.where or repr(item.id)}: {problem}")
-        with self._processor:
-            prompt = prompt_of(loaded.processor, pictures, item.question, item.turns)
+
+        def make(images: Sequence[Picture]) -> Prompt:
+            with self._processor:
+                return prompt_of(loaded.processor, images, item.question, item.turns)
+
+        prompt = make(pictures)
         passes.check_context(loaded, prompt, most)
-        visual = count_visual(loaded, prompt)
+        count_visual(loaded, prompt)
         prompts: list[PreparedPrompt | str] = []
         for ask in self._request.asks:
             try:
-                schedule = ask.choice.build(target_of(loaded, visual))
+                prompts.append(prepared(loaded, ask.choice, pictures, make, prompt, most))
             except (CliError, RoutingError, ProfileError) as error:
                 prompts.append(sentence_of(error))
-            else:
-                prompts.append(PreparedPrompt(prompt, visual, schedule, most))
         return PreparedItem(lean, tuple(prompts), sizes)

@@ -15,6 +15,7 @@ from reroute_cli.console.errors import UsageError
 from reroute_cli.console.options import ACTIONS, ArmsOptions, ScheduleOptions, layers_in
 from reroute_cli.console.study_options import GridOptions
 from reroute_cli.records.metrics import DENSE_ARM
+from routing.families import family_of
 from routing.methods import DENSE, METHODS
 from routing.schedule import Schedule  # an option group reads the types of its fields
 
@@ -50,8 +51,18 @@ class ScheduleChoice(ScheduleOptions):
         """The method or the profile, to show."""
         return self.profile or self.method or DENSE
 
+    @property
+    def routes(self) -> bool:
+        """Whether the engine has anything to do: not for the dense model, nor for a smaller image."""
+        return self.name != DENSE and not self.resizes
+
     def caveat(self, family: str, layers: int) -> str | None:
-        """What to say when a profile was made for another model; None when it fits or there is none."""
+        """What to say of it on this model: a profile was made for another, a smaller image saves nothing."""
+        if self.resizes and family_of(family).one_size:
+            return (
+                f"note: {self.method} saves nothing with {family}: its processor brings every image to one "
+                "size, so the smaller one has as many visual tokens and less detail"
+            )
         if self.profile is None:
             return None
         import profiles
@@ -88,6 +99,8 @@ class ScheduleChoice(ScheduleOptions):
                 raise UsageError(
                     f"--budget {self.budget} is nothing beside {target.visual} visual tokens: give 1 or more"
                 )
+        if self.resizes:
+            return routing.Schedule()
         return solve(
             self.method or DENSE,
             action=self.action or "prune",
@@ -147,6 +160,8 @@ class Arm:
     @classmethod
     def of(cls, choice: ScheduleChoice) -> Arm:
         """The schedule under the name of its profile, or of its method and action: 'fastv@3+5-reroute'."""
+        if choice.resizes:
+            return cls(place_of(choice), choice)
         if choice.profile is None:
             return cls(f"{place_of(choice)}-{choice.action or ACTIONS[0]}", choice)
         import profiles
@@ -160,8 +175,11 @@ class Arm:
 
     @property
     def action(self) -> str | None:
-        """prune or reroute, as asked for or by default; None for the dense arm and for a profile."""
-        return (self.choice.action or ACTIONS[0]) if self.method else None
+        """prune or reroute, as asked for or by default; None where there is none to choose.
+
+        That is the dense arm, a profile, and a method that makes images smaller.
+        """
+        return (self.choice.action or ACTIONS[0]) if self.method and not self.choice.resizes else None
 
     @property
     def asked(self) -> Asked:
@@ -218,6 +236,9 @@ def _listed(text: str, options: ScheduleOptions) -> list[Arm]:
             layers=layers_in(layers, name=f"--arms has '{word}' in it:", between="+") if at else None,
             seed=options.seed,
         )
+        if shared.resizes and not action:
+            arms.append(Arm.of(shared))
+            continue
         arms += [Arm.of(replace(shared, action=one)) for one in ACTIONS if action in ("", one)]
     return arms
 

@@ -277,8 +277,9 @@ def _choice_part(request: BatchRequest) -> ChoicePart:
     (ask,) = request.asks
     choice = ask.choice
     named = choice.profile is None
-    routed = named and choice.method not in (None, DENSE)
+    routed = named and choice.routes
     why = "the profile fixes the action" if choice.profile else "dense: nothing is removed"
+    why = "images are made smaller: nothing is routed" if choice.resizes else why
     return ChoicePart(
         method=choice.method or DENSE if named else None,
         action=str(choice.action or "prune") if routed else None,

@@ -25,7 +25,6 @@ from reroute_cli.measure.judges import (
 )
 from reroute_cli.measure.scores import JudgedAnswer, JudgedItem
 from reroute_cli.records.answer import AnswerRecord, SchedulePart, told
-from reroute_cli.run.answer import count_visual, target_of
 from reroute_cli.run.batch import (
     BatchRun,
     Outcome,
@@ -35,6 +34,7 @@ from reroute_cli.run.prepare import (
     BatchRequest,
     make_request,
 )
+from reroute_cli.run.prompts import count_visual, target_of
 from reroute_cli.run.session import Tally
 
 if TYPE_CHECKING:

@@ -25,7 +25,15 @@ from reroute_cli.records.evaluation import (
 from reroute_cli.run.answer import generation_part, model_part
 from reroute_cli.run.trial import Trial, checked, hold_trial
 from reroute_cli.studies import SILENT, StudyProgress
-from reroute_cli.studies.questions import choice_part, cost_part, headlines, made_part, scores_part, whole
+from reroute_cli.studies.questions import (
+    choice_part,
+    cost_part,
+    hard_parts,
+    headlines,
+    made_part,
+    scores_part,
+    whole,
+)
 
 if TYPE_CHECKING:
     from reroute_cli.models.load import Loaded
@@ -122,6 +130,7 @@ def make_evaluation(trial: Trial, subject: Subject, questions: Questions, seed: 
             waiting_s=trial.counts.waiting_s,
         ),
         first_error=next(failed, None),
+        subsets=hard_parts(overall, scores, trial.arms) if subject.subset else [],
     )
 
 

@@ -6,9 +6,12 @@ Knows shapes and schedules; no torch.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from reroute_cli.console.errors import UsageError
 from reroute_cli.models.shapes import ELEMENT_BYTES, Shaped, read_shape
+from reroute_cli.records.answer import ResizedPart
 from reroute_cli.records.base import ModelPart
 from reroute_cli.records.plan import (
     Plan,
@@ -18,10 +21,12 @@ from reroute_cli.records.plan import (
     PlannedStagePart,
     PlannedTokensPart,
 )
+from reroute_cli.run.prompts import resized as resized_images
 from reroute_cli.run.stages import places_of
-from routing.cost import Cost, PromptSize
-from routing.cost import plan as plan_cost
+from routing.cost import Cost, PlanCost, PromptSize, cost
+from routing.families import family_of
 from routing.methods import DENSE, SCORERS
+from routing.schedule import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +35,6 @@ if TYPE_CHECKING:
     from reroute_cli.models.image_tokens import Size
     from reroute_cli.run.schedules import ScheduleChoice
     from routing.model_shape import ModelShape
-    from routing.schedule import Schedule
 
 
 def plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> Plan:
@@ -48,18 +52,17 @@ def plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> Plan:
     target = shaped.target
     visual, layers = target.visual, target.layers
     schedule = choice.build(target)
-    costs = plan_cost(
-        shaped.shape,
-        schedule,
-        [PromptSize(text, visual)],
-        element_bytes=ELEMENT_BYTES[dtype],
-        grids=shaped.grids,
-    )
+    seen, resized = _smaller(shaped, choice) if choice.resizes else (shaped, None)
+
+    def work(one: Shaped, how: Schedule) -> Cost:
+        prompt, size = PromptSize(text, one.visual or 0), ELEMENT_BYTES[dtype]
+        return cost(shaped.shape, how, [prompt], element_bytes=size, grids=one.grids)
+
+    costs = PlanCost(work(shaped, Schedule()), work(seen, schedule))
     no_vision = None
     if costs.dense.vision_flops is None:
         no_vision = shaped.shape.tower_reason or "the image's patch grid is not known from its token count"
     unknown: dict[str, Any] = dict.fromkeys(("revision", "config_digest", "attention", "device", "weights"))
-    counts, places = schedule.counts(visual, layers), places_of(schedule)
     return Plan(
         model=ModelPart(
             id=shaped.name,
@@ -73,27 +76,17 @@ def plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> Plan:
         schedule=PlannedSchedulePart(
             method=None if choice.profile else choice.method or DENSE,
             profile=choice.profile,
-            action=str(schedule.action),
+            action=str(schedule.action) if resized is None else "resize",
             ratio=choice.asked_ratio(visual),
-            achieved_ratio=schedule.achieved_ratio(visual, layers),
-            visual_tokens_per_layer=schedule.average_tokens(visual, layers),
+            achieved_ratio=1 - schedule.average_tokens(seen.target.visual, layers) / visual,
+            visual_tokens_per_layer=schedule.average_tokens(seen.target.visual, layers),
             digest=schedule.digest(),
-            stages=[
-                PlannedStagePart(
-                    where=places[layer],
-                    layer=layer,
-                    keep_ratio=keep_ratio,
-                    kept=kept,
-                    scored_by=by,
-                )
-                for (layer, keep_ratio), kept, by in zip(
-                    schedule.entries, counts, _ranking(shaped.shape, schedule), strict=True
-                )
-            ],
-            per_layer_visual_tokens=list(schedule.tokens_per_layer(visual, layers)),
+            stages=_stages(shaped, schedule),
+            per_layer_visual_tokens=list(schedule.tokens_per_layer(seen.target.visual, layers)),
+            resized=resized,
         ),
         dense=_cost(costs.dense, no_vision),
-        routed=_cost(costs.routed, no_vision) if schedule.entries else None,
+        routed=_cost(costs.routed, no_vision) if schedule.entries or resized else None,
         caveat=choice.caveat(shaped.shape.family, layers),
         ratios=PlannedRatiosPart(prefill_flops=costs.prefill_ratio, kv_prefill=costs.kv_ratio),
     )
@@ -112,24 +105,57 @@ def plan_prompt(
     return plan(shaped, choice, prompt.text_tokens, shaped.dtype if model.dtype == "auto" else model.dtype)
 
 
-def _cost(cost: Cost, no_vision: str | None) -> PlannedCostPart:
+def _smaller(shaped: Shaped, choice: ScheduleChoice) -> tuple[Shaped, ResizedPart]:
+    """The same prompt with its images made smaller, and what was done to them.
+
+    Raises UsageError where no image is named and its size matters.
+    """
+    family = family_of(shaped.shape.family)
+    if not shaped.sizes:
+        if family.one_size:
+            return shaped, ResizedPart(images=[], saves=False)
+        raise UsageError(f"{choice.method} makes an image smaller: name one with --image")
+    grids = partial(family.grids, shaped.config, shaped.image or {})
+    ratio = choice.asked_ratio(shaped.target.visual) or 0.0
+    part = resized_images(grids, shaped.sizes, ratio, shaped.config)
+    return shaped.with_pictures([image.size for image in part.images]), part
+
+
+def _stages(shaped: Shaped, schedule: Schedule) -> list[PlannedStagePart]:
+    """Every reduction of a schedule, one before the decoder first."""
+    counts, places = schedule.counts(shaped.target.visual, shaped.target.layers), places_of(schedule)
+    return [
+        PlannedStagePart(
+            where=places[layer],
+            layer=layer,
+            keep_ratio=keep_ratio,
+            kept=kept,
+            scored_by=by,
+        )
+        for (layer, keep_ratio), kept, by in zip(
+            schedule.entries, counts, _ranking(shaped.shape, schedule), strict=True
+        )
+    ]
+
+
+def _cost(found: Cost, no_vision: str | None) -> PlannedCostPart:
     unknown = {"vision_flops": no_vision} if no_vision else {}
-    scoring = None if cost.anchor_flops is None else cost.scoring_flops + cost.anchor_flops
+    scoring = None if found.anchor_flops is None else found.scoring_flops + found.anchor_flops
     if scoring is None:
         why = no_vision or "what the vision stage computes is not known for this tower"
         unknown |= dict.fromkeys(("prefill_flops", "scoring_flops"), why)
     return PlannedCostPart(
-        vision_flops=cost.vision_flops,
-        prefill_flops=None if scoring is None else cost.prefill_flops + scoring,
+        vision_flops=found.vision_flops,
+        prefill_flops=None if scoring is None else found.prefill_flops + scoring,
         scoring_flops=scoring,
-        unscored_prefill_flops=cost.prefill_flops,
-        kv_prefill_bytes=sum(cost.kv_bytes),
+        unscored_prefill_flops=found.prefill_flops,
+        kv_prefill_bytes=sum(found.kv_bytes),
         reasons=unknown,
     )
 
 
 def _ranking(shape: ModelShape, schedule: Schedule) -> list[int | None]:
     """The layer whose attention ranks, for each entry of a schedule."""
-    draws = not SCORERS[schedule.scorer].rows
-    by = [None if draws else shape.ranking(stage.ranking_layer)[0] for stage in schedule.stages]
+    looks = SCORERS[schedule.scorer].looks
+    by = [shape.ranking(stage.ranking_layer)[0] if looks else None for stage in schedule.stages]
     return by if schedule.vision is None else [None, *by]

@@ -13,22 +13,23 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from reroute_cli.data.items import Item, told
 from reroute_cli.data.prompts import prompt_of
 from reroute_cli.measure import passes
-from reroute_cli.run.answer import count_visual, target_of
+from reroute_cli.run.prompts import PreparedPrompt, count_visual, prepared
 from reroute_cli.studies import SILENT, StudyProgress, profile_report
 
 if TYPE_CHECKING:
+    from reroute_cli.data.images import Picture
     from reroute_cli.data.prompts import Prompt
     from reroute_cli.measure.flops import Flops
     from reroute_cli.measure.memory import KvUse
     from reroute_cli.models.load import Loaded
     from reroute_cli.records.report import Report
     from reroute_cli.run.schedules import Arm
-    from routing import Schedule
 
 _PASSES = 3  # answers, FLOPs, memory: once each
 
@@ -54,21 +55,40 @@ class MeasurePlan:
 
 @dataclass(frozen=True)
 class Task:
-    """One item, ready to be measured: its prompt on the host, and a schedule for each arm.
+    """One item, ready to be measured: for each arm its prompt on the host, with its schedule.
 
-    digest: SHA-256 over the images' bytes and the question, or all turns. visual: tokens of the images.
+    digest: SHA-256 over the images' bytes and the question, or all turns.
     """
 
     item: Item
     digest: str
-    prompt: Prompt
-    visual: int
-    schedules: tuple[Schedule, ...]
+    prompts: tuple[PreparedPrompt, ...]
 
-    def preprocess(self, loaded: Loaded) -> float:
-        """Seconds to make the prompt anew from the opened images; opening them is not timed."""
-        images = [image.open() for image in self.item.images]
-        return prompt_of(loaded.processor, images, self.item.question, self.item.turns).seconds
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt of the images as they are, which all arms share that do not make them smaller."""
+        return self.prompts[0].prompt
+
+    @property
+    def visual(self) -> int:
+        """Visual tokens of the images as they are."""
+        return self.prompts[0].visual
+
+    def preprocess(self, loaded: Loaded, arms: Sequence[Arm]) -> list[float]:
+        """Seconds to make each arm's prompt anew from the opened images; opening them is not timed."""
+        images, make = [image.open() for image in self.item.images], maker(loaded, self.item)
+        whole = make(images)
+        return [
+            whole.seconds
+            if one.shrunk is None
+            else prepared(loaded, arm.choice, images, make, whole, one.max_new_tokens).prompt.seconds
+            for arm, one in zip(arms, self.prompts, strict=True)
+        ]
+
+
+def maker(loaded: Loaded, item: Item) -> Callable[[Sequence[Picture]], Prompt]:
+    """What makes the item's prompt of its images, or of others in their place."""
+    return partial(prompt_of, loaded.processor, question=item.question, turns=item.turns)
 
 
 @dataclass(frozen=True)
@@ -90,13 +110,13 @@ class Caches:
 
 @dataclass(frozen=True)
 class Measurements:
-    """All that was measured. preprocess: for each round, seconds of each item; rounds: times of each round.
+    """All that was measured, of each item under each arm. preprocess, rounds: seconds and times by round.
 
     flops: None where the counter can't see the attention.
     """
 
     answers: PerItemArm[passes.TimedPass]
-    preprocess: list[list[float]]
+    preprocess: list[PerItemArm[float]]
     rounds: list[PerItemArm[passes.Times]]
     flops: PerItemArm[Flops | None]
     caches: PerItemArm[Caches]
@@ -135,15 +155,15 @@ def prepare(loaded: Loaded, items: Sequence[Item], arms: tuple[Arm, ...], new_to
     tasks = []
     for item in items:
         with told(item):
-            images = [image.open() for image in item.images]
-            prompt = prompt_of(loaded.processor, images, item.question, item.turns)
+            images, make = [image.open() for image in item.images], maker(loaded, item)
+            prompt = make(images)
             passes.check_context(loaded, prompt, new_tokens)
-            visual = count_visual(loaded, prompt)
-        target = target_of(loaded, visual)
+            count_visual(loaded, prompt)
+        prompts = tuple(prepared(loaded, arm.choice, images, make, prompt, new_tokens) for arm in arms)
         turns = [[turn.message() for turn in item.turns]] if item.turns else []
         asked = json.dumps([[image.digest for image in images], item.question, *turns])
         digest = hashlib.sha256(asked.encode()).hexdigest()
-        tasks.append(Task(item, digest, prompt, visual, tuple(arm.choice.build(target) for arm in arms)))
+        tasks.append(Task(item, digest, prompts))
     return Work(loaded, arms, tuple(tasks))
 
 
@@ -176,7 +196,7 @@ def measure(
             kept = number - plan.warmup
             name = ("warm-up", number + 1, plan.warmup) if kept < 0 else ("round", kept + 1, plan.rounds)
             tell("{} {} of {}".format(*name))
-            seconds = [task.preprocess(work.loaded) for task in work.tasks]
+            seconds = [task.preprocess(work.loaded, work.arms) for task in work.tasks]
             times = _each(work, forced, done)
             if kept >= 0:
                 preprocess.append(seconds)
@@ -201,15 +221,17 @@ def _each(
 ) -> PerItemArm[Found]:
     """One pass, item by item, arm by arm.
 
-    An item's inputs go to the device when its turn comes, outside of any clock, once for all its arms: the
-    device never holds those of other items, which would count as memory of this one.
+    An item's inputs go to the device when its turn comes, outside of any clock, once for all arms in a row
+    that share them: the device never holds those of others, which would count as memory of this one.
     """
     found: PerItemArm[Found] = []
     for task in work.tasks:
-        inputs = passes.on_device(task.prompt.inputs, work.loaded.model)
         row: list[Found] = []
-        for schedule in task.schedules:
-            row.append(measure_one(passes.Job(work.loaded, inputs, schedule)))
+        held, inputs = None, dict[str, Any]()
+        for one in task.prompts:
+            if one.prompt is not held:
+                held, inputs = one.prompt, passes.on_device(one.prompt.inputs, work.loaded.model)
+            row.append(measure_one(passes.Job(work.loaded, inputs, one.schedule)))
             done()
         found.append(row)
     return found

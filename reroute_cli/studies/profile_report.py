@@ -88,7 +88,7 @@ def _arms(work: Work, measured: Measurements) -> list[ArmPart]:
                 caches=[measured.caches[row][column] for row in rows],
                 memory=[measured.memory[row][column] for row in rows],
                 times=[[grid[row][column] for grid in measured.rounds] for row in rows],
-                preprocess=[[seconds[row] for seconds in measured.preprocess] for row in rows],
+                preprocess=[[seconds[row][column] for seconds in measured.preprocess] for row in rows],
             )
         )
         parts.append(
@@ -111,28 +111,31 @@ def _arms(work: Work, measured: Measurements) -> list[ArmPart]:
 def _item(work: Work, measured: Measurements, row: int, column: int) -> ArmItem:
     """What one arm did to one item."""
     task, answered, caches = work.tasks[row], measured.answers[row], measured.caches[row][column]
-    given, schedule, layers = answered[column], task.schedules[column], work.loaded.layers
-    text = text_of(work.loaded, given)
+    given, asked, layers = answered[column], task.prompts[column], work.loaded.layers
+    text, shrunk = text_of(work.loaded, given), asked.shrunk
+    dense = caches if shrunk is None else measured.caches[row][0]
     return ArmItem(
         id=task.item.id,
         answer=text,
         finish="length" if given.cut else "stop",
         agrees=text == text_of(work.loaded, answered[0]),
-        schedule_digest=schedule.digest(),
-        achieved_ratio=1 - average_visual(given.stages, task.visual, layers) / task.visual,
-        stages=stage_parts(schedule, given.stages),
-        per_layer_visual_tokens=visual_per_layer(given.stages, task.visual, layers),
-        kv_cache_prefill=_cache(caches.prefill),
-        kv_cache_end=_cache(caches.end),
+        schedule_digest=asked.schedule.digest(),
+        achieved_ratio=1 - average_visual(given.stages, asked.visual, layers) / task.visual,
+        stages=stage_parts(asked.schedule, given.stages),
+        resized=None if shrunk is None else shrunk.part,
+        per_layer_visual_tokens=visual_per_layer(given.stages, asked.visual, layers),
+        kv_cache_prefill=_cache(caches.prefill, dense.prefill),
+        kv_cache_end=_cache(caches.end, dense.end),
     )
 
 
-def _cache(held: KvUse) -> CachePart:
+def _cache(held: KvUse, dense: KvUse) -> CachePart:
+    """A cache, and the one that it stands for: that of the images as they are where these are smaller."""
     return CachePart(
-        logical_tokens=held.logical,
+        logical_tokens=dense.logical,
         per_layer_tokens=list(held.tokens),
         per_layer_bytes=list(held.bytes),
-        dense_bytes=held.dense_bytes,
+        dense_bytes=dense.dense_bytes,
     )
 
 

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.output import Progress, Sink, check_writable
+from reroute_cli.console.study_options import ComparedQuestions
 from reroute_cli.data.images import as_text
-from reroute_cli.measure.scores import Estimate, JudgedImages, JudgedItem, Score
+from reroute_cli.measure.scores import FEWEST_PICTURES, Estimate, JudgedImages, JudgedItem, Score
 from reroute_cli.measure.stats import mcnemar
 from reroute_cli.models.load import Loaded, quiet_libraries
 from reroute_cli.models.sources import read_config
@@ -30,11 +31,13 @@ from reroute_cli.records.evaluation import (
     MadePart,
     ScorePart,
     ScoresPart,
+    SubsetPart,
 )
 from reroute_cli.records.store import RecordFile, records_at
 from reroute_cli.studies.benchmarks import load_benchmark
 from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted
 from reroute_cli.studies.benchmarks.scenes import of_manifest
+from routing.methods import RESIZING
 
 if TYPE_CHECKING:
     from reroute_cli.console.options import BenchmarkOptions, ModelOptions
@@ -51,12 +54,16 @@ NO_ANSWER = "nothing was answered"
 
 @dataclass(frozen=True)
 class Subject:
-    """A benchmark, and which of its questions are wanted."""
+    """A benchmark, and which of its questions are wanted.
+
+    subset: "hard" scores those apart, too, that only a smaller image gets wrong.
+    """
 
     benchmark: Benchmark
     split: str
     limit: int | None = None
     data: str | None = None
+    subset: str | None = None
 
     @property
     def is_here(self) -> bool:
@@ -95,6 +102,7 @@ class Subject:
 def subject_of(questions: BenchmarkOptions) -> Subject:
     """The benchmark or the manifest that these options ask for; raises UsageError."""
     split, data, manifest, limit = questions.split, questions.data, questions.manifest, questions.limit
+    subset = questions.subset if isinstance(questions, ComparedQuestions) else None
     if manifest is not None:
         if names := questions.given("bench", "split", "data"):
             raise UsageError(f"a manifest has its own questions: drop {names[0]} or drop --manifest")
@@ -106,14 +114,14 @@ def subject_of(questions: BenchmarkOptions) -> Subject:
             max_new_tokens=_LONGEST_ANSWER,
             load=lambda wanted: of_manifest(manifest, wanted.limit),
         )
-        return Subject(as_benchmark, "", limit)
+        return Subject(as_benchmark, "", limit, subset=subset)
     name = questions.bench or DEFAULT
     found = load_benchmark(name)
     if split is not None and split not in found.splits:
         raise UsageError(f"--bench {name} has no split '{split}': choose one of {', '.join(found.splits)}")
     if data is not None and not found.source:
         raise UsageError(f"--bench {name} comes with the package: drop --data, or give --manifest FILE")
-    return Subject(found, split or found.splits[0], limit, data)
+    return Subject(found, split or found.splits[0], limit, data, subset)
 
 
 @dataclass(frozen=True)
@@ -139,6 +147,14 @@ def check_files(written: Mapping[str, Path | None], read: Mapping[str, Path | No
         is_file = named[one].is_file() or not named[one].exists()  # a device may be named twice
         if is_file and os.path.realpath(named[one]) == os.path.realpath(named[other]):
             raise UsageError(f"{one} and {other} both name '{named[one]}': give two files")
+
+
+def check_subset(subset: str | None, arms: Sequence[Arm]) -> None:
+    """Raise UsageError where hard questions are asked for and no arm tells which they are."""
+    if subset and not any(arm.choice.resizes for arm in arms):
+        raise UsageError(
+            f"--subset {subset} is of the questions that smaller images get wrong: add {RESIZING} to --arms"
+        )
 
 
 @contextmanager
@@ -255,6 +271,34 @@ def difference(
 
 def _reasons(estimate: Estimate) -> dict[str, str]:
     return {"low": estimate.reason, "high": estimate.reason} if estimate.low is None else {}
+
+
+def hard_parts(images: JudgedImages, scores: Sequence[Score], arms: Sequence[Arm]) -> list[SubsetPart]:
+    """For each arm of smaller images the questions that dense answers right and it wrong, scored apart.
+
+    Arms at its amount and the dense one, by their shares of right answers: other scores need whole images.
+    """
+    shares, parts = [score for score in scores if score.share and not score.neutral], []
+    for control, arm in enumerate(arms):
+        if not arm.choice.resizes:
+            continue
+        right = [[bool(said.verdict and said.verdict.right) for said in row.said] for row in images.rows]
+        pairs = zip(images.rows, right, strict=True)
+        hard = JudgedImages([row for row, marks in pairs if marks[0] and not marks[control]])
+        amount = arm.choice.ratio, arm.choice.budget
+        beside = [0, *(at for at, one in enumerate(arms) if (one.choice.ratio, one.choice.budget) == amount)]
+        parts.append(
+            SubsetPart(
+                name="hard",
+                control=arm.name,
+                compared=len(images.rows),
+                n=len(hard.rows),
+                images=len(hard.groups),
+                few=len(hard.groups) < FEWEST_PICTURES,
+                arms={arms[at].name: scores_part(hard, shares, arms, at) for at in beside},
+            )
+        )
+    return parts
 
 
 def choice_part(arm: Arm) -> ArmChoicePart:

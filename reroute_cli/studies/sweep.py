@@ -39,6 +39,7 @@ from reroute_cli.studies.questions import (
     Subject,
     difference,
     differences,
+    hard_parts,
     headlines,
     made_part,
     scores_part,
@@ -68,7 +69,7 @@ class SweepRequest:
 
     scores: what answers may be judged by; those of nothing here fall out. cost_items: how many items are
     measured, 0 leaves costs estimated. plan: how. against: the cost that scores are held against, a name
-    of METRICS. seed: noted in the report.
+    of METRICS. seed: noted in the report. subset: as of a subject.
     """
 
     scores: tuple[Score, ...]
@@ -78,6 +79,7 @@ class SweepRequest:
     plan: MeasurePlan
     against: str
     seed: int
+    subset: str | None = None
 
     @classmethod
     def of(cls, subject: Subject, run: RunOptions, costs: CostOptions, seed: int) -> SweepRequest:
@@ -92,6 +94,7 @@ class SweepRequest:
             MeasurePlan(costs.cost_tokens, costs.warmup, costs.repeat),
             costs.metric,
             seed,
+            subject.subset,
         )
 
 
@@ -261,6 +264,7 @@ def make_sweep(swept: Swept, request: SweepRequest) -> SweepReport:
         ],
         fronts=[_front(trial.arms, images, score, arms, request.against) for score in scores],
         first_error=next((tally.first_error for tally in trial.costs if tally.first_error), None),
+        subsets=hard_parts(images, scores, trial.arms) if request.subset else [],
         environment=describe_environment(loaded.proven),
     )
 

@@ -32,13 +32,12 @@ from reroute_cli.records.trace import (
 )
 from reroute_cli.run.answer import (
     boxes_in,
-    count_visual,
     environment_part,
     generation_part,
     model_part,
-    target_of,
     text_of,
 )
+from reroute_cli.run.prompts import count_visual, target_of
 from reroute_cli.run.stages import average_visual, places_of
 from routing.families import family_of
 from routing.grids import Grid, placed, tokens_within

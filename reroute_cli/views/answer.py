@@ -49,11 +49,12 @@ def document(record: AnswerRecord | FailedAnswer, *, verbose: bool = False) -> D
         return Document("answer", (Text(f"failed: {record.error}", Tone.FAILED), Gallery((_item([record]),))))
     tokens, flops, kv = record.tokens, record.flops, record.kv_cache
     kept = f"visual tokens/layer {units.tokens(tokens.visual_tokens_per_layer)} of {tokens.visual_tokens}"
-    saved = "dense"
-    if record.schedule.stages:
+    saved, resized = "dense", record.schedule.resized
+    if record.schedule.stages or resized:
         prefill = units.ratio(flops.prefill_flops, flops.dense_prefill_flops)
         saved = f"prefill {prefill} FLOPs · KV {units.ratio(kv.kv_end_bytes, kv.dense_kv_end_bytes)}"
     warnings = [*w.beware(record.model.weights, record.generation, "answer means")]
+    warnings += [w.SAVES_NOTHING] if resized and not resized.saves else []
     if tokens.finish == "length":
         warnings.append(f"the answer was cut at --max-new-tokens {tokens.new_tokens}")
     return Document(
@@ -96,7 +97,8 @@ def _costs(record: AnswerRecord, *, verbose: bool) -> Table:
             (label, getattr(memory, key), units.size, memory.reasons.get(key, "measured"))
             for key, label in _MEMORY.items()
         ]
-    numbers = ("this run", "dense", "ratio") if record.schedule.stages else ("this run",)
+    reduced = record.schedule.stages or record.schedule.resized
+    numbers = ("this run", "dense", "ratio") if reduced else ("this run",)
     headers = (Column("what", ""), *w.columns(*numbers, right=numbers), Column("how", ""))
     rows = []
     for what, mine, dense, show, made in compared:
@@ -118,15 +120,18 @@ def _notes(record: AnswerRecord) -> Iterator[str]:
             for stage in schedule.stages
         ]
         yield f"kept of {record.tokens.visual_tokens} from {' · '.join(kept)}"
+    if schedule.resized is not None:
+        yield f"before the processor: {'; '.join(map(w.shrunk, schedule.resized.images))}"
     notes = []
     if flops.prefill_flops is None:
         notes.append(flops.reasons["prefill_flops"])
     elif flops.scoring_flops:
         notes.append(f"prefill includes {units.flops(flops.scoring_flops)} of scoring")
-    notes += [f"dense KV is {record.kv_cache.dense_source}"] if schedule.stages else []
+    notes += [f"dense KV is {record.kv_cache.dense_source}"] if schedule.stages or schedule.resized else []
     yield " · ".join([*notes, "times are one run without warm-up"])
-    named = schedule.profile or schedule.method
-    yield w.who(model, f"{named} {schedule.action}" if schedule.stages else "dense")
+    named = schedule.profile or schedule.method or ""
+    how = f"{named} {schedule.action}" if schedule.stages else "dense"
+    yield w.who(model, named if schedule.resized else how)
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,8 @@ def arm_of(record: AnswerRecord) -> tuple[str, None]:
     if made.method in (None, "none") and made.profile is None:
         return "dense", None
     amount = "" if made.ratio is None else f" {made.ratio:g}"
-    return w.short((made.profile or f"{made.method} {made.action}") + amount, w.NAME), None
+    named = made.method if made.resized else f"{made.method} {made.action}"
+    return w.short(f"{made.profile or named}{amount}", w.NAME), None
 
 
 def answers_document(answers: Answers, judge: Judge = arm_of) -> Document:

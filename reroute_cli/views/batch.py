@@ -11,6 +11,7 @@ from reroute_cli.console import units
 from reroute_cli.records.batch import BatchSummary, LmmsCosts, TaskPart
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import Block, Cell, Column, Document, Text, Tile, Tone
+from routing.methods import METHODS
 
 _Line = tuple[str, Cell, str]  # name, value, how it was made or what it is of
 _SLOW = 0.1  # share of a run's time that the model stood still, from which it is worth a remark
@@ -93,7 +94,11 @@ def _times(summary: BatchSummary, *, verbose: bool) -> Iterator[_Line]:
 
 def _warnings(summary: BatchSummary) -> Iterator[str]:
     """What would mislead if it were not said."""
-    counts, run = summary.counts, summary.this_run
+    counts, run, means = summary.counts, summary.this_run, summary.means
+    method = METHODS.get(summary.choice.method or "")
+    as_many = means is not None and means.visual_tokens_per_layer == means.visual_tokens
+    if method is not None and method.resizes and as_many:
+        yield w.SAVES_NOTHING
     yield from w.beware(summary.model.weights, summary.generation)
     if counts.halved:
         yield f"{w.count(counts.halved, 'answer')} came from a batch cut in two for want of memory"

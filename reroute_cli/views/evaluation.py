@@ -36,6 +36,7 @@ from reroute_cli.views.document import (
     Tile,
     Tone,
 )
+from reroute_cli.views.subset import subset_tables, subset_warnings
 
 _NAME = 24  # characters of an arm's name
 _BESIDE = 14  # characters of the longest name that leave room for three intervals in 80 columns
@@ -59,7 +60,9 @@ def document(report: Evaluation, *, verbose: bool = False) -> Document:
             blocks.append(
                 Tile(f"{part.title}, {title(arm)}", w.plain_number(part.value), note, _arm(arm).role)
             )
-    blocks += [_arms(report), *_by_kind(report, verbose=verbose)]
+    every_score = {arm.name: arm.overall.scores for arm in arms}
+    hard = subset_tables(report.subsets, {arm.name: _arm(arm) for arm in arms}, every_score, report.headlines)
+    blocks += [_arms(report), *hard, *_by_kind(report, verbose=verbose)]
     numbers = ("only this", "only other", "p")
     headers = w.columns("McNemar", "against", "score", *numbers, right=numbers)
     names = {arm.name: _arm(arm) for arm in arms}
@@ -94,13 +97,21 @@ def document(report: Evaluation, *, verbose: bool = False) -> Document:
             *(getattr(score, name, _OF_DIFFERENCES.get(name)) for name in _DATA),
         )
         for arm in arms
-        for group, part in (("", arm.overall), *arm.groups.items())
+        for group, part in (("", arm.overall), *_parts_of(report, arm))
         for key, score in chain(part.scores.items(), part.to_dense.items(), part.to_prune.items())
     )
     blocks.append(w.table("Every score and difference", headers, rows, on=(DATA,)))
     blocks += w.texts(Tone.WARNING, warnings(report))
     blocks += w.texts(Tone.NOTE, _notes(report))
     return Document("eval", (*blocks, Gallery(tuple(_item(report, item) for item in report.items))))
+
+
+def _parts_of(report: Evaluation, arm: EvaluationArm) -> Iterator[tuple[str, ScoresPart]]:
+    """The arm's scores by kind of question, and over the questions that are hard for a smaller image."""
+    yield from arm.groups.items()
+    for subset in report.subsets:
+        if arm.name in subset.arms:
+            yield f"hard for {subset.control}", subset.arms[arm.name]
 
 
 def title(arm: EvaluationArm) -> str:
@@ -150,6 +161,7 @@ def _value(arm: EvaluationArm, key: str) -> float:
 def warnings(report: Evaluation) -> Iterator[str]:
     """What would mislead if it were not said."""
     yield from w.beware(report.model.weights, report.generation)
+    yield from w.unsaving([title(arm) for arm in report.arms if arm.made.saves_nothing])
     for key in report.headlines:
         small = []  # '−0.01 [−0.04, 0.02]', or why there is no interval
         for arm, other in product(report.arms[1:], ("dense", "prune")):
@@ -165,6 +177,7 @@ def warnings(report: Evaluation) -> Iterator[str]:
             dense = report.dense.overall.scores[key]
             asked = w.count(dense.n, "question")
             yield f"{dense.title}: not distinguishable from 0 on {asked}: {'; '.join(small)}"
+    yield from subset_warnings(report.subsets)
     counts = report.counts
     if counts.errors:
         left_out = f"{w.count(counts.left_out, 'question')} left out of every score"
@@ -193,6 +206,13 @@ def _notes(report: Evaluation) -> Iterator[str]:
         left = len(report.dense.groups) - len(_shown_kinds(report))
         more = f"; -v shows {left} more" if left else ""
         yield f"by kind: {' or '.join(titles)}, whichever the kind asks for{more}"
+    for arm in report.arms:
+        if (first := arm.made.first) is not None and first.resized is not None and arm.made.achieved_ratio:
+            mine, dense = (one.cost.total_flops if one.cost else None for one in (arm, report.dense))
+            yield (
+                f"{title(arm)}: images made smaller before the processor, so that the vision tower does less "
+                f"too: all FLOPs {units.ratio(mine, dense)} of dense, by arithmetic"
+            )
     cost = next((arm.cost for arm in report.arms if arm.cost is not None), None)
     if cost is not None:
         yield (

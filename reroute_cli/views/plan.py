@@ -31,6 +31,8 @@ def document(plan: Plan, *, verbose: bool = False) -> Document:  # noqa: ARG001 
     prefill, kv = f"{plan.ratios.prefill_flops:.2f}×", f"{plan.ratios.kv_prefill:.2f}×"
     asked = "" if schedule.ratio is None else f" of {schedule.ratio:.3f} asked"
     named = f"{schedule.profile or schedule.method} {schedule.action}"
+    if schedule.resized is not None:
+        named = ", ".join([schedule.method or "", *map(w.shrunk, schedule.resized.images)])
     return Document(
         "plan",
         (

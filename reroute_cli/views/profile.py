@@ -141,6 +141,8 @@ def headline(report: Report) -> str:
 def warnings(report: Report, *, verbose: bool) -> Iterator[str]:
     """What would mislead if it were not said."""
     yield from w.beware(report.model.weights, report.generation)
+    resized = [(title(arm), [item.resized for item in arm.items]) for arm in report.arms]
+    yield from w.unsaving([arm for arm, found in resized if all(one and not one.saves for one in found)])
     slower, behind = [], []
     for arm in report.arms[1:]:
         slower += [

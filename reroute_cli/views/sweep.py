@@ -29,6 +29,7 @@ from reroute_cli.views.document import (
     Tile,
     Tone,
 )
+from reroute_cli.views.subset import subset_tables, subset_warnings
 from reroute_cli.views.write import charts
 
 COSTS = {
@@ -61,6 +62,12 @@ def document(report: SweepReport, *, verbose: bool = False) -> Document:
     blocks: list[Block] = [Text(headline(report), Tone.HEADLINE), *_tiles(report), _arms(report, fronts)]
     blocks += _plots(report, fronts)
     blocks += [_prune_beside_reroute(report, lines, score, fronts[score.name]) for score in scores]
+    blocks += subset_tables(
+        report.subsets,
+        {arm.name: label(arm) for arm in report.asked},
+        {arm.name: arm.scores for arm in report.asked},
+        [score.name for score in report.shown],
+    )
     blocks += [_costs(lines)] if report.scores else []
     for score in scores:
         blocks += _front(report, score, fronts[score.name], verbose=verbose)
@@ -103,6 +110,8 @@ def _warnings(report: SweepReport) -> Iterator[str]:
         why = w.short(report.first_error or "", w.SENTENCE)
         yield f"{w.count(left, 'question')} without an answer of every arm are in no score: {why}"
     yield from w.beware(report.model.weights, report.generation)
+    yield from subset_warnings(report.subsets)
+    yield from w.unsaving([label(arm).text for arm in report.asked if arm.made and arm.made.saves_nothing])
 
 
 def _notes(report: SweepReport) -> Iterator[str]:

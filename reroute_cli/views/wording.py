@@ -28,6 +28,7 @@ from reroute_cli.views.document import (
 )
 
 if TYPE_CHECKING:
+    from reroute_cli.records.answer import ResizedImage
     from reroute_cli.records.base import GenerationPart, ModelPart, Place
     from reroute_cli.records.evaluation import DifferencePart, ScorePart
     from reroute_cli.records.report import Measured, Number, Ratio, Series
@@ -40,6 +41,7 @@ ESTIMATED = "≈"  # before a number that was not measured
 MINUS = "−"
 INTERVAL = "with its 95% interval"
 PAIRED = "paired difference with its 95% interval"
+SAVES_NOTHING = "the smaller images have as many visual tokens: detail is lost and nothing is saved"
 _NAMED = 6  # settings that a sentence names
 _SETTING = 40  # characters of a setting's value
 
@@ -248,6 +250,19 @@ def machine(model: ModelPart, environment: dict[str, Any]) -> str:
         return short(gpus[int(index or 0)].get("name"), 60)
     cpu = environment.get("cpu") or {}
     return short(f"{cpu.get('model')}, {count(int(cpu.get('torch_threads') or 0), 'thread')}", 60)
+
+
+def shrunk(image: ResizedImage) -> str:
+    """'640 × 480 made 377 × 283, 130 of 391 visual tokens'."""
+    (wide, high), (width, height) = image.original_size, image.size
+    kept = f"{image.visual_tokens} of {image.original_visual_tokens} visual tokens"
+    return f"{wide} × {high} made {width} × {height}, {kept}"
+
+
+def unsaving(titles: Sequence[str]) -> Iterator[str]:
+    """One sentence on the arms whose smaller images saved nothing."""
+    if titles:
+        yield f"{', '.join(titles)}: {SAVES_NOTHING}"
 
 
 def beware(

@@ -91,6 +91,6 @@ def prompts_of(model: Tiny, *samples: Sample) -> list[PromptSize]:
     found = []
     for sample in samples:
         ids, visual = model.ids(sample), model.visual(sample)
-        behind = next((place for place, token in enumerate(reversed(ids)) if token in visual_ids), None)
+        behind = next((place for place, token in enumerate(reversed(ids)) if token in visual_ids), 0)
         found.append(PromptSize(len(ids) - visual, visual, behind))
     return found

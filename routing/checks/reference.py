@@ -140,8 +140,8 @@ def _eager(module: Any) -> Iterator[None]:
             config._attn_implementation = before[key]
 
 
-def score(module: Any, hidden: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor | None:
-    """Attention probability that the last row gives every row, averaged over heads: (rows,).
+def attention_of(module: Any, hidden: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor | None:
+    """Attention probability that every row gives every row: (heads, rows, rows).
 
     Read off what the parts of the whole eager layer return; None where none of them returns attention.
     """
@@ -160,7 +160,13 @@ def score(module: Any, hidden: torch.Tensor, arguments: dict[str, Any]) -> torch
     finally:
         for handle in handles:
             handle.remove()
-    return told[0][0, :, -1].float().mean(0) if told else None
+    return told[0][0].float() if told else None
+
+
+def score(module: Any, hidden: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor | None:
+    """Attention probability that the last row gives every row, averaged over heads: (rows,)."""
+    seen = attention_of(module, hidden, arguments)
+    return None if seen is None else seen[:, -1].mean(0)
 
 
 def _choose(

@@ -111,11 +111,11 @@ class Location:
 
 
 def no_vision_stage(family: str) -> str | None:
-    """Why a family's vision tower can't be reduced (Nuwa's first stage); None where it can."""
+    """Why nothing can be chosen at a family's vision tower; None where it can."""
     if not isinstance(missing := family_of(family).vision_stage, Missing):
         return None
     works = [kind for kind, known in FAMILIES.items() if not isinstance(known.vision_stage, Missing)]
-    with_these = f"the vision stage (Nuwa) works with {', '.join(works)}"
+    with_these = f"tokens are chosen at the vision towers of {', '.join(works)}"
     return f"{with_these}; {family} is not among them: {missing.because}"
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
+from routing.families.encoders import MergedStage, PatchStage
 from routing.grids import ImageGrids, Size, View
 from routing.towers import Config, Tower
 
@@ -25,13 +25,6 @@ class Missing:
     """A fact that a family does not have. because: why, in words that go on 'the family has none: ...'."""
 
     because: str
-
-
-class VisionStages(StrEnum):
-    """Where a reduction at the vision tower (Nuwa's first stage) takes place; see routing/vision.py."""
-
-    PATCHES = "patches"  # patches are aggregated where they leave the tower, before the projector
-    MERGED = "merged"  # aggregation follows the merger of the tower, in the decoder's space
 
 
 @dataclass(frozen=True)
@@ -194,7 +187,7 @@ class Family:
     tower: config.json as a dict, width of the decoder -> the vision tower as numbers; NotImplementedError
     says why where its cost is not modelled.
     grounding: how it is asked for a box and writes one.
-    vision_stage: how a reduction at its vision tower is hooked.
+    vision_stage: where visual tokens are chosen at its vision tower.
     chat_templates: config -> published templates, the first whose tokens the tokenizer has being the one.
     shared: config, processor -> what the processor must have as the config says it.
     text: model_type of the decoder where a config names none; None: llama, as in the library.
@@ -213,7 +206,7 @@ class Family:
     grids: Callable[[Any, Any, Size], ImageGrids]
     tower: Callable[[Config, int], Tower]
     grounding: Grounding | Missing
-    vision_stage: VisionStages | Missing
+    vision_stage: PatchStage | MergedStage | Missing
     chat_templates: Callable[[Any], tuple[ChatTemplate, ...]] | Missing
     shared: Callable[[Any, Any], tuple[Shared, ...]]
     text: str | None = None

@@ -5,12 +5,12 @@ from __future__ import annotations
 from math import ceil, floor, sqrt
 from typing import Any
 
+from routing.families.encoders import MergedStage
 from routing.families.family import (
     THOUSAND,
     ChatTemplate,
     Family,
     Grounding,
-    Missing,
     image_and_video_tokens,
     in_order,
     number,
@@ -69,13 +69,14 @@ def tower(config: Config, _text: int) -> Tower:
         "hidden_size": 1536,
         "intermediate_size": 13696,
         "out_hidden_size": 4096,
+        "num_heads": 12,
         **PATCHES,
     }
     sizes = given_or(config["vision_config"], defaults)
     hidden, out, wide = sizes["hidden_size"], sizes["out_hidden_size"], sizes["intermediate_size"]
     downsample = (hidden * sizes["spatial_merge_size"] ** 2, out)
     projector = (downsample, (out, out), (out, wide), (out, wide), (wide, out))
-    return grid_tower(sizes, hidden, out, matrices=3, projector=projector)
+    return grid_tower(sizes, hidden, out, matrices=3, projector=projector, merger=len(projector))
 
 
 # The brackets may be of any kind: zai-org/GLM-V, README, Grounding.
@@ -86,7 +87,7 @@ FAMILY = Family(
     grids=grids,
     tower=tower,
     grounding=Grounding(ASKED, THOUSAND),
-    vision_stage=Missing("the stage is not published for a tower that downsamples before it merges"),
+    vision_stage=MergedStage(downsampled=True),
     shared=patch_grid,
     chat_templates=chat_templates,
     text="glm4v_text",

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
+from routing.families.encoders import PatchStage
 from routing.families.family import (
     NO_BOXES,
     ChatTemplate,
     Family,
-    Missing,
     Shared,
     in_order,
     number,
@@ -21,7 +21,13 @@ from routing.towers import Config, Tower, fixed_tower, given_or
 
 LONGEST = 4096  # pixels: no side of an image that is cut is longer
 SIDE, PATCH = 224, 32  # pixels, where a config does not say them
-VIT = {"hidden_size": 1152, "intermediate_size": 3072, "num_hidden_layers": 12, "num_channels": 3}
+VIT = {
+    "hidden_size": 1152,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 16,
+    "num_channels": 3,
+}
 
 _TURNS = (
     '{% for m in messages %}{{ m.role | capitalize }}:{% if m.content[0].type != "image" %} {% endif %}'
@@ -66,14 +72,19 @@ def grids(config: Any, image: Any, size: Size) -> ImageGrids:
     if along == 1 or setting(image, "do_image_splitting", True) is False:
         along = beside = 1
     rows, columns = (beside, along) if size[0] >= size[1] else (along, beside)
-    patch, merge = number(config, "vision_config.patch_size", PATCH), number(config, "scale_factor", 2)
-    return tiled(size, (tile, tile), patch, merge, rows, columns)
+    patch = number(config, "vision_config.patch_size", PATCH)
+    return tiled(size, (tile, tile), patch, merged(config), rows, columns)
+
+
+def merged(config: Any) -> int:
+    """Patches along the side of a visual token."""
+    return number(config, "scale_factor", 2)
 
 
 def tower(config: Config, text: int) -> Tower:
     """A ViT, a pixel shuffle, and one linear map."""
     numbers = {key: value for key, value in config["vision_config"].items() if not isinstance(value, Mapping)}
-    sizes, merge = given_or(numbers, VIT), int(config.get("scale_factor", 2)) ** 2
+    sizes, merge = given_or(numbers, VIT), merged(config) ** 2
     side, patch = number(numbers, "image_size", SIDE), number(numbers, "patch_size", PATCH)
     return fixed_tower(sizes, side, patch, merge=merge, projector=((sizes["hidden_size"] * merge, text),))
 
@@ -84,7 +95,7 @@ FAMILY = Family(
     grids=grids,
     tower=tower,
     grounding=NO_BOXES,
-    vision_stage=Missing("the tiles of an image would be reduced one by one, which is not published"),
+    vision_stage=PatchStage("vision_model", "connector.modality_projection", merged),
     shared=shared,
     chat_templates=chat_templates,
     decoder="text_model",

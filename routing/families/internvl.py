@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
+from routing.families.encoders import PatchStage
 from routing.families.family import (
     THOUSAND,
     ChatTemplate,
     Family,
     Grounding,
-    Missing,
     Shared,
     chatml,
     in_order,
@@ -22,7 +22,13 @@ from routing.grids import ImageGrids, Size, tiled
 from routing.towers import Config, Tower, fixed_tower, given_or
 
 SIDE, PATCH = 448, 14  # pixels, where a config does not say them
-VIT = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_channels": 3}
+VIT = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "num_channels": 3,
+}
 
 
 def shared(config: Any, processor: Any) -> tuple[Shared, ...]:
@@ -64,14 +70,19 @@ def grids(config: Any, image: Any, size: Size) -> ImageGrids:
     tile = number(image, "size.width"), number(image, "size.height")
     least, most = number(image, "min_patches"), number(image, "max_patches")
     columns, rows = arrangement(least, most, tile, size)
-    merge = round(1 / setting(config, "downsample_ratio", 0.5))
-    return tiled(size, tile, number(config, "vision_config.patch_size", PATCH), merge, rows, columns)
+    return tiled(size, tile, number(config, "vision_config.patch_size", PATCH), merged(config), rows, columns)
+
+
+def merged(config: Any) -> int:
+    """Patches along the side of a visual token."""
+    ratio: float = setting(config, "downsample_ratio", 0.5)
+    return round(1 / ratio)
 
 
 def tower(config: Config, text: int) -> Tower:
     """A ViT with a CLS token, a pixel shuffle, and two linear maps."""
     numbers = config["vision_config"]
-    sizes, merge = given_or(numbers, VIT), round(1 / config.get("downsample_ratio", 0.5)) ** 2
+    sizes, merge = given_or(numbers, VIT), merged(config) ** 2
     projector = ((sizes["hidden_size"] * merge, text), (text, text))
     side, patch = number(numbers, "image_size", SIDE), number(numbers, "patch_size", PATCH)
     return fixed_tower(sizes, side, patch, merge=merge, projector=projector, extra=1)
@@ -85,7 +96,7 @@ FAMILY = Family(
     grids=grids,
     tower=tower,
     grounding=Grounding(ASKED, THOUSAND),
-    vision_stage=Missing("the tiles of an image would be reduced one by one, which is not published"),
+    vision_stage=PatchStage(side=merged),
     shared=shared,
     chat_templates=chat_templates,
     text="qwen2",

@@ -7,6 +7,7 @@ from functools import partial
 from math import ceil, floor
 from typing import Any
 
+from routing.families.encoders import PatchStage
 from routing.families.family import (
     CLASS_TOKENS,
     UNIT,
@@ -14,7 +15,6 @@ from routing.families.family import (
     Family,
     Grounding,
     Shared,
-    VisionStages,
     chatml,
     images_first,
     number,
@@ -26,7 +26,13 @@ from routing.towers import Config, Tower, feature_layers, fixed_tower, given_or
 
 _HUB = "https://huggingface.co/llava-hf"
 IMAGE = r"<image>\n"
-VIT = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_channels": 3}
+VIT = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "num_channels": 3,
+}
 PATCH = {"clip_vision_model": 32, "siglip_vision_model": 16}  # pixels, where a config does not say it
 SIDE = 224  # pixels of an image, likewise
 CELL = 16  # pixels of a patch of Pixtral's, likewise
@@ -167,11 +173,8 @@ def view(image: Any, size: Size) -> View:
     return View((wide - columns) // 2 * x, (high - rows) // 2 * y, columns * x, rows * y, columns, rows)
 
 
-def tower(config: Config, text: int, layers: str = "vision_feature_layer") -> Tower:
-    """CLIP without its CLS token, or SigLIP without its head, and two linear maps.
-
-    layers: setting that says which layers of the tower are joined for the maps.
-    """
+def tower(config: Config, text: int) -> Tower:
+    """CLIP without its CLS token, or SigLIP without its head, and two linear maps."""
     numbers = config["vision_config"]
     kind = str(numbers.get("model_type", "clip_vision_model"))
     if kind not in CLASS_TOKENS:
@@ -187,7 +190,7 @@ def tower(config: Config, text: int, layers: str = "vision_feature_layer") -> To
         number(numbers, "image_size", SIDE),
         number(numbers, "patch_size", PATCH[kind]),
         merge=1,
-        projector=((sizes["hidden_size"] * feature_layers(config, layers), text), (text, text)),
+        projector=((sizes["hidden_size"] * feature_layers(config), text), (text, text)),
         extra=extra,
     )
 
@@ -205,7 +208,7 @@ FAMILY = Family(
     one_size=True,
     tower=tower,
     grounding=GROUNDING,
-    vision_stage=VisionStages.PATCHES,
+    vision_stage=PatchStage(),
     shared=shared,
     chat_templates=chat_templates,
 )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import sqrt
 from typing import Any
 
+from routing.families import llava
+from routing.families.encoders import PatchStage
 from routing.families.family import (
     ChatTemplate,
     Family,
-    Missing,
     Shared,
     chatml,
     images_first,
@@ -26,9 +28,9 @@ from routing.families.llava import (
     image_side,
     llama_3,
     patch,
-    tower,
 )
 from routing.grids import DETAIL, OVERVIEW, Canvas, Grid, ImageGrids, Size, framed, spans, whole
+from routing.towers import Config, Tower
 
 _HUB = "https://huggingface.co/llava-hf"
 _MISTRAL = (
@@ -116,13 +118,18 @@ def grids(config: Any, image: Any, size: Size) -> ImageGrids:
     return any_resolution(config, image, size, most=None)
 
 
+def tower(config: Config, text: int) -> Tower:
+    """LLaVA's, whose tiles are put together afterwards."""
+    return replace(llava.tower(config, text), repacked=True)
+
+
 FAMILY = Family(
     model_types=("llava_next",),
     title="LLaVA-NeXT",
     grids=grids,
     tower=tower,
     grounding=GROUNDING,
-    vision_stage=Missing("the tiles of an image would be reduced one by one, which is not published"),
+    vision_stage=PatchStage(packed=True),
     shared=shared,
     chat_templates=chat_templates,
 )

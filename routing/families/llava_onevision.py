@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from routing.families.encoders import PatchStage
 from routing.families.family import (
     ChatTemplate,
     Family,
-    Missing,
     Shared,
     chatml,
     image_and_video_tokens,
@@ -15,8 +15,8 @@ from routing.families.family import (
     number,
     setting,
 )
-from routing.families.llava import GROUNDING, IMAGE, image_side, tower
-from routing.families.llava_next import any_resolution, tile_grid
+from routing.families.llava import GROUNDING, IMAGE, image_side
+from routing.families.llava_next import any_resolution, tile_grid, tower
 from routing.grids import ImageGrids, Size
 
 
@@ -51,7 +51,7 @@ FAMILY = Family(
     grids=grids,
     tower=tower,
     grounding=GROUNDING,
-    vision_stage=Missing("the tiles of an image would be reduced one by one, which is not published"),
+    vision_stage=PatchStage(packed=True),
     shared=shared,
     chat_templates=chat_templates,
     text="qwen2",

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from routing.families.family import NO_BOXES, ChatTemplate, Family, Missing, Shared, in_order, number
+from routing.families.encoders import PatchStage
+from routing.families.family import NO_BOXES, ChatTemplate, Family, Shared, in_order, number
 from routing.families.llava import cells
 from routing.grids import ImageGrids, Size
 from routing.towers import Config, Tower, feature_layers, fixed_tower, given_or
 
 SIDE, PATCH, MERGE = 1024, 16, 2  # pixels, pixels and patches, where a config does not say them
-VIT = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_channels": 3}
+VIT = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "num_channels": 3,
+}
 
 # The tokenizer itself begins a text with <s>.
 _MISTRAL = (
@@ -40,13 +47,18 @@ def chat_templates(config: Any) -> tuple[ChatTemplate, ...]:
 
 def grids(config: Any, image: Any, size: Size) -> ImageGrids:
     """Squares of patches merged to one token."""
-    return cells(config, image, size, number(config, "spatial_merge_size", MERGE))
+    return cells(config, image, size, merged(config))
+
+
+def merged(config: Any) -> int:
+    """Patches along the side of a visual token."""
+    return number(config, "spatial_merge_size", MERGE)
 
 
 def tower(config: Config, text: int) -> Tower:
     """One attention over all images of a prompt, gated MLPs, a merging map and two linear ones."""
     numbers = config["vision_config"]
-    sizes, merge = given_or(numbers, VIT), int(config.get("spatial_merge_size", MERGE)) ** 2
+    sizes, merge = given_or(numbers, VIT), merged(config) ** 2
     hidden = sizes["hidden_size"]
     projector = ((hidden * merge, hidden), (hidden * feature_layers(config), text), (text, text))
     side, patch = number(numbers, "image_size", SIDE), number(numbers, "patch_size", PATCH)
@@ -59,7 +71,7 @@ FAMILY = Family(
     grids=grids,
     tower=tower,
     grounding=NO_BOXES,
-    vision_stage=Missing("the stage is not published for one attention over all images of a prompt"),
+    vision_stage=PatchStage(exit="multi_modal_projector.patch_merger.merging_layer", side=merged),
     shared=shared,
     chat_templates=chat_templates,
     text="mistral",

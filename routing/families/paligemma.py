@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from routing.families.encoders import PatchStage
 from routing.families.family import Convention, Family, Grounding, Missing, Shared, number, whole_view
 from routing.families.llava import PATCH, SIDE, VIT, image_side, one_frame
 from routing.grids import ImageGrids, Size
@@ -49,7 +50,7 @@ FAMILY = Family(
     one_size=True,
     tower=tower,
     grounding=Grounding("detect {ref}", Convention("<loc0000>–<loc1023>", 1024.0, y_first=True)),
-    vision_stage=Missing("its prompt attends to its image both ways, for which the stage is not published"),
+    vision_stage=PatchStage(),
     shared=shared,
     chat_templates=Missing("it is asked as it was trained: its processor itself puts in the image"),
     text="gemma",

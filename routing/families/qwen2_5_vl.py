@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from routing.families.encoders import MergedStage
 from routing.families.family import (
     ChatTemplate,
     Convention,
     Family,
     Grounding,
-    VisionStages,
     image_and_video_tokens,
     patch_grid,
 )
@@ -29,6 +29,7 @@ def tower(config: Config, _text: int) -> Tower:
         "hidden_size": 3584,
         "intermediate_size": 3420,
         "out_hidden_size": 3584,
+        "num_heads": 16,
         "window_size": 112,
         **PATCHES,
     }
@@ -53,7 +54,7 @@ FAMILY = Family(
     grids=grids,
     tower=tower,
     grounding=Grounding(ASKED, Convention("pixels of the resized picture", None)),
-    vision_stage=VisionStages.MERGED,
+    vision_stage=MergedStage(),
     shared=patch_grid,
     chat_templates=chat_templates,
     text="qwen2_5_vl_text",

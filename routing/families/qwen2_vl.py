@@ -5,12 +5,12 @@ from __future__ import annotations
 from math import ceil, floor, sqrt
 from typing import Any
 
+from routing.families.encoders import MergedStage
 from routing.families.family import (
     THOUSAND,
     ChatTemplate,
     Family,
     Grounding,
-    VisionStages,
     chatml,
     image_and_video_tokens,
     in_order,
@@ -73,7 +73,14 @@ def grids(_config: Any, image: Any, size: Size) -> ImageGrids:
 
 def tower(config: Config, _text: int) -> Tower:
     """Full attention, and a merger of two linear maps."""
-    defaults = {"depth": 32, "embed_dim": 1280, "mlp_ratio": 4, "hidden_size": 3584, **PATCHES}
+    defaults = {
+        "depth": 32,
+        "embed_dim": 1280,
+        "mlp_ratio": 4,
+        "hidden_size": 3584,
+        "num_heads": 16,
+        **PATCHES,
+    }
     sizes = given_or(config["vision_config"], defaults)
     wide = sizes["embed_dim"]
     projector = merger(wide, sizes, sizes["hidden_size"])
@@ -88,7 +95,7 @@ FAMILY = Family(
     grids=grids,
     tower=tower,
     grounding=Grounding(ASKED, THOUSAND),
-    vision_stage=VisionStages.MERGED,
+    vision_stage=MergedStage(),
     shared=patch_grid,
     chat_templates=chat_templates,
     text="qwen2_vl_text",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from routing.families.encoders import MergedStage
 from routing.families.family import (
     THOUSAND,
     ChatTemplate,
     Family,
     Grounding,
-    VisionStages,
     image_and_video_tokens,
     patch_grid,
     setting,
@@ -31,7 +31,7 @@ def chat_templates(config: Any) -> tuple[ChatTemplate, ...]:
 def tower(config: Config, _text: int) -> Tower:
     """Full attention, and a merger for what enters the decoder and for each deepstack feature."""
     defaults = {"depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "out_hidden_size": 3584}
-    sizes = given_or(config["vision_config"], {**defaults, **PATCHES, "patch_size": 16})
+    sizes = given_or(config["vision_config"], {**defaults, **PATCHES, "num_heads": 16, "patch_size": 16})
     wide = sizes["hidden_size"]
     projector = merger(wide, sizes, sizes["out_hidden_size"]) * (1 + after_deepstack(config))
     return grid_tower(sizes, wide, sizes["intermediate_size"], projector=projector, merger=2)
@@ -48,7 +48,7 @@ FAMILY = Family(
     grids=grids,
     tower=tower,
     grounding=Grounding(ASKED, THOUSAND),
-    vision_stage=VisionStages.MERGED,
+    vision_stage=MergedStage(),
     shared=patch_grid,
     chat_templates=chat_templates,
     text="qwen3_vl_text",

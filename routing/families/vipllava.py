@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from routing.families import llava
-from routing.families.family import ChatTemplate, Missing, images_first
+from routing.families.family import ChatTemplate, images_first
 from routing.towers import Config, Tower
 
 LAYERS = (-2, -5, -8, -11, 6)  # of the tower, where a config does not say them
@@ -26,8 +26,9 @@ def chat_templates(config: Any) -> tuple[ChatTemplate, ...]:
 
 
 def tower(config: Config, text: int) -> Tower:
-    """LLaVA's, with as many layers joined as the config says."""
-    return llava.tower({"vision_feature_layers": LAYERS, **config}, text, "vision_feature_layers")
+    """LLaVA's, with as many layers joined as the config says, whose setting was renamed in 5.23."""
+    joined = config.get("vision_feature_layer", config.get("vision_feature_layers", LAYERS))
+    return llava.tower({**config, "vision_feature_layer": joined}, text)
 
 
 FAMILY = replace(
@@ -35,6 +36,5 @@ FAMILY = replace(
     model_types=("vipllava",),
     title="ViP-LLaVA",
     tower=tower,
-    vision_stage=Missing("its projector joins several layers of the tower, and the stage scores by one"),
     chat_templates=chat_templates,
 )

@@ -10,7 +10,9 @@ from typing import TypeVar
 
 from routing.methods import (
     cdpruner,
+    dart,
     divprune,
+    downsample,
     fastervlm,
     fastv,
     hiprune,
@@ -19,6 +21,7 @@ from routing.methods import (
     nuwa,
     pdrop,
     random,
+    sparsevlm,
     visionzip,
     vispruner,
 )
@@ -31,6 +34,7 @@ __all__ = [
     "GROUP",
     "METHODS",
     "OWN",
+    "RESIZING",
     "SCORERS",
     "SEARCHED",
     "SEARCHED_FIRST",
@@ -51,16 +55,20 @@ OWN: dict[str, Method] = {
     "pdrop": pdrop.METHOD,
     "nuwa": nuwa.METHOD,
     "divprune": divprune.METHOD,
+    "downsample": downsample.METHOD,
     "visionzip": visionzip.METHOD,
     "vispruner": vispruner.METHOD,
     "fastervlm": fastervlm.METHOD,
     "hiprune": hiprune.METHOD,
     "holov": holov.METHOD,
     "cdpruner": cdpruner.METHOD,
+    "sparsevlm": sparsevlm.METHOD,
+    "dart": dart.METHOD,
 }
 DENSE = none.METHOD.name
 SHOWN = pdrop.METHOD.name  # in examples
 SEARCHED = tuple(name for name, method in OWN.items() if method.shape is not None)
+RESIZING = downsample.METHOD.name  # in help
 SEARCHED_FIRST = tuple(name for name in SEARCHED if OWN[name].published[Action.PRUNE])  # in the decoder
 GROUP = "reroute.methods"  # of entry points, each of which names a Method
 

@@ -32,11 +32,16 @@ def mean_over_heads(attention: Tensor) -> Tensor:
     return attention.mean(dim=1)[:, -1]
 
 
-def uniform_stages(request: Request) -> tuple[Stage, ...]:
-    """One keep ratio for every cut layer: a single shot under prune, one decision per cut under reroute."""
+def uniform_stages(request: Request, method: Method | None = None) -> tuple[Stage, ...]:
+    """One keep ratio for every cut layer: a single shot under prune, one decision per cut under reroute.
+
+    method: whose cut layers they are unless the request names some; FastV's by default.
+    """
     cuts = request.cuts()
     if cuts is None:
-        cuts = METHOD.stages(request.action, request.layers, request.first_layer, request.last_layer)
+        cuts = (method or METHOD).stages(
+            request.action, request.layers, request.first_layer, request.last_layer
+        )
         cuts = feasible_cuts(request, cuts, Weighted((1.0,) * len(cuts)))
     elif request.action is Action.PRUNE and len(cuts) > 1:
         raise ScheduleError(f"{request.method} prunes once: give one cut layer, got {list(cuts)}")

@@ -72,22 +72,77 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Sight:
+    """What a ranking sees at one decision: S rows of each of B samples, padding among them.
+
+    asking: (B, R) rows of the tokens whose attention ranks. weights: (B, R) float32, how much each counts;
+    None: all alike.
+    candidates: (B, S) bool, the visual tokens to choose from. behind: (B, S) bool, the text behind the last
+    visual token. counts: how many candidates each sample keeps.
+    attention: (B, H, S) float32 of each head, summed over the asking rows by their weights.
+    keys: (B, H_kv, S, D), with positions. states: (B, S, d), the layer's input through the decoder's final
+    norm.
+    """
+
+    asking: Tensor
+    weights: Tensor | None
+    candidates: Tensor
+    behind: Tensor
+    counts: tuple[int, ...]
+    attention: Tensor | None = None
+    keys: Tensor | None = None
+    states: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Scorer:
-    """How a decision in the decoder ranks the visual tokens: by attention, or by a draw.
+    """How a decision in the decoder ranks the visual tokens: `reduce`, `draw` or `rank` says it.
 
     rows: how many of the prompt's last tokens ask; their attention is what the ranking costs. 0: none does.
     reduce: attention (B, H, R, L) float32 of these rows -> scores (B, L).
     draw: seed, number of the decision, the sample's own tokens, its V visual tokens -> scores (V,) on the
     CPU, in place of attention.
+    rank: what it sees -> scores (B, S): with `rate` attention, otherwise keys and states.
+    rate: lets the text behind the last visual token ask, T tokens of it at most: embeddings (B, L, d), which
+    of them are visual tokens (B, L), those of the text (B, T, d), which of these are there (B, T) -> weights
+    (B, T) float32, once a prompt, of one matrix product (B, L, d) x (B, d, T).
+    level: attention is divided by what equal queries and keys would make of the two positions alone.
+    flops: S, d -> FLOPs of the matrix products in `rank` for one sample.
+    merge: where pruned tokens live on in others: of one sample's n candidates the states (n, d) where they
+    are removed, scores (n,) and how many are kept (K < n) -> kept (K,) int64 and their states (K, d).
+    merge_flops: n, K, d -> FLOPs of the matrix products in `merge`.
     """
 
     rows: int = 0
     reduce: Callable[[Tensor], Tensor] | None = None
     draw: Callable[[int, int, list[int], int], Tensor] | None = None
+    rank: Callable[[Sight], Tensor] | None = None
+    rate: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None = None
+    level: bool = False
+    flops: Callable[[int, int], int] = lambda _length, _width: 0
+    merge: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]] | None = None
+    merge_flops: Callable[[int, int, int], int] = lambda _tokens, _kept, _width: 0
 
     def __post_init__(self) -> None:
-        if (self.reduce is None) == (self.draw is None) or (self.reduce is None) != (self.rows == 0):
-            raise ScheduleError("a scorer has rows and reduce, or draw alone")
+        ways = [way for way in (self.reduce, self.draw, self.rank) if way is not None]
+        if len(ways) != 1 or (self.reduce is None) != (self.rows == 0):
+            raise ScheduleError("a scorer has rows and reduce, or draw alone, or rank")
+        if self.rate is not None and self.rank is None:
+            raise ScheduleError("what a scorer's rate weighs is for its rank")
+
+    @property
+    def looks(self) -> bool:
+        """Whether a layer of the decoder ranks, not a draw."""
+        return self.draw is None
+
+    @property
+    def compares(self) -> bool:
+        """Whether it ranks by keys and states, without attention."""
+        return self.rank is not None and self.rate is None
+
+    def asking(self, behind: Iterable[int]) -> int:
+        """Asking rows of a batch whose prompts have so many text tokens behind their visual ones."""
+        return max(1, *behind) if self.rate is not None else self.rows
 
 
 @dataclass(frozen=True)
@@ -119,7 +174,8 @@ class Method:
     solver: turns a request into a schedule. options: option name -> what it does.
     scorers: by the name that schedules give them, the rankings that this method brought. selections: by the
     name that schedules give them, its choices before the decoder.
-    shape: what a search varies; None where it is not searched.
+    shape: what a search varies; None where it is not searched. resizes: it makes the image smaller before the
+    processor and schedules nothing, so that it has no action and its solver refuses.
     """
 
     name: str
@@ -134,6 +190,7 @@ class Method:
     scorers: Mapping[str, Scorer] = field(default_factory=dict)
     selections: Mapping[str, Selection] = field(default_factory=dict)
     shape: Shape | None = None
+    resizes: bool = False
 
     @property
     def actions(self) -> tuple[Action, ...]:
@@ -148,7 +205,7 @@ class Method:
 
     def solve(self, request: Request) -> Schedule:
         """The schedule that answers the request; raises BudgetError or ScheduleError."""
-        if request.action not in self.published:
+        if request.action not in self.published and not self.resizes:
             raise ScheduleError(f"{self.name} can {', '.join(self.actions)}, not {request.action}")
         if unknown := sorted(set(request.options) - set(self.options)):
             takes = ", ".join(self.options) or "no options"

@@ -192,7 +192,7 @@ METHOD = Method(
         "anchors": Selection(
             frozenset({Need.ATTENTION, Need.STATES}),
             choose,
-            lambda sizes, _stage: 4 * sizes.kept * sizes.tokens * sizes.width,  # alikeness, and the sums
+            lambda sizes, _stage: 2 * sizes.kept * sizes.tokens * (sizes.states + sizes.width),
         )
     },
     shape=Shape("behind a vision stage", rho=RHO, without_class=LAST_QUERIES),

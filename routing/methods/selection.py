@@ -29,9 +29,10 @@ class Seen:
     of one prompt, as they enter the decoder. grid: rows and columns in whose raster order the V tokens of a
     tower are; None otherwise.
     attention, received, shallow: (V,) float32, see `Need`. The CLS row is summed over heads; the others are
-    sums over queries of the mean over heads, of a tower that merges patches the mean of a token's patches.
-    keys: (V, D) float32, mean over heads, without position. states: (V, c') float32, mean of hidden states
-    16 to 24 of 24 of a tower, or of 7 to 23 of 32 through the merger.
+    sums over queries of the mean over heads.
+    keys: (V, D) float32, mean over heads, normed where the attention norms them, without position.
+    states: (V, c') float32, mean of hidden states 16 to 24 of 24 of a tower, or of 7 to 23 of 32 through the
+    merger that a tower has of its own. Where several patches make a token, all else is the mean over them.
     text: (T, c), T may be 0.
     """
 
@@ -62,13 +63,14 @@ class Chosen:
 class Sizes:
     """The numbers that the cost of choosing follows from.
 
-    tokens: V. width: c. kept: K, below V. keys: D. text: T.
+    tokens: V. width: c. kept: K, below V. keys: D. states: c'. text: T.
     """
 
     tokens: int
     width: int
     kept: int
     keys: int = 0
+    states: int = 0
     text: int = 0
 
 

@@ -7,14 +7,17 @@ from typing import Any
 
 from routing.errors import ScheduleError, UnsupportedModelError
 from routing.families import family_of, no_vision_stage
+from routing.families.encoders import MergedStage
 from routing.families.family import Missing
 from routing.hooks import Hooks
 from routing.methods import SELECTIONS
 from routing.schedule import VisionStage
 from routing.vision.collector import VisionCollector
-from routing.vision.towers import TOWERS
+from routing.vision.merged import MergedTower
+from routing.vision.patches import PatchTower
+from routing.vision.tiles import TiledTower
 
-__all__ = ["TOWERS", "VisionCollector", "attach"]
+__all__ = ["VisionCollector", "attach"]
 
 SCORERS = ("cls", "column_mean")
 
@@ -32,11 +35,15 @@ def attach(
     """
     if stage.scorer not in SCORERS:
         raise ScheduleError(f"the vision stage is scored by {' or '.join(SCORERS)}, got {stage.scorer!r}")
-    kind = family_of(family).vision_stage
-    if isinstance(kind, Missing):
+    place = family_of(family).vision_stage
+    collector = VisionCollector(stage, SELECTIONS[stage.selection], count)
+    if isinstance(place, Missing):
         raise UnsupportedModelError(no_vision_stage(family))
-    collector = VisionCollector(SELECTIONS[stage.selection], stage, count)
-    tower = TOWERS[kind](base, stage.scorer, collector)
+    tower: MergedTower | PatchTower
+    if isinstance(place, MergedStage):
+        tower = MergedTower(base, place, stage.scorer, collector)
+    else:
+        tower = (TiledTower if place.packed else PatchTower)(base, place, stage.scorer, collector)
     if stage.keep_ratio < 1.0:
         tower.register(hooks)
     return collector

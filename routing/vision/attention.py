@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 QUERY_BLOCK = 256  # query rows of one attention block: bounds memory at H x 256 x P
@@ -23,18 +24,34 @@ def cls_attention(query: Tensor, key: Tensor, scale: float) -> Tensor:
     return logits.softmax(dim=-1).sum(dim=0)[1:]
 
 
-def attention_received(query: Tensor, key: Tensor, scale: float) -> Tensor:
+def attention_received(query: Tensor, key: Tensor, scale: float, real: Tensor | None = None) -> Tensor:
     """Attention that each of P tokens receives from all of them: sum over queries of the mean over heads.
 
-    query, key: (P, H, D) of one attention segment (an image, or a window of it). Computed in blocks of query
-    rows, so that no H x P x P tensor ever exists. Returns (P,) float32 with mean 1, which makes windows of
-    different sizes comparable (the mean over queries would not).
+    query, key: (P, H, D) of one attention segment (an image, or a window of it). real: (P,) bool, which
+    tokens are no padding, None if all are; padding receives and gives nothing. Computed in blocks of query
+    rows, so that no H x P x P tensor ever exists. Returns (P,) float32, the mean over real tokens 1, which
+    makes windows of different sizes comparable (the mean over queries would not).
     """
     key = key.float().permute(1, 2, 0)
+    real = torch.ones(key.shape[-1], dtype=torch.bool, device=key.device) if real is None else real
     received = torch.zeros(key.shape[-1], dtype=torch.float32, device=key.device)
-    for rows in torch.split(query.float().transpose(0, 1), QUERY_BLOCK, dim=1):
-        received += ((rows @ key) * scale).softmax(dim=-1).mean(dim=0).sum(dim=0)
+    blocks = torch.split(query.float().transpose(0, 1), QUERY_BLOCK, dim=1)
+    for rows, asking in zip(blocks, torch.split(real, QUERY_BLOCK), strict=True):
+        logits = ((rows @ key) * scale).masked_fill(~real, -torch.inf)
+        received += (logits.softmax(dim=-1).mean(dim=0) * asking[:, None]).sum(dim=0)
     return received
+
+
+def square_means(values: Tensor, grid: tuple[int, int], side: int) -> Tensor:
+    """Mean over each square of side x side patches, in raster order; an incomplete last row or column is cut.
+
+    values: (P,) or (P, c) float32, of a grid of P = rows x columns patches. Returns (V,) or (V, c).
+    """
+    if side == 1:
+        return values
+    channels = values.view(*grid, -1).permute(2, 0, 1)
+    means = F.avg_pool2d(channels, side).flatten(1).T
+    return means.reshape(-1, *values.shape[1:])
 
 
 def window_order(grids: list[tuple[int, int]], side: int) -> Tensor:

@@ -42,12 +42,12 @@ class PatchScoring(nn.Module):
 class VisionCollector(threading.local):
     """What was chosen of the images that this thread encoded last, kept until their prompt runs.
 
-    selection, stage: what chooses, and its settings. count: visual tokens of an image -> how many of them
-    to keep (1 .. V).
+    stage: has the settings of the selection. count: visual tokens of an image -> how many of them to keep
+    (1 .. V).
     """
 
-    def __init__(self, selection: Selection, stage: VisionStage, count: Callable[[int], int]) -> None:
-        self._selection, self._stage, self._count = selection, stage, count
+    def __init__(self, stage: VisionStage, selection: Selection, count: Callable[[int], int]) -> None:
+        self._stage, self._selection, self._count = stage, selection, count
         self._images: list[Chosen] = []
 
     @property
@@ -59,22 +59,26 @@ class VisionCollector(threading.local):
         """Forget earlier images: a vision tower starts to encode new ones."""
         self._images = []
 
-    def reduce(self, seen: Seen) -> Tensor:
+    def reduce(self, seen: Seen, places: Tensor | None = None, total: int | None = None) -> Tensor:
         """Choose among one image's V tokens, remember what was chosen, and return its features (V, c).
 
-        Nothing is changed where every token is kept.
+        places, total: (V,) int64, where these tokens stand among more, if there are any; the others, which
+        have no place in the image, rank behind all of them. Nothing is changed where every token is kept.
         """
         device, tokens = seen.features.device, len(seen.features)
         if Need.ATTENTION in self._selection.needs and seen.attention is None:
             seen = replace(seen, attention=seen.received)
-        count = self._count(tokens)
-        if count == tokens:
+        count = self._count(tokens if total is None else total)
+        if count >= tokens:
             ranked = torch.zeros(tokens, device=device) if seen.attention is None else seen.attention
-            self._images.append(Chosen(torch.arange(tokens, device=device), ranked))
-            return seen.features
-        chosen = self._selection.choose(seen, count, self._stage)
+            chosen = Chosen(torch.arange(tokens, device=device), ranked)
+        else:
+            chosen = self._selection.choose(seen, count, self._stage)
+        features = seen.features if chosen.features is None else chosen.features
+        if places is not None and total is not None:
+            chosen = _among(chosen, places, total, count)
         self._images.append(replace(chosen, features=None))
-        return seen.features if chosen.features is None else chosen.features
+        return features
 
     def take(self, visual_tokens: Sequence[int]) -> tuple[VisionSelection, ...]:
         """What was kept of each sample of a prompt, given its samples' visual tokens; forgets the pictures.
@@ -105,6 +109,15 @@ class VisionCollector(threading.local):
                 else VisionSelection(torch.arange(0), torch.zeros(0))
             )
         return tuple(selections)
+
+
+def _among(chosen: Chosen, places: Tensor, total: int, count: int) -> Chosen:
+    """What was chosen, as indices among `total` tokens, of which more are kept where these do not suffice."""
+    last = chosen.scores.min() - 1
+    scores = last.expand(total).index_copy(0, places, chosen.scores)
+    if count <= len(places):
+        return Chosen(places[chosen.kept], scores)
+    return Chosen(scores.argsort(descending=True, stable=True)[:count].sort().values, scores)
 
 
 def _share(images: list[Chosen], samples: list[int]) -> list[list[Chosen]] | None:

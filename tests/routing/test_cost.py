@@ -22,8 +22,11 @@ from routing.cost import (
     scoring_flops,
 )
 from routing.host import cache_of
+from routing.methods import SCORERS
+from routing.methods.selection import Need
 from routing.schedule import Action, Schedule, Stage, VisionStage
 from routing.solve import solve
+from tests.routing.tiny_vision import looking
 
 LLAVA_7B = {"model_type": "llava", "text_config": {"model_type": "llama", "vocab_size": 32064}}
 QWEN25_7B = {
@@ -51,7 +54,7 @@ def grids_of(model: Tiny, inputs: dict[str, torch.Tensor]) -> list[tuple[int, in
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [*ALL, "vipllava"])
 def test_a_dense_prefill_costs_what_torch_counts(name: str, attention: str) -> None:
     """Decoder, lm_head, vision tower and projector of every family, to the last FLOP."""
     model = tiny(name, attention)
@@ -114,6 +117,31 @@ def test_stages_are_scored_only_where_they_rank_something(schedule: Schedule) ->
         counted = Counted(model, model.inputs(ONE))
     ours = cost(shape_of(model), schedule, prompts_of(model, ONE))
     assert (counted.scoring, counted.prefill) == (ours.scoring_flops, ours.prefill_flops)
+
+
+@pytest.mark.parametrize(
+    ("scorer", "action"),
+    [
+        (name, action)
+        for name, one in SCORERS.items()
+        for action in ("prune", "reroute")
+        if one.rank is not None and (one.merge is None or action == "prune")
+    ],
+)
+@pytest.mark.parametrize("samples", [(ONE,), BATCH], ids=["single", "batch"])
+@pytest.mark.parametrize("name", ROUTED)
+def test_rankings_of_other_kinds_cost_what_torch_counts(
+    name: str, samples: tuple[Sample, ...], action: str, scorer: str
+) -> None:
+    """Comparisons with pivots, questions of different lengths, and their rating once a prompt."""
+    model = tiny(name)
+    stages = Stage(2, 0.6), Stage(4, 0.3, scored_by=3)
+    schedule = Schedule(stages, action=action, scorer=scorer)  # type: ignore[arg-type]
+    with route(model.model, schedule):
+        counted = Counted(model, model.inputs(*samples))
+    ours = cost(shape_of(model), schedule, prompts_of(model, *samples))
+    assert counted.scoring == ours.scoring_flops > 0
+    assert counted.prefill == ours.prefill_flops
 
 
 @pytest.mark.parametrize("action", ["prune", "reroute"])
@@ -205,22 +233,43 @@ def test_a_batch_costs_each_of_its_samples_padded_to_the_longest() -> None:
     [
         ("llava", "cls", 0),
         ("llava", "column_mean", 0),
+        ("vipllava", "cls", 0),
+        ("qwen2_vl", "column_mean", 0),
         ("qwen2_5_vl", "column_mean", 0),
         ("qwen3_vl", "column_mean", 2),
+        ("internvl", "cls", 0),
+        ("internvl", "column_mean", 0),
+        ("idefics3", "column_mean", 0),
+        ("smolvlm", "column_mean", 0),
+        ("mistral3", "column_mean", 0),
+        ("glm4v", "column_mean", 0),
+        ("paligemma", "column_mean", 0),
     ],
 )
-def test_a_vision_stage_costs_what_torch_counts(name: str, scorer: str, layer: int) -> None:
-    """Ranking at the tower and folding tokens into anchors are a line of their own."""
+@pytest.mark.parametrize("selection", ["anchors", "looking"])
+def test_a_vision_stage_costs_what_torch_counts(name: str, scorer: str, layer: int, selection: str) -> None:
+    """What is asked of the tower, and folding tokens into anchors, are a line of their own."""
     model = tiny(name)
-    vision = VisionStage(0.5, layer=layer, scorer=scorer)
+    vision = VisionStage(0.5, layer=layer, scorer=scorer, selection=selection)
     schedule = Schedule((Stage(4, 0.25),), action=Action.REROUTE, vision=vision)
-    inputs = model.inputs(ONE)
-    with route(model.model, schedule):
+    sample: Sample = (4, (1, 4), 7) if name in ("idefics3", "smolvlm") else ONE  # an image of one tile
+    inputs = model.inputs(sample)
+    with looking(*Need), route(model.model, schedule):
         counted = Counted(model, inputs)
-    ours = cost(shape_of(model), schedule, prompts_of(model, ONE), grids=grids_of(model, inputs))
+        ours = cost(shape_of(model), schedule, prompts_of(model, sample), grids=grids_of(model, inputs))
     assert ours.anchor_flops
     assert counted.scoring == ours.scoring_flops + ours.anchor_flops
     assert counted.total == ours.prefill_flops + ours.vision_flops + counted.scoring  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", ["llava_next", "llava_onevision"])
+def test_anchors_of_tiles_that_are_put_together_have_an_unknown_cost(name: str) -> None:
+    """Patch grids of tiles do not say how many tokens there are to choose among."""
+    model = tiny(name)
+    inputs, schedule = model.inputs(ONE), Schedule(vision=VisionStage(0.5))
+    ours = cost(shape_of(model), schedule, prompts_of(model, ONE), grids=grids_of(model, inputs))
+    assert ours.vision_flops
+    assert ours.anchor_flops is None
 
 
 def test_anchors_whose_picture_is_unknown_have_an_unknown_cost() -> None:

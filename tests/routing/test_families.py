@@ -11,7 +11,8 @@ from routing.checks.configs import TEMPLATES, from_configuration, text_part
 from routing.cost import ModelShape
 from routing.families import FAMILIES, REFUSED, describe_config
 from routing.families.decoders import DECODERS
-from routing.families.family import ChatTemplate, Grounding, Missing, VisionStages, setting
+from routing.families.encoders import MergedStage, PatchStage
+from routing.families.family import ChatTemplate, Grounding, Missing, setting
 from routing.grids import ImageGrids
 from routing.towers import Tower
 
@@ -50,7 +51,7 @@ def test_a_family_has_every_fact(family: str) -> None:
     assert known.text is None or known.text in DECODERS
     assert isinstance(shape.tower, Tower), shape.tower_reason
     assert isinstance(known.grounding, Grounding | Missing)
-    assert isinstance(known.vision_stage, VisionStages | Missing)
+    assert isinstance(known.vision_stage, PatchStage | MergedStage | Missing)
     templates = known.chat_templates
     if not isinstance(templates, Missing):
         assert all(isinstance(one, ChatTemplate) for one in templates(config))
@@ -69,6 +70,21 @@ def test_the_dict_of_a_config_says_what_the_loaded_one_says(family: str) -> None
     numbers = config.to_dict()  # type: ignore[attr-defined]
     assert known.first_layer(numbers) == known.first_layer(config)
     assert known.grids(numbers, PROCESSOR, (120, 90)) == known.grids(config, PROCESSOR, (120, 90))
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_tower_has_the_heads_that_the_library_gives_it(family: str, given: bool) -> None:
+    """As the config says, and by the library's default where it does not."""
+    kind, make = TEMPLATES[family]
+    numbers = make()
+    if not given:
+        for name in ("num_heads", "num_attention_heads", "hidden_size"):
+            numbers["vision_config"].pop(name, None)
+    loaded = CONFIG_MAPPING[kind](**numbers).vision_config
+    heads = loaded.num_attention_heads  # the library knows the Qwens' num_heads by this name, too
+    assert FAMILIES[family].tower({**numbers, "model_type": family}, 64).heads == heads
+    assert (heads == 2) == given
 
 
 def test_no_family_is_taken_and_refused() -> None:

@@ -7,8 +7,10 @@ import torch
 
 import routing
 from routing.checks.reference import Cut, decoder, dense
-from routing.checks.runs import ACTIONS, HALF_THEN_QUARTER, generate_routed, plan
-from routing.checks.subjects import ONE, fresh, tiny
+from routing.checks.runs import ACTIONS, HALF_THEN_QUARTER, close, generate_routed, plan
+from routing.checks.subjects import ALL, COUSINS, ONE, RAGGED, fresh, tiny
+from routing.methods import SCORERS
+from tests.routing.kinds.truth import subject
 
 
 def _random(seed, action="reroute", name="llava", cuts=HALF_THEN_QUARTER):
@@ -71,6 +73,46 @@ def test_last_queries_max_is_the_mean_of_three_rows_and_the_max_of_heads(name, a
     best = scores.argsort(descending=True, stable=True)[: len(scores) // 2]
     assert ran.kept()[0] == tuple(sorted(best.tolist()))
     assert torch.allclose(ran.trace.stages[0].scores[0], scores, atol=1e-6)
+
+
+RANKED = [
+    pytest.param(name, action, id=f"{name}-{action}")
+    for name, scorer in SCORERS.items()
+    for action in ACTIONS
+    if scorer.rank is not None and (scorer.merge is None or action == "prune")
+]
+ANYWHERE = [one for one in RANKED if not SCORERS[one.values[0]].level]
+
+
+def _same_alone(subject, scorer, cuts, action):
+    schedule = plan(cuts, action, scorer=scorer)
+    batch = generate_routed(subject, schedule, *RAGGED, new=3)
+    for row, sample in enumerate(RAGGED):
+        alone = generate_routed(subject, schedule, sample, new=3)
+        assert batch.kept(row) == (alone.kept() if subject.visual(sample) else ((),) * len(cuts))
+        assert batch.tokens[row] == alone.tokens[0]
+        assert close(batch.logits[row], alone.logits[0])
+
+
+@pytest.mark.parametrize(("scorer", "action"), RANKED)
+@pytest.mark.parametrize("name", [*ALL, *COUSINS])
+def test_a_batch_is_ranked_as_each_of_its_samples(name, scorer, action):
+    """Ragged pictures, questions and padding, a row of text alone, in every family."""
+    _same_alone(tiny(name), scorer, HALF_THEN_QUARTER, action)
+
+
+@pytest.mark.parametrize(("scorer", "action"), RANKED)
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
+def test_a_batch_is_ranked_as_its_samples_under_eager_attention(name, scorer, action):
+    """The same where masks are additive, and an earlier layer ranks than the one where tokens go."""
+    _same_alone(tiny(name, "eager"), scorer, (Cut(2, 0.6, 1), Cut(5, 0.3, 3)), action)
+
+
+@pytest.mark.parametrize(("scorer", "action"), ANYWHERE)
+@pytest.mark.parametrize("name", ["gemma3", "qwen3_5", "lfm2", "nemotron", "deepseek_v3", "llama4"])
+def test_a_batch_is_ranked_as_its_samples_in_layers_of_every_kind(name, scorer, action):
+    """Windows, chunks, recurrent states, latent keys, layers without positions."""
+    _same_alone(subject(name), scorer, (Cut(1, 0.6), Cut(3, 0.3)), action)
 
 
 def test_ties_go_to_the_earlier_token():

@@ -27,6 +27,7 @@ from routing.vision.collector import VisionCollector
 
 PARITY = Path(__file__).parent.parent / "fixtures" / "parity" / "nuwa"
 PUBLISHED = json.loads((PARITY / "stage1.json").read_text())
+NUWA = SELECTIONS["anchors"]
 CASES = [(case["budget"], case["stage1_tokens"]) for case in PUBLISHED["cases"]]
 
 
@@ -167,9 +168,7 @@ def test_window_order_lists_windows_one_after_another() -> None:
 
 
 def _collector(*grids: tuple[int, int], ratio: float = 0.5) -> VisionCollector:
-    collector = VisionCollector(
-        SELECTIONS["anchors"], VisionStage(ratio), lambda visual: max(1, int(visual * ratio))
-    )
+    collector = VisionCollector(VisionStage(ratio), NUWA, lambda visual: max(1, int(visual * ratio)))
     collector.begin()
     for number, (height, width) in enumerate(grids):
         features = _noise(height * width, 4, seed=number)
@@ -219,9 +218,6 @@ def test_a_text_only_prompt_needs_no_picture() -> None:
 
 def test_keeping_everything_changes_nothing_and_keeps_all() -> None:
     """Where the count is the whole picture the very same features come back."""
-    collector, features = (
-        VisionCollector(SELECTIONS["anchors"], VisionStage(0.9), lambda visual: visual),
-        _noise(6, 4),
-    )
+    collector, features = VisionCollector(VisionStage(0.9), NUWA, lambda visual: visual), _noise(6, 4)
     assert collector.reduce(Seen(features, (2, 3), attention=torch.rand(6))) is features
     assert collector.take([6])[0].kept.tolist() == list(range(6))

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from transformers import (
+    Glm4vConfig,
+    Glm4vForConditionalGeneration,
     LlavaConfig,
     LlavaForConditionalGeneration,
     Qwen2_5_VLConfig,
@@ -21,6 +23,8 @@ from transformers import (
 
 from routing import VisionStage
 from routing.hooks import Hooks
+from routing.methods import SELECTIONS
+from routing.methods.selection import Chosen, Need, Seen, Selection
 from routing.vision import attach
 from routing.vision.collector import VisionCollector, VisionSelection
 
@@ -38,6 +42,7 @@ TEXT = {
 }
 MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
 QWENS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+MERGED = (*QWENS, "glm4v")
 GRIDS = torch.tensor([[1, 6, 10], [1, 4, 4], [1, 10, 6]])  # patches: 3x5, 2x2 and 5x3 tokens
 HALF = VisionStage(0.5, scorer="column_mean")
 
@@ -81,7 +86,7 @@ def llava(tower: str = "clip_vision_model", attention: str = "sdpa", size: int =
 
 
 def qwen(family: str, attention: str = "sdpa", **vision: Any) -> Any:
-    """A Qwen of four tower blocks; the windows of qwen2_5_vl hold 2 x 2 visual tokens."""
+    """A Qwen or GLM of four tower blocks; the windows of qwen2_5_vl hold 2 x 2 visual tokens."""
     tower = {"depth": 4, "hidden_size": 32, "num_heads": 2, "patch_size": 4, "intermediate_size": 48}
     own: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         "qwen2_vl": (Qwen2VLConfig, Qwen2VLForConditionalGeneration, {"embed_dim": 32, "mlp_ratio": 2}),
@@ -95,6 +100,7 @@ def qwen(family: str, attention: str = "sdpa", **vision: Any) -> Any:
             Qwen3VLForConditionalGeneration,
             {"out_hidden_size": 32, "num_position_embeddings": 64, "deepstack_visual_indexes": [0]},
         ),
+        "glm4v": (Glm4vConfig, Glm4vForConditionalGeneration, {"out_hidden_size": 24, "image_size": 32}),
     }
     config, model, more = own[family]
     rope = {**MROPE, "mrope_interleaved": True} if family == "qwen3_vl" else MROPE
@@ -127,6 +133,23 @@ def encode(model: Any, family: str, stage: VisionStage, *inputs: Any) -> tuple[l
     with hooked(model, family, stage) as collector:
         features = list(model.model.get_image_features(*inputs, return_dict=True).pooler_output)
         return features, collector.take([len(picture) for picture in features])
+
+
+@contextmanager
+def looking(*needs: Need) -> Iterator[list[Seen]]:
+    """While this lasts, a selection "looking" asks for that, keeps the first tokens and notes what it saw."""
+    seen: list[Seen] = []
+
+    def choose(given: Seen, count: int, _stage: VisionStage) -> Chosen:
+        seen.append(given)
+        return Chosen(torch.arange(count), torch.arange(len(given.features)).flip(0).float())
+
+    own: dict[str, Selection] = SELECTIONS._own  # type: ignore[attr-defined]
+    own["looking"] = Selection(frozenset(needs), choose, lambda _sizes, _stage: 0)
+    try:
+        yield seen
+    finally:
+        del own["looking"]
 
 
 def ranking(selection: VisionSelection) -> torch.Tensor:

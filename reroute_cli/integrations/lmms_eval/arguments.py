@@ -72,6 +72,10 @@ def read_arguments(given: Mapping[str, Any]) -> Arguments:
         choice = ScheduleChoice.of(made_of(ScheduleOptions, known))
     except UsageError as error:  # an option of the command line as the argument that stands for it
         raise UsageError(_OPTION.sub(lambda option: option[1].replace("-", "_"), str(error))) from error
+    if choice.resizes:
+        raise UsageError(
+            f"method {choice.method} makes images smaller, which is not done here: ask with reroute eval"
+        )
     costs = None if requests.costs is None else Path(requests.costs)
     return Arguments(model, choice, requests.batch_size, requests.max_new_tokens, costs)
 

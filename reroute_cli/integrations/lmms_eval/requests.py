@@ -17,9 +17,10 @@ from reroute_cli.console.errors import CliError, Failure, UsageError, sentence_o
 from reroute_cli.console.output import clean
 from reroute_cli.data.prompts import Chat, build_chat, picture, read_chat
 from reroute_cli.measure import passes
-from reroute_cli.run.answer import target_of, text_of
+from reroute_cli.run.answer import text_of
 from reroute_cli.run.batch import BatchEngine, PassAnswer, gathered
-from reroute_cli.run.prepare import WORKERS, PreparedPrompt, ahead
+from reroute_cli.run.prepare import WORKERS, ahead
+from reroute_cli.run.prompts import PreparedPrompt, target_of
 from reroute_cli.run.stages import average_visual
 
 if TYPE_CHECKING:

@@ -94,6 +94,12 @@ def tune_request(options: SearchOptions) -> TuneRequest:
         )
     if options.budget is not None and not options.budget > 0:
         raise UsageError(f"--budget {options.budget:g} is no number of tokens: give more than 0 per layer")
+    words = [word.strip() for word in options.methods.split(",")]
+    if resizing := [word for word in words if word in METHODS and METHODS[word].resizes]:
+        raise UsageError(
+            f"--methods has '{resizing[0]}' in it, which has no schedule to search: compare what is found "
+            "with it in reroute eval"
+        )
     return TuneRequest(
         budget=options.budget,
         ratio=options.ratio,

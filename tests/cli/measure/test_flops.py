@@ -291,7 +291,7 @@ def test_a_real_answer_costs_what_arithmetic_says(pocket, picture, method, actio
     from reroute_cli.data.images import open_image
     from reroute_cli.data.prompts import build_prompt
     from reroute_cli.measure import passes as run
-    from reroute_cli.run.answer import target_of
+    from reroute_cli.run.prompts import target_of
     from reroute_cli.run.schedules import ScheduleChoice
 
     prompt = build_prompt(pocket.processor, [open_image(picture)], "where is the cup?")

@@ -10,6 +10,7 @@ from reroute_cli.console.options import ArmsOptions
 from reroute_cli.data.images import ImageSource
 from reroute_cli.data.items import Item
 from reroute_cli.measure import passes as run
+from reroute_cli.run.prompts import PreparedPrompt
 from reroute_cli.run.schedules import arms_of
 from reroute_cli.studies import profile as loop
 from reroute_cli.studies.profile import MeasurePlan, Task, Work, measure, prepare
@@ -36,7 +37,7 @@ class Recorder:
         }.items():
             monkeypatch.setattr(run, name, self._noting(name, result))
         monkeypatch.setattr(run, "on_device", lambda inputs, model: inputs)
-        monkeypatch.setattr(Task, "preprocess", lambda task, loaded: self._preprocess(task))
+        monkeypatch.setattr(Task, "preprocess", lambda task, loaded, arms: self._preprocess(task, arms))
 
     def _noting(self, name, result):
         def note(job, length):
@@ -46,15 +47,17 @@ class Recorder:
 
         return note
 
-    def _preprocess(self, task):
+    def _preprocess(self, task, arms):
         self.ran.append(("preprocess", task.item.id, None, None))
-        return 0.001
+        return [0.001] * len(arms)
 
 
 def _work(items=("a", "b"), arms=("dense", "routed")):
     loaded = SimpleNamespace(model=None, attention="sdpa")
+    prompts = {name: SimpleNamespace(inputs={"item": name}) for name in items}
     tasks = tuple(
-        Task(Item(name, (), QUESTION), "", SimpleNamespace(inputs={"item": name}), 4, arms) for name in items
+        Task(Item(name, (), QUESTION), "", tuple(PreparedPrompt(prompts[name], 4, arm, 16) for arm in arms))
+        for name in items
     )
     return Work(loaded, arms, tasks)
 

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from routing import BudgetError, Schedule, ScheduleError, Stage, VisionStage, route, solve
 from routing.methods import METHODS, SELECTIONS
 from routing.methods.selection import Seen
+from tests.routing.test_prefill_economy import WAITING
 from tests.routing.tiny_vision import GRIDS, IMAGE, START, llava, noise, pixels_of, qwen
 
 FIRST = [name for name in METHODS if name in SELECTIONS]
@@ -174,6 +176,41 @@ def test_a_member_comes_back_with_its_plain_features() -> None:
     waited = trace.stages[1].reentered[0]
     assert len(waited) == 18
     torch.testing.assert_close(entered[0][0, 3:39][waited], plain[waited])
+
+
+class _Waits(TorchDispatchMode):
+    """Remembers operators that make the host wait for a device: values read, shapes that depend on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name.removeprefix("aten::")
+        by_mask = name == "index" and any(one.dtype == torch.bool for one in args[1] if one is not None)
+        if by_mask or name in WAITING:
+            self.seen.add(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("count", [1, 9, 35])
+@pytest.mark.parametrize("name", FIRST)
+def test_choosing_never_waits_for_the_device(name: str, count: int) -> None:
+    """No value is read, and no shape depends on one."""
+    seen = Seen(
+        noise(36, 8),
+        (4, 9),
+        attention=noise(36, seed=1).exp(),
+        received=noise(36, seed=2).exp(),
+        shallow=noise(36, seed=3).exp(),
+        keys=noise(36, 4, seed=4),
+        states=noise(36, 8, seed=5),
+        text=noise(3, 8, seed=6),
+    )
+    with _Waits() as watch:
+        chosen = SELECTIONS[name].choose(seen, count, VisionStage(0.5, selection=name))
+    assert watch.seen == set()
+    assert len(set(chosen.kept.tolist())) == count
 
 
 def _generate(

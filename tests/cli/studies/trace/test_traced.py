@@ -13,7 +13,7 @@ from reroute_cli.data.images import Picture, open_image
 from reroute_cli.data.prompts import build_prompt
 from reroute_cli.measure import passes as run
 from reroute_cli.records.trace import DEFERRED, KEPT, PRUNED, REENTERED, TraceRecord
-from reroute_cli.run.answer import target_of
+from reroute_cli.run.prompts import target_of
 from reroute_cli.run.schedules import arms_of
 from reroute_cli.studies.trace import Places, stage_parts, trace
 from routing import Schedule, Stage

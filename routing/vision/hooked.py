@@ -1,0 +1,91 @@
+"""What selections ask of vision towers, caught by hooks on an unmodified model.
+
+While images are encoded, the hooks read the projections of a layer or two and a running sum of hidden states,
+nothing that was not asked for. Where features leave the tower, each image's tokens are shown to the selection
+and merged features put in the place of their centres. All other visual tokens keep their plain features: the
+model still scatters V features into its prompt, and removing or deferring the rest is the engine's work.
+
+This file has what all kinds of towers share; which layers and modules are hooked is in the files beside it.
+Knows no decoder, no cache and no prompt; its state lives in objects owned by one `attach`, never on a module.
+
+Towers without a CLS token follow Nuwa's Qwen2.5-VL variant (175b7d5) with four bugs mended: similarity
+features were left in window order while scores and positions were in raster order; anchors that fell into
+padding were lost; only the first picture of the first sample was reduced; every block was made to keep its
+whole attention (here: one block, in slices).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from routing.errors import UnsupportedModelError
+from routing.hooks import Hooks
+from routing.towers import SHALLOW_LAYER, Need
+from routing.vision.collector import PatchScoring, VisionCollector
+
+RANKED = {Need.ATTENTION, Need.RECEIVED, Need.KEYS}  # what follows from the projections of the ranking layer
+
+Found = TypeVar("Found")
+
+
+class HookedTower(threading.local):
+    """Tensors caught during one encoding, and who gets them.
+
+    Each thread has its own, so that two of them can encode with one model.
+    """
+
+    def __init__(self, collector: VisionCollector) -> None:
+        self.collector, self.needs = collector, collector.needs
+        self.scoring = PatchScoring()
+        self.caught: dict[str, Any] = {}
+
+    def refuse_class_scores(self, scorer: str) -> None:
+        """Raise UnsupportedModelError where a CLS token is asked for: this tower has none."""
+        if scorer == "cls" and Need.ATTENTION in self.needs:
+            raise UnsupportedModelError(
+                "this vision tower has no CLS token to score by: use VisionStage(scorer='column_mean')"
+            )
+
+    def asked_layers(self, layers: Any, ranking: int) -> dict[str, Any]:
+        """The layers whose projections are asked for, by name. ranking: the one that makes the features."""
+        shallow = min(round(SHALLOW_LAYER * len(layers)), ranking)
+        named = (("ranking", ranking, RANKED), ("shallow", shallow, {Need.SHALLOW}))
+        return {name: layers[place] for name, place, wanted in named if self.needs & wanted}
+
+    def begin(self) -> None:
+        """The tower starts to encode."""
+        self.caught.clear()
+        self.collector.begin()
+
+    def add_state(self, _layer: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
+        """One more of the hidden states whose mean is asked for."""
+        state = output.detach().float()
+        if "states" in self.caught:
+            state = state + self.caught["states"].to(state.device)
+        self.caught["states"] = state
+
+    def catch(self, hooks: Hooks, name: str, module: nn.Module) -> None:
+        """Keep the output of a module of the tower under a name."""
+
+        def keep(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
+            self.caught[name] = output.detach()
+
+        hooks.after(module, keep)
+
+    def note(self, hooks: Hooks, name: str, attention: nn.Module) -> None:
+        """Keep under a name what an attention is told of its segments and positions."""
+
+        def keep(_attention: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self.caught[name] = kwargs
+
+        hooks.before(attention, keep)
+
+    def reduced(self, work: Callable[[], Found]) -> Found:
+        """The result of `work`, after which nothing is held back."""
+        found: Found = self.scoring(work)
+        self.caught.clear()
+        return found
