@@ -83,14 +83,18 @@ def _stages(method: Method, action: ActionName, shaped: Shaped) -> list[MethodSt
         schedule = choice.build(shaped.target)
     except BudgetError as error:
         schedule = replace(choice, ratio=error.nearest).build(shaped.target)
-    needs: list[str] = []
+    rows = SCORERS[schedule.scorer].rows
+    needs: dict[str, list[str]] = {"decoder": ["attention"] if rows else []}
     if schedule.vision is not None:
-        needs = sorted(SELECTIONS[schedule.vision.selection].asked(schedule.vision))
-    queries = SCORERS[schedule.scorer].rows
+        asked = SELECTIONS[schedule.vision.selection].asked(schedule.vision)
+        needs |= dict.fromkeys(("vision", "entrance"), sorted(asked))
     return [
-        MethodStagePart(where=where, layer=layer, needs=[], queries=queries)
-        if where == "decoder"
-        else MethodStagePart(where=where, layer=layer, needs=needs, queries=None)
+        MethodStagePart(
+            where=where,
+            layer=layer,
+            needs=needs[where],
+            queries=rows if rows and where == "decoder" else None,
+        )
         for layer, where in places_of(schedule).items()
     ]
 

@@ -41,9 +41,9 @@ class MethodList(Part):
 class MethodStagePart(Part):
     """One decision of a method at the depth of a model.
 
-    needs: what a choice before the decoder has to see beside the features, as routing.methods.Need has it.
-    queries: how many of the prompt's last tokens rank by their attention, 0 where a draw does; null before
-    the decoder.
+    needs: what it has to see; before the decoder, beside the features, as routing.methods.Need has it; in
+    the decoder "attention", or nothing for a draw. queries: of how many of the prompt's last tokens that
+    attention is; null where it is not.
     """
 
     where: Place

@@ -59,9 +59,9 @@ def _decisions(found: ShownMethod) -> Iterator[Block]:
 
 def _needs(stage: MethodStagePart) -> str:
     """'the attention of the last prompt token'; 'the tower's keys, the text of the prompt'."""
-    if stage.queries is None:
+    if stage.where in w.PLACES:
         return ", ".join(NEEDS[need] for need in stage.needs) or "nothing but the features"
-    if stage.queries == 0:
+    if not stage.needs:
         return "nothing: it draws"
     last = "last prompt token" if stage.queries == 1 else f"last {stage.queries} prompt tokens"
     return f"the attention of the {last}"

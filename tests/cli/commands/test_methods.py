@@ -60,7 +60,7 @@ def test_a_choice_at_the_entrance_needs_no_tower(told):
 
 def test_a_draw_needs_nothing(run, told):
     """The random control asks no token, and the page says so."""
-    assert {one["queries"] for one in told("random")["stages"]["reroute"]} == {0}
+    assert all((one["needs"], one["queries"]) == ([], None) for one in told("random")["stages"]["reroute"])
     assert "nothing: it draws" in run("methods", "random").stdout
 
 
