@@ -62,6 +62,7 @@ def _shown(method: Method, shaped: Shaped) -> ShownMethod:
         model=shaped.name,
         layers=shaped.target.layers,
         refused=no_vision_stage(shaped.shape.family) if at_the_tower else None,
+        resizes=method.resizes,
         stages={name: _stages(method, name, shaped) for name in ACTIONS if name in method.published},
         settings={name: value for one in method.selections.values() for name, value in one.settings.items()},
         budgets=_budgets(method),

@@ -69,14 +69,15 @@ class PublishedBudgetPart(Part):
 class ShownMethod(MethodPart):
     """What `reroute methods NAME` tells. model: whose depth, `layers`, the stages are for.
 
-    stages: by action. refused: why this model's family can't have it; null where it can. settings: of its
-    choices before the decoder, with their defaults.
+    stages: by action. resizes: it makes images smaller before the processor. refused: why this model's family
+    can't have it; null where it can. settings: of its choices before the decoder, with their defaults.
     """
 
     schema_: Literal["reroute.method/1"] = Field(default="reroute.method/1", alias="schema")
     model: str
     layers: int
     refused: str | None
+    resizes: bool
     stages: dict[str, list[MethodStagePart]]
     settings: dict[str, float]
     budgets: list[PublishedBudgetPart]

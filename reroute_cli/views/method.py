@@ -28,13 +28,16 @@ def document(found: ShownMethod, *, verbose: bool = False) -> Document:  # noqa:
     year = "" if found.year is None else f" {found.year}"
     headline = Text(f"{found.name} ({found.title}{year}): {found.summary}", Tone.HEADLINE)
     decisions = list(_decisions(found))
+    otherwise = "it decides at no layer: all visual tokens go through all of them"
+    if found.resizes:
+        otherwise = "it makes images smaller before the processor, and decides at no layer"
     return Document(
         "method",
         (
             headline,
             *([] if found.paper is None else [Text(found.paper, whole=True)]),
             *([] if found.refused is None else [Text(found.refused, Tone.WARNING)]),
-            *(decisions or [Text("it decides at no layer: all visual tokens go through all of them")]),
+            *(decisions or [Text(otherwise)]),
             *_options(found),
             *_budgets(found),
         ),

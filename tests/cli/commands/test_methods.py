@@ -64,6 +64,15 @@ def test_a_draw_needs_nothing(run, told):
     assert "nothing: it draws" in run("methods", "random").stdout
 
 
+def test_what_decides_at_no_layer_says_what_it_does_instead(run, told):
+    """Downsampling acts before the processor; the dense model does nothing."""
+    small, dense = told("downsample"), told("none")
+    assert (small["resizes"], dense["resizes"]) == (True, False)
+    assert not any(stages for found in (small, dense) for stages in found["stages"].values())
+    assert "before the processor" in run("methods", "downsample").stdout.splitlines()[-1]
+    assert "all visual tokens" in run("methods", "none").stdout
+
+
 def test_a_budget_stands_beside_its_true_average(run, told):
     """Named for 64, the released pyramid keeps 576, 80, 80, 40 and 20 tokens in 2, 5, 8, 8 and 9 layers."""
     average = (2 * 576 + 5 * 80 + 8 * 80 + 8 * 40 + 9 * 20) / 32
