@@ -7,11 +7,16 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from routing import Action, BudgetError, Schedule, ScheduleError, Stage, VisionStage, route, solve
+from routing.checks.runs import generate_routed
+from routing.checks.subjects import FIRST_LAYER, Sample, tiny
+from routing.families import FAMILIES
 from routing.methods import METHODS, SELECTIONS
 from routing.methods.selection import Seen
 from tests.routing.test_prefill_economy import WAITING
 from tests.routing.tiny_vision import GRIDS, IMAGE, START, llava, noise, pixels_of, qwen
 
+CLS = {"llava", "vipllava", "llava_next", "internvl"}  # families whose tower has such a token
+SAMPLES: tuple[Sample, ...] = ((3, (2, 3), 5), (4, (3, 4), 3, (2, 3), 7))
 FIRST = [name for name in METHODS if name in SELECTIONS]
 ONCE = [name for name in FIRST if not METHODS[name].published[Action.PRUNE]]  # and no drop later on
 WORDS, BEHIND = torch.tensor([5, 6, 7]), torch.tensor([11, 12])
@@ -177,6 +182,26 @@ def test_a_member_comes_back_with_its_plain_features() -> None:
     waited = trace.stages[1].reentered[0]
     assert len(waited) == 18
     torch.testing.assert_close(entered[0][0, 3:39][waited], plain[waited])
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("name", FIRST)
+def test_every_family_gives_each_sample_of_a_batch_what_it_gets_alone(name: str, family: str) -> None:
+    """Towers, tiles and mergers of any kind: the same tokens are chosen, and the same words follow."""
+    vision = VisionStage(
+        0.4,
+        layer=FIRST_LAYER.get(family, 0),
+        scorer="cls" if family in CLS else "column_mean",
+        selection=name,
+    )
+    schedule = Schedule((Stage(4, 0.25),), action=Action.REROUTE, vision=vision)
+    model = tiny(family)
+    together = generate_routed(model, schedule, *SAMPLES, new=2)
+    for row, sample in enumerate(SAMPLES):
+        alone = generate_routed(model, schedule, sample, new=2)
+        assert together.tokens[row] == alone.tokens[0]
+        assert together.kept(row) == alone.kept(0)
+        assert 0 < len(alone.kept(0)[0]) < model.visual(sample)
 
 
 class _Waits(TorchDispatchMode):
