@@ -22,6 +22,14 @@ NEEDS = {
 }
 """What `routing.methods.selection.Need` is called here."""
 
+DECODER_NEEDS = {
+    "text": "the text behind the image",
+    "attention": "the attention that it pays",
+    "keys": "the layer's keys",
+    "states": "the hidden states",
+}
+"""What `routing.methods.Scorer.needs` is called here, where other than the last tokens rank."""
+
 
 def document(found: ShownMethod, *, verbose: bool = False) -> Document:  # noqa: ARG001  it says all it has
     """Headline, paper, decisions, options, budgets."""
@@ -66,6 +74,8 @@ def _needs(stage: MethodStagePart) -> str:
         return ", ".join(NEEDS[need] for need in stage.needs) or "nothing but the features"
     if not stage.needs:
         return "nothing: it draws"
+    if stage.queries is None:
+        return ", ".join(DECODER_NEEDS[need] for need in stage.needs)
     last = "last prompt token" if stage.queries == 1 else f"last {stage.queries} prompt tokens"
     return f"the attention of the {last}"
 

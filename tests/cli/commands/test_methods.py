@@ -73,6 +73,18 @@ def test_what_decides_at_no_layer_says_what_it_does_instead(run, told):
     assert "all visual tokens" in run("methods", "none").stdout
 
 
+def test_a_ranking_says_what_it_needs_where_not_the_last_tokens_rank(run, told):
+    """SparseVLM reads the question and its attention, DART keys and states; both say so in words."""
+    found = {name: told(name)["stages"]["prune"][0] for name in ("sparsevlm", "dart")}
+    assert {name: one["needs"] for name, one in found.items()} == {
+        "sparsevlm": ["text", "attention"],
+        "dart": ["keys", "states"],
+    }
+    assert all(one["queries"] is None for one in found.values())
+    assert "the text behind the image, the attention that it" in run("methods", "sparsevlm").stdout
+    assert "the layer's keys, the hidden states" in run("methods", "dart").stdout
+
+
 def test_a_budget_stands_beside_its_true_average(run, told):
     """Named for 64, the released pyramid keeps 576, 80, 80, 40 and 20 tokens in 2, 5, 8, 8 and 9 layers."""
     average = (2 * 576 + 5 * 80 + 8 * 80 + 8 * 40 + 9 * 20) / 32
