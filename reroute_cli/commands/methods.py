@@ -84,8 +84,12 @@ def _stages(method: Method, action: ActionName, shaped: Shaped) -> list[MethodSt
         schedule = choice.build(shaped.target)
     except BudgetError as error:
         schedule = replace(choice, ratio=error.nearest).build(shaped.target)
-    rows = SCORERS[schedule.scorer].rows
-    needs: dict[str, list[str]] = {"decoder": ["attention"] if rows else []}
+    scorer = SCORERS[schedule.scorer]
+    needs: dict[str, list[str]] = {"decoder": []}
+    if scorer.compares:
+        needs["decoder"] = ["keys", "states"]
+    elif scorer.looks:
+        needs["decoder"] = ["attention", "text"] if scorer.rate else ["attention"]
     if schedule.vision is not None:
         asked = SELECTIONS[schedule.vision.selection].asked(schedule.vision)
         needs |= dict.fromkeys(("vision", "entrance"), sorted(asked))
@@ -94,7 +98,7 @@ def _stages(method: Method, action: ActionName, shaped: Shaped) -> list[MethodSt
             where=where,
             layer=layer,
             needs=needs[where],
-            queries=rows if rows and where == "decoder" else None,
+            queries=scorer.rows or None if where == "decoder" else None,
         )
         for layer, where in places_of(schedule).items()
     ]

@@ -42,8 +42,8 @@ class MethodStagePart(Part):
     """One decision of a method at the depth of a model.
 
     needs: what it has to see; before the decoder, beside the features, as routing.methods.Need has it; in
-    the decoder "attention", or nothing for a draw. queries: of how many of the prompt's last tokens that
-    attention is; null where it is not.
+    the decoder "attention", of "text" where the words behind the image attend, "keys" and "states" of the
+    layer, or nothing for a draw. queries: how many of the prompt's last tokens attend; null where they don't.
     """
 
     where: Place

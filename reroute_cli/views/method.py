@@ -66,6 +66,9 @@ def _needs(stage: MethodStagePart) -> str:
         return ", ".join(NEEDS[need] for need in stage.needs) or "nothing but the features"
     if not stage.needs:
         return "nothing: it draws"
+    if stage.queries is None:
+        attends = "text" in stage.needs
+        return "the attention of the words behind the image" if attends else "the layer's keys and states"
     last = "last prompt token" if stage.queries == 1 else f"last {stage.queries} prompt tokens"
     return f"the attention of the {last}"
 

@@ -73,6 +73,20 @@ def test_what_decides_at_no_layer_says_what_it_does_instead(run, told):
     assert "all visual tokens" in run("methods", "none").stdout
 
 
+@pytest.mark.parametrize(
+    ("name", "needs", "words"),
+    [
+        ("sparsevlm", ["attention", "text"], "the words behind the image"),
+        ("dart", ["keys", "states"], "the layer's keys and states"),
+    ],
+)
+def test_a_ranking_in_the_decoder_says_what_it_looks_at(run, told, name, needs, words):
+    """The attention of the text, or keys and states without attention; never a draw."""
+    stages = told(name)["stages"]["prune"]
+    assert all((one["needs"], one["queries"]) == (needs, None) for one in stages)
+    assert words in " ".join(run("methods", name).stdout.split())
+
+
 def test_a_budget_stands_beside_its_true_average(run, told):
     """Named for 64, the released pyramid keeps 576, 80, 80, 40 and 20 tokens in 2, 5, 8, 8 and 9 layers."""
     average = (2 * 576 + 5 * 80 + 8 * 80 + 8 * 40 + 9 * 20) / 32
