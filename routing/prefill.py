@@ -339,7 +339,7 @@ class Prefill:
 
     @cached_property
     def _raters(self) -> tuple[Tensor, Tensor]:
-        """Columns and weights (B, R) of the text that asks; where there is none, the last token does."""
+        """Columns and weights (B, R) of the text that asks; in a row of text alone its last token does."""
         behind, device = self.layout.behind, self.layout.query.device
         most = self._scorer.asking(map(len, behind))
         columns = self.layout.query[:, None].repeat(1, most)

@@ -16,8 +16,7 @@ Only pruning recycles: rerouted tokens wait with their own states.
 
 `version=2` is SparseVLM+: attention is divided by what positions alone make of it before it is averaged, and
 only 14 of 32 heads count, the same share elsewhere: those with the most such attention from raters to the
-candidates. A prompt that would have no raters (one word, or none behind the picture) is rated by all its
-words, or by its last token.
+candidates. Where no word gets more than the others (there is but one) all of them rate.
 """
 
 from __future__ import annotations

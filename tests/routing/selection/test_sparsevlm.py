@@ -245,16 +245,26 @@ def test_the_best_stay_and_clusters_of_the_next_live_on(tokens: int, count: int)
         assert torch.allclose(state, expected[token], atol=1e-6)
 
 
-def test_recycled_tokens_are_the_published_ones_beyond_the_table() -> None:
-    """300, 200 and 110 tokens with 9, 4 and 3 clusters: 309, 204 and 113, on average 206.5 of 576."""
+@pytest.mark.parametrize(
+    ("table", "average"),
+    [
+        ((300, 200, 110), 206.5),
+        ((303, 110, 36), 145.40625),
+        ((238, 48, 26), 114.09375),
+        ((66, 30, 17), 82.25),
+    ],
+)
+def test_recycled_tokens_are_the_published_ones_beyond_the_table(
+    table: tuple[int, ...], average: float
+) -> None:
+    """Each row of the released table with its clusters: 300 of 576 with 9, of these 309 then 200 with 4, ..."""
     kept, tokens = [], 576
-    for best in (300, 200, 110):
+    for best in table:
         count = best + (int(0.3 * (tokens - best)) + 1) // 10 + 1
         assert best_of(tokens, count) == best
         kept, tokens = [*kept, count], count
-    assert kept == [309, 204, 113]
     stages = tuple(Stage(layer, one / 576) for layer, one in zip((3, 7, 16), kept, strict=True))
-    assert Schedule(stages, rounding=Rounding.BUDGET).average_tokens(576, 32) == 206.5
+    assert Schedule(stages, rounding=Rounding.BUDGET).average_tokens(576, 32) == average
 
 
 @pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
