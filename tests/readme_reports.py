@@ -50,24 +50,29 @@ def results() -> str:
     return table(SCORES[:1] + SCORES[2:-1], [dense, *([row[0], *row[2:]] for row in rows)])
 
 
-def sweep() -> str:
-    """The committed sweep over held-out scenes: prune beside reroute at equal averages, with their costs."""
-    report = _read("scenes-sweep.json")
+def sweep(name: str = "scenes-sweep.json") -> str:
+    """A committed sweep over held-out scenes: prune beside reroute at equal averages, with their costs."""
+    report = _read(name)
     arms = {arm["name"]: arm for arm in report["arms"]}
     dense, counts = arms["dense"], report["counts"]
     shown = [dense["scores"][score["name"]] for score in report["scores"] if score["shown"]]
     said = ", ".join(f"{score['title']} {_bounds(score)} (n = {score['n']})" for score in shown)
-    rows = [_paired(arms, pair) for pair in report["pairs"] if arms[pair["reroute"]]["refused"] is None]
+    rows = [
+        _paired(arms, pair)
+        for pair in report["pairs"]
+        if all(arms[pair[action]]["refused"] is None for action in ("prune", "reroute") if pair[action])
+    ]
     asked = f"{counts['items']} questions about {counts['images']} images, {counts['answers']:,} answers"
     return f"{asked}. Dense: {said}.\n\n" + table(SCORES, rows)
 
 
 def _paired(arms: dict[str, Any], pair: dict[str, Any]) -> list[object]:
-    both = arms[pair["prune"]], arms[pair["reroute"]]
+    """A row of a table; a method without actions has no reroute beside it."""
+    both = [arms[pair[action]] for action in ("prune", "reroute") if pair[action]]
     row: list[object] = [f"`{pair['place']}`", pair["ratio"]]
     for score in ("box_acc_at_05", "words_right"):
-        row += [f"{arm['scores'][score]['value']:.2f}" for arm in both]
-        row.append(_bounds(pair["scores"][score], signed=True))
+        row += [f"{arm['scores'][score]['value']:.2f}" for arm in both] + [""] * (2 - len(both))
+        row.append(_bounds(pair["scores"][score], signed=True) if len(both) > 1 else "")
     return row + [_costs(both, cost) for cost in ("prefill_flops", "ttft")]
 
 
