@@ -257,7 +257,7 @@ def test_the_best_stay_and_clusters_of_the_next_live_on(tokens: int, count: int)
 def test_recycled_tokens_are_the_published_ones_beyond_the_table(
     table: tuple[int, ...], average: float
 ) -> None:
-    """A row of the released table with its clusters: 300 of 576 with 9, 200 of these 309 with 4, and so on."""
+    """A row of the released table with its clusters: 300 of 576 with 9, 200 of these 309 with 4, ..."""
     kept, tokens = [], 576
     for best in table:
         count = best + (int(0.3 * (tokens - best)) + 1) // 10 + 1
