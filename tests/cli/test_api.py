@@ -52,9 +52,9 @@ GROUPS = {
         study_options.MeasureOptions,
     },
     keywords.QuestionsKeywords: {options.BenchmarkOptions, options.RunOptions},
-    keywords.EvaluateKeywords: {options.BenchmarkOptions, options.RunOptions, options.ArmsOptions},
+    keywords.EvaluateKeywords: {study_options.ComparedQuestions, options.RunOptions, options.ArmsOptions},
     keywords.SweepKeywords: {
-        options.BenchmarkOptions,
+        study_options.ComparedQuestions,
         options.RunOptions,
         study_options.GridOptions,
         study_options.CostOptions,

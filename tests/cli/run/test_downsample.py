@@ -11,6 +11,7 @@ from transformers import AutoModelForImageTextToText
 from reroute_cli.console.errors import UsageError
 from reroute_cli.console.options import ArmsOptions, ModelOptions, ScheduleOptions
 from reroute_cli.data.prompts import Prompt
+from reroute_cli.integrations.lmms_eval.arguments import read_arguments
 from reroute_cli.models.load import load
 from reroute_cli.records.answer import ResizedImage, ResizedPart
 from reroute_cli.run.answer import boxes_in
@@ -210,3 +211,24 @@ def test_what_needs_a_schedule_refuses_it(run, fails, picture):
     """trace and tune say so in one sentence, before a model is loaded."""
     fails(run("trace", picture, QUESTION, *AMOUNT, "--json"), 2, "downsample routes nothing")
     fails(run("tune", "--ratio", "0.5", "--methods", "fastv,downsample"), 2, "no schedule to search")
+
+
+def test_each_of_several_images_gives_up_the_same_share(qwen):
+    """A budget of all images together is a ratio to each of them."""
+    import reroute_cli as reroute
+
+    pictures = [Image.open(qwen / "wide.png"), draw_picture((112, 224))]
+    record = reroute.ask(
+        reroute.load(qwen), pictures, QUESTION, method="downsample", budget=40, max_new_tokens=2
+    )
+    first, second = record.schedule.resized.images
+    assert (first.original_visual_tokens, second.original_visual_tokens) == (48, 32)
+    assert record.schedule.ratio == pytest.approx(0.5)
+    assert (first.visual_tokens, second.visual_tokens) == (24, 15)
+    assert record.tokens.visual_tokens_per_layer == first.visual_tokens + second.visual_tokens
+
+
+def test_lmms_eval_refuses_it():
+    """Its requests bring their own images, which are not made smaller there."""
+    with pytest.raises(UsageError, match="makes images smaller, which is not done here"):
+        read_arguments({"method": "downsample", "ratio": 0.5})

@@ -70,7 +70,7 @@ def test_a_budget_of_nothing_is_refused():
 
 
 def test_without_arms_every_method_goes_both_ways():
-    """Every method but the dense one, under each action that it has, at every ratio, after dense."""
+    """Every method but the dense one, under each of its actions if it has any, at every ratio."""
     arms = [
         f"{one.name}-{action}" for one in METHODS.values() for action in one.actions if one.name != "none"
     ]
