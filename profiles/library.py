@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from profiles.profile import (
 from profiles.reader import YamlSection, folder, read
 from routing.methods import METHODS
 from routing.methods.solver import NUDGE
-from routing.schedule import Action, Rounding, Schedule, Stage, VisionStage
+from routing.schedule import Action, Rounding, Schedule
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -79,14 +80,11 @@ def expand(collection: YamlSection) -> Iterator[Profile]:
 
 
 def _profile(collection: YamlSection, variant: YamlSection, tier: int, name: str) -> Profile:
-    keeps = _keeps(collection, variant, tier)
+    keeps, recipe = _keeps(collection, variant, tier), _solver(collection, variant, tier)
     if keeps is None:
-        return _named(
-            collection, variant, tier, name, "solved", _solver(collection, variant, tier), Rounding.FLOOR
-        )
-    return _named(
-        collection, variant, tier, name, "release", Fixed(_verbatim(variant, keeps)), Rounding.FLOOR
-    )
+        return _named(collection, variant, tier, name, "solved", recipe, Rounding.FLOOR)
+    solved = recipe.schedule(collection.whole("layers"), collection.whole("visual"), 0)
+    return _named(collection, variant, tier, name, "release", Fixed(_verbatim(solved, keeps)), Rounding.FLOOR)
 
 
 def _exact(collection: YamlSection, variant: YamlSection, tier: int, name: str) -> Profile:
@@ -148,14 +146,13 @@ def _keeps(collection: YamlSection, variant: YamlSection, tier: int) -> list[flo
     return [count / visual * (1 + NUDGE) for count in variant.section("tokens").wholes(f"avg{tier}")]
 
 
-def _verbatim(variant: YamlSection, keeps: list[float]) -> Schedule:
-    """A published schedule as it stands; one keep ratio more than cut layers is that before the decoder."""
-    cuts = variant.wholes("cuts") if "cuts" in variant else []
-    first = len(keeps) - len(cuts)
-    selections = METHODS[variant.text("method")].selections
-    vision = VisionStage(keeps[0], selection=next(iter(selections))) if first else None
-    previous = "options" in variant and variant.section("options").get("scored_by") == "previous"
-    stages = tuple(
-        Stage(cut, keep, cut - 1 if previous else None) for cut, keep in zip(cuts, keeps[first:], strict=True)
+def _verbatim(solved: Schedule, keeps: list[float]) -> Schedule:
+    """A published schedule as it stands: a method's own at this depth, with other keep ratios."""
+    first = len(keeps) - len(solved.stages)
+    return replace(
+        solved,
+        vision=replace(solved.vision, keep_ratio=keeps[0]) if solved.vision and first else None,
+        stages=tuple(
+            replace(stage, keep_ratio=keep) for stage, keep in zip(solved.stages, keeps[first:], strict=True)
+        ),
     )
-    return Schedule(stages, action=Action(variant.text("action")), vision=vision)

@@ -20,7 +20,8 @@ class VisualLayout:
 
     visual, text: (B, L) bool, on the device of the prompt; padding is in neither.
     positions: for each sample, (V_b,) LongTensor on the CPU: columns of its visual tokens, ascending.
-    behind: for each sample, (T_b,) likewise: columns of the text behind its last visual token, no guesses.
+    question: (B, L) bool, on the device: the text behind the last visual token, no guesses; none without one.
+    behind: for each sample, (T_b,) LongTensor on the CPU: the columns of its question, ascending.
     text_counts: real text tokens of each sample.
     query: (B,) LongTensor on the device: column of the token whose attention ranks the others.
     length: L. speculated: trailing columns that are guesses beyond the prompt (assisted decoding).
@@ -32,6 +33,7 @@ class VisualLayout:
     visual: Tensor
     text: Tensor
     positions: tuple[Tensor, ...]
+    question: Tensor
     behind: tuple[Tensor, ...]
     text_counts: tuple[int, ...]
     query: Tensor
@@ -75,16 +77,14 @@ def build_layout(
     device, length, padded = input_ids.device, ids.shape[1], not bool(real.all())
     columns = torch.arange(length)
     query = length - 1 - real.flip(1).int().argmax(dim=1) - speculated  # the last real token, unless guessed
+    last = (visual * (columns + 1)).amax(dim=1, keepdim=True) - 1  # -1: there is no visual token
+    question = text & (last >= 0) & (columns > last) & (columns <= query[:, None])
     return VisualLayout(
         visual=visual.to(device),
         text=text.to(device),
         positions=tuple(columns[row] for row in visual),
-        behind=tuple(
-            columns[row & (columns > shown.nonzero().max().item()) & (columns <= last)]
-            if bool(shown.any())
-            else columns[:0]
-            for row, shown, last in zip(text, visual, query, strict=True)
-        ),
+        question=question.to(device),
+        behind=tuple(columns[row] for row in question),
         text_counts=tuple(text.sum(dim=1).tolist()),
         query=query.to(device),
         length=length,

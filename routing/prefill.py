@@ -328,7 +328,7 @@ class Prefill:
                 last = torch.full_like(last, inside.width - 1 - self.layout.speculated)
             offsets = torch.arange(1 - self._scorer.rows, 1, device=last.device)
             asking = (last[:, None] + offsets).clamp(min=0)
-        candidates, behind = self._candidates, self._behind
+        candidates, behind = self._candidates, self.layout.question
         if inside is not None:
             candidates, behind = within(inside, candidates), within(inside, behind)
         if self._scorer.compares:
@@ -336,13 +336,6 @@ class Prefill:
             with torch.no_grad():
                 states = self._norm(hidden if hidden.ndim == 3 else hidden[:, :, 0])
         return Sight(asking, weights, candidates, behind, decision.counts, states=states)
-
-    @cached_property
-    def _behind(self) -> Tensor:
-        """(B, L) bool: text behind the last visual token of its sample, no guesses."""
-        later = self.layout.visual.flip(1).cumsum(1).flip(1) > 0
-        columns = torch.arange(self.layout.length, device=later.device)
-        return self.layout.text & ~later & (columns <= self.layout.query[:, None])
 
     @cached_property
     def _raters(self) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """Which method works with which family: `python -m tests.matrix` writes it into routing/methods/README.md.
 
-A method works everywhere, unless it chooses at the vision tower: then where the family's tower can be asked.
+A method works everywhere, unless it chooses at the vision tower: then where the family's tower can be asked;
+or makes images smaller: then where that makes them fewer tokens.
 Needs no torch.
 """
 
@@ -18,7 +19,9 @@ OTHERS = "types without a file"
 
 
 def why_not(method: Method, family: Family) -> str | None:
-    """Why a method can't be had with a family; None where it can."""
+    """Why a method can't be had with a family, or gains nothing; None where it works."""
+    if method.resizes and family.one_size:
+        return "its processor brings every image to one size, and a smaller one saves nothing"
     chooses = any(selection.at_the_tower for selection in method.selections.values())
     missing = family.vision_stage
     return missing.because if chooses and isinstance(missing, Missing) else None

@@ -218,7 +218,10 @@ def methods() -> str:
             method.year or "",
             method.summary,
             method.scored,
-            "; ".join(f"{action} {_listed(layers)}" for action, layers in method.published.items()),
+            "; ".join(
+                f"{action} {_listed(['first'] * bool(method.selections) + [*layers])}"
+                for action, layers in method.published.items()
+            ),
         )
         for method in routing.METHODS.values()
     )
@@ -227,7 +230,7 @@ def methods() -> str:
     )
 
 
-def _listed(layers: Sequence[int]) -> str:
+def _listed(layers: Sequence[object]) -> str:
     return ", ".join(map(str, layers)) or "none"
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from routing.methods import OWN
+
 ROOT = Path(__file__).resolve().parent.parent
 METHOD = '''"""Toy: the two last tokens' loudest head ranks, once."""
 
@@ -82,7 +84,7 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (methods / "toy.py").write_text(METHOD, encoding="utf-8")
     (families / "newcomer.py").write_text(FAMILY, encoding="utf-8")
     (families / "vipllava.py").unlink()  # its tiny config stays with the checks: the newcomer takes its place
-    _replace(methods / "__init__.py", "import fastv,", "import toy, fastv,")
+    _replace(methods / "__init__.py", "    fastv,\n", "    fastv,\n    toy,\n")
     _replace(
         methods / "__init__.py", "OWN: dict[str, Method] = {", 'OWN: dict[str, Method] = {"toy": toy.METHOD,'
     )
@@ -212,7 +214,7 @@ def test_a_broken_package_is_one_sentence(tmp_path: Path, code: str, says: str) 
     done = run(ROOT, "-m", "reroute_cli", "methods", "--json", path=(tmp_path,))
     assert done.returncode == 0
     assert done.stderr == f"the method of 'broken:METHOD' can't be used: {says}\n"
-    assert [row["name"] for row in json.loads(done.stdout)["methods"]][-1] == "nuwa"
+    assert [row["name"] for row in json.loads(done.stdout)["methods"]][-1] == list(OWN)[-1]
 
 
 def test_other_packages_are_not_looked_at_before_they_are_needed(tmp_path: Path) -> None:

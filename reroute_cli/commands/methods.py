@@ -62,6 +62,7 @@ def _shown(method: Method, shaped: Shaped) -> ShownMethod:
         model=shaped.name,
         layers=shaped.target.layers,
         refused=no_vision_stage(shaped.shape.family) if at_the_tower else None,
+        resizes=method.resizes,
         stages={name: _stages(method, name, shaped) for name in ACTIONS if name in method.published},
         settings={name: value for one in method.selections.values() for name, value in one.settings.items()},
         budgets=_budgets(method),
@@ -83,14 +84,18 @@ def _stages(method: Method, action: ActionName, shaped: Shaped) -> list[MethodSt
         schedule = choice.build(shaped.target)
     except BudgetError as error:
         schedule = replace(choice, ratio=error.nearest).build(shaped.target)
-    needs: list[str] = []
+    scorer = SCORERS[schedule.scorer]
+    needs = {"decoder": list(scorer.needs)}
     if schedule.vision is not None:
-        needs = sorted(SELECTIONS[schedule.vision.selection].asked(schedule.vision))
-    queries = SCORERS[schedule.scorer].rows
+        asked = SELECTIONS[schedule.vision.selection].asked(schedule.vision)
+        needs |= dict.fromkeys(("vision", "entrance"), sorted(asked))
     return [
-        MethodStagePart(where=where, layer=layer, needs=[], queries=queries)
-        if where == "decoder"
-        else MethodStagePart(where=where, layer=layer, needs=needs, queries=None)
+        MethodStagePart(
+            where=where,
+            layer=layer,
+            needs=needs[where],
+            queries=scorer.rows or None if where == "decoder" else None,
+        )
         for layer, where in places_of(schedule).items()
     ]
 

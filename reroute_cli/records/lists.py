@@ -41,9 +41,9 @@ class MethodList(Part):
 class MethodStagePart(Part):
     """One decision of a method at the depth of a model.
 
-    needs: what a choice before the decoder has to see beside the features, as routing.methods.Need has it.
-    queries: how many of the prompt's last tokens rank by their attention, 0 where a draw does; null before
-    the decoder.
+    needs: what it has to see; before the decoder, beside the features, as routing.methods.Need has it; in
+    the decoder "attention" (with "text": of the text behind the image), "keys" and "states", or nothing for a
+    draw. queries: of how many of the prompt's last tokens that attention is; null where it is not.
     """
 
     where: Place
@@ -69,14 +69,15 @@ class PublishedBudgetPart(Part):
 class ShownMethod(MethodPart):
     """What `reroute methods NAME` tells. model: whose depth, `layers`, the stages are for.
 
-    stages: by action. refused: why this model's family can't have it; null where it can. settings: of its
-    choices before the decoder, with their defaults.
+    stages: by action. resizes: it makes images smaller before the processor. refused: why this model's family
+    can't have it; null where it can. settings: of its choices before the decoder, with their defaults.
     """
 
     schema_: Literal["reroute.method/1"] = Field(default="reroute.method/1", alias="schema")
     model: str
     layers: int
     refused: str | None
+    resizes: bool
     stages: dict[str, list[MethodStagePart]]
     settings: dict[str, float]
     budgets: list[PublishedBudgetPart]

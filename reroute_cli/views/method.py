@@ -22,19 +22,30 @@ NEEDS = {
 }
 """What `routing.methods.selection.Need` is called here."""
 
+DECODER_NEEDS = {
+    "text": "the text behind the image",
+    "attention": "the attention that it pays",
+    "keys": "the layer's keys",
+    "states": "the hidden states",
+}
+"""What `routing.methods.Scorer.needs` is called here, where other than the last tokens rank."""
+
 
 def document(found: ShownMethod, *, verbose: bool = False) -> Document:  # noqa: ARG001  it says all it has
     """Headline, paper, decisions, options, budgets."""
     year = "" if found.year is None else f" {found.year}"
     headline = Text(f"{found.name} ({found.title}{year}): {found.summary}", Tone.HEADLINE)
     decisions = list(_decisions(found))
+    otherwise = "it decides at no layer: all visual tokens go through all of them"
+    if found.resizes:
+        otherwise = "it makes images smaller before the processor, and decides at no layer"
     return Document(
         "method",
         (
             headline,
             *([] if found.paper is None else [Text(found.paper, whole=True)]),
             *([] if found.refused is None else [Text(found.refused, Tone.WARNING)]),
-            *(decisions or [Text("it decides at no layer: all visual tokens go through all of them")]),
+            *(decisions or [Text(otherwise)]),
             *_options(found),
             *_budgets(found),
         ),
@@ -59,10 +70,12 @@ def _decisions(found: ShownMethod) -> Iterator[Block]:
 
 def _needs(stage: MethodStagePart) -> str:
     """'the attention of the last prompt token'; 'the tower's keys, the text of the prompt'."""
-    if stage.queries is None:
+    if stage.where in w.PLACES:
         return ", ".join(NEEDS[need] for need in stage.needs) or "nothing but the features"
-    if stage.queries == 0:
+    if not stage.needs:
         return "nothing: it draws"
+    if stage.queries is None:
+        return ", ".join(DECODER_NEEDS[need] for need in stage.needs)
     last = "last prompt token" if stage.queries == 1 else f"last {stage.queries} prompt tokens"
     return f"the attention of the {last}"
 

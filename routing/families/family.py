@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from routing.families.encoders import MergedStage, PatchStage
+from routing.families.encoders import ENCODERS, MergedStage, PatchStage
 from routing.grids import ImageGrids, Size, View
 from routing.towers import Config, Tower
 
-CLASS_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0}
+CLASS_TOKENS = {kind: ENCODERS[kind].class_tokens for kind in ("clip_vision_model", "siglip_vision_model")}
 """CLS tokens beside the patches of the towers with images of one size."""
 
 

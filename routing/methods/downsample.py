@@ -48,7 +48,8 @@ def smaller(size: Size, ratio: float, grids: Callable[[Size], ImageGrids], patch
     enough = next(place for place, found in enumerate(counts) if found <= _ALIKE * wanted)
     if enough == 0:
         return size
-    around = range(sides[min(enough + 1, len(sides) - 1)], sides[enough - 1] + 1)
+    largest = max(0, counts.index(counts[enough - 1]) - 1)  # before it, sizes have still more tokens
+    around = range(sides[min(enough + 1, len(sides) - 1)], sides[largest] + 1)
     best = min(reversed(around), key=lambda side: abs(count(side) - wanted))
     return _scaled(size, best / longest)
 

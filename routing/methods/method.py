@@ -140,6 +140,15 @@ class Scorer:
         """Whether it ranks by keys and states, without attention."""
         return self.rank is not None and self.rate is None
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it has to see of a decoder layer, or of the prompt; nothing for a draw."""
+        if self.compares:
+            return "keys", "states"
+        if self.rate is not None:
+            return "text", "attention"
+        return ("attention",) if self.rows else ()
+
     def asking(self, behind: Iterable[int]) -> int:
         """Asking rows of a batch whose prompts have so many text tokens behind their visual ones."""
         return max(1, *behind) if self.rate is not None else self.rows

@@ -25,9 +25,9 @@ __all__ = ["SHARE", "Bounds", "Chosen", "Need", "Seen", "Selection", "Sizes"]
 class Seen:
     """What a selection sees of V visual tokens; what it did not ask for is None.
 
-    features: (V, c). From a tower: of one image, or of one tile of it, as they leave the tower; otherwise all
-    of one prompt, as they enter the decoder. grid: rows and columns in whose raster order the V tokens of a
-    tower are; None otherwise.
+    features: (V, c). From a tower: of one image, or of one tile or view of it, as they leave the tower, or
+    what puts the tiles together; otherwise all of one prompt, as they enter the decoder. grid: rows and
+    columns in whose raster order the V tokens of a tower are; None otherwise.
     attention, received, shallow: (V,) float32, see `Need`. The CLS row is summed over heads; the others are
     sums over queries of the mean over heads.
     keys: (V, D) float32, mean over heads, normed where the attention norms them, without position.

@@ -33,12 +33,15 @@ def attention_received(query: Tensor, key: Tensor, scale: float, real: Tensor | 
     makes windows of different sizes comparable (the mean over queries would not).
     """
     key = key.float().permute(1, 2, 0)
-    real = torch.ones(key.shape[-1], dtype=torch.bool, device=key.device) if real is None else real
     received = torch.zeros(key.shape[-1], dtype=torch.float32, device=key.device)
-    blocks = torch.split(query.float().transpose(0, 1), QUERY_BLOCK, dim=1)
-    for rows, asking in zip(blocks, torch.split(real, QUERY_BLOCK), strict=True):
-        logits = ((rows @ key) * scale).masked_fill(~real, -torch.inf)
-        received += (logits.softmax(dim=-1).mean(dim=0) * asking[:, None]).sum(dim=0)
+    for number, rows in enumerate(torch.split(query.float().transpose(0, 1), QUERY_BLOCK, dim=1)):
+        logits = (rows @ key) * scale
+        if real is not None:
+            logits = logits.masked_fill(~real, -torch.inf)
+        given = logits.softmax(dim=-1).mean(dim=0)
+        if real is not None:
+            given = given * real[number * QUERY_BLOCK :][: len(given), None]
+        received += given.sum(dim=0)
     return received
 
 

@@ -69,10 +69,8 @@ class PatchTower(HookedTower):
         hooks.before(self._exit, self._leave)
 
     def _start(self, tower: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        pixels, sizes = args[0] if args else given(kwargs, "pixel_values", tower), kwargs.get("image_sizes")
-        if sizes is None:
-            sizes = [pixels.shape[-2:]] * len(pixels)
-        sizes = torch.as_tensor(sizes).tolist()
+        pixels, told = args[0] if args else given(kwargs, "pixel_values", tower), kwargs.get("image_sizes")
+        sizes = [pixels.shape[-2:]] * len(pixels) if told is None else torch.as_tensor(told).tolist()
         self._grids = [(height // self._patch, width // self._patch) for height, width in sizes]
         self._real = kwargs.get("patch_attention_mask")
         self.begin()

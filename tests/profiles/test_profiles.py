@@ -28,6 +28,9 @@ LLAVA_COUNTS = {
     "llava15-avg128-nuwa": (224, 32),
     "llava15-avg64-nuwa": (112, 16),
     "llava15-avg64-pdrop-exact": (124, 27, 6, 1),
+    "llava15-avg64-sparsevlm": (82, 32, 18),
+    "llava15-avg64-sparsevlm-2": (66, 34, 20),
+    "llava15-avg192-dart": (124,),
 }
 TRUE_AVERAGES = {  # worked out from the published numbers, at 576 visual tokens
     "llava15-avg192-fastv": 191.75,
@@ -39,6 +42,15 @@ TRUE_AVERAGES = {  # worked out from the published numbers, at 576 visual tokens
     "llava15-avg192-pdrop-reroute": 191.47,
     "llava15-avg128-pdrop-reroute": 127.44,
     "llava15-avg64-pdrop-reroute": 84.12,
+    "llava15-avg192-sparsevlm": 206.5,
+    "llava15-avg128-sparsevlm": 145.41,
+    "llava15-avg96-sparsevlm": 114.09,
+    "llava15-avg64-sparsevlm": 82.25,
+    "llava15-avg192-sparsevlm-2": 206.75,
+    "llava15-avg128-sparsevlm-2": 144.12,
+    "llava15-avg96-sparsevlm-2": 113.94,
+    "llava15-avg64-sparsevlm-2": 81.81,
+    "llava15-avg192-dart": 194.62,
     "qwen25vl-avg192-fastv": 197.43,
     "qwen25vl-avg128-fastv": 134.04,
     "qwen25vl-avg64-fastv": 71.54,
@@ -151,6 +163,14 @@ def test_nuwa_scores_the_decoder_stage_one_layer_early_as_published() -> None:
     assert (qwen.stages[0].layer, qwen.stages[0].scored_by) == (15, 14)
     assert qwen.vision is not None
     assert (qwen.vision.scorer, qwen.scorer) == ("column_mean", "last_queries_max")
+
+
+def test_a_release_profile_has_its_methods_own_ranking() -> None:
+    """SparseVLM ranks by raters, a layer early, and merges in version 1; DART by pivots."""
+    first, second = (profiles.load(f"llava15-avg64-sparsevlm{v}").schedule(32, 576) for v in ("", "-2"))
+    assert [stage.scored_by for stage in first.stages] == [2, 6, 15]
+    assert (first.scorer, second.scorer) == ("recycled_raters", "level_raters")
+    assert profiles.load("llava15-avg192-dart").schedule(32, 576).scorer == "unlike_pivots"
 
 
 def test_an_exact_profile_fits_a_model_of_another_depth() -> None:

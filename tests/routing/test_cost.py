@@ -8,7 +8,7 @@ import torch
 from routing.checks.counting import Counted, prompts_of, shape_of
 from routing.checks.proven import route
 from routing.checks.runs import holding
-from routing.checks.subjects import ALL, ONE, Sample, Tiny, fresh, tiny
+from routing.checks.subjects import ALL, ONE, RAGGED, Sample, Tiny, fresh, tiny
 from routing.cost import (
     ModelShape,
     PromptSize,
@@ -21,11 +21,14 @@ from routing.cost import (
     plan,
     scoring_flops,
 )
+from routing.engine import routed
+from routing.families import locate
 from routing.host import cache_of
-from routing.methods import SCORERS
 from routing.methods.selection import Need
 from routing.schedule import Action, Schedule, Stage, VisionStage
 from routing.solve import solve
+from tests.routing.kinds.truth import subject
+from tests.routing.rankings import BY_MORE_THAN_THE_LAST_ROWS
 from tests.routing.tiny_vision import looking
 
 LLAVA_7B = {"model_type": "llava", "text_config": {"model_type": "llama", "vocab_size": 32064}}
@@ -119,15 +122,7 @@ def test_stages_are_scored_only_where_they_rank_something(schedule: Schedule) ->
     assert (counted.scoring, counted.prefill) == (ours.scoring_flops, ours.prefill_flops)
 
 
-@pytest.mark.parametrize(
-    ("scorer", "action"),
-    [
-        (name, action)
-        for name, one in SCORERS.items()
-        for action in ("prune", "reroute")
-        if one.rank is not None and (one.merge is None or action == "prune")
-    ],
-)
+@pytest.mark.parametrize(("scorer", "action"), BY_MORE_THAN_THE_LAST_ROWS)
 @pytest.mark.parametrize("samples", [(ONE,), BATCH], ids=["single", "batch"])
 @pytest.mark.parametrize("name", ROUTED)
 def test_rankings_of_other_kinds_cost_what_torch_counts(
@@ -142,6 +137,18 @@ def test_rankings_of_other_kinds_cost_what_torch_counts(
     ours = cost(shape_of(model), schedule, prompts_of(model, *samples))
     assert counted.scoring == ours.scoring_flops > 0
     assert counted.prefill == ours.prefill_flops
+
+
+@pytest.mark.parametrize("scorer", ["raters", "unlike_pivots"])
+@pytest.mark.parametrize("name", ["phi3", "deepseek_v3", "gemma3", "qwen3_5", "lfm2"])
+def test_rankings_of_other_kinds_cost_what_torch_counts_in_layers_of_any_make(name: str, scorer: str) -> None:
+    """Fused and latent projections, gates, windows, and layers that leave the ranking to the next."""
+    model = subject(name)
+    schedule = Schedule((Stage(1, 0.6), Stage(3, 0.3, scored_by=2)), scorer=scorer)
+    with routed(locate(model.model), schedule):
+        counted = Counted(model, model.inputs(*RAGGED))
+    ours = cost(shape_of(model), schedule, prompts_of(model, *RAGGED))
+    assert counted.scoring == ours.scoring_flops > 0
 
 
 @pytest.mark.parametrize("action", ["prune", "reroute"])

@@ -12,6 +12,8 @@ from routing.checks.reference import Cut, decoder
 from routing.checks.runs import ACTIONS, HALF_THEN_QUARTER, generate_routed, plan, stored
 from routing.checks.subjects import ALL, ONE, RAGGED, tiny
 from routing.host import cache_of
+from routing.methods import SCORERS
+from tests.routing.rankings import RANKINGS
 
 
 def _held_bytes(cache):
@@ -104,15 +106,20 @@ class _LargestInScoring(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("action", ACTIONS)
-def test_scoring_makes_no_length_by_length_matrix(action, attention):
-    """Nothing made while scoring grows with the square of the prompt: at 700 tokens the largest is L × d."""
+@pytest.mark.parametrize(("scorer", "action"), RANKINGS)
+def test_scoring_makes_no_length_by_length_matrix(scorer, action, attention):
+    """Nothing made while scoring grows with the square of the prompt: at 700 tokens the largest is L × d.
+
+    Where more rows ask, it is their attention: of ROWS at a time, or their products with the embeddings.
+    """
     subject, sample = tiny("llava", attention), (300, (1, 1), 300, (1, 1), 50)
     watch = _LargestInScoring()
-    with routing.route(subject.model, plan(HALF_THEN_QUARTER, action)), torch.no_grad(), watch.tracker, watch:
+    schedule = plan(HALF_THEN_QUARTER, action, scorer=scorer)
+    with routing.route(subject.model, schedule), torch.no_grad(), watch.tracker, watch:
         subject.model(**subject.inputs(sample))
     assert watch.seen
-    assert watch.largest <= len(subject.ids(sample)) * 64
+    rated = SCORERS[scorer].rate is not None
+    assert watch.largest <= len(subject.ids(sample)) * (4 * 50 if rated else 64)
 
 
 class _WaitsInDecoder(TorchDispatchMode):
@@ -130,13 +137,13 @@ class _WaitsInDecoder(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize(("scorer", "action"), RANKINGS)
 @pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
-def test_host_never_waits_for_the_device_between_layers(name, action):
+def test_host_never_waits_for_the_device_between_layers(name, scorer, action):
     """Unpadded: no value is read and no shape depends on data in the decoder, so that a GPU never idles."""
     subject = tiny(name)
-    watch = _WaitsInDecoder()
-    with routing.route(subject.model, plan(HALF_THEN_QUARTER, action)), torch.no_grad(), watch.tracker, watch:
+    watch, schedule = _WaitsInDecoder(), plan(HALF_THEN_QUARTER, action, scorer=scorer)
+    with routing.route(subject.model, schedule), torch.no_grad(), watch.tracker, watch:
         subject.model(**subject.inputs(ONE))
     assert any("layers" in name for name in watch.layers)
     assert watch.found == []

@@ -32,6 +32,12 @@ def test_what_asks_no_tower_works_with_every_family(name):
     assert set(row.split(" | ")[1:]) <= {"yes", "yes |"}
 
 
+def test_a_smaller_image_helps_where_its_size_matters():
+    """LLaVA-1.5 sees every image at one size; Qwen2.5-VL cuts patches of whatever size there is."""
+    assert "one size" in why_not(METHODS["downsample"], family_of("llava"))
+    assert why_not(METHODS["downsample"], family_of("qwen2_5_vl")) is None
+
+
 def test_every_reason_is_said_once_and_every_number_explained():
     """The cells number the sentences below the table."""
     rows, _, reasons = table().partition("\n\n")

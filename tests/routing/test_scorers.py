@@ -9,8 +9,8 @@ import routing
 from routing.checks.reference import Cut, decoder, dense
 from routing.checks.runs import ACTIONS, HALF_THEN_QUARTER, close, generate_routed, plan
 from routing.checks.subjects import ALL, COUSINS, ONE, RAGGED, fresh, tiny
-from routing.methods import SCORERS
 from tests.routing.kinds.truth import subject
+from tests.routing.rankings import BY_MORE_THAN_THE_LAST_ROWS, IN_LAYERS_OF_ANY_MAKE
 
 
 def _random(seed, action="reroute", name="llava", cuts=HALF_THEN_QUARTER):
@@ -75,15 +75,6 @@ def test_last_queries_max_is_the_mean_of_three_rows_and_the_max_of_heads(name, a
     assert torch.allclose(ran.trace.stages[0].scores[0], scores, atol=1e-6)
 
 
-RANKED = [
-    pytest.param(name, action, id=f"{name}-{action}")
-    for name, scorer in SCORERS.items()
-    for action in ACTIONS
-    if scorer.rank is not None and (scorer.merge is None or action == "prune")
-]
-ANYWHERE = [one for one in RANKED if not SCORERS[one.values[0]].level]
-
-
 def _same_alone(subject, scorer, cuts, action):
     schedule = plan(cuts, action, scorer=scorer)
     batch = generate_routed(subject, schedule, *RAGGED, new=3)
@@ -94,25 +85,67 @@ def _same_alone(subject, scorer, cuts, action):
         assert close(batch.logits[row], alone.logits[0])
 
 
-@pytest.mark.parametrize(("scorer", "action"), RANKED)
+@pytest.mark.parametrize(("scorer", "action"), BY_MORE_THAN_THE_LAST_ROWS)
 @pytest.mark.parametrize("name", [*ALL, *COUSINS])
 def test_a_batch_is_ranked_as_each_of_its_samples(name, scorer, action):
     """Ragged pictures, questions and padding, a row of text alone, in every family."""
     _same_alone(tiny(name), scorer, HALF_THEN_QUARTER, action)
 
 
-@pytest.mark.parametrize(("scorer", "action"), RANKED)
+@pytest.mark.parametrize(("scorer", "action"), BY_MORE_THAN_THE_LAST_ROWS)
 @pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
 def test_a_batch_is_ranked_as_its_samples_under_eager_attention(name, scorer, action):
     """The same where masks are additive, and an earlier layer ranks than the one where tokens go."""
     _same_alone(tiny(name, "eager"), scorer, (Cut(2, 0.6, 1), Cut(5, 0.3, 3)), action)
 
 
-@pytest.mark.parametrize(("scorer", "action"), ANYWHERE)
+@pytest.mark.parametrize(("scorer", "action"), IN_LAYERS_OF_ANY_MAKE)
 @pytest.mark.parametrize("name", ["gemma3", "qwen3_5", "lfm2", "nemotron", "deepseek_v3", "llama4"])
 def test_a_batch_is_ranked_as_its_samples_in_layers_of_every_kind(name, scorer, action):
     """Windows, chunks, recurrent states, latent keys, layers without positions."""
     _same_alone(subject(name), scorer, (Cut(1, 0.6), Cut(3, 0.3)), action)
+
+
+@pytest.mark.parametrize(("scorer", "action"), BY_MORE_THAN_THE_LAST_ROWS)
+def test_padding_on_the_right_changes_no_ranking(scorer, action):
+    """As for scoring given answers: each sample's own question asks, wherever the row ends."""
+    model, samples, schedule = tiny("llava"), RAGGED[:2], plan(HALF_THEN_QUARTER, action, scorer=scorer)
+    rows = [model.ids(sample) for sample in samples]
+    width = max(map(len, rows)) + 3
+    inputs = {
+        "input_ids": torch.tensor([row + [0] * (width - len(row)) for row in rows]),
+        "attention_mask": torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows]),
+        **model.pictures(*samples),
+    }
+    with routing.route(model.model, schedule) as trace, torch.no_grad():
+        logits = model.model(**inputs).logits
+    for row, sample in enumerate(samples):
+        alone = generate_routed(model, schedule, sample, new=1)
+        assert tuple(tuple(stage.kept[row].tolist()) for stage in trace.stages) == alone.kept()
+        assert close(logits[row, len(rows[row]) - 1], alone.logits[0])
+
+
+@pytest.mark.parametrize(("scorer", "action"), BY_MORE_THAN_THE_LAST_ROWS)
+def test_guesses_of_an_assistant_do_not_ask(scorer, action):
+    """Assisted decoding puts guesses behind the prompt: kept sets and tokens are those without it."""
+    subject, schedule = fresh("llava"), plan(HALF_THEN_QUARTER, action, scorer=scorer)
+    assistant = fresh("llava").model
+    with torch.no_grad():
+        assistant.lm_head.weight[:100] *= 1.2  # agrees often, not always
+    alone = generate_routed(subject, schedule, ONE, new=8)
+    ran = generate_routed(subject, schedule, ONE, new=8, assistant_model=assistant)
+    assert ran.kept() == alone.kept()
+    assert ran.tokens == alone.tokens
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [{}, {"rows": 1}, {"reduce": max}, {"draw": max, "rows": 1}, {"draw": max, "rank": max}, {"rate": max}],
+)
+def test_a_scorer_ranks_in_one_way(parts):
+    """What says nothing, or two things, of how tokens are ranked is refused when it is made."""
+    with pytest.raises(routing.RoutingError, match="a scorer has rows and reduce, or draw alone, or rank"):
+        routing.methods.Scorer(**parts)
 
 
 def test_ties_go_to_the_earlier_token():

@@ -22,7 +22,7 @@ from routing.methods.nuwa import (
 )
 from routing.methods.selection import Seen
 from routing.schedule import VisionStage
-from routing.vision.attention import attention_received, cls_attention, window_order
+from routing.vision.attention import attention_received, cls_attention, square_means, window_order
 from routing.vision.collector import VisionCollector
 
 PARITY = Path(__file__).parent.parent / "fixtures" / "parity" / "nuwa"
@@ -153,6 +153,24 @@ def test_attention_received_does_not_depend_on_the_block_size(monkeypatch: pytes
     logits = torch.einsum("qhd,khd->hqk", query, key) * 0.5
     expected = logits.softmax(dim=-1).mean(dim=0).sum(dim=0)
     torch.testing.assert_close(attention_received(query, key, 0.5), expected)
+
+
+def test_padding_neither_gives_nor_receives_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 4 of 10 tokens padding, in blocks of 3: what the others receive among themselves, and 0."""
+    monkeypatch.setattr("routing.vision.attention.QUERY_BLOCK", 3)
+    query, key, real = _noise(10, 2, 4, seed=1), _noise(10, 2, 4, seed=2), torch.arange(10) % 5 < 3
+    expected = torch.zeros(10)
+    expected[real] = attention_received(query[real], key[real], 0.5)
+    torch.testing.assert_close(attention_received(query, key, 0.5, real), expected)
+
+
+def test_squares_of_patches_are_averaged_in_raster_order() -> None:
+    """Of 5x4 patches in squares of 2 the last row is cut: by a plain loop, of numbers and of vectors."""
+    patches = torch.arange(40.0).view(20, 2)
+    squares = [(row * 8 + column * 2, row * 8 + column * 2 + 4) for row in range(2) for column in range(2)]
+    expected = torch.stack([patches[[a, a + 1, b, b + 1]].mean(dim=0) for a, b in squares])
+    torch.testing.assert_close(square_means(patches, (5, 4), 2), expected)
+    torch.testing.assert_close(square_means(patches[:, 0], (5, 4), 2), expected[:, 0])
 
 
 def test_the_cls_row_is_summed_over_heads_and_leaves_the_cls_key_out() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING
 
-from routing import VisionStage
+from routing import Schedule, Stage, VisionStage, route
 from routing.checks.configs import TEMPLATES, from_configuration
 from routing.checks.subjects import Sample, Tiny
 from routing.methods.nuwa import aggregate, diagonal, select_anchors
@@ -229,3 +229,19 @@ def test_padding_inside_a_tile_gives_and_receives_no_attention(case: str) -> Non
     columns = truth.attentions[-1][1].mean(dim=0)[real].sum(dim=0)
     assert columns[~real].abs().max() < 1e-6
     torch.testing.assert_close(part.received, truth.tokens(1, columns))
+
+
+@pytest.mark.parametrize("action", ["prune", "reroute"])
+def test_a_pixtral_tower_under_llava_is_routed_image_by_image(action: str) -> None:
+    """Two images of different sizes in one prompt: under route() each keeps half, and later stages follow."""
+    model, sizes = built("pixtral"), [(4, 4), (4, 6)]
+    pictures = model.pictures((1, (2, 2), (2, 3)))
+    ids = torch.tensor([[5, *[190] * 16, 6, *[190] * 24, 7, 8]])
+    schedule = Schedule((Stage(3, 0.25),), action=action, vision=VisionStage(0.5, scorer="column_mean"))  # type: ignore[arg-type]
+    with route(model.model, schedule) as trace, torch.no_grad():
+        model.model.generate(input_ids=ids, **pictures, max_new_tokens=2)
+    first, second = (stage.kept[0] for stage in trace.stages)
+    assert [int((first < 16).sum()), int((first >= 16).sum())] == [
+        rows * columns // 2 for rows, columns in sizes
+    ]
+    assert len(second) == 10

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -165,3 +168,35 @@ def test_an_image_of_one_tile_keeps_its_share_beside_the_token_at_its_end() -> N
     assert [len(one) for one in features] == [10, 10]
     assert [one.grid for one in seen] == [(3, 3), (3, 3)]
     assert taken.kept.tolist() == [0, 1, 2, 3, 4, 10, 11, 12, 13, 14]
+
+
+def test_threads_do_not_mix_the_tiles_of_their_images() -> None:
+    """Two threads that encode with one model at once get the features and anchors of turns taken."""
+    model, stage, start = _model("llava_next"), VisionStage(0.5, scorer="column_mean"), Barrier(2)
+    with hooked(model, "llava_next", stage) as collector:
+
+        def run(image: int) -> tuple[torch.Tensor, list[int]]:
+            (features,) = _encode(model, _pixels()[image : image + 1], SIZES[image : image + 1])
+            return features, collector.take([len(features)])[0].kept.tolist()
+
+        def repeat(image: int) -> list[tuple[torch.Tensor, list[int]]]:
+            start.wait()
+            return [run(image) for _ in range(8)]
+
+        alone = [run(image) for image in (0, 1)]
+        with ThreadPoolExecutor(2) as pool:
+            together = list(pool.map(repeat, (0, 1)))
+    for (features, kept), runs in zip(alone, together, strict=True):
+        for found, own in runs:
+            torch.testing.assert_close(found, features)
+            assert own == kept
+
+
+def test_a_copy_made_meanwhile_packs_like_the_plain_model_afterwards() -> None:
+    """What stands in for the method of a copied model does nothing once the block has ended."""
+    model = _model("llava_next")
+    plain = _encode(model, _pixels())
+    with hooked(model, "llava_next", VisionStage(0.5, scorer="column_mean")):
+        other = copy.deepcopy(model)
+    assert "pack_image_features" not in vars(model.model)
+    assert all(map(torch.equal, _encode(other, _pixels()), plain))

@@ -152,7 +152,9 @@ def _found(found: TuneResult, profile: Path | None) -> FoundPart:
                 keep_ratio=keep,
                 kept=count,
                 scored_by=by,
-                reasons={} if by is not None else {"scored_by": "no layer of the decoder ranks before it"},
+                reasons={}
+                if by is not None
+                else {"scored_by": "no decoder layer ranks what enters the first"},
             )
             for (layer, keep), count, by in zip(schedule.entries, counts, ranked, strict=True)
         ],

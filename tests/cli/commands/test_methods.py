@@ -60,8 +60,29 @@ def test_a_choice_at_the_entrance_needs_no_tower(told):
 
 def test_a_draw_needs_nothing(run, told):
     """The random control asks no token, and the page says so."""
-    assert {one["queries"] for one in told("random")["stages"]["reroute"]} == {0}
+    assert all((one["needs"], one["queries"]) == ([], None) for one in told("random")["stages"]["reroute"])
     assert "nothing: it draws" in run("methods", "random").stdout
+
+
+def test_what_decides_at_no_layer_says_what_it_does_instead(run, told):
+    """Downsampling acts before the processor; the dense model does nothing."""
+    small, dense = told("downsample"), told("none")
+    assert (small["resizes"], dense["resizes"]) == (True, False)
+    assert not any(stages for found in (small, dense) for stages in found["stages"].values())
+    assert "before the processor" in run("methods", "downsample").stdout.splitlines()[-1]
+    assert "all visual tokens" in run("methods", "none").stdout
+
+
+def test_a_ranking_says_what_it_needs_where_not_the_last_tokens_rank(run, told):
+    """SparseVLM reads the question and its attention, DART keys and states; both say so in words."""
+    found = {name: told(name)["stages"]["prune"][0] for name in ("sparsevlm", "dart")}
+    assert {name: one["needs"] for name, one in found.items()} == {
+        "sparsevlm": ["text", "attention"],
+        "dart": ["keys", "states"],
+    }
+    assert all(one["queries"] is None for one in found.values())
+    assert "the text behind the image, the attention that it" in run("methods", "sparsevlm").stdout
+    assert "the layer's keys, the hidden states" in run("methods", "dart").stdout
 
 
 def test_a_budget_stands_beside_its_true_average(run, told):

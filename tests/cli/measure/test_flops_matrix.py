@@ -97,6 +97,10 @@ def test_every_way_to_rank_costs_what_arithmetic_says(family, name):
         ("llava", "column_mean", 0),
         ("qwen2_5_vl", "column_mean", 0),
         ("qwen3_vl", "column_mean", 2),
+        ("internvl", "cls", 0),
+        ("mistral3", "column_mean", 0),
+        ("glm4v", "column_mean", 0),
+        ("paligemma", "column_mean", 0),
     ],
 )
 def test_ranking_at_the_tower_is_scoring_too(family, scorer, layer, action, attention):

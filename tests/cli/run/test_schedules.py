@@ -71,7 +71,12 @@ def test_the_seed_reaches_the_random_method_and_no_other():
 
 @pytest.mark.parametrize(
     ("tower", "scorer"),
-    [("clip_vision_model", "cls"), ("siglip_vision_model", "column_mean"), ("", "column_mean")],
+    [
+        ("clip_vision_model", "cls"),
+        ("internvl_vision", "cls"),
+        ("siglip_vision_model", "column_mean"),
+        ("", "column_mean"),
+    ],
 )
 def test_nuwa_ranks_by_what_the_vision_tower_has(tower, scorer):
     """Towers with a CLS token rank by it, the others by column means."""

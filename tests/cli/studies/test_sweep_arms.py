@@ -70,14 +70,12 @@ def test_a_budget_of_nothing_is_refused():
 
 
 def test_without_arms_every_method_goes_both_ways():
-    """Every method of the registry but the dense one, pruned and rerouted, at every ratio, after dense."""
-    wanted = {
-        f"{method}-{action} {ratio}"
-        for method in METHODS
-        if method != "none"
-        for action in ("prune", "reroute")
-        for ratio in ("0.667", "0.889")
-    }
+    """Every method but the dense one, under each action that it has, at every ratio, after dense."""
+    arms = [
+        f"{one.name}-{action}" for one in METHODS.values() for action in one.actions if one.name != "none"
+    ]
+    arms += [one.name for one in METHODS.values() if one.resizes]
+    wanted = {f"{arm} {ratio}" for arm in arms for ratio in ("0.667", "0.889")}
     names = _names(None, "0.667,0.889")
     assert names[0] == "dense"
     assert set(names[1:]) == wanted
