@@ -7,9 +7,9 @@ of them the one that adds most to the determinant. K = T, and the average is exa
 The release (9541616) compares features and question in the joint space of CLIP, by its text tower, which no
 checkpoint of LLaVA carries, and turns the sign: there a patch is less like a text that it shows. Here a token
 is compared with the prompt's text behind it, as both enter the decoder, and the sign stays, as in the Qwen
-port of openvino.genai; `relevance` takes either, CLIP's features negated. It is rescaled over each sample (the
-release: over the batch, so that an answer depends on its neighbours). The release renumbers positions; here
-they stay.
+port of openvino.genai; `relevance` takes either, CLIP's features negated. It is rescaled over each sample;
+the release does that over the batch, so that answers depend on their neighbours. It renumbers positions, too;
+here they stay.
 """
 
 from __future__ import annotations
