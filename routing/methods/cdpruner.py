@@ -1,14 +1,15 @@
 """CDPruner: tokens that differ, weighted by the question (https://arxiv.org/abs/2506.10967).
 
 A determinantal point process over L_ij = r_i S_ij r_j: S is the cosine similarity of the features that enter
-the decoder, r how unlike the question's text a token is, rescaled to (0, 1]. Unlike, not like: that is the
-sign in the released code (9541616), which is followed. Tokens are found one by one, each of them the one that
-adds most to the determinant. K = T, and the average is exact.
+the decoder, r how like the question's text a token is, rescaled to (0, 1]. Tokens are found one by one, each
+of them the one that adds most to the determinant. K = T, and the average is exact.
 
-The release compares features and question in the joint space of CLIP, by its text tower, which no checkpoint
-of LLaVA carries. Here a token is compared with the prompt's text behind it, as both enter the decoder (as in
-the Qwen port of openvino.genai); `relevance` takes either. It is rescaled over each sample (the release: over
-the batch, so that an answer depends on its neighbours). The release renumbers positions; here they stay.
+The release (9541616) compares features and question in the joint space of CLIP, by its text tower, which no
+checkpoint of LLaVA carries, and turns the sign: there a patch is less like a text that it shows. Here a token
+is compared with the prompt's text behind it, as both enter the decoder, and the sign stays, as in the Qwen
+port of openvino.genai; `relevance` takes either, CLIP's features negated. It is rescaled over each sample;
+the release does that over the batch, so that answers depend on their neighbours. It renumbers positions, too;
+here they stay.
 """
 
 from __future__ import annotations
@@ -35,15 +36,15 @@ def choose(seen: Seen, count: int, _stage: VisionStage) -> Chosen:
 
 
 def relevance(images: Tensor, texts: Tensor) -> Tensor:
-    """How unlike the texts each token is, between 0 and 1: (V,) float32; 1 without any text.
+    """How like the texts each token is, between 0 and 1: (V,) float32; 1 without any text.
 
     images: (V, c). texts: (T, c) in the same space, T may be 0.
     """
     if not len(texts):
         return images.new_ones(len(images)).float()
-    unlike = -cosine(images, texts).mean(dim=1)
-    spread = unlike.max() - unlike.min()
-    return (unlike - unlike.min() + _EPSILON) / spread.clamp(min=_EPSILON)
+    likeness = cosine(images, texts).mean(dim=1)
+    spread = likeness.max() - likeness.min()
+    return (likeness - likeness.min() + _EPSILON) / spread.clamp(min=_EPSILON)
 
 
 def most_different(features: Tensor, weights: Tensor, count: int) -> tuple[Tensor, Tensor]:

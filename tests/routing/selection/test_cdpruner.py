@@ -19,10 +19,11 @@ def test_the_published_choice_is_reproduced(case: Published) -> None:
     """The tokens that the released code keeps, as far as they are determined.
 
     One case asks for 40 tokens of 32 numbers each: 32 of them use the kernel up, and what comes after is
-    rounding (the release takes a token twice there). Those 32 are all among the published ones.
+    rounding (the release takes a token twice there). Those 32 are all among the published ones. The release
+    turns the sign of likeness, so its image features are negated.
     """
     count, width = case.params["keep"], case.params["width"]
-    weights = relevance(case.given["image_embeds"], case.given["text_embeds"])
+    weights = relevance(-case.given["image_embeds"], case.given["text_embeds"])
     order = most_different(case.given["projected"], weights, count)[0].tolist()
     assert len(set(order)) == count
     published = set(case.answer["kept"].tolist())
@@ -44,21 +45,21 @@ def test_each_token_adds_most_to_the_determinant() -> None:
     assert [token for token, gain in enumerate(gains.tolist()) if gain == -math.inf] == sorted(chosen)
 
 
-def test_relevance_is_how_unlike_the_texts_a_token_is_between_0_and_1() -> None:
+def test_relevance_is_how_like_the_texts_a_token_is_between_0_and_1() -> None:
     """By the definition, over the tokens of one sample; 1 for all without text or among equal tokens."""
     images, texts = noise(7, 4), noise(3, 4, seed=1)
-    unlike = [
-        -sum(float(torch.cosine_similarity(image, text, dim=0)) for text in texts) / 3 for image in images
+    likeness = [
+        sum(float(torch.cosine_similarity(image, text, dim=0)) for text in texts) / 3 for image in images
     ]
-    low, high = min(unlike), max(unlike)
-    truth = torch.tensor([(one - low + 1e-6) / (high - low) for one in unlike])
+    low, high = min(likeness), max(likeness)
+    truth = torch.tensor([(one - low + 1e-6) / (high - low) for one in likeness])
     torch.testing.assert_close(relevance(images, texts), truth)
     assert relevance(images, texts[:0]).tolist() == [1.0] * 7
     assert relevance(torch.ones(4, 4), texts).tolist() == [1.0] * 4
 
 
 def test_the_text_decides_beside_the_features() -> None:
-    """The first token is the one least like the text; all chosen stand above the others in the scores."""
+    """The first token is the one most like the text; all chosen stand above the others in the scores."""
     features, text = noise(16, 8), noise(2, 8, seed=1)
     chosen = choose(Seen(features, text=text), 5, STAGE)
     ranked = chosen.scores.argsort(descending=True).tolist()
