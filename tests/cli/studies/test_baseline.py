@@ -51,7 +51,7 @@ def test_it_was_made_with_the_arguments_that_the_gate_uses(baseline):
 
 
 def test_it_is_small_and_names_no_place():
-    """Under 400 kB, and without the paths of the machine that made it."""
+    """Under 600 kB, and without the paths of the machine that made it."""
     text = (FOLDER / "pocket.json").read_text()
-    assert len(text) < 400_000
+    assert len(text) < 600_000
     assert re.findall(r'"(?:/|~|[A-Z]:\\)[^"]*"', text) == []
