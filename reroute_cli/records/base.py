@@ -9,6 +9,7 @@ One word has one meaning in all records. Numbers carry their unit at the end of 
 - vision_flops: vision tower and projector. decode_flops: tokens after the first. total_flops: all of these.
 - kv_prefill, kv_end: what the KV cache holds after the prefill and after the last token, all layers.
 - dense_...: the same of the same prompt without a schedule; ..._ratio and `ratios`: routed over dense.
+- resized: images that a method made smaller; then the prompt and all that is dense are of the originals.
 - ratio, achieved_ratio: the reduction ratio, 1 - visual_tokens_per_layer / visual_tokens, asked and reached.
 - budget: visual tokens per decoder layer that were asked for. layer_tokens: visual tokens, layers summed up.
 - where: "vision" as features leave the vision tower, "entrance" as they enter the decoder, or "decoder".

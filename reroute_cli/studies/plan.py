@@ -59,7 +59,7 @@ def plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> Plan:
         return cost(shaped.shape, how, [prompt], element_bytes=size, grids=one.grids)
 
     costs = PlanCost(work(shaped, Schedule()), work(seen, schedule))
-    no_vision = None
+    average, no_vision = schedule.average_tokens(seen.target.visual, layers), None
     if costs.dense.vision_flops is None:
         no_vision = shaped.shape.tower_reason or "the image's patch grid is not known from its token count"
     unknown: dict[str, Any] = dict.fromkeys(("revision", "config_digest", "attention", "device", "weights"))
@@ -78,8 +78,8 @@ def plan(shaped: Shaped, choice: ScheduleChoice, text: int, dtype: str) -> Plan:
             profile=choice.profile,
             action=str(schedule.action) if resized is None else "resize",
             ratio=choice.asked_ratio(visual),
-            achieved_ratio=1 - schedule.average_tokens(seen.target.visual, layers) / visual,
-            visual_tokens_per_layer=schedule.average_tokens(seen.target.visual, layers),
+            achieved_ratio=1 - average / visual if visual else 0.0,
+            visual_tokens_per_layer=average,
             digest=schedule.digest(),
             stages=_stages(shaped, schedule),
             per_layer_visual_tokens=list(schedule.tokens_per_layer(seen.target.visual, layers)),

@@ -99,6 +99,17 @@ def test_the_model_itself_agrees(qwen, answers):
     assert processor.tokenizer.decode(new, skip_special_tokens=True).strip() == answers[1].answer
 
 
+def test_the_table_shows_both_sizes_and_dense_beside(qwen, run):
+    """What was made of the image, and the share of the original's FLOPs and bytes that is left."""
+    said = " ".join(
+        run("ask", "-m", str(qwen), str(qwen / "wide.png"), QUESTION, *AMOUNT, *SHORT).stderr.split()
+    )
+    assert "visual tokens/layer 15 of 48 · prefill 0." in said
+    assert "224 × 168 made " in said
+    assert "15 of 48 visual tokens" in said
+    assert "dense · " not in said
+
+
 def test_a_batch_says_what_ask_says(qwen, answers, run):
     """Counted by arithmetic, to the FLOP and the byte; and no other record has heard of smaller images."""
     given = ("-m", str(qwen), "-Q", QUESTION, *SHORT, "--batch-size", "2")
