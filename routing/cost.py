@@ -248,7 +248,8 @@ def schedule_scoring_flops(shape: ModelShape, schedule: Schedule, prompts: Seque
             seen = before if schedule.action is Action.PRUNE else everything
             length = max(prompt.text + count for prompt, count in zip(prompts, seen, strict=True))
             ranking_layer, attention = shape.ranking(scored_by)
-            own = widths[scored_by] if ranking_layer == scored_by else 0
+            changed = scorer.merge is not None and scored_by == stage.layer  # before the layer has its keys
+            own = widths[scored_by] if ranking_layer == scored_by and not changed else 0
             total += attention.ranking_flops(length, rows, length if scored_by in projected else own)
             total += scorer.flops(length, shape.hidden)
             if scorer.level:

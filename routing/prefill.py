@@ -356,10 +356,15 @@ class Prefill:
         return columns, weights
 
     def _own_width(self, decision: Decision) -> int:
-        """Rows on which the layer that scores a decision itself will run; 0 if it takes over no keys."""
+        """Rows on which the layer that scores a decision itself will run; 0 if it takes over no keys.
+
+        Keys of tokens that something is merged into before they get there are not its own.
+        """
         if decision.scored_by not in self._sharing or decision.scored_by != decision.ranked_at:
             return 0
         if decision.layer == decision.scored_by:
+            if self._scorer.merge is not None:
+                return 0
             return max(map(sum, zip(self.layout.text_counts, decision.counts, strict=True)))
         return self.layout.length if self._rows is None else self._rows.width
 

@@ -10,9 +10,12 @@ from torch import Tensor
 
 from routing.checks import reference
 from routing.checks.copies import placeholder_ids
+from routing.checks.counting import Counted, prompts_of, shape_of
+from routing.checks.proven import route
 from routing.checks.reference import Cut, attention_of, by_gathering, dense
 from routing.checks.runs import ACTIONS, close, generate_routed, plan
 from routing.checks.subjects import ONE, Tiny, tiny
+from routing.cost import cost
 from routing.errors import BudgetError, RoutingError, ScheduleError
 from routing.methods.method import Sight
 from routing.methods.sparsevlm import (
@@ -291,6 +294,24 @@ def test_clusters_run_on_in_the_place_of_their_centres(name: str) -> None:
     gone = {int(visual[token]) for token in range(len(visual)) if token not in expected}
     rows = [row for row in range(len(ids)) if row not in gone]
     assert close(given[0], states[rows])
+
+
+def test_a_layer_that_ranks_its_own_drop_has_the_keys_of_what_was_merged() -> None:
+    """Logits and FLOPs are the same whether a key projection can be handed over or somebody watches it."""
+    model, schedule = tiny("llava"), plan((Cut(2, 0.4),), scorer=RECYCLED_RATERS)
+    counted, logits = [], []
+    for watched in (False, True):
+        layers = reference.decoder(model.model).layers if watched else ()
+        handles = [layer.self_attn.k_proj.register_forward_hook(lambda *_: None) for layer in layers]
+        with route(model.model, schedule):
+            counted.append(Counted(model, model.inputs(ONE)))
+        logits.append(counted[-1].output.logits)
+        for handle in handles:
+            handle.remove()
+    ours = cost(shape_of(model), schedule, prompts_of(model, ONE))
+    assert torch.equal(*logits)
+    assert counted[0].scoring == counted[1].scoring == ours.scoring_flops
+    assert counted[0].prefill == counted[1].prefill == ours.prefill_flops
 
 
 def test_nobody_reroutes_by_a_ranking_that_merges() -> None:
