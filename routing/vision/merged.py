@@ -72,17 +72,20 @@ class MergedTower(HookedTower):
         self._grids = [(height // merge, width // merge) for _, height, width in shapes]
         self.begin()
 
-    def _finish(self, _tower: Any, _args: tuple[Any, ...], output: Any) -> Any:
+    def _finish(self, tower: Any, _args: tuple[Any, ...], output: Any) -> Any:
         features = part(output, "pooler_output")
-        output.pooler_output = self.reduced(lambda: self._reduce(features))
+        output.pooler_output = self.reduced(lambda: self._reduce(tower, features))
         return output
 
-    def _reduce(self, features: Tensor) -> Tensor:
-        """(sum of V, d) features of all images, in raster order, with what was merged in its place."""
+    def _reduce(self, tower: Any, features: Tensor) -> Tensor:
+        """(sum of V, d) features of all images, in raster order, with what was merged in its place.
+
+        tower: the one that runs, which may be a copy with other weights.
+        """
         found = self._ranked()
         if Need.STATES in self.needs:
             mean = given(self.caught, "states", self._tower) / len(self._compared)
-            found["states"] = self._merged(mean.to(features.dtype))
+            found["states"] = self._merged(tower, mean.to(features.dtype))
         if self._windowed:
             cells = self._tower.window_size // self._tower.spatial_merge_size // self._tower.patch_size
             raster = window_order(self._grids, cells).argsort()
@@ -98,9 +101,8 @@ class MergedTower(HookedTower):
         return torch.cat([self.collector.reduce(image) for image in images])
 
     @torch.no_grad()
-    def _merged(self, states: Tensor) -> Tensor:
+    def _merged(self, tower: Any, states: Tensor) -> Tensor:
         """Hidden states (patches, c) as the tower makes tokens of its last ones: (sum of V, d) float32."""
-        tower = self._tower
         if self._downsampled:
             side = tower.spatial_merge_size
             squares = tower.post_layernorm(states).view(-1, side, side, states.shape[-1])

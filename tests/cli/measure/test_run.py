@@ -180,7 +180,8 @@ def test_an_attention_nobody_can_count_gives_unknown_flops(job, pocket):
     from reroute_cli.run.answer import _flops_part
 
     flash = SimpleNamespace(**{**vars(pocket), "attention": "flash_attention_2"})
-    part = _flops_part(run.Job(flash, job.inputs, job.schedule), 4)
+    uncounted = run.Job(flash, job.inputs, job.schedule)
+    part = _flops_part(uncounted, uncounted, 4)
     assert part.prefill_flops is None
     assert "flash_attention_2" in part.reasons["prefill_flops"]
 
