@@ -304,6 +304,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "eval": evaluation,
     "results": readme_reports.results,
     "sweep": readme_reports.sweep,
+    "methods-sweep": readme_reports.methods_sweep,
     "tune": readme_reports.tune,
     "profile": readme_reports.profile,
     "regression": regression,

@@ -14,6 +14,7 @@ from tests import readme
 
 REPORTS = readme.ROOT / "samples" / "results"
 SCORES = ["method", "ratio", "box Acc@0.5 prune", "reroute", "reroute − prune"]
+SHOWN = ("random", "downsample", "fastv", "sparsevlm", "divprune", "visionzip", "nuwa")  # by the README
 SCORES += ["answers right prune", "reroute", "reroute − prune", "prefill FLOPs", "TTFT"]
 
 
@@ -40,14 +41,20 @@ def profile() -> str:
 
 
 def results() -> str:
-    """The committed sweep at one reduction ratio, every method beside the dense model."""
-    report = _read("scenes-sweep.json")
+    """Some methods of the committed sweep over all of them, beside the dense model."""
+    report = _read("scenes-methods.json")
     arms = {arm["name"]: arm for arm in report["arms"]}
     scores = [arms["dense"]["scores"][name] for name in ("box_acc_at_05", "words_right")]
     boxes, words = (f"**{score['value']:.2f}**" for score in scores)
     dense = ["dense", boxes, boxes, "", words, words, "", "1.00×"]
-    rows = [_paired(arms, pair)[:-1] for pair in report["pairs"] if pair["ratio"] == 0.667]
+    pairs = {pair["place"]: pair for pair in _pairs(report)}
+    rows = [_paired(arms, pairs[place])[:-1] for place in SHOWN]
     return table(SCORES[:1] + SCORES[2:-1], [dense, *([row[0], *row[2:]] for row in rows)])
+
+
+def methods_sweep() -> str:
+    """The committed sweep over all methods at one reduction ratio."""
+    return sweep("scenes-methods.json")
 
 
 def sweep(name: str = "scenes-sweep.json") -> str:
@@ -59,11 +66,19 @@ def sweep(name: str = "scenes-sweep.json") -> str:
     said = ", ".join(f"{score['title']} {_bounds(score)} (n = {score['n']})" for score in shown)
     rows = [
         _paired(arms, pair)
-        for pair in report["pairs"]
+        for pair in _pairs(report)
         if all(arms[pair[action]]["refused"] is None for action in ("prune", "reroute") if pair[action])
     ]
     asked = f"{counts['items']} questions about {counts['images']} images, {counts['answers']:,} answers"
     return f"{asked}. Dense: {said}.\n\n" + table(SCORES, rows)
+
+
+def _pairs(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The pairs of a sweep, and behind them what has no actions, as halves of one."""
+    alone = [arm for arm in report["arms"][1:] if arm["action"] is None]
+    return report["pairs"] + [
+        {"place": arm["place"], "ratio": arm["ratio"], "prune": arm["name"], "reroute": None} for arm in alone
+    ]
 
 
 def _paired(arms: dict[str, Any], pair: dict[str, Any]) -> list[object]:
