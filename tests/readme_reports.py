@@ -57,6 +57,11 @@ def methods_sweep() -> str:
     return sweep("scenes-methods.json")
 
 
+def methods_sweep_667() -> str:
+    """The same at another one, where costs were not measured."""
+    return sweep("scenes-methods-0.667.json")
+
+
 def sweep(name: str = "scenes-sweep.json") -> str:
     """A committed sweep over held-out scenes: prune beside reroute at equal averages, with their costs."""
     report = _read(name)
@@ -92,7 +97,8 @@ def _paired(arms: dict[str, Any], pair: dict[str, Any]) -> list[object]:
 
 
 def _costs(arms: Sequence[dict[str, Any]], cost: str) -> str:
-    return " · ".join(f"{arm['costs'][cost]['ratio_to_dense']:.2f}×" for arm in arms)
+    known = [share for arm in arms if (share := arm["costs"].get(cost, {}).get("ratio_to_dense"))]
+    return " · ".join(f"{share:.2f}×" for share in known)
 
 
 def _bounds(part: dict[str, Any], *, signed: bool = False) -> str:
