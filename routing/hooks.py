@@ -197,3 +197,15 @@ def _compiling() -> Iterator[None]:
         yield
     finally:
         _Stance.eager.__enter__()
+
+
+class Scoring(nn.Module):
+    """Runs what choosing visual tokens computes, at the tower, at the decoder's entrance or in a layer.
+
+    A module only so that profilers that attribute work to modules show under its own name what it costs
+    beside the model's own work.
+    """
+
+    def forward(self, work: Callable[[], Any]) -> Any:
+        """The result of `work`."""
+        return work()

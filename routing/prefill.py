@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from routing.decisions import Decision
+from routing.errors import ScheduleError
+from routing.hooks import Scoring
 from routing.host import PER_TOKEN_ROLES, Binding, Role
 from routing.kinds import LayerKind
 from routing.layout import VisualLayout
@@ -23,7 +25,7 @@ from routing.methods import SCORERS, Selection
 from routing.methods.method import Sight
 from routing.methods.selection import Need, Seen
 from routing.schedule import Action, Pool, Schedule
-from routing.scoring import Scoring, first_keys, is_plain, score
+from routing.scoring import first_keys, is_plain, score
 from routing.select import (
     Rows,
     everything,
@@ -38,7 +40,6 @@ from routing.select import (
     within,
 )
 from routing.trace import PrefillTrace, StageTrace
-from routing.vision.collector import PatchScoring
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,6 @@ class Prefill:
         self._ranked: dict[int, Tensor] = {}
         self._selected: tuple[Tensor, Tensor] | None = None  # at the decoder's entrance, for decision 0
         self._anchors: Tensor | None = None  # (B, L) bool, what a decision before the decoder kept
-        self._selecting = PatchScoring()
         self._compact: dict[tuple[int, str | None], tuple[Any, Any]] = {}
         self._stages: list[StageTrace] = []
         self._scorer, self._scoring = SCORERS[schedule.scorer], Scoring()
@@ -150,7 +150,7 @@ class Prefill:
         if index == 0 and self._scorer.rate is not None:
             self._entrance = hidden
         if index == 0 and (selection := self._decisions[0].selection) is not None:
-            self._selected = self._selecting(lambda: self._select(selection, hidden))
+            self._selected = self._scoring(lambda: self._select(selection, hidden))
         for number, decision in enumerate(self._decisions):
             if decision.selection is None and decision.ranked_at == index and decision.layer > index:
                 self._ranked[number] = self._score(number, index, layer, hidden, context)
@@ -243,6 +243,8 @@ class Prefill:
                 behind = self.layout.behind[row].to(hidden.device)
                 asked = hidden[row, behind].flatten(1) if Need.TEXT in selection.needs else None
                 chosen = selection.choose(Seen(hidden[row, at].flatten(1), text=asked), count, stage)
+                if chosen.features is not None:
+                    raise ScheduleError(f"{stage.selection} merges features, which is done at towers alone")
                 keep[row, at[chosen.kept]] = True
                 scores[row, at] = chosen.scores
         return keep, scores

@@ -42,18 +42,6 @@ ROWS = 64  # asking rows whose attention is held at a time, so that a long quest
 _Attend = Callable[[Tensor], Tensor]  # rows (B, R) -> the attention that they give, (B, H, R, S) float32
 
 
-class Scoring(nn.Module):
-    """Runs a ranking's own arithmetic.
-
-    A module only so that profilers that attribute work to modules show under its own name what ranking costs
-    beside the layer's own work.
-    """
-
-    def forward(self, work: Callable[[], Any]) -> Any:
-        """The result of `work`."""
-        return work()
-
-
 def score(
     scorer: Scorer, layer: Any, hidden: Tensor, projected: Tensor | None, sight: Sight, context: Context
 ) -> tuple[Tensor, Tensor | None]:

@@ -25,7 +25,7 @@ from reroute_cli.measure.clock import alone
 
 # Older releases compute position tables by a matrix product, newer ones element by element.
 POSITIONS = ("rotary_emb", "rotary_pos_emb", "patch_positional_embedding")
-SCORING = ("Scoring", "PatchScoring")  # classes of the modules that rank visual tokens
+SCORING = "Scoring"  # class of the modules that choose visual tokens
 _ATTENTION = ("scaled_dot_product", "flash_attention", "flash_attn", "efficient_attention")
 _PRODUCTS = {  # every other operator that multiplies matrices
     *("mm", "addmm", "bmm", "baddbmm", "convolution", "_scaled_mm", "_int_mm"),
@@ -128,7 +128,7 @@ class FlopMeter:
         setattr(self.flops, part, getattr(self.flops, part) + counted)
 
     def _role(self, module: torch.nn.Module) -> str | None:
-        return "scoring" if type(module).__name__ in SCORING else self._parts.get(module)
+        return "scoring" if type(module).__name__ == SCORING else self._parts.get(module)
 
     def _enter(self, module: torch.nn.Module, _args: Any) -> None:
         if self._role(module):

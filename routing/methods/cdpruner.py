@@ -17,10 +17,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from routing.methods.diversity import above, cosine
-from routing.methods.method import Method, Request
+from routing.methods.method import Method
 from routing.methods.selection import Chosen, Need, Seen, Selection, Sizes
 from routing.methods.solver import AGAIN, FIRST_OPTIONS, FIRST_SHAPE, select_first
-from routing.schedule import Action, Schedule, VisionStage
+from routing.schedule import Action, VisionStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,11 +75,7 @@ def _flops(sizes: Sizes, _stage: VisionStage) -> int:
     return sizes.tokens * (2 * (sizes.tokens + sizes.text) * sizes.width + steps)
 
 
-def _solve(request: Request) -> Schedule:
-    return select_first(request, METHOD)
-
-
-METHOD = Method(
+METHOD: Method = Method(
     name="cdpruner",
     title="CDPruner",
     paper="https://arxiv.org/abs/2506.10967",
@@ -87,7 +83,7 @@ METHOD = Method(
     summary="before the decoder, visual tokens that differ from one another, weighted by the question's text",
     scored="vision",
     published={Action.PRUNE: (), Action.REROUTE: AGAIN},
-    solver=_solve,
+    solver=lambda request: select_first(request, METHOD),
     options=FIRST_OPTIONS,
     shape=FIRST_SHAPE,
     selections={"cdpruner": Selection(frozenset({Need.TEXT}), choose, _flops)},

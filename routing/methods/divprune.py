@@ -10,10 +10,10 @@ with the tiles of one image. The release renumbers positions in LLaVA; here they
 from __future__ import annotations
 
 from routing.methods.diversity import above, cosine, farthest_first
-from routing.methods.method import Method, Request
+from routing.methods.method import Method
 from routing.methods.selection import Chosen, Seen, Selection
 from routing.methods.solver import AGAIN, FIRST_OPTIONS, FIRST_SHAPE, select_first
-from routing.schedule import Action, Schedule, VisionStage
+from routing.schedule import Action, VisionStage
 
 
 def choose(seen: Seen, count: int, _stage: VisionStage) -> Chosen:
@@ -22,11 +22,7 @@ def choose(seen: Seen, count: int, _stage: VisionStage) -> Chosen:
     return Chosen(order.sort().values, above(nearest, order))
 
 
-def _solve(request: Request) -> Schedule:
-    return select_first(request, METHOD)
-
-
-METHOD = Method(
+METHOD: Method = Method(
     name="divprune",
     title="DivPrune",
     paper="https://arxiv.org/abs/2503.02175",
@@ -34,7 +30,7 @@ METHOD = Method(
     summary="before the decoder, the visual tokens that differ most from one another",
     scored="vision",
     published={Action.PRUNE: (), Action.REROUTE: AGAIN},
-    solver=_solve,
+    solver=lambda request: select_first(request, METHOD),
     options=FIRST_OPTIONS,
     shape=FIRST_SHAPE,
     selections={

@@ -6,11 +6,11 @@ f5d5f12. K = T, and the average is exact. The release renumbers positions; here 
 
 from __future__ import annotations
 
-from routing.methods.method import Method, Request
+from routing.methods.method import Method
 from routing.methods.selection import Chosen, Need, Seen, Selection
 from routing.methods.solver import AGAIN, FIRST_SHAPE, TOWER_OPTIONS, select_first
 from routing.methods.vispruner import important_first
-from routing.schedule import Action, Schedule, VisionStage
+from routing.schedule import Action, VisionStage
 
 
 def choose(seen: Seen, count: int, _stage: VisionStage) -> Chosen:
@@ -18,11 +18,7 @@ def choose(seen: Seen, count: int, _stage: VisionStage) -> Chosen:
     return important_first(seen, count, important=count)
 
 
-def _solve(request: Request) -> Schedule:
-    return select_first(request, METHOD)
-
-
-METHOD = Method(
+METHOD: Method = Method(
     name="fastervlm",
     title="FasterVLM",
     paper="https://arxiv.org/abs/2412.01818",
@@ -30,7 +26,7 @@ METHOD = Method(
     summary="at the vision tower, the tokens that its CLS token attends to most",
     scored="vision",
     published={Action.PRUNE: (), Action.REROUTE: AGAIN},
-    solver=_solve,
+    solver=lambda request: select_first(request, METHOD),
     options=TOWER_OPTIONS,
     shape=FIRST_SHAPE,
     selections={"fastervlm": Selection(frozenset({Need.ATTENTION}), choose, lambda _sizes, _stage: 0)},

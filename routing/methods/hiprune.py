@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from routing.methods.method import Method, Request
+from routing.methods.method import Method
 from routing.methods.selection import SHARE, Chosen, Need, Seen, Selection
 from routing.methods.solver import AGAIN, FIRST_OPTIONS, FIRST_SHAPE, select_first
-from routing.schedule import Action, Schedule, VisionStage
+from routing.schedule import Action, VisionStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,11 +50,7 @@ def with_neighbours(marked: Tensor) -> Tensor:
     return near
 
 
-def _solve(request: Request) -> Schedule:
-    return select_first(request, METHOD)
-
-
-METHOD = Method(
+METHOD: Method = Method(
     name="hiprune",
     title="HiPrune",
     paper="https://arxiv.org/abs/2508.00553",
@@ -62,7 +58,7 @@ METHOD = Method(
     summary="at the vision tower, best of an early layer's attention with neighbours, then of a late one's",
     scored="vision",
     published={Action.PRUNE: (), Action.REROUTE: AGAIN},
-    solver=_solve,
+    solver=lambda request: select_first(request, METHOD),
     options={
         **FIRST_OPTIONS,
         "alpha": "share of the kept tokens that the early layer chooses, neighbours counted (default 0.1)",

@@ -14,10 +14,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from routing.methods.method import Method, Request
+from routing.methods.method import Method
 from routing.methods.selection import Bounds, Chosen, Need, Seen, Selection, Sizes
 from routing.methods.solver import AGAIN, FIRST_SHAPE, TOWER_OPTIONS, select_first
-from routing.schedule import Action, Schedule, VisionStage
+from routing.schedule import Action, VisionStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,11 +75,7 @@ def _flops(sizes: Sizes, stage: VisionStage) -> int:
     return 2 * math.ceil(sizes.tokens / length) * length**2 * sizes.width
 
 
-def _solve(request: Request) -> Schedule:
-    return select_first(request, METHOD)
-
-
-METHOD = Method(
+METHOD: Method = Method(
     name="holov",
     title="HoloV",
     paper="https://arxiv.org/abs/2510.02912",
@@ -87,7 +83,7 @@ METHOD = Method(
     summary="at the vision tower, each strip of the image its own number of tokens, chosen by attention",
     scored="vision",
     published={Action.PRUNE: (), Action.REROUTE: AGAIN},
-    solver=_solve,
+    solver=lambda request: select_first(request, METHOD),
     options={**TOWER_OPTIONS, "chunks": "strips that the tokens of an image are cut into (default 16)"},
     shape=FIRST_SHAPE,
     selections={

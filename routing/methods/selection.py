@@ -51,7 +51,8 @@ class Chosen:
     """What a selection answers about V visual tokens.
 
     kept: (K,) int64, ascending. scores: (V,) float32, the ranking it leaves behind, higher is better.
-    features: (V, c) with what was merged at the places of its centres; None: they are as they were.
+    features: (V, c) with what was merged at the places of its centres, at a tower alone; None: they are as
+    they were.
     """
 
     kept: Tensor

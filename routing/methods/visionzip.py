@@ -12,10 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from routing.methods.diversity import cosine
-from routing.methods.method import Method, Request
+from routing.methods.method import Method
 from routing.methods.selection import SHARE, Chosen, Need, Seen, Selection, Sizes
 from routing.methods.solver import AGAIN, FIRST_SHAPE, TOWER_OPTIONS, select_first
-from routing.schedule import Action, Schedule, VisionStage
+from routing.schedule import Action, VisionStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,11 +64,7 @@ def _flops(sizes: Sizes, stage: VisionStage) -> int:
     return 2 * centred * (sizes.tokens - sizes.kept + centred) * (sizes.keys + sizes.width)
 
 
-def _solve(request: Request) -> Schedule:
-    return select_first(request, METHOD)
-
-
-METHOD = Method(
+METHOD: Method = Method(
     name="visionzip",
     title="VisionZip",
     paper="https://arxiv.org/abs/2412.04467",
@@ -76,7 +72,7 @@ METHOD = Method(
     summary="at the vision tower, tokens of most attention, and a few that the others are merged into",
     scored="vision",
     published={Action.PRUNE: (), Action.REROUTE: AGAIN},
-    solver=_solve,
+    solver=lambda request: select_first(request, METHOD),
     options={
         **TOWER_OPTIONS,
         "contextual": "share of the kept tokens that others are merged into (default 5/32)",

@@ -9,10 +9,9 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from routing.errors import UnsupportedInputError
 from routing.methods.selection import Chosen, Need, Seen, Selection
@@ -29,14 +28,6 @@ class VisionSelection:
 
     kept: Tensor
     scores: Tensor | None
-
-
-class PatchScoring(nn.Module):
-    """Runs the reduction's own arithmetic, so that FLOP counters bill it under this name."""
-
-    def forward(self, work: Callable[[], Any]) -> Any:
-        """The result of `work`."""
-        return work()
 
 
 class VisionCollector(threading.local):

@@ -23,9 +23,9 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from routing.errors import UnsupportedModelError
-from routing.hooks import Hooks
+from routing.hooks import Hooks, Scoring
 from routing.towers import SHALLOW_LAYER, Need
-from routing.vision.collector import PatchScoring, VisionCollector
+from routing.vision.collector import VisionCollector
 
 RANKED = {Need.ATTENTION, Need.RECEIVED, Need.KEYS}  # what follows from the projections of the ranking layer
 
@@ -40,7 +40,7 @@ class HookedTower(threading.local):
 
     def __init__(self, collector: VisionCollector) -> None:
         self.collector, self.needs = collector, collector.needs
-        self.scoring = PatchScoring()
+        self.scoring = Scoring()
         self.caught: dict[str, Any] = {}
 
     def refuse_class_scores(self, scorer: str) -> None:

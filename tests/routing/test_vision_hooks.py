@@ -126,7 +126,7 @@ def test_flop_counters_bill_the_reduction_as_scoring() -> None:
     model = llava()
     with hooked(model, "llava", VisionStage(0.5)), FlopCounterMode(display=False) as counter:
         model.model.get_image_features(noise(1, 3, 24, 24))
-    assert sum(counter.get_flop_counts()["PatchScoring"].values()) > 0
+    assert sum(counter.get_flop_counts()["Scoring"].values()) > 0
 
 
 @pytest.mark.parametrize(

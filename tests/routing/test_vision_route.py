@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from routing import Pool, Schedule, Stage, VisionStage, route
-from tests.routing.tiny_vision import GRIDS, IMAGE, START, encode, llava, noise, pixels_of, qwen
+from tests.routing.tiny_vision import GRIDS, IMAGE, answer, encode, llava, noise, pixels_of, qwen
 
 PICTURE, TEXT = 36, 6
 
@@ -99,22 +99,8 @@ def test_a_qwen_batch_gives_each_sample_what_it_gets_alone(family: str, layer: i
     model = qwen(family)
     schedule = Schedule(vision=VisionStage(0.5, layer=layer, scorer="column_mean"), action=action)
     pixels, grids = pixels_of(GRIDS[:2]), GRIDS[:2]
-    together, kept = _generate(model, schedule, pixels, grids)
+    together, first = answer(model, schedule, pixels, grids)
     for number, part in enumerate(pixels.split(grids.prod(dim=1).tolist())):
-        alone, own = _generate(model, schedule, part, grids[number : number + 1])
+        alone, own = answer(model, schedule, part, grids[number : number + 1])
         assert torch.equal(alone[0], together[number])
-        assert torch.equal(own[0], kept[number])
-
-
-def _generate(
-    model: Any, schedule: Schedule, pixels: torch.Tensor, grids: torch.Tensor
-) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-    """Four greedy tokens a sample (one picture each, left-padded), and the anchors."""
-    sizes = (grids.prod(dim=1) // 4).tolist()
-    ids = torch.zeros(len(sizes), max(sizes) + 7, dtype=torch.long)
-    for row, size in enumerate(sizes):
-        ids[row, -size - 7 :] = torch.tensor([7, 8, START, *[IMAGE] * size, 93, 9, 10, 11])[-size - 7 :]
-    inputs = {"input_ids": ids, "attention_mask": (ids > 0).long(), "mm_token_type_ids": (ids == IMAGE).int()}
-    with route(model, schedule) as trace:
-        out = model.generate(**inputs, pixel_values=pixels, image_grid_thw=grids, max_new_tokens=4)
-    return out[:, ids.shape[1] :], trace.stages[0].kept
+        assert torch.equal(own.kept[0], first.kept[number])

@@ -21,10 +21,11 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 
-from routing import VisionStage
+from routing import Schedule, VisionStage, route
 from routing.hooks import Hooks
 from routing.methods import SELECTIONS
 from routing.methods.selection import Chosen, Need, Seen, Selection
+from routing.trace import StageTrace
 from routing.vision import attach
 from routing.vision.collector import VisionCollector, VisionSelection
 
@@ -156,3 +157,17 @@ def ranking(selection: VisionSelection) -> torch.Tensor:
     """The scores of a selection that has some."""
     assert selection.scores is not None
     return selection.scores
+
+
+def answer(
+    model: Any, schedule: Schedule, pixels: torch.Tensor, grids: torch.Tensor
+) -> tuple[torch.Tensor, StageTrace]:
+    """Four greedy tokens a sample of a Qwen (one image each, left-padded), and its first decision."""
+    sizes = (grids.prod(dim=1) // 4).tolist()
+    ids = torch.zeros(len(sizes), max(sizes) + 7, dtype=torch.long)
+    for row, size in enumerate(sizes):
+        ids[row, -size - 7 :] = torch.tensor([7, 8, START, *[IMAGE] * size, 93, 9, 10, 11])[-size - 7 :]
+    inputs = {"input_ids": ids, "attention_mask": (ids > 0).long(), "mm_token_type_ids": (ids == IMAGE).int()}
+    with route(model, schedule) as trace:
+        out = model.generate(**inputs, pixel_values=pixels, image_grid_thw=grids, max_new_tokens=4)
+    return out[:, ids.shape[1] :], trace.stages[0]

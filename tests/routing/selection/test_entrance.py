@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from routing import Schedule, Stage, VisionStage, route
+from routing import Schedule, ScheduleError, Stage, VisionStage, route
 from routing.methods import SELECTIONS
 from routing.methods.divprune import choose
 from routing.methods.selection import Chosen, Need, Seen, Selection
-from tests.routing.tiny_vision import GRIDS, IMAGE, START, llava, noise, pixels_of, qwen
+from tests.routing.tiny_vision import GRIDS, IMAGE, answer, llava, noise, pixels_of, qwen
 
 HALF = VisionStage(0.5, selection="divprune")
 WORDS = torch.tensor([5, 6, 7])
@@ -65,20 +65,20 @@ def test_a_batch_gives_each_sample_what_it_gets_alone(family: str, layer: int, a
     stages = (Stage(1, 0.4),) if action == "reroute" and layer == 0 else ()
     vision = VisionStage(0.4, layer=layer, selection="divprune")
     schedule = Schedule(stages, action=action, vision=vision)
-    together, kept = _generate(model, schedule, pixels, grids)
+    together, first = answer(model, schedule, pixels, grids)
     for number, part in enumerate(pixels.split(grids.prod(dim=1).tolist())):
-        alone, own = _generate(model, schedule, part, grids[number : number + 1])
+        alone, own = answer(model, schedule, part, grids[number : number + 1])
         assert torch.equal(alone[0], together[number])
-        assert torch.equal(own[0], kept[number])
+        assert torch.equal(own.kept[0], first.kept[number])
 
 
 def test_a_later_layer_acts_on_what_was_chosen_at_the_entrance() -> None:
     """Where features go on entering until layer 1, the choice is that of the decoder's input all the same."""
     model, pixels, grids = qwen("qwen3_vl"), pixels_of(GRIDS[:1]), GRIDS[:1]
     schedule = Schedule(vision=VisionStage(0.4, layer=1, selection="divprune"))
-    _, kept = _generate(model, schedule, pixels, grids)
+    _, first = answer(model, schedule, pixels, grids)
     features = model.model.get_image_features(pixels, grids, return_dict=True).pooler_output[0]
-    assert kept[0].tolist() == choose(Seen(features), 6, HALF).kept.tolist()
+    assert first.kept[0].tolist() == choose(Seen(features), 6, HALF).kept.tolist()
 
 
 def test_a_selection_sees_the_text_that_it_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +103,21 @@ def test_a_selection_sees_the_text_that_it_asks_for(monkeypatch: pytest.MonkeyPa
     assert (blind.text, blind.attention, blind.grid) == (None, None, None)
 
 
+def test_a_selection_that_merges_at_the_entrance_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its features would be lost without a word."""
+
+    def merging(seen: Seen, count: int, _stage: VisionStage) -> Chosen:
+        return Chosen(torch.arange(count), torch.zeros(len(seen.features)), seen.features * 2)
+
+    merger = Selection(frozenset(), merging, lambda _sizes, _stage: 0)
+    monkeypatch.setitem(SELECTIONS._own, "merger", merger)  # type: ignore[attr-defined]
+    with (
+        route(model := llava(), Schedule(vision=VisionStage(0.5, selection="merger"))),
+        pytest.raises(ScheduleError, match="merger merges features, which is done at towers alone"),
+    ):
+        model(input_ids=_prompt(36), pixel_values=noise(1, 3, 24, 24))
+
+
 def test_what_waits_comes_back_with_its_plain_features() -> None:
     """A later stage that keeps everything runs the rest of the model on routed and untouched tokens."""
     model, pixels = llava(), noise(1, 3, 24, 24)
@@ -124,17 +139,3 @@ def test_pool_anchors_lets_later_stages_choose_among_the_chosen_alone() -> None:
     with route(model, schedule) as trace:
         model(input_ids=_prompt(36), pixel_values=noise(1, 3, 24, 24))
     assert set(trace.stages[1].kept[0].tolist()) < set(trace.stages[0].kept[0].tolist())
-
-
-def _generate(
-    model: Any, schedule: Schedule, pixels: torch.Tensor, grids: torch.Tensor
-) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-    """Four greedy tokens a sample (one image each, left-padded), and what was chosen at the entrance."""
-    sizes = (grids.prod(dim=1) // 4).tolist()
-    ids = torch.zeros(len(sizes), max(sizes) + 7, dtype=torch.long)
-    for row, size in enumerate(sizes):
-        ids[row, -size - 7 :] = torch.tensor([7, 8, START, *[IMAGE] * size, 93, 9, 10, 11])[-size - 7 :]
-    inputs = {"input_ids": ids, "attention_mask": (ids > 0).long(), "mm_token_type_ids": (ids == IMAGE).int()}
-    with route(model, schedule) as trace:
-        out = model.generate(**inputs, pixel_values=pixels, image_grid_thw=grids, max_new_tokens=4)
-    return out[:, ids.shape[1] :], trace.stages[0].kept

@@ -13,7 +13,7 @@ from routing.families import FAMILIES
 from routing.methods import METHODS, SELECTIONS
 from routing.methods.selection import Seen
 from tests.routing.test_prefill_economy import WAITING
-from tests.routing.tiny_vision import GRIDS, IMAGE, START, llava, noise, pixels_of, qwen
+from tests.routing.tiny_vision import GRIDS, IMAGE, answer, llava, noise, pixels_of, qwen
 
 CLS = {"llava", "vipllava", "llava_next", "internvl"}  # families whose tower has such a token
 SAMPLES: tuple[Sample, ...] = ((3, (2, 3), 5), (4, (3, 4), 3, (2, 3), 7))
@@ -101,14 +101,16 @@ def test_a_batch_gives_each_sample_what_it_gets_alone(
         action=action,
         vision=VisionStage(0.5, layer=first, scorer="column_mean", selection=name),
     )
-    together, kept, ranked = _generate(model, schedule, pixels, grids)
+    together, first = answer(model, schedule, pixels, grids)
     for number, part in enumerate(pixels.split(grids.prod(dim=1).tolist())):
-        alone, own, (scores,) = _generate(model, schedule, part, grids[number : number + 1])
+        alone, own = answer(model, schedule, part, grids[number : number + 1])
+        (kept,), (scores,) = own.kept, own.scores
         assert torch.equal(alone[0], together[number])
-        assert torch.equal(own[0], kept[number])
-        assert len(own[0]) == len(scores) // 2
+        assert torch.equal(kept, first.kept[number])
+        assert scores is not None
+        assert len(kept) == len(scores) // 2
         assert scores.isfinite().all()
-        torch.testing.assert_close(scores, ranked[number])
+        torch.testing.assert_close(scores, first.scores[number])
 
 
 @pytest.mark.parametrize("tower", ["clip_vision_model", "siglip_vision_model"])
@@ -237,18 +239,3 @@ def test_choosing_never_waits_for_the_device(name: str, count: int) -> None:
         chosen = SELECTIONS[name].choose(seen, count, VisionStage(0.5, selection=name))
     assert watch.seen == set()
     assert len(set(chosen.kept.tolist())) == count
-
-
-def _generate(
-    model: Any, schedule: Schedule, pixels: torch.Tensor, grids: torch.Tensor
-) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
-    """Four greedy tokens a sample (one image each, left-padded), what was chosen first, and its scores."""
-    sizes = (grids.prod(dim=1) // 4).tolist()
-    ids = torch.zeros(len(sizes), max(sizes) + 7, dtype=torch.long)
-    for row, size in enumerate(sizes):
-        ids[row, -size - 7 :] = torch.tensor([7, 8, START, *[IMAGE] * size, 93, 9, 10, 11])[-size - 7 :]
-    inputs = {"input_ids": ids, "attention_mask": (ids > 0).long(), "mm_token_type_ids": (ids == IMAGE).int()}
-    with route(model, schedule) as trace:
-        out = model.generate(**inputs, pixel_values=pixels, image_grid_thw=grids, max_new_tokens=4)
-    scores = tuple(one for one in trace.stages[0].scores if one is not None)
-    return out[:, ids.shape[1] :], trace.stages[0].kept, scores
