@@ -228,25 +228,30 @@ class Prefill:
             return self.layout.visual
         return self._anchors
 
+    @torch.no_grad()
     def _select(self, selection: Selection, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """What a selection keeps (B, L) and the scores it leaves behind, on the decoder's input (B, L, d)."""
         stage = self._schedule.vision
         assert stage is not None
         keep = torch.zeros_like(self.layout.visual)
         scores = torch.full(keep.shape, -torch.inf, device=keep.device)
-        with torch.no_grad():
-            for row, columns in enumerate(self.layout.positions):
-                at, count = columns.to(hidden.device), self._decisions[0].counts[row]
-                if count == len(columns):
-                    keep[row, at] = True
-                    continue
-                behind = self.layout.behind[row].to(hidden.device)
-                asked = hidden[row, behind].flatten(1) if Need.TEXT in selection.needs else None
-                chosen = selection.choose(Seen(hidden[row, at].flatten(1), text=asked), count, stage)
-                if chosen.features is not None:
-                    raise ScheduleError(f"{stage.selection} merges features, which is done at towers alone")
-                keep[row, at[chosen.kept]] = True
-                scores[row, at] = chosen.scores
+        rows, seen, counts = [], [], []
+        for row, columns in enumerate(self.layout.positions):
+            at, count = columns.to(hidden.device), self._decisions[0].counts[row]
+            if count == len(columns):
+                keep[row, at] = True
+                continue
+            behind = self.layout.behind[row].to(hidden.device)
+            asked = hidden[row, behind].flatten(1) if Need.TEXT in selection.needs else None
+            rows.append((row, at))
+            seen.append(Seen(hidden[row, at].flatten(1), text=asked))
+            counts.append(count)
+        found = selection.choose(seen, counts, stage) if seen else []
+        for (row, at), chosen in zip(rows, found, strict=True):
+            if chosen.features is not None:
+                raise ScheduleError(f"{stage.selection} merges features, which is done at towers alone")
+            keep[row, at[chosen.kept]] = True
+            scores[row, at] = chosen.scores
         return keep, scores
 
     def _merge(self, hidden: Tensor, ranked: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:

@@ -1,13 +1,17 @@
 """Choosing tokens that differ, and clusters of those that don't; nothing waits for the host.
 
-Knows no method; torch is imported where it is used.
+Greedy choices run as steps over a batch of B images padded to W tokens, the V of an image first; their
+counts K never rise from image to image, so that those which have enough are the last rows. What is chosen of
+an image does not depend on the others. Knows no method; torch is imported where it is used.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 NEIGHBOURS = 7  # that a density is measured with; as many as clusters where these are fewer
@@ -21,23 +25,52 @@ def cosine(left: Tensor, right: Tensor) -> Tensor:
     return unit
 
 
-def farthest_first(distances: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def stacked(squares: Iterable[Tensor], sizes: Sequence[int], device: torch.device, padding: float) -> Tensor:
+    """Matrices (V, V) float32 of images, made one at a time, as one padded (B, W, W)."""
+    import torch
+
+    batch = torch.full((len(sizes), max(sizes), max(sizes)), padding, device=device)
+    for square, size, place in zip(squares, sizes, batch, strict=True):
+        place[:size, :size] = square.detach()
+    return batch
+
+
+def real(sizes: Sequence[int], width: int, device: torch.device) -> Tensor:
+    """(B, W) bool: the first `sizes` of each row."""
+    import torch
+
+    lengths = torch.tensor(sizes).to(device, non_blocking=True)  # pageable: copied before this returns
+    return torch.arange(width, device=device) < lengths[:, None]
+
+
+def farthest_first(
+    distances: Tensor, sizes: Sequence[int], counts: Sequence[int]
+) -> list[tuple[Tensor, Tensor]]:
     """Greedy max-min: begin with the token whose nearest other is farthest, then go on with the farthest.
 
-    distances: (V, V) float, V > count >= 1, of token i from token j in row i. Ties go to the lower index.
-    Returns the chosen (count,) int64 in order, and every token's distance to its nearest chosen one (V,).
+    distances: (B, W, W) float, of token i from token j in row i, infinite where it is padded. sizes: V of
+    each image. counts: K of each, V > K >= 1, never rising. Ties go to the lower index. Returns of each image
+    the chosen (K,) int64 in order, and every token's distance to its nearest chosen one (V,).
     """
     import torch
 
-    first = distances.topk(2, dim=0, largest=False).values[1].argmax()[None]
-    nearest, order = distances.index_select(0, first)[0], [first]
-    open_ = torch.ones_like(nearest, dtype=torch.bool).index_fill(0, first, False)
-    for _ in range(count - 1):
-        following = nearest.masked_fill(~open_, -torch.inf).argmax()[None]
-        order.append(following)
-        open_ = open_.index_fill(0, following, False)
-        nearest = torch.minimum(nearest, distances.index_select(0, following)[0])
-    return torch.cat(order), nearest
+    images, width = distances.shape[:2]
+    every = torch.arange(images, device=distances.device)
+    open_ = real(sizes, width, distances.device)
+    second = distances.topk(2, dim=1, largest=False).values[:, 1]
+    newest = second.masked_fill(~open_, -torch.inf).argmax(dim=1)
+    nearest, order = torch.full_like(second, torch.inf), newest.new_empty(images, counts[0])
+    for step in range(counts[0]):
+        going = sum(count > step for count in counts)
+        if step:
+            newest = nearest[:going].masked_fill(~open_[:going], -torch.inf).argmax(dim=1)
+        order[:going, step] = newest
+        open_[:going].scatter_(1, newest[:, None], False)
+        nearest[:going] = torch.minimum(nearest[:going], distances[every[:going], newest])
+    return [
+        (order[image, :count], nearest[image, :size])
+        for image, (size, count) in enumerate(zip(sizes, counts, strict=True))
+    ]
 
 
 def above(scores: Tensor, order: Tensor) -> Tensor:

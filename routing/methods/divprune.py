@@ -9,17 +9,23 @@ with the tiles of one image. The release renumbers positions in LLaVA; here they
 
 from __future__ import annotations
 
-from routing.methods.diversity import above, cosine, farthest_first
+import math
+from collections.abc import Sequence
+
+from routing.methods.diversity import above, cosine, farthest_first, stacked
 from routing.methods.method import Method
-from routing.methods.selection import Chosen, Seen, Selection
+from routing.methods.selection import Chosen, Seen, Selection, in_parts
 from routing.methods.solver import AGAIN, FIRST_OPTIONS, FIRST_SHAPE, select_first
 from routing.schedule import Action, VisionStage
 
 
-def choose(seen: Seen, count: int, _stage: VisionStage) -> Chosen:
-    """The `count` tokens that are farthest from one another."""
-    order, nearest = farthest_first(1 - cosine(seen.features, seen.features), count)
-    return Chosen(order.sort().values, above(nearest, order))
+@in_parts
+def choose(seen: Sequence[Seen], counts: Sequence[int], _stage: VisionStage) -> list[Chosen]:
+    """Of each image the tokens that are farthest from one another."""
+    sizes = [len(one.features) for one in seen]
+    apart = (1 - cosine(one.features, one.features) for one in seen)
+    found = farthest_first(stacked(apart, sizes, seen[0].features.device, math.inf), sizes, counts)
+    return [Chosen(order.sort().values, above(nearest, order)) for order, nearest in found]
 
 
 METHOD: Method = Method(

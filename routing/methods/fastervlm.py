@@ -7,15 +7,17 @@ f5d5f12. K = T, and the average is exact. The release renumbers positions; here 
 from __future__ import annotations
 
 from routing.methods.method import Method
-from routing.methods.selection import Chosen, Need, Seen, Selection
+from routing.methods.selection import Chosen, Need, Seen, Selection, each
 from routing.methods.solver import AGAIN, FIRST_SHAPE, TOWER_OPTIONS, select_first
-from routing.methods.vispruner import important_first
 from routing.schedule import Action, VisionStage
 
 
+@each
 def choose(seen: Seen, count: int, _stage: VisionStage) -> Chosen:
     """The `count` tokens of most attention."""
-    return important_first(seen, count, important=count)
+    attention = seen.attention
+    assert attention is not None
+    return Chosen(attention.argsort(descending=True, stable=True)[:count].sort().values, attention)
 
 
 METHOD: Method = Method(

@@ -14,24 +14,40 @@ behind LLaVA's projector; here that is before it. Rerouted, the drop becomes thr
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from routing.methods.diversity import cluster_means, cosine, dpc_knn, farthest_first
+from routing.methods.diversity import cluster_means, cosine, dpc_knn, farthest_first, stacked
 from routing.methods.method import Method, Request
-from routing.methods.selection import SHARE, Chosen, Need, Seen, Selection, Sizes
+from routing.methods.selection import SHARE, Chosen, Need, Seen, Selection, Sizes, in_parts
 from routing.methods.solver import TOWER_OPTIONS, select_first
 from routing.schedule import Action, Schedule, VisionStage
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RHO = 0.3  # of what is chosen first, after the drop
 
 
-def choose(seen: Seen, count: int, stage: VisionStage) -> Chosen:
+@in_parts
+def choose(seen: Sequence[Seen], counts: Sequence[int], stage: VisionStage) -> list[Chosen]:
     """Tokens that differ, by attention, and centres that all tokens around them are merged into."""
+    sizes = [len(one.features) for one in seen]
+    distances = stacked(map(_distances, seen), sizes, seen[0].features.device, math.inf)
+    found = farthest_first(distances, sizes, [_found(count, stage) for count in counts])
+    return [_clustered(one, kept, count) for one, (kept, _), count in zip(seen, found, counts, strict=True)]
+
+
+def _distances(seen: Seen) -> Tensor:
+    assert seen.attention is not None
+    return (1 - cosine(seen.features, seen.features)) * seen.attention
+
+
+def _clustered(seen: Seen, kept: Tensor, count: int) -> Chosen:
     import torch
 
-    features, attention = seen.features, seen.attention
+    features, attention, found = seen.features, seen.attention, len(kept)
     assert attention is not None
-    found = _found(count, stage)
-    kept, _ = farthest_first((1 - cosine(features, features)) * attention, found)
     if found < count:
         centres, cluster = dpc_knn(features, count - found, barred=kept)
         means = cluster_means(features, cluster, count - found)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from routing.methods.method import Method
-from routing.methods.selection import SHARE, Chosen, Need, Seen, Selection
+from routing.methods.selection import SHARE, Chosen, Need, Seen, Selection, each
 from routing.methods.solver import AGAIN, FIRST_OPTIONS, FIRST_SHAPE, select_first
 from routing.schedule import Action, VisionStage
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CROSS = 5  # an anchor and its neighbours
 
 
+@each
 def choose(seen: Seen, count: int, stage: VisionStage) -> Chosen:
     """Anchors before their neighbours before all others, each kind by the late layer."""
     import torch

@@ -15,7 +15,7 @@ import math
 from typing import TYPE_CHECKING
 
 from routing.methods.method import Method
-from routing.methods.selection import Bounds, Chosen, Need, Seen, Selection, Sizes
+from routing.methods.selection import Bounds, Chosen, Need, Seen, Selection, Sizes, each
 from routing.methods.solver import AGAIN, FIRST_SHAPE, TOWER_OPTIONS, select_first
 from routing.schedule import Action, VisionStage
 
@@ -26,6 +26,7 @@ VARIANCE_WEIGHT = 0.09
 _EPSILON = 1e-12  # of a variance
 
 
+@each
 def choose(seen: Seen, count: int, stage: VisionStage) -> Chosen:
     """Quotas by strip, then each strip's best by attention; `scores` are the tokens' own."""
     import torch

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from routing.errors import ScheduleError
 from routing.methods.method import Method, Request, Scorer, Shape
-from routing.methods.selection import Chosen, Need, Seen, Selection
+from routing.methods.selection import Chosen, Need, Seen, Selection, each
 from routing.methods.solver import LAST_QUERY, Weighted, fit, scored_stages
 from routing.schedule import Action, Pool, Schedule, Stage, VisionStage
 
@@ -129,6 +129,7 @@ def _rank_in_region(scores: Tensor, grid: tuple[int, int]) -> Tensor:
     return ranks[:height, :width].flatten()
 
 
+@each
 def choose(seen: Seen, count: int, stage: VisionStage) -> Chosen:
     """The anchors, with their surroundings folded in."""
     grid, scores, states = seen.grid, seen.attention, seen.states

@@ -1,13 +1,14 @@
 """What a method does before the decoder: which visual tokens of an image enter it, and with which features.
 
-A selection says what it has to see, and chooses: a function of one image's tensors. Where they come from is
-routing/vision (the vision tower) and routing/prefill.py (the decoder's input). Knows no model and no method.
+A selection says what it has to see, and chooses: a function of the tensors of all images of an encoding, or
+of all prompts of a batch. Where they come from is routing/vision (the vision tower) and routing/prefill.py
+(the decoder's input). Knows no model and no method.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,9 @@ from routing.towers import Need
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["SHARE", "Bounds", "Chosen", "Need", "Seen", "Selection", "Sizes"]
+__all__ = ["SHARE", "Bounds", "Choose", "Chosen", "Need", "Seen", "Selection", "Sizes", "each", "in_parts"]
+
+MOST_PAIRS = 2**25  # pairs of tokens compared at a time: 128 MiB of float32
 
 
 @dataclass(frozen=True)
@@ -92,20 +95,51 @@ class Bounds:
 
 
 SHARE = Bounds(most=1)
+Choose = Callable[[Sequence[Seen], Sequence[int], VisionStage], list[Chosen]]
+
+
+def each(choose: Callable[[Seen, int, VisionStage], Chosen]) -> Choose:
+    """A choice among one image's tokens, made for image after image: for what takes a kernel or two."""
+
+    def choose_each(seen: Sequence[Seen], counts: Sequence[int], stage: VisionStage) -> list[Chosen]:
+        return [choose(one, count, stage) for one, count in zip(seen, counts, strict=True)]
+
+    return choose_each
+
+
+def in_parts(choose: Choose) -> Choose:
+    """A choice that compares all tokens of an image, made for as many images at a time as memory allows.
+
+    Padded to the largest image, no more than MOST_PAIRS pairs of tokens are compared at a time, or those of
+    one image. A part has images of like size, and its counts never rise from image to image.
+    """
+
+    def choose_in_parts(seen: Sequence[Seen], counts: Sequence[int], stage: VisionStage) -> list[Chosen]:
+        found: dict[int, Chosen] = {}
+        left = sorted(range(len(seen)), key=lambda image: -len(seen[image].features))
+        while left:
+            fit = max(1, MOST_PAIRS // len(seen[left[0]].features) ** 2)
+            part, left = sorted(left[:fit], key=lambda image: -counts[image]), left[fit:]
+            chosen = choose([seen[image] for image in part], [counts[image] for image in part], stage)
+            found.update(zip(part, chosen, strict=True))
+        return [found[image] for image in range(len(seen))]
+
+    return choose_in_parts
 
 
 @dataclass(frozen=True)
 class Selection:
     """How visual tokens are chosen before the decoder.
 
-    needs: what `choose` has to see. choose: what it sees, K (1 <= K < V), the stage with its settings -> what
-    it chose. flops: sizes and stage -> FLOPs of the matrix products in `choose`, exactly.
+    needs: what `choose` has to see. choose: what it sees of some images, for each of them K (1 <= K < V), the
+    stage with its settings -> what it chose of each, the same as of each alone; `each` makes it of a function
+    of one image. flops: sizes and stage -> FLOPs of the matrix products in `choose` for one image, exactly.
     settings: what a stage may set, with the value that it has if it does not. bounds: what these may be, by
     name; any number where nothing is said.
     """
 
     needs: frozenset[Need]
-    choose: Callable[[Seen, int, VisionStage], Chosen]
+    choose: Choose
     flops: Callable[[Sizes, VisionStage], int]
     settings: Mapping[str, float] = field(default_factory=dict)
     bounds: Mapping[str, Bounds] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from routing.methods.diversity import cosine
 from routing.methods.method import Method
-from routing.methods.selection import SHARE, Chosen, Need, Seen, Selection, Sizes
+from routing.methods.selection import SHARE, Chosen, Need, Seen, Selection, Sizes, each
 from routing.methods.solver import AGAIN, FIRST_SHAPE, TOWER_OPTIONS, select_first
 from routing.schedule import Action, VisionStage
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+@each
 def choose(seen: Seen, count: int, stage: VisionStage) -> Chosen:
     """The tokens with most attention, and centres at equal steps through the rest, members folded in."""
     import torch

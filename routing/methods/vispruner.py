@@ -9,11 +9,12 @@ more go than that half holds. The release renumbers positions; here they stay.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from routing.methods.diversity import cosine
+from routing.methods.diversity import cosine, real, stacked
 from routing.methods.method import Method
-from routing.methods.selection import SHARE, Chosen, Need, Seen, Selection, Sizes
+from routing.methods.selection import SHARE, Chosen, Need, Seen, Selection, Sizes, in_parts
 from routing.methods.solver import AGAIN, FIRST_SHAPE, TOWER_OPTIONS, select_first
 from routing.schedule import Action, VisionStage
 
@@ -23,42 +24,57 @@ if TYPE_CHECKING:
 STEP = 8  # tokens that go before likeness is looked at again
 
 
-def choose(seen: Seen, count: int, stage: VisionStage) -> Chosen:
-    """A share of the `count` by attention, the others by likeness."""
-    return important_first(seen, count, _important(count, stage))
-
-
-def important_first(seen: Seen, count: int, important: int) -> Chosen:
-    """`important` tokens by attention, and of the others as many as make `count`, the least alike."""
+@in_parts
+def choose(seen: Sequence[Seen], counts: Sequence[int], stage: VisionStage) -> list[Chosen]:
+    """A share of the tokens by attention, the others by likeness."""
     import torch
 
-    attention = seen.attention
-    assert attention is not None
-    order = attention.argsort(descending=True, stable=True)
-    kept = order[:important]
-    if important < count:
-        rest = order[important:]
-        others = seen.features[rest]
-        kept = torch.cat([kept, rest[thinned(cosine(others, others), count - important)]])
-    return Chosen(kept.sort().values, attention)
+    attentions = [one.attention for one in seen if one.attention is not None]
+    orders = [attention.argsort(descending=True, stable=True) for attention in attentions]
+    important = [_important(count, stage) for count in counts]
+    best = [order[:ours] for order, ours in zip(orders, important, strict=True)]
+    if important != list(counts):
+        rest = [order[ours:] for order, ours in zip(orders, important, strict=True)]
+        features = (one.features[left] for one, left in zip(seen, rest, strict=True))
+        sizes = [len(left) for left in rest]
+        alike = stacked((cosine(own, own) for own in features), sizes, rest[0].device, 0.0)
+        few = thinned(alike, sizes, [count - ours for count, ours in zip(counts, important, strict=True)])
+        best = [torch.cat([own, left[one]]) for own, left, one in zip(best, rest, few, strict=True)]
+    return [Chosen(kept.sort().values, own) for kept, own in zip(best, attentions, strict=True)]
 
 
-def thinned(alike: Tensor, count: int) -> Tensor:
-    """Which `count` of R tokens are left after the likest have gone, at most eight at a time.
+def thinned(alike: Tensor, sizes: Sequence[int], counts: Sequence[int]) -> list[Tensor]:
+    """Which tokens of each image are left after the likest have gone, at most eight at a time.
 
-    alike: (R, R) similarities of tokens in the order of their importance, R >= count >= 1. Each time the
-    first, third, fifth ... of those left are compared with the others, the ones most like any of them go, and
-    what is left of them, the likest first, is put before the others. Returns (count,) int64.
+    alike: (B, W, W) similarities of tokens in the order of their importance. sizes: R of each image, up to W.
+    counts: K of each, R >= K >= 1. Each time the first, third, fifth ... of those left are compared with the
+    others, the ones most like any of them go, and what is left of them, the likest first, is put before the
+    others. Returns (K,) int64 of each.
     """
     import torch
 
-    left = torch.arange(len(alike), device=alike.device)
-    while len(left) > count:
-        half, others = left[::2], left[1::2]
-        gone = min(STEP, len(left) - count, len(half))
-        likest = alike[half][:, others].amax(dim=1).argsort(descending=True, stable=True)
-        left = torch.cat([half[likest[gone:]], others])
-    return left
+    images, width = alike.shape[:2]
+    every, places = (torch.arange(size, device=alike.device) for size in (images, width))
+    held, kept = (real(some, width, alike.device).sum(dim=1, keepdim=True) for some in (sizes, counts))
+    left, lengths = places.repeat(images, 1), list(sizes)
+    while any(length > count for length, count in zip(lengths, counts, strict=True)):
+        now = places[: max(lengths)]
+        there, half, others = now < held, left[:, : len(now) : 2], left[:, 1 : len(now) : 2]
+        likeness = alike[every[:, None, None], half[:, :, None], others[:, None]]
+        likest = likeness.masked_fill(~there[:, None, 1::2], -torch.inf).amax(dim=2)
+        likest = likest.masked_fill(~there[:, ::2], -torch.inf).argsort(dim=1, descending=True, stable=True)
+        halves = (held + 1) // 2
+        gone = torch.minimum(held - kept, halves).clamp(max=STEP)
+        ahead = halves - gone  # of the half, before the others
+        source = torch.where(now < ahead, now + gone, half.shape[1] + now - ahead).clamp(max=len(now) - 1)
+        after = torch.cat([half.gather(1, likest), others], dim=1).gather(1, source)
+        left[:, : len(now)] = after.where(gone > 0, left[:, : len(now)])
+        held = held - gone
+        lengths = [
+            length - min(STEP, length - count, (length + 1) // 2)
+            for length, count in zip(lengths, counts, strict=True)
+        ]
+    return [row[:count] for row, count in zip(left, counts, strict=True)]
 
 
 def _important(count: int, stage: VisionStage) -> int:

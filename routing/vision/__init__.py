@@ -12,12 +12,12 @@ from routing.families.family import Missing
 from routing.hooks import Hooks
 from routing.methods import SELECTIONS
 from routing.schedule import VisionStage
-from routing.vision.collector import VisionCollector
+from routing.vision.collector import Encoded, VisionCollector
 from routing.vision.merged import MergedTower
 from routing.vision.patches import PatchTower
 from routing.vision.tiles import TiledTower
 
-__all__ = ["VisionCollector", "attach"]
+__all__ = ["Encoded", "VisionCollector", "attach"]
 
 SCORERS = ("cls", "column_mean")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, compress
 
 import torch
 from torch import Tensor
@@ -28,6 +28,19 @@ class VisionSelection:
 
     kept: Tensor
     scores: Tensor | None
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One image's tokens, or those of a view of it, as a tower shows them to a collector.
+
+    places, total: (V,) int64, where these tokens stand among `total`, if there are more; the others, which
+    have no place in the image, rank behind all of them.
+    """
+
+    seen: Seen
+    places: Tensor | None = None
+    total: int | None = None
 
 
 class VisionCollector(threading.local):
@@ -50,26 +63,33 @@ class VisionCollector(threading.local):
         """Forget earlier images: a vision tower starts to encode new ones."""
         self._images = []
 
-    def reduce(self, seen: Seen, places: Tensor | None = None, total: int | None = None) -> Tensor:
-        """Choose among one image's V tokens, remember what was chosen, and return its features (V, c).
+    def reduce(self, images: Sequence[Encoded]) -> list[Tensor]:
+        """Choose among each image's V tokens, remember what was chosen, return the features (V, c) of each.
 
-        places, total: (V,) int64, where these tokens stand among more, if there are any; the others, which
-        have no place in the image, rank behind all of them. Nothing is changed where every token is kept.
+        images: all of one encoding, in order. Nothing is changed where every token is kept.
         """
-        device, tokens = seen.features.device, len(seen.features)
-        if Need.ATTENTION in self._selection.needs and seen.attention is None:
-            seen = replace(seen, attention=seen.received)
-        count = self._count(tokens if total is None else total)
-        if count >= tokens:
-            ranked = torch.zeros(tokens, device=device) if seen.attention is None else seen.attention
-            chosen = Chosen(torch.arange(tokens, device=device), ranked)
-        else:
-            chosen = self._selection.choose(seen, count, self._stage)
-        features = seen.features if chosen.features is None else chosen.features
-        if places is not None and total is not None:
-            chosen = _among(chosen, places, total, count)
-        self._images.append(replace(chosen, features=None))
+        seen = [self._as_asked(image.seen) for image in images]
+        counts = [
+            self._count(len(one.features) if image.total is None else image.total)
+            for one, image in zip(seen, images, strict=True)
+        ]
+        fewer = [count < len(one.features) for one, count in zip(seen, counts, strict=True)]
+        asked = list(compress(seen, fewer)), list(compress(counts, fewer))
+        found = iter(self._selection.choose(*asked, self._stage) if any(fewer) else ())
+        features = []
+        for image, one, count, some in zip(images, seen, counts, fewer, strict=True):
+            chosen = next(found) if some else _everything(one)
+            features.append(one.features if chosen.features is None else chosen.features)
+            if image.places is not None and image.total is not None:
+                chosen = _among(chosen, image.places, image.total, count)
+            self._images.append(replace(chosen, features=None))
         return features
+
+    def _as_asked(self, seen: Seen) -> Seen:
+        """With attention from all tokens in place of that from one, where the tower has none such."""
+        if Need.ATTENTION in self._selection.needs and seen.attention is None:
+            return replace(seen, attention=seen.received)
+        return seen
 
     def take(self, visual_tokens: Sequence[int]) -> tuple[VisionSelection, ...]:
         """What was kept of each sample of a prompt, given its samples' visual tokens; forgets the pictures.
@@ -100,6 +120,13 @@ class VisionCollector(threading.local):
                 else VisionSelection(torch.arange(0), torch.zeros(0))
             )
         return tuple(selections)
+
+
+def _everything(seen: Seen) -> Chosen:
+    """All tokens, ranked by their attention where that is known."""
+    features, ranked = seen.features, seen.attention
+    every = torch.arange(len(features), device=features.device)
+    return Chosen(every, torch.zeros(len(features), device=features.device) if ranked is None else ranked)
 
 
 def _among(chosen: Chosen, places: Tensor, total: int, count: int) -> Chosen:

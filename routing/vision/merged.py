@@ -22,7 +22,7 @@ from routing.host import (
 )
 from routing.methods.selection import Need, Seen
 from routing.vision.attention import attention_received, window_order
-from routing.vision.collector import VisionCollector
+from routing.vision.collector import Encoded, VisionCollector
 from routing.vision.hooked import HookedTower
 
 STATES = (7 / 32, 23 / 32)  # Qwen compares the mean of the outputs of blocks 7 to 23 of 32
@@ -93,12 +93,12 @@ class MergedTower(HookedTower):
         sizes = [height * width for height, width in self._grids]
         parts = {name: torch.split(tokens.to(features.device), sizes) for name, tokens in found.items()}
         images = [
-            Seen(tokens, grid, **{name: split[number] for name, split in parts.items()})
+            Encoded(Seen(tokens, grid, **{name: split[number] for name, split in parts.items()}))
             for number, (tokens, grid) in enumerate(
                 zip(torch.split(features, sizes), self._grids, strict=True)
             )
         ]
-        return torch.cat([self.collector.reduce(image) for image in images])
+        return torch.cat(self.collector.reduce(images))
 
     @torch.no_grad()
     def _merged(self, tower: Any, states: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from routing.hooks import Hooks
 from routing.host import ROTATE, beside, given, part
 from routing.methods.selection import Need, Seen
 from routing.vision.attention import attention_received, cls_attention, square_means
-from routing.vision.collector import VisionCollector
+from routing.vision.collector import Encoded, VisionCollector
 from routing.vision.hooked import HookedTower
 
 STATES = 16 / 24  # LLaVA compares the mean of hidden states 16 to 24 of 24
@@ -90,8 +90,9 @@ class PatchTower(HookedTower):
         images = []
         for one, grid, patches, found in zip(tokens, grids, self._grids, self.found(), strict=True):
             means = {name: square_means(value, patches, side) for name, value in found.items()}
-            images.append(Seen(one, grid, **{name: value.to(one.device) for name, value in means.items()}))
-        return torch.cat([self.collector.reduce(image) for image in images]).view_as(features)
+            moved = {name: value.to(one.device) for name, value in means.items()}
+            images.append(Encoded(Seen(one, grid, **moved)))
+        return torch.cat(self.collector.reduce(images)).view_as(features)
 
     @torch.no_grad()
     def found(self) -> list[dict[str, Tensor]]:

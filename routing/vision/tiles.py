@@ -17,6 +17,7 @@ from torch import Tensor
 from routing.hooks import Hooks
 from routing.host import TILE_PACKER, part
 from routing.methods.selection import Need, Seen
+from routing.vision.collector import Encoded
 from routing.vision.patches import PatchTower
 
 SCORES = {Need.ATTENTION, Need.RECEIVED, Need.SHALLOW}  # one number a token
@@ -54,26 +55,35 @@ class TiledTower(PatchTower):
             for name in each[0]:
                 patches = torch.stack([one[name] for one in each]).reshape(*shape, -1)
                 found[name] = bare(torch.split(patches, counts))
-        plain = bare(tiles)
-        return [
-            self._reduce_image(features, plain[number], {name: of[number] for name, of in found.items()})
-            for number, features in enumerate(packed)
-        ]
+        plain, views = bare(tiles), []
+        for number, features in enumerate(packed):
+            own = {name: of[number] for name, of in found.items()}
+            views.append(self._views(features, plain[number], own))
+        reduced = iter(self.collector.reduce([view for image in views for view, _ in image]))
+        for number, image in enumerate(views):
+            for _, places in image:
+                packed[number] = packed[number].index_copy(0, places, next(reduced))
+        return packed
 
-    def _reduce_image(self, features: Tensor, plain: Tensor, found: dict[str, Tensor]) -> Tensor:
-        """Features (V, d) of one image. plain, found: (V - row ends, ...) of its tokens with a place."""
+    def _views(
+        self, features: Tensor, plain: Tensor, found: dict[str, Tensor]
+    ) -> list[tuple[Encoded, Tensor]]:
+        """Overview and detail of one image, and where the tokens of each stand among its features (V, d).
+
+        plain, found: (V - row ends, ...) of its tokens with a place.
+        """
         grid = self._grids[0]
         overview, ends = grid[0] * grid[1], len(features) - len(plain)
         columns = (len(plain) - overview) // max(1, ends)
         views = [(grid, overview if columns else overview + ends, 0)]
         if columns:
             views.append(((ends, columns), len(features) - overview, overview))
+        shown = []
         for (rows, wide), total, start in views:
             cells = torch.arange(rows * wide, device=features.device)
             places = cells + cells // wide * bool(start)
             own = slice(start, start + len(cells))
             fields = {name: value[own].to(features.device) for name, value in found.items()}
             fields = {name: one.squeeze(1) if name in SCORES else one for name, one in fields.items()}
-            seen = Seen(plain[own], (rows, wide), **fields)
-            features = features.index_copy(0, start + places, self.collector.reduce(seen, places, total))
-        return features
+            shown.append((Encoded(Seen(plain[own], (rows, wide), **fields), places, total), start + places))
+        return shown

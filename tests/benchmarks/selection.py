@@ -3,7 +3,8 @@
 For each selection, on the shapes of published 7B models: the FLOPs of choosing and of all that it asks of the
 vision tower, and what a rerouted schedule ranks in the decoder, as shares of the dense decoder prefill, by
 arithmetic; and the seconds of choosing among one image's tokens of the real width on this machine, beside
-those of one dense decoder layer's largest matrix product, interleaved in one run.
+those of one dense decoder layer's largest matrix product, interleaved in one run. Then, an image, the seconds
+of the greedy choices among the 576 tokens of several images at once, beside one image after another.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from reroute_cli.models.shapes import Shaped, read_shape
 from routing import solve
 from routing.cost import PromptSize, plan
 from routing.methods import METHODS, SELECTIONS
-from routing.methods.selection import Need, Seen
+from routing.methods.selection import Choose, Need, Seen
 from routing.schedule import VisionStage
 from tests.benchmarks.limits import median
 from tests.benchmarks.rounds import Timed, interleave
@@ -35,6 +37,8 @@ MODELS = ("llava-1.5-7b", "qwen2.5-vl-7b")
 RATIOS = (0.667, 0.889)
 TEXT = 64
 KEY = 64  # numbers of a tower's key
+GREEDY = ("divprune", "cdpruner", "vispruner", "flashvid")
+IMAGES = (1, 8, 32)
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,10 @@ def shares(model: str) -> Iterator[Share]:
                 yield Share(model, name, str(action), ratio, before, routed.scoring_flops / dense)
 
 
-def seen_of(shaped: Shaped, needs: frozenset[Need]) -> Seen:
+def seen_of(shaped: Shaped, needs: frozenset[Need], seed: int = 0) -> Seen:
     """Seeded noise of a model's real sizes, everything that a selection may ask for."""
     assert shaped.visual is not None
-    tower, tokens, generator = shaped.shape.tower, shaped.visual, torch.Generator().manual_seed(0)
+    tower, tokens, generator = shaped.shape.tower, shaped.visual, torch.Generator().manual_seed(seed)
     assert tower is not None
     rows = next(side for side in range(math.isqrt(tokens), 0, -1) if tokens % side == 0)
     width = tower.width if needs - {Need.TEXT} else shaped.shape.hidden
@@ -110,24 +114,36 @@ def choosing(model: str, ratio: float) -> dict[str, Callable[[], object]]:
     for name, selection in SELECTIONS.items():
         stage = VisionStage(1 - ratio, selection=name)
         seen, count = seen_of(shaped, selection.needs), int(stage.keep_ratio * shaped.visual)
-
-        def choose(
-            chooses: Any = selection.choose, seen: Seen = seen, count: int = count, stage: Any = stage
-        ) -> object:
-            return chooses(seen, count, stage)
-
-        work[name] = choose
+        work[name] = partial(selection.choose, [seen], [count], stage)
     hidden, width = shaped.shape.hidden, 4 * shaped.shape.hidden
     left, right = torch.randn(TEXT + shaped.visual, hidden), torch.randn(hidden, width)
     work["(one product of a layer)"] = lambda: left @ right
     return work
 
 
-def timed(model: str, rounds: int) -> dict[str, dict[str, Any]]:
-    """Median seconds of choosing, with a confidence interval, by selection."""
+def batches(images: int) -> dict[str, Callable[[], object]]:
+    """What is timed of so many images of LLaVA-1.5-7B: each greedy selection on all at once, and in turn."""
+    shaped, work = read_shape(MODELS[0]), dict[str, Callable[[], object]]()
+    assert shaped.visual is not None
+    for name in GREEDY:
+        stage = VisionStage(1 - RATIOS[1], selection=name)
+        choose, count = SELECTIONS[name].choose, int(stage.keep_ratio * shaped.visual)
+        seen = [seen_of(shaped, SELECTIONS[name].needs, seed) for seed in range(images)]
+        work[f"{name}, {images} at once"] = partial(choose, seen, [count] * images, stage)
+        work[f"{name}, {images} in turn"] = partial(_in_turn, choose, seen, count, stage)
+    return work
+
+
+def _in_turn(choose: Choose, seen: list[Seen], count: int, stage: VisionStage) -> None:
+    for one in seen:
+        choose([one], [count], stage)
+
+
+def timed(work: dict[str, Callable[[], object]], rounds: int, images: int = 1) -> dict[str, dict[str, Any]]:
+    """Median seconds of each call, one of `images`, with a confidence interval."""
     courses: dict[str, list[float]] = defaultdict(list)
-    calls = {name: Timed(work) for name, work in choosing(model, RATIOS[1]).items()}
-    interleave(calls, rounds, lambda: None, lambda name, spent: courses[name].append(spent))
+    calls = {name: Timed(call) for name, call in work.items()}
+    interleave(calls, rounds, lambda: None, lambda name, spent: courses[name].append(spent / images))
     return {name: asdict(median(course)) for name, course in courses.items()}
 
 
@@ -141,8 +157,9 @@ def main(arguments: list[str] | None = None) -> int:
     for one in found:
         before = "not modelled" if one.before_decoder is None else f"{one.before_decoder:.3%}"
         print(f"{one.model}  {one.method} {one.action} {one.ratio}: {before} + {one.in_decoder:.3%}")
-    seconds = {model: timed(model, asked.rounds) for model in MODELS}
-    for model, course in seconds.items():
+    seconds = {model: timed(choosing(model, RATIOS[1]), asked.rounds) for model in MODELS}
+    batched = {f"{images} images": timed(batches(images), asked.rounds, images) for images in IMAGES}
+    for model, course in (seconds | batched).items():
         for name, spent in course.items():
             low, middle, high = (f"{1e3 * spent[end]:.2f}" for end in ("low", "median", "high"))
             print(f"{model}  {name}: {middle} ms [{low}, {high}]")
@@ -153,6 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
             "environment": describe_environment(),
             "shares": [asdict(one) for one in found],
             "seconds": seconds,
+            "seconds_an_image": batched,
         }
         asked.json.write_text(json.dumps(report, indent=1, default=str) + "\n", encoding="utf-8")
     return 0

@@ -175,6 +175,6 @@ def test_the_timed_noise_is_what_a_selection_takes(name):
     """Each selection chooses among the tokens of LLaVA-1.5-7B's one image."""
     selection = SELECTIONS[name]
     seen = seen_of(read_shape("llava-1.5-7b"), selection.needs)
-    chosen = selection.choose(seen, 64, VisionStage(64 / 576, selection=name))
+    (chosen,) = selection.choose([seen], [64], VisionStage(64 / 576, selection=name))
     assert len(chosen.kept) == 64
     assert chosen.scores.shape == (576,)

@@ -23,7 +23,7 @@ from routing.methods.nuwa import (
 from routing.methods.selection import Seen
 from routing.schedule import VisionStage
 from routing.vision.attention import attention_received, cls_attention, square_means, window_order
-from routing.vision.collector import VisionCollector
+from routing.vision.collector import Encoded, VisionCollector
 
 PARITY = Path(__file__).parent.parent / "fixtures" / "parity" / "nuwa"
 PUBLISHED = json.loads((PARITY / "stage1.json").read_text())
@@ -191,7 +191,7 @@ def _collector(*grids: tuple[int, int], ratio: float = 0.5) -> VisionCollector:
     for number, (height, width) in enumerate(grids):
         features = _noise(height * width, 4, seed=number)
         scores = _noise(height * width, seed=50 + number).exp()
-        collector.reduce(Seen(features, (height, width), attention=scores, states=features))
+        collector.reduce([Encoded(Seen(features, (height, width), attention=scores, states=features))])
     return collector
 
 
@@ -237,5 +237,6 @@ def test_a_text_only_prompt_needs_no_picture() -> None:
 def test_keeping_everything_changes_nothing_and_keeps_all() -> None:
     """Where the count is the whole picture the very same features come back."""
     collector, features = VisionCollector(VisionStage(0.9), NUWA, lambda visual: visual), _noise(6, 4)
-    assert collector.reduce(Seen(features, (2, 3), attention=torch.rand(6))) is features
+    (same,) = collector.reduce([Encoded(Seen(features, (2, 3), attention=torch.rand(6)))])
+    assert same is features
     assert collector.take([6])[0].kept.tolist() == list(range(6))

@@ -24,7 +24,7 @@ from transformers import (
 from routing import Schedule, VisionStage, route
 from routing.hooks import Hooks
 from routing.methods import SELECTIONS
-from routing.methods.selection import Chosen, Need, Seen, Selection
+from routing.methods.selection import Choose, Chosen, Need, Seen, Selection, each
 from routing.trace import StageTrace
 from routing.vision import attach
 from routing.vision.collector import VisionCollector, VisionSelection
@@ -141,6 +141,7 @@ def looking(*needs: Need) -> Iterator[list[Seen]]:
     """While this lasts, a selection "looking" asks for that, keeps the first tokens and notes what it saw."""
     seen: list[Seen] = []
 
+    @each
     def choose(given: Seen, count: int, _stage: VisionStage) -> Chosen:
         seen.append(given)
         return Chosen(torch.arange(count), torch.arange(len(given.features)).flip(0).float())
@@ -151,6 +152,12 @@ def looking(*needs: Need) -> Iterator[list[Seen]]:
         yield seen
     finally:
         del own["looking"]
+
+
+def choose_one(choose: Choose, seen: Seen, count: int, stage: VisionStage) -> Chosen:
+    """What is chosen of one image alone."""
+    (chosen,) = choose([seen], [count], stage)
+    return chosen
 
 
 def ranking(selection: VisionSelection) -> torch.Tensor:

@@ -9,6 +9,7 @@ from routing.methods.diversity import farthest_first
 from routing.methods.divprune import choose
 from routing.methods.selection import Seen
 from tests.routing.selection.published import Published, cases
+from tests.routing.tiny_vision import choose_one
 
 STAGE = VisionStage(0.5, selection="divprune")
 
@@ -16,7 +17,7 @@ STAGE = VisionStage(0.5, selection="divprune")
 @cases("divprune")
 def test_the_published_choice_is_reproduced(case: Published) -> None:
     """The tokens that the released code keeps, in the order in which it finds them."""
-    chosen = choose(Seen(case.given["features"]), case.params["kept"], STAGE)
+    chosen = choose_one(choose, Seen(case.given["features"]), case.params["kept"], STAGE)
     assert chosen.kept.tolist() == case.answer["kept"].tolist()
     order = chosen.scores.argsort(descending=True)[: case.params["kept"]]
     assert order.tolist() == case.answer["chosen_in_order"].tolist()
@@ -30,7 +31,7 @@ def test_each_choice_is_the_farthest_of_those_left(sizes: tuple[int, int], data:
     values = data.draw(st.lists(st.integers(0, 5), min_size=size * size, max_size=size * size))
     distances = torch.tensor(values, dtype=torch.float32).view(size, size)
     distances = (distances + distances.T).fill_diagonal_(0)
-    order, nearest = farthest_first(distances, count)
+    ((order, nearest),) = farthest_first(distances[None], [size], [count])
     chosen = [int(order[0])]
     assert distances[chosen[0]].sort().values[1] == distances.sort(dim=1).values[:, 1].max()
     for index in order.tolist()[1:]:
@@ -44,5 +45,5 @@ def test_each_choice_is_the_farthest_of_those_left(sizes: tuple[int, int], data:
 
 def test_equal_tokens_are_never_chosen_twice() -> None:
     """Of five equal tokens three different ones are kept."""
-    chosen = choose(Seen(torch.ones(5, 4)), 3, STAGE)
+    chosen = choose_one(choose, Seen(torch.ones(5, 4)), 3, STAGE)
     assert len(set(chosen.kept.tolist())) == 3

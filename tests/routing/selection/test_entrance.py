@@ -8,8 +8,8 @@ import torch
 from routing import Schedule, ScheduleError, Stage, VisionStage, route
 from routing.methods import SELECTIONS
 from routing.methods.divprune import choose
-from routing.methods.selection import Chosen, Need, Seen, Selection
-from tests.routing.tiny_vision import GRIDS, IMAGE, answer, llava, noise, pixels_of, qwen
+from routing.methods.selection import Chosen, Need, Seen, Selection, each
+from tests.routing.tiny_vision import GRIDS, IMAGE, answer, choose_one, llava, noise, pixels_of, qwen
 
 HALF = VisionStage(0.5, selection="divprune")
 WORDS = torch.tensor([5, 6, 7])
@@ -36,7 +36,7 @@ def test_the_decoder_sees_text_and_chosen_tokens_alone(attention: str) -> None:
     with route(model, Schedule(vision=HALF)) as trace:
         logits = model(input_ids=_prompt(36), pixel_values=pixels).logits[:, -1]
     features = _features(model, pixels)
-    kept = choose(Seen(features), 18, HALF).kept
+    kept = choose_one(choose, Seen(features), 18, HALF).kept
     embeds = model.get_input_embeddings()
     inside = torch.cat([embeds(WORDS), features[kept], embeds(BEHIND)])[None]
     places = torch.cat([torch.arange(3), kept + 3, torch.arange(39, 41)])[None]
@@ -53,7 +53,7 @@ def test_all_images_of_a_prompt_are_one_pool() -> None:
     model, pixels = llava(), noise(1, 3, 24, 24).repeat(2, 1, 1, 1)
     with route(model, Schedule(vision=HALF)) as trace:
         model(input_ids=_prompt(36, 36), pixel_values=pixels)
-    expected = choose(Seen(_features(model, pixels)), 36, HALF).kept
+    expected = choose_one(choose, Seen(_features(model, pixels)), 36, HALF).kept
     assert trace.stages[0].kept[0].tolist() == expected.tolist()
 
 
@@ -78,13 +78,14 @@ def test_a_later_layer_acts_on_what_was_chosen_at_the_entrance() -> None:
     schedule = Schedule(vision=VisionStage(0.4, layer=1, selection="divprune"))
     _, first = answer(model, schedule, pixels, grids)
     features = model.model.get_image_features(pixels, grids, return_dict=True).pooler_output[0]
-    assert first.kept[0].tolist() == choose(Seen(features), 6, HALF).kept.tolist()
+    assert first.kept[0].tolist() == choose_one(choose, Seen(features), 6, HALF).kept.tolist()
 
 
 def test_a_selection_sees_the_text_that_it_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The embeddings of the words behind the last image; nothing of the tower, and no text unasked."""
     seen: list[Seen] = []
 
+    @each
     def first(one: Seen, count: int, _stage: VisionStage) -> Chosen:
         seen.append(one)
         return Chosen(torch.arange(count), -torch.arange(float(len(one.features))))
@@ -106,6 +107,7 @@ def test_a_selection_sees_the_text_that_it_asks_for(monkeypatch: pytest.MonkeyPa
 def test_a_selection_that_merges_at_the_entrance_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its features would be lost without a word."""
 
+    @each
     def merging(seen: Seen, count: int, _stage: VisionStage) -> Chosen:
         return Chosen(torch.arange(count), torch.zeros(len(seen.features)), seen.features * 2)
 

@@ -11,7 +11,7 @@ from routing.methods.diversity import dpc_knn
 from routing.methods.flashvid import choose
 from routing.methods.selection import Seen
 from tests.routing.selection.published import CASES, Published, cases
-from tests.routing.tiny_vision import noise
+from tests.routing.tiny_vision import choose_one, noise
 
 
 @cases("flashvid_adts")
@@ -20,7 +20,7 @@ def test_the_published_diverse_tokens_are_found(case: Published) -> None:
     stage = VisionStage(0.5, selection="flashvid", settings={"alpha": 1})
     for frame, features in enumerate(case.given["features"]):
         seen = Seen(features, attention=case.given["attention"][frame])
-        chosen = choose(seen, case.params["keep"], stage)
+        chosen = choose_one(choose, seen, case.params["keep"], stage)
         assert chosen.kept.tolist() == case.answer["kept"][frame].tolist()
 
 
@@ -51,7 +51,7 @@ def test_a_frame_alone_is_reduced_as_published(case: Published, frame: int) -> N
     count = found + case.params["merged_per_frame"]
     stage = VisionStage(0.5, selection="flashvid", settings={"alpha": found / count})
     seen = Seen(case.given["features"][frame], attention=case.given["attention"][frame])
-    chosen = choose(seen, count, stage)
+    chosen = choose_one(choose, seen, count, stage)
     inside = case.answer["global_indices"] // size == frame
     assert chosen.kept.tolist() == (case.answer["global_indices"][inside] % size).tolist()
     assert chosen.features is not None
@@ -80,7 +80,7 @@ def test_clusters_are_those_of_the_definition() -> None:
 def test_equal_tokens_are_kept_once_each() -> None:
     """Of twelve equal tokens ten different ones, seven found and three centres."""
     seen = Seen(torch.ones(12, 4), attention=torch.ones(12))
-    chosen = choose(seen, 10, VisionStage(0.5, selection="flashvid"))
+    chosen = choose_one(choose, seen, 10, VisionStage(0.5, selection="flashvid"))
     assert len(set(chosen.kept.tolist())) == 10
     assert chosen.features is not None
     torch.testing.assert_close(chosen.features, seen.features)

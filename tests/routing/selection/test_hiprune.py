@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from routing import VisionStage
 from routing.methods.hiprune import choose, with_neighbours
 from routing.methods.selection import Seen
-from tests.routing.tiny_vision import noise
+from tests.routing.tiny_vision import choose_one, noise
 
 
 def _cross(token: int, grid: tuple[int, int]) -> list[int]:
@@ -51,7 +51,7 @@ def test_the_choice_is_the_one_of_the_text(grid: tuple[int, int], data: st.DataO
     )
     stage = VisionStage(0.5, selection="hiprune", settings={"alpha": alpha})
     truth = _by_the_text(list(map(float, shallow)), list(map(float, deep)), grid, count, alpha)
-    assert choose(seen, count, stage).kept.tolist() == truth
+    assert choose_one(choose, seen, count, stage).kept.tolist() == truth
 
 
 @pytest.mark.parametrize(("count", "anchors"), [(192, 4), (128, 3), (64, 1)])
@@ -60,7 +60,7 @@ def test_the_published_budgets_have_their_anchors(count: int, anchors: int) -> N
     shallow = noise(576)
     deep = torch.zeros(576).index_fill(0, shallow.topk(anchors + 1).indices, -1.0)
     seen = Seen(noise(576, 1), (24, 24), received=deep, shallow=shallow)
-    kept = choose(seen, count, VisionStage(0.5, selection="hiprune")).kept.tolist()
+    kept = choose_one(choose, seen, count, VisionStage(0.5, selection="hiprune")).kept.tolist()
     assert [token in kept for token in shallow.topk(anchors + 1).indices.tolist()] == [True] * anchors + [
         False
     ]

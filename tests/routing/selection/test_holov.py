@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from routing import VisionStage
 from routing.methods.holov import choose, variances
 from routing.methods.selection import Seen
-from tests.routing.tiny_vision import noise
+from tests.routing.tiny_vision import choose_one, noise
 
 
 def _variance(features: torch.Tensor, strip: list[int], token: int) -> float:
@@ -63,7 +63,7 @@ def test_the_choice_is_the_one_of_the_text(
     tokens, count = sizes
     features, attention = noise(tokens, 5, seed=seed), noise(tokens, seed=seed + 1).abs() ** power
     stage = VisionStage(0.5, selection="holov", settings={"chunks": chunks})
-    chosen = choose(Seen(features, attention=attention), count, stage)
+    chosen = choose_one(choose, Seen(features, attention=attention), count, stage)
     assert chosen.kept.tolist() == _by_the_text(features, attention.tolist(), count, chunks)
 
 
@@ -71,7 +71,7 @@ def test_a_strip_gives_no_more_than_it_has() -> None:
     """One strip of four has all the attention: its four tokens are kept, and two real ones beside them."""
     attention = torch.tensor([1.0] * 4 + [1e-6, 3e-6, 2e-6, 0, 0, 0, 0, 0])
     stage = VisionStage(0.5, selection="holov", settings={"chunks": 3})
-    kept = choose(Seen(noise(12, 5), attention=attention), 6, stage).kept.tolist()
+    kept = choose_one(choose, Seen(noise(12, 5), attention=attention), 6, stage).kept.tolist()
     assert kept[:4] == [0, 1, 2, 3]
     assert len(kept) == 6
 

@@ -13,7 +13,7 @@ from routing.families import FAMILIES
 from routing.methods import METHODS, SELECTIONS
 from routing.methods.selection import Seen
 from tests.routing.test_prefill_economy import WAITING
-from tests.routing.tiny_vision import GRIDS, IMAGE, answer, llava, noise, pixels_of, qwen
+from tests.routing.tiny_vision import GRIDS, IMAGE, answer, choose_one, llava, noise, pixels_of, qwen
 
 CLS = {"llava", "vipllava", "llava_next", "internvl"}  # families whose tower has such a token
 SAMPLES: tuple[Sample, ...] = ((3, (2, 3), 5), (4, (3, 4), 3, (2, 3), 7))
@@ -152,7 +152,7 @@ def test_the_decoder_gets_what_is_chosen_of_an_eager_models_tensors(name: str) -
     """The first layer runs on text and the chosen tokens' projected features, merged ones included."""
     pixels, stage = noise(1, 3, 24, 24), VisionStage(0.5, selection=name)
     model, seen = _asked_of_an_eager_model(pixels)
-    chosen = SELECTIONS[name].choose(seen, 18, stage)
+    chosen = choose_one(SELECTIONS[name].choose, seen, 18, stage)
     features = seen.features if chosen.features is None else chosen.features
     embeds = model.get_input_embeddings()
     projected = model.model.multi_modal_projector(features[chosen.kept])
@@ -236,6 +236,6 @@ def test_choosing_never_waits_for_the_device(name: str, count: int) -> None:
         text=noise(3, 8, seed=6),
     )
     with _Waits() as watch:
-        chosen = SELECTIONS[name].choose(seen, count, VisionStage(0.5, selection=name))
+        chosen = choose_one(SELECTIONS[name].choose, seen, count, VisionStage(0.5, selection=name))
     assert watch.seen == set()
     assert len(set(chosen.kept.tolist())) == count

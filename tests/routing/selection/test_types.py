@@ -15,6 +15,7 @@ from routing.checks.subjects import RAGGED, Copied
 from routing.families import describe_config, locate
 from routing.methods.divprune import choose
 from routing.methods.selection import Seen
+from tests.routing.tiny_vision import choose_one
 
 SURVEY = json.loads((Path(__file__).parents[2] / "fixtures" / "survey.json").read_text())["types"]
 PROVEN = [one for one in SURVEY if one.get("held") and not one["failed"] and one["type"] in model_types()]
@@ -39,7 +40,7 @@ def test_the_choice_is_that_of_the_decoders_input_alone_and_in_a_batch(kind: str
         if subject.visual(sample):
             assert alone.kept() == batch.kept(row)
             entered = _entered(subject, sample)
-            expected = choose(Seen(entered), max(1, len(entered) // 2), vision).kept
+            expected = choose_one(choose, Seen(entered), max(1, len(entered) // 2), vision).kept
             assert alone.kept()[0] == tuple(expected.tolist())
 
 

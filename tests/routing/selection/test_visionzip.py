@@ -6,7 +6,7 @@ from routing import VisionStage
 from routing.methods.selection import Seen
 from routing.methods.visionzip import choose, fold
 from tests.routing.selection.published import Published, cases
-from tests.routing.tiny_vision import noise
+from tests.routing.tiny_vision import choose_one, noise
 
 
 @cases("visionzip")
@@ -17,8 +17,8 @@ def test_the_published_features_are_reproduced(case: Published) -> None:
     dominant, centred = case.params["dominant_with_cls"], case.params["contextual"]
     count = dominant + centred
     stage = VisionStage(0.5, selection="visionzip", settings={"contextual": centred / count})
-    chosen = choose(
-        Seen(case.given["hidden"], attention=attention, keys=case.given["key_mean"]), count, stage
+    chosen = choose_one(
+        choose, Seen(case.given["hidden"], attention=attention, keys=case.given["key_mean"]), count, stage
     )
     assert chosen.features is not None
     first = case.answer["dominant_columns"].tolist()
@@ -52,7 +52,7 @@ def test_a_centre_is_itself_plus_the_mean_of_its_members() -> None:
 def test_what_was_not_chosen_keeps_its_features() -> None:
     """Features change at the places of the centres alone: 10 of 32 tokens, the published share."""
     seen = Seen(noise(64, 6), attention=noise(64, seed=1).abs(), keys=noise(64, 4, seed=2))
-    chosen = choose(seen, 32, VisionStage(0.5, selection="visionzip"))
+    chosen = choose_one(choose, seen, 32, VisionStage(0.5, selection="visionzip"))
     assert chosen.features is not None
     changed = (chosen.features != seen.features).any(dim=1).nonzero().flatten()
     assert len(changed) == 5
