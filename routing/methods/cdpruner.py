@@ -63,37 +63,33 @@ def most_different(
 ) -> list[tuple[Tensor, Tensor]]:
     """Greedy maximum of the determinant of w_i w_j cosine(i, j) over K tokens of each sample.
 
-    features: (V, d) each. weights: (V,) float32 each, w. counts: K of each, never rising. Returns of each the
+    features: (V, d) each. weights: (V,) float32 each, w. counts: K of each, V > K >= 1. Returns of each the
     chosen (K,) int64 in order, and what each token still adds (V,), -inf for the chosen. Tokens that add
     nothing, but for rounding, come last, by their weights.
     """
     import torch
 
-    sizes, device = [len(one) for one in features], features[0].device
+    sizes, most, device = [len(one) for one in features], max(counts), features[0].device
     weighted = (one[:, None] * cosine(own, own) * one for own, one in zip(features, weights, strict=True))
     kernel = stacked(weighted, sizes, device, 0.0)
-    alone, there = kernel.diagonal(dim1=1, dim2=2), real(sizes, max(sizes), device)
+    alone, every = kernel.diagonal(dim1=1, dim2=2), torch.arange(len(sizes), device=device)
+    there, asked = (real(some, max(sizes), device) for some in (sizes, counts))
     gains, tiny = alone.masked_fill(~there, -torch.inf), torch.finfo(alone.dtype).tiny
     least, last = _ROUNDING * alone, -1 / alone.clamp(min=tiny)
-    every, order = torch.arange(len(sizes), device=device), there.new_zeros(there.shape, dtype=torch.int64)
-    rows = kernel.new_zeros(len(sizes), counts[0], max(sizes))  # of the Cholesky factor of the chosen
-    for step in range(counts[0]):
-        some = sum(count > step for count in counts)
-        left = gains[:some]
-        rank = left.where(left > least[:some], last[:some]).masked_fill(left.isneginf(), -torch.inf)
-        newest = rank.argmax(dim=1, keepdim=True)
-        order[:some, step] = newest[:, 0]
-        going = sum(count > step + 1 for count in counts)
-        if going:
-            own, before = newest[:going], rows[:going, :step]
-            row = kernel[every[:going], own[:, 0]]
+    order = there.new_zeros((len(sizes), most), dtype=torch.int64)
+    rows = kernel.new_zeros(len(sizes), most, max(sizes))  # of the Cholesky factor of the chosen
+    for step in range(most):
+        rank = gains.where(gains > least, last).masked_fill(gains.isneginf(), -torch.inf)
+        order[:, step] = newest = rank.argmax(dim=1)
+        gain = gains[every, newest, None]
+        gains = gains.scatter(1, newest[:, None], -torch.inf).where(asked[:, step, None], gains)
+        if step < most - 1:
+            row = kernel[every, newest]
             if step:
-                row = row - (before[every[:going], :, own[:, 0]][:, None] @ before)[:, 0]
-            gain = left[:going].gather(1, own)
-            adds = gain > least[:going].gather(1, own)
-            rows[:going, step] = row = torch.where(adds, row / gain.clamp(min=tiny).sqrt(), 0.0)
-            left[:going] -= row**2
-        left.scatter_(1, newest, -torch.inf)
+                row = row - (rows[every, :step, newest][:, None] @ rows[:, :step])[:, 0]
+            adds = (gain > least[every, newest, None]) & asked[:, step + 1, None]
+            rows[:, step] = row = torch.where(adds, row / gain.clamp(min=tiny).sqrt(), 0.0)
+            gains = gains - row**2
     return [
         (order[image, :count], gains[image, :size])
         for image, (size, count) in enumerate(zip(sizes, counts, strict=True))

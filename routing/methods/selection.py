@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from routing.errors import ScheduleError
@@ -28,9 +29,10 @@ MOST_PAIRS = 2**25  # pairs of tokens compared at a time: 128 MiB of float32
 class Seen:
     """What a selection sees of V visual tokens; what it did not ask for is None.
 
-    features: (V, c). From a tower: of one image, or of one tile or view of it, as they leave the tower, or
-    what puts the tiles together; otherwise all of one prompt, as they enter the decoder. grid: rows and
-    columns in whose raster order the V tokens of a tower are; None otherwise.
+    features: (V, c). From a tower: of one image, or of one tile or view of it, or of a clip, frame after
+    frame, as they leave the tower, or what puts the tiles together; otherwise all of one prompt, as they
+    enter the decoder. grid: rows and columns in whose raster order the tokens of each frame of a tower are;
+    None otherwise. frames: how many of one size the V tokens are of; an image is a clip of one frame.
     attention, received, shallow: (V,) float32, see `Need`. The CLS row is summed over heads; the others are
     sums over queries of the mean over heads.
     keys: (V, D) float32, mean over heads, normed where the attention norms them, without position.
@@ -47,6 +49,12 @@ class Seen:
     keys: Tensor | None = None
     states: Tensor | None = None
     text: Tensor | None = None
+    frames: int = 1
+
+    @property
+    def size(self) -> int:
+        """Tokens of a frame."""
+        return len(self.features) // self.frames
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ class Chosen:
 class Sizes:
     """The numbers that the cost of choosing follows from.
 
-    tokens: V. width: c. kept: K, below V. keys: D. states: c'. text: T.
+    tokens: V. width: c. kept: K, below V. keys: D. states: c'. text: T. frames: F, of V / F tokens each.
     """
 
     tokens: int
@@ -76,6 +84,7 @@ class Sizes:
     keys: int = 0
     states: int = 0
     text: int = 0
+    frames: int = 1
 
 
 @dataclass(frozen=True)
@@ -111,15 +120,17 @@ def in_parts(choose: Choose) -> Choose:
     """A choice that compares all tokens of an image, made for as many images at a time as memory allows.
 
     Padded to the largest image, no more than MOST_PAIRS pairs of tokens are compared at a time, or those of
-    one image. A part has images of like size, and its counts never rise from image to image.
+    one image. Images of like size are compared together. Of a clip only tokens of the same frame are pairs.
     """
 
     def choose_in_parts(seen: Sequence[Seen], counts: Sequence[int], stage: VisionStage) -> list[Chosen]:
         found: dict[int, Chosen] = {}
-        left = sorted(range(len(seen)), key=lambda image: -len(seen[image].features))
+        left = sorted(range(len(seen)), key=lambda image: -seen[image].size)
         while left:
-            fit = max(1, MOST_PAIRS // len(seen[left[0]].features) ** 2)
-            part, left = sorted(left[:fit], key=lambda image: -counts[image]), left[fit:]
+            frames = accumulate(seen[image].frames for image in left)
+            most = MOST_PAIRS // seen[left[0]].size ** 2
+            fit = max(1, sum(count <= most for count in frames))
+            part, left = left[:fit], left[fit:]
             chosen = choose([seen[image] for image in part], [counts[image] for image in part], stage)
             found.update(zip(part, chosen, strict=True))
         return [found[image] for image in range(len(seen))]

@@ -81,10 +81,10 @@ def recycle(states: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor]
     if best == count:
         return order[:best], states[order[:best]]
     pool = order[best : best + _recycled(len(states) - best)]
-    recycled = states[pool].flatten(1)
+    recycled = states[pool].flatten(1)[None]
     centres, cluster = dpc_knn(recycled, count - best)
     means = cluster_means(recycled, cluster, count - best)
-    kept = torch.cat([order[:best], pool[centres]])
+    kept = torch.cat([order[:best], pool[centres[0]]])
     means = means.to(states.dtype).view(-1, *states.shape[1:])
     return kept, torch.cat([states[order[:best]], means])
 

@@ -91,7 +91,9 @@ class MergedTower(HookedTower):
             raster = window_order(self._grids, cells).argsort()
             found = {name: tokens[raster.to(tokens.device)] for name, tokens in found.items()}
         sizes = [height * width for height, width in self._grids]
-        parts = {name: torch.split(tokens.to(features.device), sizes) for name, tokens in found.items()}
+        parts: dict[str, Any] = {
+            name: torch.split(tokens.to(features.device), sizes) for name, tokens in found.items()
+        }
         images = [
             Encoded(Seen(tokens, grid, **{name: split[number] for name, split in parts.items()}))
             for number, (tokens, grid) in enumerate(

@@ -90,7 +90,7 @@ class PatchTower(HookedTower):
         images = []
         for one, grid, patches, found in zip(tokens, grids, self._grids, self.found(), strict=True):
             means = {name: square_means(value, patches, side) for name, value in found.items()}
-            moved = {name: value.to(one.device) for name, value in means.items()}
+            moved: dict[str, Any] = {name: value.to(one.device) for name, value in means.items()}
             images.append(Encoded(Seen(one, grid, **moved)))
         return torch.cat(self.collector.reduce(images)).view_as(features)
 

@@ -83,7 +83,7 @@ class TiledTower(PatchTower):
             cells = torch.arange(rows * wide, device=features.device)
             places = cells + cells // wide * bool(start)
             own = slice(start, start + len(cells))
-            fields = {name: value[own].to(features.device) for name, value in found.items()}
+            fields: dict[str, Any] = {name: value[own].to(features.device) for name, value in found.items()}
             fields = {name: one.squeeze(1) if name in SCORES else one for name, one in fields.items()}
             shown.append((Encoded(Seen(plain[own], (rows, wide), **fields), places, total), start + places))
         return shown

@@ -1,20 +1,23 @@
 """All images of an encoding chosen at once: as each of them alone, in shared steps and bounded memory."""
 
-from typing import Any
-
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from routing import VisionStage
 from routing.methods import METHODS, SELECTIONS
 from routing.methods import selection as selections
 from routing.methods.selection import Seen
 from routing.vision.collector import Encoded, VisionCollector
+from tests.routing.selection.watching import Kernels
 from tests.routing.tiny_vision import choose_one, noise
 
 CHOOSING = [name for method in METHODS.values() for name in method.selections]
-GREEDY = ["divprune", "cdpruner", "vispruner", "flashvid"]
+GREEDY: dict[str, dict[str, float]] = {
+    "divprune": {},
+    "cdpruner": {},
+    "vispruner": {},
+    "flashvid": {"alpha": 1},
+}
 GRIDS = [(3, 4), (6, 6), (2, 1), (7, 9), (5, 5), (6, 6)]
 
 
@@ -67,26 +70,11 @@ def test_counts_may_rise_where_sizes_fall(name: str) -> None:
         assert found.kept.tolist() == choose_one(choose, seen, count, stage).kept.tolist()
 
 
-class _Kernels(TorchDispatchMode):
-    """How many operators run, and the most numbers that one of them makes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ran = self.largest = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        self.ran += 1
-        if isinstance(made, torch.Tensor):
-            self.largest = max(self.largest, made.untyped_storage().nbytes() // made.element_size())
-        return made
-
-
-def _kernels(name: str, images: int) -> _Kernels:
-    """Of choosing half of the 144 tokens of so many images."""
+def _kernels(name: str, images: int) -> Kernels:
+    """Of choosing half of the 144 tokens of so many images, without FlashVID's clusters."""
     seen = [_seen((12, 12), 10 * number) for number in range(images)]
-    with _Kernels() as watch:
-        SELECTIONS[name].choose(seen, [72] * images, VisionStage(0.5, selection=name))
+    with Kernels() as watch:
+        SELECTIONS[name].choose(seen, [72] * images, VisionStage(0.5, selection=name, settings=GREEDY[name]))
     return watch
 
 

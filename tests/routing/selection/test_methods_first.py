@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from routing import Action, BudgetError, Schedule, ScheduleError, Stage, VisionStage, route, solve
 from routing.checks.runs import generate_routed
@@ -12,7 +11,7 @@ from routing.checks.subjects import FIRST_LAYER, Sample, tiny
 from routing.families import FAMILIES
 from routing.methods import METHODS, SELECTIONS
 from routing.methods.selection import Seen
-from tests.routing.test_prefill_economy import WAITING
+from tests.routing.selection.watching import Waits
 from tests.routing.tiny_vision import GRIDS, IMAGE, answer, choose_one, llava, noise, pixels_of, qwen
 
 CLS = {"llava", "vipllava", "llava_next", "internvl"}  # families whose tower has such a token
@@ -206,21 +205,6 @@ def test_every_family_gives_each_sample_of_a_batch_what_it_gets_alone(name: str,
         assert 0 < len(alone.kept(0)[0]) < model.visual(sample)
 
 
-class _Waits(TorchDispatchMode):
-    """Remembers operators that make the host wait for a device: values read, shapes that depend on values."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: set[str] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func._schema.name.removeprefix("aten::")
-        by_mask = name == "index" and any(one.dtype == torch.bool for one in args[1] if one is not None)
-        if by_mask or name in WAITING:
-            self.seen.add(name)
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("count", [1, 9, 35])
 @pytest.mark.parametrize("name", FIRST)
 def test_choosing_never_waits_for_the_device(name: str, count: int) -> None:
@@ -235,7 +219,7 @@ def test_choosing_never_waits_for_the_device(name: str, count: int) -> None:
         states=noise(36, 8, seed=5),
         text=noise(3, 8, seed=6),
     )
-    with _Waits() as watch:
+    with Waits() as watch:
         chosen = choose_one(SELECTIONS[name].choose, seen, count, VisionStage(0.5, selection=name))
     assert watch.seen == set()
     assert len(set(chosen.kept.tolist())) == count
