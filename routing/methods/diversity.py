@@ -99,10 +99,8 @@ def dpc_knn(
     """
     import torch
 
-    features, every = (
-        features.float(),
-        torch.ones(features.shape[:2], dtype=torch.bool, device=features.device),
-    )
+    features = features.float()
+    every = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
     clusters = torch.full_like(every[:, 0], most, dtype=torch.int64) if clusters is None else clusters
     members, able = every if members is None else members, every if able is None else able
     products = features @ features.transpose(1, 2)

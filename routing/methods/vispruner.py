@@ -60,8 +60,8 @@ def thinned(alike: Tensor, sizes: Sequence[int], counts: Sequence[int]) -> list[
     while any(length > count for length, count in zip(lengths, counts, strict=True)):
         now = places[: max(lengths)]
         there, half, others = now < held, left[:, : len(now) : 2], left[:, 1 : len(now) : 2]
-        likeness = alike[every[:, None, None], half[:, :, None], others[:, None]]
-        likest = likeness.masked_fill(~there[:, None, 1::2], -torch.inf).amax(dim=2)
+        other = torch.zeros_like(left).scatter_add(1, others, there[:, 1::2].long()) > 0
+        likest = alike[every[:, None], half].masked_fill(~other[:, None], -torch.inf).amax(dim=2)
         likest = likest.masked_fill(~there[:, ::2], -torch.inf).argsort(dim=1, descending=True, stable=True)
         halves = (held + 1) // 2
         gone = torch.minimum(held - kept, halves).clamp(max=STEP)
