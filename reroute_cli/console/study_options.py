@@ -202,8 +202,8 @@ class GridOptions(Options):
         str | None,
         Option(
             metavar="LIST",
-            help="METHOD[@LAYER+LAYER][:ACTION], separated by commas; without an action both, without the "
-            "option every method.",
+            help="METHOD[@LAYER+LAYER][:ACTION][:NAME=VALUE], separated by commas; without an action both, "
+            "without the option every method. NAME=VALUE is a setting that 'reroute methods METHOD' lists.",
         ),
     ] = None
     ratios: Annotated[

@@ -112,7 +112,7 @@ def recycling_flops(tokens: int, count: int, width: int) -> int:
 
 def _solve(request: Request) -> Schedule:
     version = request.options.get("version", 1)
-    if version not in (1, 2):
+    if isinstance(version, bool) or version not in (1, 2):
         raise ScheduleError(f"sparsevlm: version must be 1 or 2, got {version!r}")
     may_recycle = version == 1 and request.action is Action.PRUNE
     if (recycles := request.options.get("recycle", may_recycle)) not in (False, may_recycle):
