@@ -320,7 +320,8 @@ class SearchOptions(Options):
         str,
         Option(
             metavar="LIST",
-            help=f"Shapes to search: {_SHAPES}; by default those that decide in the decoder.",
+            help=f"Methods to search, by shape: {_SHAPES}; by default those that decide in the decoder. "
+            f"NAME:SETTING=VALUE as in --arms of eval; {RESIZING} is asked as it is; all is all of them.",
         ),
     ] = ",".join(SEARCHED_FIRST)
     actions: Annotated[str, Option(metavar="LIST", help="Actions to search.")] = "prune,reroute"

@@ -133,9 +133,9 @@ class ScheduleChoice(ScheduleOptions):
         }
         if self.layers is not None:
             found["cuts"] = list(self.layers)
-        if self.set:
-            found["settings"] = self.settings
-        return found if self.made is None else found | {"made": self.made.as_dict()}
+        if self.made is not None:
+            return found | {"made": self.made.as_dict()}
+        return found | {"settings": self.settings} if self.set else found
 
     def asked_ratio(self, visual: int) -> float | None:
         """The reduction ratio that was asked for; None under a profile, which asks for none."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 
 from routing.methods.diversity import cluster_means, cosine, dpc_knn, farthest_first
-from routing.methods.method import Method, Request
+from routing.methods.method import Method, Request, Shape
 from routing.methods.selection import SHARE, Chosen, Need, Seen, Selection, Sizes
 from routing.methods.solver import TOWER_OPTIONS, select_first
 from routing.schedule import Action, Schedule, VisionStage
@@ -68,6 +68,7 @@ METHOD = Method(
         "alpha": "share of the kept tokens that differ, the others being clusters (default 0.7)",
         "scored_by": "own (default) or previous: which layer's attention ranks",
     },
+    shape=Shape("behind a choice before the decoder, with a drop", rho=RHO),
     selections={
         "flashvid": Selection(
             frozenset({Need.ATTENTION}),

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from routing.errors import ScheduleError
 from routing.methods.diversity import cluster_means, dpc_knn
-from routing.methods.method import Method, Request, Scorer, Sight
+from routing.methods.method import Method, Request, Scorer, Shape, Sight
 from routing.methods.solver import Weighted, feasible_cuts, fit
 from routing.schedule import Action, Schedule, Stage
 
@@ -151,6 +151,7 @@ METHOD = Method(
         "recycle": "yes (default of version 1 where it prunes) or no: clusters of what goes live on",
         "version": "1 (default) or 2: SparseVLM+, by the heads that look most, whatever the distance",
     },
+    shape=Shape("by a ranking of its own", decay=0.6),
     scorers={
         RATERS: Scorer(rank=mean_over_heads, rate=rate),
         RECYCLED_RATERS: Scorer(rank=mean_over_heads, rate=rate, merge=recycle, merge_flops=recycling_flops),
