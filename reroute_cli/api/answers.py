@@ -76,8 +76,9 @@ def ask(
         model: what `load` gave.
         image: a path or a PIL image, or several in the order of the prompt.
         question: about them.
-        options: a schedule: `method` with `ratio` or `budget`, `action` ("prune", "reroute"), `layers`, or
-            `profile` (a name or a file's path); dense without. `seed`; `max_new_tokens` (64).
+        options: a schedule: `method` with `ratio` or `budget`, `action` ("prune", "reroute"), `layers`,
+            `set` (its own settings, {"version": 2}), or `profile` (a name or a file's path); dense without.
+            `seed`; `max_new_tokens` (64).
 
     Returns:
         The answer with its boxes, tokens, FLOPs, bytes and seconds: `reroute.answer`.

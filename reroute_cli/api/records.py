@@ -122,7 +122,7 @@ def view(
 
     Raises:
         UsageError: a format that there is not, or not of this record.
-        Failure: packages that a page needs are not installed.
+        Failure: packages that a page needs are not installed, or nothing that a profile can hold was found.
     """
     from reroute_cli.views.answer import Answers, answers_document
     from reroute_cli.views.emit import shown, written
@@ -138,9 +138,8 @@ def view(
         raise UsageError(f"'{format}' is a format of reroute.{only} alone: give one of these")
     if format == "profile":
         from reroute_cli.studies.tune.report import profile_text
-        from routing import Schedule
 
-        return profile_text(records[0], Schedule.from_dict(records[0].found.schedule))
+        return profile_text(records[0])
     if several and format == "json":
         return "".join(f"{to_line(one.as_dict())}\n" for one in records)
     answers = Answers([one for one, kind in zip(records, kinds, strict=True) if kind == "answer"])

@@ -50,8 +50,8 @@ def profile(
         question: about each of the images.
         progress: see the module.
         options: one schedule as for `ask`, or several at one `ratio` or `budget` as `arms`
-            ("pdrop,fastv@3+5:prune"); `manifest` in place of images; `limit`; `max_new_tokens` (16, forced),
-            `warmup` (1) and `repeat` (3) rounds.
+            ("pdrop,fastv@3+5:prune,sparsevlm:version=2"); `manifest` in place of images; `limit`;
+            `max_new_tokens` (16, forced), `warmup` (1) and `repeat` (3) rounds.
 
     Returns:
         Every metric of every arm, with its ratio to dense: `reroute.report`.
@@ -183,11 +183,13 @@ def tune(
         records: as for `evaluate`.
         progress: see the module.
         options: questions as for `evaluate`; `budget`, `ratio` or `floor` (a score, or a share such as
-            "95%"), exactly one; `score`, `methods`, `actions`, `answers`, `seed`.
+            "95%"), exactly one; `score`, `methods` ("all", or names with settings: "sparsevlm:version=2"),
+            `actions`, `answers`, `seed`.
 
     Returns:
         What was found beside the published methods: `reroute.tune`. `view(report, "profile")` is the text of
-        a file for `profile=`, and `routing.Schedule.from_dict(report.found.schedule)` the schedule itself;
+        a file for `profile=`, and `routing.Schedule.from_dict(report.found.schedule)` the schedule itself
+        (None where smaller images were best);
         `report.floor.holds` says whether a floor holds on the reported half.
 
     Raises:
@@ -214,7 +216,7 @@ def tune(
             max_new_tokens=run.max_new_tokens or benchmark.max_new_tokens,
             batch_size=run.batch_size,
             progress=bar,
-        )[0]
+        )
 
 
 @contextmanager

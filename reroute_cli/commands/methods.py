@@ -65,6 +65,7 @@ def _shown(method: Method, shaped: Shaped) -> ShownMethod:
         resizes=method.resizes,
         stages={name: _stages(method, name, shaped) for name in ACTIONS if name in method.published},
         settings={name: value for one in method.selections.values() for name, value in one.settings.items()},
+        bounds={name: str(bound) for one in method.selections.values() for name, bound in one.bounds.items()},
         budgets=_budgets(method),
     )
 

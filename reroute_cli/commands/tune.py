@@ -40,7 +40,7 @@ def tune(
     with made_ready(output.sink, model, subject, (), output.records) as ready:
         items = tuple(ready.questions.items)
         chosen = choose_questions(items, scores, search.score, questions.limit, request.seed)
-        report, schedule = searched(
+        report = searched(
             ready.loaded,
             chosen,
             request,
@@ -50,9 +50,11 @@ def tune(
             batch_size=run.batch_size,
             progress=ready.progress,
         )
-        if output.write is not None:
-            write_file(output.write, profile_text(report, schedule))
+        if output.write is not None and report.found.schedule is not None:
+            write_file(output.write, profile_text(report))
     emit(report, output)
+    if output.write is not None and report.found.schedule is None:
+        profile_text(report)  # which says why there is none
     if report.errors:
         raise typer.Exit(EXIT_FAILURE)
     if report.floor is not None and not report.floor.holds:

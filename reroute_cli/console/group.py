@@ -145,7 +145,8 @@ def expanded(command: Callable[..., None], helps: Mapping[str, str] | None = Non
 def given(values: Mapping[str, Any], *groups: type[Options]) -> list[Any]:
     """Each of these groups, made of what Python code gave by name; None and what is left out are defaults.
 
-    What is typed as text may be given as what it stands for: several words as a list, a path as a string.
+    What is typed as text may be given as what it stands for: several words as a list, those of the form
+    NAME=VALUE as a dict, a path as a string.
     Raises TypeError for a name that no group has, and what the groups raise.
     """
     if unknown := values.keys() - {name for group in groups for name in group.declared()}:
@@ -161,6 +162,8 @@ def given(values: Mapping[str, Any], *groups: type[Options]) -> list[Any]:
 def _as_typed(one: Field, value: Any) -> Any:
     """The value of a field as the command line would have it."""
     if any(get_origin(kind) is list for kind in one.kinds):
+        if isinstance(value, Mapping):
+            return [f"{name}={part}" for name, part in value.items()]
         return [value] if isinstance(value, str) else list(value)
     if isinstance(value, os.PathLike):
         value = os.fspath(value)

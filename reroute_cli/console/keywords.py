@@ -1,13 +1,14 @@
 """The keywords of functions in Python: those of the command line's options, under the same names.
 
 What a list of words is on the command line may be a list, too: `arms=["pdrop", "fastv:prune"]`,
-`layers=[3, 5, 8]`, `ratios=[0.667, 0.889]`. What each means, `--help` of the command says.
+`layers=[3, 5, 8]`, `ratios=[0.667, 0.889]`, and words of the form NAME=VALUE a dict: `set={"version": 2}`.
+What each means, `--help` of the command says.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict
 
 from reroute_cli.console.options import ActionName
@@ -37,6 +38,7 @@ class ScheduleKeywords(TypedDict, total=False):
     ratio: float | None
     budget: float | None
     layers: str | Sequence[int] | None
+    set: Words | Mapping[str, bool | float | str] | None
     profile: Path | None
     seed: int
 

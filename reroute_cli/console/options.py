@@ -8,7 +8,6 @@ the same. Groups of single commands are in study_options.py and command_options.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,13 +16,13 @@ from typer import Argument, Option
 from reroute_cli.console.errors import UsageError
 from reroute_cli.console.group import WRITTEN, Options, Range
 from reroute_cli.console.output import Sink
+from reroute_cli.console.typed import Setting, read_chat_template, read_layers, settings_in
 from routing.methods import DENSE, METHODS, OWN
 
 ActionName = Literal["prune", "reroute"]
 ACTIONS: tuple[ActionName, ...] = ("prune", "reroute")  # the default first
 SEEDS = Range(0, 2**31 - 1)
 TOKENS = Range(1, 4096)  # of an answer
-_LONGEST_TEMPLATE = 1 << 18  # bytes; the longest that are published have some 20,000
 # Options that several groups have.
 ModelName = Annotated[
     str,
@@ -44,49 +43,6 @@ BatchSize = Annotated[
     ),
     Range(1, 4096),
 ]
-
-
-def read_chat_template(path: str | None) -> str | None:
-    """The text of a chat template's file, None where none is named; raises UsageError with one sentence."""
-    if path is None:
-        return None
-    try:
-        if Path(path).exists() and not Path(path).is_file():
-            raise UsageError(f"the chat template '{path}' is not an ordinary file: name a Jinja text file")
-        with Path(path).open("rb") as file:
-            data = file.read(_LONGEST_TEMPLATE + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"the chat template '{path}' can't be read ({reason}): check the path") from error
-    if len(data) > _LONGEST_TEMPLATE:
-        raise UsageError(
-            f"the chat template '{path}' has over {_LONGEST_TEMPLATE} bytes: name a Jinja text file"
-        )
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"the chat template '{path}' is not UTF-8 text: name a Jinja text file") from error
-    if not text.strip():
-        raise UsageError(f"the chat template '{path}' is empty: write a Jinja template into it")
-    return text
-
-
-def read_layers(text: str | None) -> tuple[int, ...] | None:
-    """'3,5,8' -> (3, 5, 8); None where nothing was typed; raises UsageError like `layers_in`."""
-    return None if text is None else layers_in(text, name="--layers", between=",")
-
-
-def layers_in(text: str, *, name: str, between: str) -> tuple[int, ...]:
-    """The decoder layers of a list; raises UsageError for what is no list of rising numbers.
-
-    name: what the list is called where it stands. Whether the model has these layers, the solver says.
-    """
-    words = [word.strip() for word in text.split(between)]
-    layers = tuple(int(word) for word in words if word.isascii() and word.isdigit() and len(word) <= 6)
-    if len(layers) < len(words) or any(later <= earlier for earlier, later in pairwise(layers)):
-        form = between.join(("3", "5", "8"))
-        raise UsageError(f"{name} '{text}' is no list of decoder layers: give rising numbers, like {form}")
-    return layers
 
 
 @dataclass(frozen=True)
@@ -152,7 +108,7 @@ class ScheduleOptions(Options):
     """One schedule; without a method and a profile the model runs dense.
 
     Raises UsageError where the options contradict each other. layers: decision layers, the decoder layers at
-    whose input the method decides, in place of its own.
+    whose input the method decides, in place of its own. set: NAME=VALUE of the method's own settings.
     """
 
     panel = "Schedule"
@@ -192,16 +148,30 @@ class ScheduleOptions(Options):
             "own: 3,5,8.",
         ),
     ] = None
+    set: Annotated[
+        list[str] | None,
+        Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A setting of the method's own, such as version=2; once for each. 'reroute methods NAME' "
+            "lists them.",
+        ),
+    ] = None
     profile: Annotated[
         str | None,
         Option(
             "-p",
             "--profile",
             metavar="NAME|FILE",
-            help="A whole schedule by name or YAML file, in place of the five above; see 'reroute profiles'.",
+            help="A whole schedule by name or YAML file, in place of the six above; see 'reroute profiles'.",
         ),
     ] = None
     seed: int = 0
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """The method's own settings that were given, by name."""
+        return settings_in(self.set or (), self.method or DENSE)
 
     @property
     def resizes(self) -> bool:
@@ -210,7 +180,8 @@ class ScheduleOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = self.given("method", "action", "ratio", "budget", "layers")
+        object.__setattr__(self, "set", list(self.set) if self.set else None)
+        given = self.given("method", "action", "ratio", "budget", "layers", "set")
         if self.profile is not None and given:
             raise UsageError(f"a profile fixes the whole schedule: drop {given[0]} or drop --profile")
         if self.ratio is not None and self.budget is not None:
@@ -227,9 +198,11 @@ class ScheduleOptions(Options):
                 raise UsageError(
                     f"{given[0]} needs a method to apply to: add --method ({', '.join(METHODS)})"
                 )
-        elif self.method not in METHODS:
+            return
+        if self.method not in METHODS:
             raise UsageError(f"there is no method '{self.method}': choose one of {', '.join(METHODS)}")
-        elif self.method == DENSE:
+        settings_in(self.set or (), self.method)
+        if self.method == DENSE:
             if self.ratio or self.budget is not None or self.layers is not None:
                 raise UsageError(
                     "--method none keeps every visual token: drop --ratio, --budget and --layers"
@@ -250,8 +223,9 @@ class ArmsOptions(ScheduleOptions):
         str | None,
         Option(
             metavar="LIST",
-            help="Several schedules in one run, at one --ratio or --budget: METHOD[@LAYER+LAYER][:ACTION], "
-            "separated by commas; without an action both.",
+            help="Several schedules in one run, at one --ratio or --budget: "
+            "METHOD[@LAYER+LAYER][:ACTION][:NAME=VALUE], separated by commas; without an action both. "
+            "NAME=VALUE is a setting of that method, as for --set.",
         ),
     ] = None
 
@@ -260,6 +234,10 @@ class ArmsOptions(ScheduleOptions):
             super()._check_method(given)
         elif named := self.given("method", "action", "profile", "layers"):
             raise UsageError(f"--arms names the schedules itself: drop {named[0]}")
+        elif self.set:
+            raise UsageError(
+                f"--set is of one --method: among --arms write METHOD:{self.set[0]} where it applies"
+            )
         elif self.ratio is None and self.budget is None:
             raise UsageError(
                 "--arms needs an amount that all arms share: add --ratio 0.667 or --budget TOKENS"

@@ -202,8 +202,8 @@ class GridOptions(Options):
         str | None,
         Option(
             metavar="LIST",
-            help="METHOD[@LAYER+LAYER][:ACTION], separated by commas; without an action both, without the "
-            "option every method.",
+            help="METHOD[@LAYER+LAYER][:ACTION][:NAME=VALUE], separated by commas; without an action both, "
+            "without the option every method. NAME=VALUE is a setting that 'reroute methods METHOD' lists.",
         ),
     ] = None
     ratios: Annotated[
@@ -320,7 +320,8 @@ class SearchOptions(Options):
         str,
         Option(
             metavar="LIST",
-            help=f"Shapes to search: {_SHAPES}; by default those that decide in the decoder.",
+            help=f"Methods to search, by shape: {_SHAPES}; by default those that decide in the decoder. "
+            f"NAME:SETTING=VALUE as in --arms of eval; {RESIZING} is asked as it is; all is all of them.",
         ),
     ] = ",".join(SEARCHED_FIRST)
     actions: Annotated[str, Option(metavar="LIST", help="Actions to search.")] = "prune,reroute"

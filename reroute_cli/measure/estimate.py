@@ -15,13 +15,14 @@ from reroute_cli.console.errors import CliError
 from reroute_cli.measure.memory import filled_layers, has_keys, states_of, window_of
 from reroute_cli.models.image_tokens import Size, count_image_tokens
 from reroute_cli.records.answer import FlopsPart, KvPart
-from routing.cost import Cost, PromptSize, cost
+from routing.cost import PromptSize, cost
 from routing.errors import RoutingError
 from routing.model_shape import ModelShape
 from routing.schedule import Schedule
 
 if TYPE_CHECKING:
     from reroute_cli.models.load import Loaded
+    from routing.grids import PatchGrid
 
 _ESTIMATED: dict[str, Any] = {"source": "estimated", "dense_source": "estimated"}
 _NAMES = tuple(name for name in FlopsPart.model_fields if name.endswith("flops"))
@@ -65,7 +66,10 @@ class CostModel:
             nothing: dict[str, Any] = dict.fromkeys(_NAMES)
             reasons = dict.fromkeys(_NAMES, self.reason)
             return FlopsPart(**nothing, **_ESTIMATED, reasons=reasons)
-        routed, dense = self._cost(schedule, sample, new), self._cost(Schedule(), original, new)
+        grids = self._grids(sample)
+        before = grids if original == sample else self._grids(original)
+        routed = cost(self.shape, schedule, [sample.prompt], new_tokens=new, grids=grids)
+        dense = cost(self.shape, Schedule(), [original.prompt], new_tokens=new, grids=before)
         scoring = None if routed.anchor_flops is None else routed.scoring_flops + routed.anchor_flops
         values: dict[str, Any] = {
             "vision_flops": routed.vision_flops,
@@ -79,15 +83,15 @@ class CostModel:
         unknown = {name: why for name, value in values.items() if value is None}
         return FlopsPart(**values, **_ESTIMATED, reasons=unknown)
 
-    def _cost(self, schedule: Schedule, sample: Sample, new: int) -> Cost:
+    def _grids(self, sample: Sample) -> tuple[PatchGrid, ...] | None:
+        """The grids of a sample's images; None where their sizes do not tell, or tell another count."""
         assert self.shape is not None
-        grids = None  # where the sizes of the images do not tell, or tell another count
         with suppress(CliError):
             made = count_image_tokens(
                 self.shape.family, self.config, self.image, self.shape.tower, sample.sizes
             )
-            grids = made.grids if made.visual == sample.prompt.visual else None
-        return cost(self.shape, schedule, [sample.prompt], new_tokens=new, grids=grids)
+            return made.grids if made.visual == sample.prompt.visual else None
+        return None
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,8 @@ class SchedulePart(Section):
     """What was asked for and what was reached; ratios are reduction ratios (1 - average / original).
 
     resized: of a method that makes images smaller and schedules nothing; everything that is called dense, and
-    the tokens of the prompt, are those of the images as they were. Its action is "resize".
+    the tokens of the prompt, are those of the images as they were. Its action is "resize". settings: of the
+    method, where they were given.
     """
 
     plain_nulls = frozenset({"profile", "resized"})
@@ -61,6 +62,7 @@ class SchedulePart(Section):
     digest: str
     stages: list[StagePart]
     resized: ResizedPart | None = None
+    settings: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
 
 class TokensPart(Part):

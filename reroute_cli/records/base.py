@@ -28,7 +28,6 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Source = Literal["measured", "counted", "estimated"]
-UNSAID = frozenset({"resized", "subsets"})  # fields that are written only where they say something
 Place = Literal["vision", "entrance", "decoder"]  # of a reduction
 
 html_of: Callable[[Any], str] | None = None
@@ -74,8 +73,7 @@ def _ordered(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     ends = {name: {name: value[name]} for name in ("schema", "reasons") if name in value}
-    said = {name: part for name, part in value.items() if part or name not in UNSAID}
-    middle = {name: _ordered(part) for name, part in said.items() if name not in ends}
+    middle = {name: _ordered(part) for name, part in value.items() if name not in ends}
     return ends.get("schema", {}) | middle | ends.get("reasons", {})
 
 

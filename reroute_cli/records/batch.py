@@ -30,7 +30,7 @@ class CountsPart(Part):
 
 
 class ChoicePart(Section):
-    """What was asked for, of every item."""
+    """What was asked for, of every item. settings: of the method, where they were given."""
 
     plain_nulls = frozenset({"profile", "ratio", "budget", "method"})
 
@@ -39,6 +39,7 @@ class ChoicePart(Section):
     ratio: float | None
     budget: float | None
     profile: str | None
+    settings: dict[str, bool | int | float | str] = Field(default_factory=dict)
     batch_size: int
     max_new_tokens: int
 

@@ -237,7 +237,7 @@ class CostPart(MeansPart):
 class ArmChoicePart(Part):
     """Which schedule an arm is. ratio: reduction ratio asked for. All null for the dense arm.
 
-    decision_layers: where they were chosen in place of the method's own.
+    decision_layers: where they were chosen in place of the method's own. settings: of the method, where set.
     """
 
     method: str | None
@@ -246,6 +246,7 @@ class ArmChoicePart(Part):
     ratio: float | None
     budget: float | None
     decision_layers: list[int] | None
+    settings: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
 
 class MadePart(Section):

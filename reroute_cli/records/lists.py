@@ -71,6 +71,7 @@ class ShownMethod(MethodPart):
 
     stages: by action. resizes: it makes images smaller before the processor. refused: why this model's family
     can't have it; null where it can. settings: of its choices before the decoder, with their defaults.
+    bounds: what these may be, in words.
     """
 
     schema_: Literal["reroute.method/1"] = Field(default="reroute.method/1", alias="schema")
@@ -80,6 +81,7 @@ class ShownMethod(MethodPart):
     resizes: bool
     stages: dict[str, list[MethodStagePart]]
     settings: dict[str, float]
+    bounds: dict[str, str] = Field(default_factory=dict)
     budgets: list[PublishedBudgetPart]
 
 

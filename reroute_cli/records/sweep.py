@@ -51,7 +51,7 @@ class MetricPart(Section):
 
 
 class SweepArm(Section):
-    """One schedule over all items. place: the method, with decision layers where they were typed.
+    """One schedule over all items. place: the method, with decision layers and settings if they were typed.
 
     refused: why the model can't reach what was asked, in one sentence; such an arm was asked nothing.
     made: what came of the schedule. visual_tokens_per_layer: counted, mean over all answers.
@@ -204,7 +204,10 @@ class SweepReport(ReportHeader):
 
 
 class Asked(NamedTuple):
-    """What was asked of an arm. place: its method, with decision layers where they were asked for."""
+    """What was asked of an arm. place: its method, with decision layers and settings if they were typed.
+
+    It is 'fastv', 'fastv@3+5', 'sparsevlm:version=2' or 'sparsevlm@3+7:version=2'.
+    """
 
     name: str
     place: str
@@ -217,7 +220,7 @@ class Asked(NamedTuple):
     def key(self, depth: int | None) -> tuple[object, ...]:
         """All of it but the action, with the first `depth` of its decision layers."""
         layers = None if self.layers is None else tuple(self.layers[:depth])
-        return self.method, self.ratio, self.budget, layers
+        return self.method, self.place.partition(":")[2], self.ratio, self.budget, layers
 
 
 @dataclass(frozen=True)
@@ -258,7 +261,7 @@ def pairs_of(arms: Iterable[A], asked_of: Callable[[A], Asked]) -> tuple[ActionP
         if one.action != "reroute":
             place = one.place
             if other is not None and other[0].key(None) != one.key(None):
-                place += f"·{other[0].place.partition('@')[2]}"
+                place += f"·{'+'.join(map(str, other[0].layers or ()))}"
             found.append(ActionPair(place, one.ratio, one.budget, arm, None if other is None else other[1]))
         elif other is None:
             found.append(ActionPair(one.place, one.ratio, one.budget, None, arm))

@@ -83,20 +83,21 @@ class FoundPart(Section):
     """The schedule that was found. arm: the one that it is; a published method where nothing was better.
 
     visual_tokens_per_layer: by arithmetic, for an image of the budget's `visual_tokens`. profile: the file
-    that it was written to. schedule: as the engine takes it, with its digest.
+    that it was written to. schedule: as the engine takes it, with its digest; it and scorer are null of
+    smaller images (action "resize"), whose average is that of the answers.
     """
 
-    plain_nulls = frozenset({"profile"})
+    plain_nulls = frozenset({"profile", "schedule", "scorer"})
 
     arm: str
     published: bool
     method: str
     action: str
-    scorer: str
+    scorer: str | None
     stages: list[EntryPart]
     visual_tokens_per_layer: float
     schedule_digest: str
-    schedule: dict[str, Any]
+    schedule: dict[str, Any] | None
     profile: str | None
 
 

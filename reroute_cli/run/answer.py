@@ -199,6 +199,7 @@ def schedule_part(
         method=None if choice.profile else choice.method or DENSE,
         action="resize" if choice.resizes else str(schedule.action),
         profile=choice.profile,
+        settings=choice.settings,
         ratio=asked,
         achieved_ratio=1 - average / visual if visual else 0.0,
         digest=schedule.digest(),

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.command_options import TracedSchedules
 from reroute_cli.console.errors import UsageError
-from reroute_cli.console.options import ACTIONS, ArmsOptions, ScheduleOptions, layers_in
+from reroute_cli.console.options import ACTIONS, ArmsOptions, ScheduleOptions
 from reroute_cli.console.study_options import GridOptions
+from reroute_cli.console.typed import layers_in
 from reroute_cli.records.metrics import DENSE_ARM
 from routing.families import family_of
 from routing.methods import DENSE, METHODS
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     from routing.solve import Target
 
 _NUMBER = re.compile(r"[0-9]{0,9}\.?[0-9]{1,9}")
-_FORM = f"METHOD[@LAYER+LAYER...][:ACTION] (ACTION is {' or '.join(ACTIONS)}), separated by commas"
+_FORM = (
+    f"METHOD[@LAYER+LAYER...][:ACTION][:NAME=VALUE...] (ACTION is {' or '.join(ACTIONS)}), "
+    "separated by commas"
+)
 _RATIOS = "0.667,0.778,0.889"  # of a grid, by default
 
 
@@ -129,7 +133,9 @@ class ScheduleChoice(ScheduleOptions):
         }
         if self.layers is not None:
             found["cuts"] = list(self.layers)
-        return found if self.made is None else found | {"made": self.made.as_dict()}
+        if self.made is not None:
+            return found | {"made": self.made.as_dict()}
+        return found | {"settings": self.settings} if self.set else found
 
     def asked_ratio(self, visual: int) -> float | None:
         """The reduction ratio that was asked for; None under a profile, which asks for none."""
@@ -140,14 +146,15 @@ class ScheduleChoice(ScheduleOptions):
         return self.ratio or 0.0
 
     def _method_options(self, target: Target) -> dict[str, Any]:
-        """Options that a method takes and that follow from the command line or the model."""
+        """Options that a method takes: its settings, and what follows from other options or the model."""
         offered = {
             "cuts": self.layers,
             "seed": self.seed,
             "vision_scorer": target.vision_scorer,
         }
         taken = METHODS[self.method or DENSE].options
-        return {name: value for name, value in offered.items() if name in taken and value is not None}
+        found = {name: value for name, value in offered.items() if name in taken and value is not None}
+        return found | self.settings
 
 
 @dataclass(frozen=True)
@@ -191,9 +198,9 @@ class Arm:
 
 
 def place_of(choice: ScheduleChoice) -> str:
-    """The method, with its decision layers where they were asked for: 'fastv' or 'fastv@3+5+8'."""
+    """The method, with decision layers and settings if they were asked for: 'fastv@3+5:scored_by=own'."""
     layers = "" if choice.layers is None else "@" + "+".join(map(str, choice.layers))
-    return f"{choice.method}{layers}"
+    return ":".join((f"{choice.method}{layers}", *(choice.set or ())))
 
 
 def arms_of(options: ScheduleOptions | GridOptions) -> tuple[Arm, ...]:
@@ -220,13 +227,16 @@ def arms_of(options: ScheduleOptions | GridOptions) -> tuple[Arm, ...]:
 def _listed(text: str, options: ScheduleOptions) -> list[Arm]:
     """'nuwa,fastv@3+5:reroute' -> nuwa-prune, nuwa-reroute and fastv@3+5-reroute, in the order typed.
 
+    Behind the action, or in its place, come settings: 'sparsevlm:version=2' -> sparsevlm:version=2-prune, ...
     options: the amount and the seed of all of them.
     """
     arms: list[Arm] = []
     for word in (part.strip() for part in text.split(",")):
-        named, colon, action = (part.strip() for part in word.partition(":"))
+        named, *behind = (part.strip() for part in word.split(":"))
         method, at, layers = (part.strip() for part in named.partition("@"))
-        if not method or method == DENSE or (colon and action not in ACTIONS):
+        settings = [part.replace(" ", "") for part in behind if "=" in part]
+        actions = [part for part in behind if "=" not in part]
+        if not method or method == DENSE or len(actions) > 1 or not set(actions) <= set(ACTIONS):
             dense = "; the dense arm is always there" if method == DENSE else ""
             raise UsageError(f"--arms has '{word}' in it{dense}: give {_FORM}")
         shared = ScheduleChoice(
@@ -234,12 +244,13 @@ def _listed(text: str, options: ScheduleOptions) -> list[Arm]:
             ratio=options.ratio,
             budget=options.budget,
             layers=layers_in(layers, name=f"--arms has '{word}' in it:", between="+") if at else None,
+            set=settings,
             seed=options.seed,
         )
-        if shared.resizes and not action:
+        if shared.resizes and not actions:
             arms.append(Arm.of(shared))
             continue
-        arms += [Arm.of(replace(shared, action=one)) for one in ACTIONS if action in ("", one)]
+        arms += [Arm.of(replace(shared, action=one)) for one in ACTIONS if one in (actions or ACTIONS)]
     return arms
 
 

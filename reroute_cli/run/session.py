@@ -286,6 +286,7 @@ def _choice_part(request: BatchRequest) -> ChoicePart:
         ratio=choice.ratio,
         budget=choice.budget,
         profile=choice.profile,
+        settings=choice.settings,
         batch_size=request.batch_size,
         max_new_tokens=request.max_new_tokens,
         reasons={} if routed else {"action": why},

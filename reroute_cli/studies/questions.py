@@ -34,6 +34,7 @@ from reroute_cli.records.evaluation import (
     SubsetPart,
 )
 from reroute_cli.records.store import RecordFile, records_at
+from reroute_cli.run.schedules import place_of
 from reroute_cli.studies.benchmarks import load_benchmark
 from reroute_cli.studies.benchmarks.benchmark import Benchmark, Questions, Wanted
 from reroute_cli.studies.benchmarks.scenes import of_manifest
@@ -203,13 +204,13 @@ def whole(rows: Iterable[JudgedItem]) -> JudgedImages:
 
 
 def twin(arms: Sequence[Arm], place: int) -> int | None:
-    """The arm that prunes what this one reroutes: the same method, decision layers as typed, and amount.
+    """The arm that prunes what this one reroutes: the same method as typed, at the same amount.
 
     None where there is none.
     """
     if arms[place].action != "reroute":
         return None
-    asked = [(arm.choice.method, arm.choice.layers, arm.choice.ratio, arm.choice.budget) for arm in arms]
+    asked = [(place_of(arm.choice), arm.choice.ratio, arm.choice.budget) for arm in arms]
     pruning = (other for other, arm in enumerate(arms) if arm.action == "prune")
     return next((other for other in pruning if asked[other] == asked[place]), None)
 
@@ -310,6 +311,7 @@ def choice_part(arm: Arm) -> ArmChoicePart:
         ratio=arm.choice.ratio,
         budget=arm.choice.budget,
         decision_layers=None if arm.choice.layers is None else list(arm.choice.layers),
+        settings=arm.choice.settings,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
+from reroute_cli.console.typed import TYPED_OTHERWISE
 from reroute_cli.records.lists import MethodStagePart, ShownMethod
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import NOT_KNOWN, Block, Cell, Document, Heading, Text, Tone
@@ -81,15 +82,14 @@ def _needs(stage: MethodStagePart) -> str:
 
 
 def _options(found: ShownMethod) -> Iterator[Block]:
-    """What it can be asked for, and numbers of its choice before the decoder that are not options."""
-    rows = [(w.words(name), w.words(what)) for name, what in found.options.items()]
-    rows += [
-        (w.words(name), Cell(f"a number, by default {value:g}"))
-        for name, value in found.settings.items()
-        if name not in found.options
-    ]
+    """What it can be asked for, what numbers may be, and which options have a name of their own here."""
+    rows = []
+    for name, what in found.options.items():
+        bounds = [found.bounds[name]] if name in found.bounds else []
+        here = [f"here {TYPED_OTHERWISE[name]}"] if name in TYPED_OTHERWISE else []
+        rows.append((w.words(name), Cell("; ".join([what, *bounds, *here]))))
     if rows:
-        yield Heading("Options, under 'options' in a profile")
+        yield Heading("Options: --set NAME=VALUE, or under 'options' in a profile")
         yield w.table("Options", w.columns("option", "what it does"), rows)
 
 

@@ -56,7 +56,8 @@ def document(report: TuneReport, *, verbose: bool = False) -> Document:
         counts = (w.counted(stage.layer), keep, w.counted(stage.kept))
         rows.append((Cell(stage.where), *counts, w.words(ranking)))
     headers = w.columns("stage", *numbers, "ranked by", right=numbers)
-    blocks.append(w.table(f"What was found: {w.short(found.arm, w.NAME)}", headers, rows))
+    if rows:
+        blocks.append(w.table(f"What was found: {w.short(found.arm, w.NAME)}", headers, rows))
     blocks += [_arms(report, verbose=verbose), *_search(report, verbose=verbose)]
     blocks += w.texts(Tone.WARNING, _warnings(report))
     return Document("tune", (*blocks, *w.texts(Tone.NOTE, _notes(report))))
@@ -75,13 +76,15 @@ def _headline(report: TuneReport) -> str:
     """'fastv reroute at layers 3, 5, 8: 85.2 of 256 visual tokens/layer, box Acc@0.5 0.92 [0.88, 0.95]'."""
     found = report.found
     layers = [stage.layer for stage in found.stages if stage.where == "decoder"]
-    at = f"layer{'' if len(layers) == 1 else 's'} {', '.join(map(str, layers))}"
+    at = f"at layer{'' if len(layers) == 1 else 's'} {', '.join(map(str, layers))}"
+    at = at if layers else "before the decoder"
+    what = f"{found.method} {found.action} {at}" if found.stages else f"{found.method}, images made smaller"
     kept = (
         f"{units.tokens(found.visual_tokens_per_layer)} of {report.budget.visual_tokens} visual tokens/layer"
     )
     mine = report.arm(found.arm).scores[report.asked.score]
     published = "the published " if found.published else ""
-    return f"{published}{found.method} {found.action} at {at}: {kept}, {mine.title} {w.scored(mine).line}"
+    return f"{published}{what}: {kept}, {mine.title} {w.scored(mine).line}"
 
 
 def _warnings(report: TuneReport) -> Iterator[str]:

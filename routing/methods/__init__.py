@@ -71,7 +71,9 @@ DENSE = none.METHOD.name
 SHOWN = pdrop.METHOD.name  # in examples
 SEARCHED = tuple(name for name, method in OWN.items() if method.shape is not None)
 RESIZING = downsample.METHOD.name  # in help
-SEARCHED_FIRST = tuple(name for name in SEARCHED if OWN[name].published[Action.PRUNE])  # in the decoder
+SEARCHED_FIRST = tuple(  # those that decide in the decoder, but for the control
+    name for name in SEARCHED if OWN[name].published[Action.PRUNE] and OWN[name].scored != "none"
+)
 GROUP = "reroute.methods"  # of entry points, each of which names a Method
 
 

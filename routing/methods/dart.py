@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from routing.methods.fastv import uniform_stages
-from routing.methods.method import Method, Request, Scorer, Sight
+from routing.methods.method import Method, Request, Scorer, Shape, Sight
 from routing.schedule import Action, Schedule
 
 if TYPE_CHECKING:
@@ -110,5 +110,6 @@ METHOD = Method(
     published={Action.PRUNE: (5,), Action.REROUTE: (5, 7, 15, 23)},
     solver=_solve,
     options={"cuts": "cut layers in place of the published ones"},
+    shape=Shape("by a ranking of its own"),
     scorers={SCORER: Scorer(rank=rank, flops=lambda length, width: 4 * min(PIVOTS, length) * length * width)},
 )

@@ -27,7 +27,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from routing.methods.diversity import cluster_means, cosine, dpc_knn, farthest_first, stacked
-from routing.methods.method import Method, Request
+from routing.methods.method import Method, Request, Shape
 from routing.methods.selection import SHARE, Bounds, Chosen, Need, Seen, Selection, Sizes, in_parts
 from routing.methods.solver import TOWER_OPTIONS, select_first
 from routing.schedule import Action, Schedule, VisionStage
@@ -212,6 +212,7 @@ METHOD = Method(
         "event": "1: tokens that differ are weighed by how like the image they are, too (default 0)",
         "scored_by": "own (default) or previous: which layer's attention ranks",
     },
+    shape=Shape("behind a choice before the decoder, with a drop", rho=RHO),
     selections={
         "flashvid": Selection(
             frozenset({Need.ATTENTION}),

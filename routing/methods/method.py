@@ -160,18 +160,12 @@ class Shape:
 
     words: for help. decay: the published keep ratio of a stage over that of the stage before it, or near
     enough to go on from. rho: tokens after the first decoder stage over those after the vision stage; None
-    without one. scorer: what ranks; without_class: the same behind towers without a CLS token.
+    without one.
     """
 
     words: str
     decay: float = 1.0
     rho: float | None = None
-    scorer: str = "last_query"
-    without_class: str = "last_query"
-
-    def fits(self, *, flat: bool, vision: bool) -> bool:
-        """Whether plans with or without a vision stage, of one keep ratio or several, are of this shape."""
-        return (self.rho is not None) == vision and (vision or (self.decay == 1.0) == flat)
 
 
 @dataclass(frozen=True)
@@ -205,6 +199,11 @@ class Method:
     def actions(self) -> tuple[Action, ...]:
         """The actions this method can be run with."""
         return tuple(self.published)
+
+    @property
+    def ranks_alone(self) -> bool:
+        """Whether it ranks in the decoder by what is its own, not by attention that any method may use."""
+        return any(scorer.reduce is None for scorer in self.scorers.values())
 
     def stages(
         self, action: Action | str, layers: int, first_layer: int = 0, last_layer: int | None = None

@@ -196,5 +196,5 @@ METHOD = Method(
             lambda sizes, _stage: 2 * sizes.kept * sizes.tokens * (sizes.states + sizes.width),
         )
     },
-    shape=Shape("behind a vision stage", rho=RHO, without_class=LAST_QUERIES),
+    shape=Shape("behind a vision stage", rho=RHO),
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from routing.methods.fastv import METHOD as FASTV
 from routing.methods.fastv import uniform_stages
-from routing.methods.method import Method, Request, Scorer
+from routing.methods.method import Method, Request, Scorer, Shape
 from routing.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ METHOD = Method(
     published=FASTV.published,
     solver=_solve,
     scorers={"random": Scorer(draw=draw)},
+    shape=Shape("by a ranking of its own"),
     options={
         "cuts": "cut layers in place of FastV's",
         "seed": "whole number that fixes the choice (default 0)",

@@ -95,12 +95,14 @@ class Bounds:
     most: float = math.inf
     whole: bool = False
 
+    def __str__(self) -> str:
+        kind = "a whole number" if self.whole else "a number"
+        return f"{kind} from {self.least:g} {'up' if self.most == math.inf else f'to {self.most:g}'}"
+
     def check(self, name: str, value: float) -> None:
         """Raise ScheduleError, which calls it `name`, for a value out of bounds or not whole."""
         if not self.least <= value <= self.most or (self.whole and value != int(value)):
-            kind = "a whole number" if self.whole else "a number"
-            end = "up" if self.most == math.inf else f"to {self.most:g}"
-            raise ScheduleError(f"{name} must be {kind} from {self.least:g} {end}, got {value!r}")
+            raise ScheduleError(f"{name} must be {self}, got {value!r}")
 
 
 SHARE = Bounds(most=1)

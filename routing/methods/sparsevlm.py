@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from routing.errors import ScheduleError
 from routing.methods.diversity import cluster_means, dpc_knn
-from routing.methods.method import Method, Request, Scorer, Sight
+from routing.methods.method import Method, Request, Scorer, Shape, Sight
 from routing.methods.solver import Weighted, feasible_cuts, fit
 from routing.schedule import Action, Schedule, Stage
 
@@ -112,7 +112,7 @@ def recycling_flops(tokens: int, count: int, width: int) -> int:
 
 def _solve(request: Request) -> Schedule:
     version = request.options.get("version", 1)
-    if version not in (1, 2):
+    if isinstance(version, bool) or version not in (1, 2):
         raise ScheduleError(f"sparsevlm: version must be 1 or 2, got {version!r}")
     may_recycle = version == 1 and request.action is Action.PRUNE
     if (recycles := request.options.get("recycle", may_recycle)) not in (False, may_recycle):
@@ -151,6 +151,7 @@ METHOD = Method(
         "recycle": "yes (default of version 1 where it prunes) or no: clusters of what goes live on",
         "version": "1 (default) or 2: SparseVLM+, by the heads that look most, whatever the distance",
     },
+    shape=Shape("by a ranking of its own", decay=0.6),
     scorers={
         RATERS: Scorer(rank=mean_over_heads, rate=rate),
         RECYCLED_RATERS: Scorer(rank=mean_over_heads, rate=rate, merge=recycle, merge_flops=recycling_flops),

@@ -17,15 +17,14 @@ from reroute_cli.console.group import Options, Range, made_of
 from reroute_cli.console.options import (
     ModelOptions,
     ScheduleOptions,
-    layers_in,
-    read_chat_template,
 )
 from reroute_cli.console.output import Sink, clean
+from reroute_cli.console.typed import layers_in, read_chat_template
 from reroute_cli.run.schedules import ScheduleChoice
 
 NEW_TOKENS = 1024  # where neither task nor user says, as in lmms-eval's own models of this kind
 _OPTION = re.compile(r"--([a-z][a-z-]*)")
-_LAYERS = "+"  # between the numbers of `layers`: commas part the arguments
+_BETWEEN = "+"  # of `layers` and of `set` (version:2+recycle:no): commas part arguments, = their names
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,9 @@ def read_arguments(given: Mapping[str, Any]) -> Arguments:
 def _value(name: str, value: Any) -> Any:
     """A value as its field has it: text, or a number that lmms-eval may have left as text."""
     if name == "layers":
-        return layers_in(str(value), name=name, between=_LAYERS)
+        return layers_in(str(value), name=name, between=_BETWEEN)
+    if name == "set":
+        return [word.replace(":", "=", 1) for word in str(value).split(_BETWEEN)]
     if name == "chat_template":
         return read_chat_template(str(value))
     one = _NAMES[name]

@@ -13,18 +13,21 @@ from typing import TYPE_CHECKING
 
 from reroute_cli.console.errors import CliError
 from reroute_cli.console.options import ActionName
+from reroute_cli.run.schedules import Arm
 from reroute_cli.studies.tune.plans import (
     MOST_DECISIONS,
     Candidate,
     SchedulePlan,
     SearchSpace,
     candidate,
+    fits,
     identity,
     in_order,
     shape_of,
 )
 from routing.errors import RoutingError
-from routing.methods import SCORERS, SEARCHED
+from routing.methods import METHODS, SCORERS, SEARCHED
+from routing.schedule import Schedule
 
 if TYPE_CHECKING:
     from reroute_cli.run.schedules import ScheduleChoice
@@ -48,19 +51,28 @@ def defaults(space: SearchSpace, amount: ScheduleChoice) -> tuple[list[Candidate
     made: list[Candidate] = []
     missing: dict[str, str] = {}
     for method, action in product(space.methods, space.actions):
+        choice = replace(amount, method=method, action=action, set=[*space.settings.get(method, ())])
         try:
-            choice = replace(amount, method=method, action=action)
             schedule = choice.build(space.target)
             name = identity(schedule, space.target)
         except (RoutingError, CliError) as error:
-            missing[f"{method}-{action}"] = str(error)
+            missing[Arm.of(choice).name] = str(error)
             continue
         shape = shape_of(method)
         halfway = max(space.target.first_layer + 1, space.target.last // 2)  # where nothing changes
         decisions = tuple(stage.layer for stage in schedule.stages)[:MOST_DECISIONS] or (halfway,)
-        nearest = SchedulePlan(method, action, decisions, shape.decay, shape.rho, schedule.scorer)
+        nearest = _as_own(SchedulePlan(method, action, decisions, shape.decay, shape.rho), schedule)
         made.append(Candidate(choice, schedule, name, "default", nearest))
+    for method in space.resizing:
+        choice = replace(amount, method=method, action=None, set=None)
+        made.append(Candidate(choice, Schedule(), method, "default", None))
     return made, missing
+
+
+def _as_own(plan: SchedulePlan, own: Schedule) -> SchedulePlan:
+    """The plan, ranked as in a method's own schedule: by what, by which layer and among which tokens."""
+    earlier = any(stage.ranking_layer < stage.layer for stage in own.stages)
+    return replace(plan, scorer=own.scorer, earlier=earlier, pool=own.pool.value)
 
 
 def starters(space: SearchSpace, random: Random) -> Iterator[Candidate]:
@@ -79,8 +91,7 @@ def starters(space: SearchSpace, random: Random) -> Iterator[Candidate]:
         end = max(first + number - 1, round(_LAST_OF_ALL * space.target.layers))
         decisions = tuple(first + (end - first) * index // max(1, number - 1) for index in range(number))
         decay = _STEP if shape.decay != 1.0 and number > 1 else 1.0
-        plan = SchedulePlan(method, action, decisions, decay, rho, _scorer(method, space))
-        made = candidate(plan, space, "start")
+        made = _start(SchedulePlan(method, action, decisions, decay, rho), space)
         if made is not None and made.identity not in seen:
             seen.add(made.identity)
             yield made
@@ -112,17 +123,19 @@ def _drawn(kind: Kind, space: SearchSpace, random: Random, seen: set[str]) -> Ca
             continue
         decisions = (first, *sorted(random.sample(rest, number - 1)))
         decay = 1.0 if flat or number == 1 else random.choice(DECAYS)
-        plan = SchedulePlan(method, action, decisions, decay, rho, _scorer(method, space))
-        found = candidate(plan, space, "start")
+        found = _start(SchedulePlan(method, action, decisions, decay, rho), space)
         if found is not None and found.identity not in seen:
             return found
     return None
 
 
-def _scorer(method: str, space: SearchSpace) -> str:
-    """What ranks, behind the vision tower at hand."""
-    shape = shape_of(method)
-    return shape.scorer if space.vision_scorer == "cls" else shape.without_class
+def _start(plan: SchedulePlan, space: SearchSpace) -> Candidate | None:
+    """The candidate of a plan that is ranked as the method's own schedule is; None where it is none."""
+    try:
+        own = space.own(plan.method, plan.action)
+    except RoutingError:
+        return None
+    return candidate(_as_own(plan, own), space, "start")
 
 
 def _first_layers(space: SearchSpace, *, behind_vision: bool) -> range:
@@ -178,26 +191,46 @@ def _at_layers(plan: SchedulePlan, found: Iterable[tuple[int, ...]], end: int) -
 def _renamed(plan: SchedulePlan) -> SchedulePlan:
     """The plan under a method whose shape it now has, its own one if it can."""
     flat, vision = plan.decay == 1 or len(plan.decisions) == 1, plan.rho is not None
-    shapes = {plan.method: shape_of(plan.method)} | {name: shape_of(name) for name in SEARCHED}
-    method = next(name for name, shape in shapes.items() if shape.fits(flat=flat, vision=vision))
+    lending = (name for name in SEARCHED if not METHODS[name].ranks_alone)
+    method = next(name for name in (plan.method, *lending) if fits(name, flat=flat, vision=vision))
     return replace(plan, method=method, decay=1.0 if flat else plan.decay)
 
 
 def _other_shapes(plan: SchedulePlan, space: SearchSpace) -> list[SchedulePlan]:
     """Everything but the layers, one change at a time; what can't be is left out where it is realised."""
+    alone = METHODS[plan.method].ranks_alone
     found = [replace(plan, decay=decay) for decay in _beside(plan.decay, DECAYS)]
-    found += [replace(plan, action="reroute" if plan.action == "prune" else "prune", pool="all")]
-    asking = [name for name, scorer in SCORERS.items() if scorer.reduce is not None]
-    found += [replace(plan, scorer=name) for name in asking if name != plan.scorer]
+    found += _ranked(
+        replace(plan, action="reroute" if plan.action == "prune" else "prune"), space, anew=alone
+    )
+    if not alone:
+        lent = [name for name, scorer in SCORERS.items() if scorer.reduce is not None]
+        found += [replace(plan, scorer=name) for name in lent if name != plan.scorer]
     found += [replace(plan, earlier=not plan.earlier)]
     if plan.rho is not None:
         found += [replace(plan, rho=rho) for rho in _beside(plan.rho, RHOS)]
         found += [replace(plan, pool="anchors" if plan.pool == "all" else "all")]
         found += [replace(plan, rho=None, pool="all", scorer=SchedulePlan.scorer)]
     else:
-        visions = [name for name in space.methods if shape_of(name).rho is not None]
-        found += [replace(plan, method=name, rho=_BEHIND, scorer=_scorer(name, space)) for name in visions]
+        for name in space.methods:  # at the same layers
+            vision = shape_of(name).rho is not None
+            if name != plan.method and (alone or vision or METHODS[name].ranks_alone):
+                other = replace(plan, method=name, rho=_BEHIND if vision else None)
+                found += _ranked(other, space, anew=True)
     return [_renamed(made) for made in found]
+
+
+def _ranked(plan: SchedulePlan, space: SearchSpace, *, anew: bool) -> list[SchedulePlan]:
+    """The plan with all tokens as candidates, and, anew, with the ranking that its method has of its own.
+
+    Nothing where the method has no schedule of its own on this model.
+    """
+    if not anew:
+        return [replace(plan, pool="all")]
+    try:
+        return [replace(plan, pool="all", scorer=space.own(plan.method, plan.action).scorer)]
+    except RoutingError:
+        return []
 
 
 def _beside(value: float, scale: Sequence[float]) -> list[float]:

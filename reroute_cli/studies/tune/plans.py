@@ -8,14 +8,15 @@ worth asking.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise, product
 from operator import mul
 from typing import TYPE_CHECKING
 
-from reroute_cli.run.schedules import ScheduleChoice
-from routing import Action, Pool, Schedule, Stage, VisionStage
+from reroute_cli.run.schedules import Arm, ScheduleChoice
+from routing import Action, BudgetError, Pool, Schedule, Stage, VisionStage
+from routing.errors import RoutingError
 from routing.methods import METHODS, SCORERS
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ MOST_DECISIONS = 5
 _STEPS = (-1, 0, 1, 2)  # tokens by which a count may differ from its shape, rounded down
 _MOST_ENTRIES = 6  # so that all combinations of steps are a few thousand
 _NUDGE = 1e-12  # relative; so that floor(V * keep ratio) is the count that was meant
+_SOME_RATIO = 0.5  # within reach of every method, or nearly so
 
 
 def shape_of(method: str) -> Shape:
@@ -36,20 +38,31 @@ def shape_of(method: str) -> Shape:
     return shape
 
 
+def fits(method: str, *, flat: bool, vision: bool) -> bool:
+    """Whether plans with or without a vision stage, of one keep ratio or several, are of this method's shape.
+
+    One that ranks by what is its own has both: no other method is the same with another number of ratios.
+    """
+    shape, alone = shape_of(method), METHODS[method].ranks_alone
+    return (shape.rho is not None) == vision and (vision or alone or (shape.decay == 1.0) == flat)
+
+
 @dataclass(frozen=True)
 class SearchSpace:
     """What every candidate of a search must fit. tokens: layer-tokens that it may spend on `target`.
 
-    methods, actions: what may be searched; a method is a shape here: one keep ratio, a falling one, or one
-    behind a vision stage. vision_scorer: what ranks patches there. seed: of the model's weights, where they
-    are random.
+    methods, actions: what may be searched; a method is a shape here (one keep ratio, a falling one, or one
+    behind a vision stage) and what its own schedule ranks by. settings: of methods, NAME=VALUE by name.
+    resizing: methods that make images smaller, which are asked as they are. seed: of the model's weights,
+    where they are random, and of draws.
     """
 
     target: Target
     tokens: int
     methods: tuple[str, ...]
     actions: tuple[ActionName, ...]
-    vision_scorer: str = "cls"
+    settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    resizing: tuple[str, ...] = ()
     seed: int = 0
 
     @property
@@ -61,6 +74,18 @@ class SearchSpace:
     def ratio(self) -> float:
         """The budget as a reduction ratio."""
         return 1 - self.tokens / (self.target.layers * self.target.visual)
+
+    def choice(self, method: str, action: ActionName, ratio: float) -> ScheduleChoice:
+        """A method at this ratio, with its settings."""
+        return ScheduleChoice(method, action, ratio, set=[*self.settings.get(method, ())], seed=self.seed)
+
+    def own(self, method: str, action: ActionName) -> Schedule:
+        """A method's own schedule at some amount: by what it ranks and chooses; raises a RoutingError."""
+        choice = self.choice(method, action, _SOME_RATIO)
+        try:
+            return choice.build(self.target)
+        except BudgetError as error:
+            return replace(choice, ratio=error.nearest).build(self.target)
 
 
 @dataclass(frozen=True)
@@ -91,7 +116,7 @@ class SchedulePlan:
     def sensible(self) -> bool:
         """Whether no simpler plan is the same: each method has its own shape, and pruning its own steps."""
         flat = self.decay == 1.0
-        shape = shape_of(self.method).fits(flat=flat, vision=self.rho is not None)
+        shape = fits(self.method, flat=flat, vision=self.rho is not None)
         shape = shape and (flat or len(self.decisions) > 1)
         if self.action == "prune":  # equal ratios prune once, and what was pruned can't return
             return shape and (self.decay < 1.0 or len(self.decisions) == 1) and self.pool == "all"
@@ -103,23 +128,26 @@ class Candidate:
     """One schedule that may be asked. identity: equal for schedules that do the same to a prompt of the
     target's size. origin: "default" (a published method as it is), "start", "warm" or "neighbour".
 
-    plan: where to search on from here.
+    plan: where to search on from here; None of smaller images, whose schedule is the dense one.
     """
 
     choice: ScheduleChoice
     schedule: Schedule
     identity: str
     origin: str
-    plan: SchedulePlan
+    plan: SchedulePlan | None
 
     @property
     def name(self) -> str:
-        """The method and the action."""
-        return f"{self.plan.method}-{self.plan.action}"
+        """The method, with its settings, and the action."""
+        return Arm.of(self.choice).name
 
 
 def realise(plan: SchedulePlan, space: SearchSpace) -> Schedule | None:
-    """The schedule of a plan that spends the budget; None where there is none."""
+    """The schedule of a plan that spends the budget; None where there is none.
+
+    All that a plan does not say is as in the method's own schedule.
+    """
     target = space.target
     if plan.method not in space.methods or plan.action not in space.actions or not plan.sensible:
         return None
@@ -138,19 +166,16 @@ def realise(plan: SchedulePlan, space: SearchSpace) -> Schedule | None:
         keep if math.floor(target.visual * keep) == count else min(1.0, keep * (1 + _NUDGE))
         for keep, count in zip(exact, counts, strict=True)
     ]
-    vision = None
-    if plan.rho is not None:
-        (selection,) = METHODS[plan.method].selections
-        vision = VisionStage(
-            keeps[0], layer=target.first_layer, scorer=space.vision_scorer, selection=selection
-        )
+    try:
+        own = space.own(plan.method, plan.action)
+    except RoutingError:  # it has none on this model, or with these settings
+        return None
     stages = tuple(
         Stage(layer, keep, layer - 1 if plan.earlier else None)
         for layer, keep in zip(plan.decisions, keeps[-len(plan.decisions) :], strict=True)
     )
-    schedule = Schedule(
-        stages, action=Action(plan.action), scorer=plan.scorer, vision=vision, pool=Pool(plan.pool)
-    )
+    vision = None if own.vision is None else replace(own.vision, keep_ratio=keeps[0])
+    schedule = replace(own, stages=stages, scorer=plan.scorer, vision=vision, pool=Pool(plan.pool))
     assert sum(schedule.tokens_per_layer(target.visual, target.layers)) <= space.tokens
     return schedule
 
@@ -205,9 +230,7 @@ def candidate(plan: SchedulePlan, space: SearchSpace, origin: str) -> Candidate 
     schedule = realise(plan, space)
     if schedule is None:
         return None
-    choice = ScheduleChoice(
-        plan.method, plan.action, ratio=round(space.ratio, 9), seed=space.seed, made=schedule
-    )
+    choice = replace(space.choice(plan.method, plan.action, round(space.ratio, 9)), made=schedule)
     return Candidate(choice, schedule, identity(schedule, space.target), origin, plan)
 
 

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from reroute_cli.studies.questions import Subject
     from reroute_cli.studies.tune.request import SplitQuestions, TuneRequest
     from reroute_cli.studies.tune.session import Asking, TuneResult
-    from routing import Schedule
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def make_report(
             floor=None if floor is None else floor.amount,
             floor_of_dense=floor is not None and floor.of_dense,
             score=score.name,
-            methods=list(request.methods),
+            methods=request.typed,
             actions=list(request.actions),
             answers=request.answers,
             seed=request.seed,
@@ -134,17 +133,18 @@ def _questions(where: Where, questions: SplitQuestions, asking: Asking, reported
 
 def _found(found: TuneResult, profile: Path | None) -> FoundPart:
     """The schedule that was found."""
-    one, target = found.entry.candidate, found.space.target
-    name, schedule = found.trial.arms[found.place].name, one.schedule
+    target = found.space.target
+    name, schedule = found.trial.arms[found.place].name, found.entry.candidate.schedule
     plain, where = schedule.as_dict(), places_of(schedule)
+    routes = found.entry.candidate.choice.routes
     counts = schedule.counts(target.visual, target.layers)
     ranked = [*[None] * (schedule.vision is not None), *(stage.ranking_layer for stage in schedule.stages)]
     return FoundPart(
         arm=name,
         published=name in found.published,
-        method=one.plan.method,
-        action=str(schedule.action),
-        scorer=schedule.scorer,
+        method=found.entry.method,
+        action=found.entry.action,
+        scorer=schedule.scorer if routes else None,
         stages=[
             EntryPart(
                 where=where[layer],
@@ -158,10 +158,10 @@ def _found(found: TuneResult, profile: Path | None) -> FoundPart:
             )
             for (layer, keep), count, by in zip(schedule.entries, counts, ranked, strict=True)
         ],
-        visual_tokens_per_layer=schedule.average_tokens(target.visual, target.layers),
+        visual_tokens_per_layer=found.entry.average(target),
         schedule_digest=schedule.digest(),
-        schedule=plain | {"stages": list(plain["stages"])},  # JSON has lists where it has tuples
-        profile=None if profile is None else as_text(str(profile)),
+        schedule=plain | {"stages": list(plain["stages"])} if routes else None,  # JSON has lists, not tuples
+        profile=as_text(str(profile)) if routes and profile is not None else None,
     )
 
 
@@ -205,14 +205,12 @@ def _course(found: TuneResult) -> CoursePart:
         ],
         tried=[
             TriedPart(
-                method=entry.candidate.plan.method,
-                action=entry.candidate.plan.action,
+                method=entry.method,
+                action=entry.action,
                 origin=entry.candidate.origin,
                 identity=entry.candidate.identity,
                 layer_tokens=space.tokens,
-                visual_tokens_per_layer=entry.candidate.schedule.average_tokens(
-                    space.target.visual, space.target.layers
-                ),
+                visual_tokens_per_layer=entry.average(space.target),
                 questions=entry.questions,
                 value=None if entry.mark.broken else entry.mark.value,
                 broken=entry.mark.broken,
@@ -222,11 +220,23 @@ def _course(found: TuneResult) -> CoursePart:
     )
 
 
-def profile_text(report: TuneReport, schedule: Schedule) -> str:
-    """The schedule as a profile (YAML), with where it comes from; `-p FILE` takes it."""
+def profile_text(report: TuneReport) -> str:
+    """What was found as a profile (YAML), with where it comes from; `-p FILE` takes it.
+
+    Raises Failure where smaller images were better than any schedule: no profile says that.
+    """
     import profiles
+    from routing import Schedule
 
     asked, made, model = report.asked, report.found, report.model
+    if made.schedule is None:
+        ratio = report.budget.ratio if asked.ratio is None else asked.ratio
+        amount = f"--ratio {ratio:.4g}" if asked.budget is None else f"--budget {asked.budget:g}"
+        raise Failure(
+            f"there is no schedule to write: none that was tried is better than {made.method}, which makes "
+            f"images smaller and which no profile holds: ask with --method {made.method} {amount}"
+        )
+    schedule = Schedule.from_dict(made.schedule)
     here, dense = report.arm(made.arm).scores[asked.score], report.arms[0].scores[asked.score]
     interval = "" if here.low is None or here.high is None else f" (95% {here.low:.3f} to {here.high:.3f})"
     known: dict[str, str | int | float | None] = {

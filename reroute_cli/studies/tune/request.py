@@ -8,16 +8,18 @@ connect. Knows what can be typed and items; not models, schedules or answers.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from random import Random
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.options import ACTIONS, ActionName
+from reroute_cli.console.typed import settings_in
 from reroute_cli.data.items import Item, spread
 from reroute_cli.measure.scores import FEWEST_PICTURES, JudgedItem, Score, connected, share_of
+from reroute_cli.studies.tune.search import FEWEST, PROBES
 from routing.methods import METHODS, SEARCHED_FIRST
 
 if TYPE_CHECKING:
@@ -63,8 +65,9 @@ class TuneRequest:
     """What a search is asked for.
 
     budget (visual tokens per decoder layer), ratio (reduction ratio), floor: exactly one of them.
-    methods, actions: what may be searched. answers: that the search may take, without the report. seed:
-    decides the halves and what is tried.
+    methods, actions: what may be searched. settings: of methods, NAME=VALUE by name. resizing: methods that
+    make images smaller, which are asked as they are. answers: that the search may take, without the report.
+    seed: decides the halves and what is tried.
     """
 
     budget: float | None
@@ -72,8 +75,20 @@ class TuneRequest:
     floor: Floor | None
     methods: tuple[str, ...] = SEARCHED_FIRST
     actions: tuple[ActionName, ...] = ACTIONS
+    settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    resizing: tuple[str, ...] = ()
     answers: int = ANSWERS
     seed: int = 0
+
+    @property
+    def typed(self) -> list[str]:
+        """The methods with their settings: 'sparsevlm:version=2'."""
+        return [":".join((name, *self.settings.get(name, ()))) for name in (*self.methods, *self.resizing)]
+
+    @property
+    def published(self) -> int:
+        """How many published schedules are asked beside those that are searched."""
+        return len(self.methods) * len(self.actions) + len(self.resizing)
 
     def __str__(self) -> str:
         if self.floor is not None:
@@ -94,21 +109,43 @@ def tune_request(options: SearchOptions) -> TuneRequest:
         )
     if options.budget is not None and not options.budget > 0:
         raise UsageError(f"--budget {options.budget:g} is no number of tokens: give more than 0 per layer")
-    words = [word.strip() for word in options.methods.split(",")]
-    if resizing := [word for word in words if word in METHODS and METHODS[word].resizes]:
-        raise UsageError(
-            f"--methods has '{resizing[0]}' in it, which has no schedule to search: compare what is found "
-            "with it in reroute eval"
-        )
-    return TuneRequest(
+    methods, settings = _methods(options.methods)
+    request = TuneRequest(
         budget=options.budget,
         ratio=options.ratio,
         floor=None if options.floor is None else Floor.read(options.floor),
-        methods=_some("--methods", options.methods, [name for name, one in METHODS.items() if one.shape]),
+        methods=tuple(name for name in methods if METHODS[name].shape is not None),
         actions=_some("--actions", options.actions, ACTIONS),
+        settings=settings,
+        resizing=tuple(name for name in methods if METHODS[name].resizes),
         answers=options.answers or (ANSWERS if options.floor is None else ANSWERS_FLOOR),
         seed=options.seed,
     )
+    if not request.methods:
+        raise UsageError(f"{methods[0]} has no schedule to search: name --methods that have one, too")
+    least = request.published * FEWEST * (1 if request.floor is None else PROBES)
+    if least > request.answers:
+        raise UsageError(
+            f"--answers {request.answers} is too few for {request.published} published schedules alone: "
+            f"give at least {least}, or fewer --methods"
+        )
+    return request
+
+
+def _methods(text: str) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """'fastv,sparsevlm:version=2' -> both names in their order, and the settings by name; 'all' is all."""
+    known = [name for name, one in METHODS.items() if one.shape is not None or one.resizes]
+    if text.strip() == "all":
+        return tuple(known), {}
+    typed = [[part.strip() for part in word.split(":")] for word in text.split(",")]
+    names = [name for name, *_ in typed]
+    methods = _some("--methods", ",".join(names), known)
+    settings = {name: tuple(given) for name, *given in typed if given}
+    for name, given in settings.items():
+        settings_in(given, name)
+        if names.count(name) > 1:
+            raise UsageError(f"--methods has {name} twice: a search has it under one setting")
+    return methods, settings
 
 
 def _some(option: str, text: str, known: Sequence[Word]) -> tuple[Word, ...]:

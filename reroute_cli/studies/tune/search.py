@@ -19,11 +19,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from random import Random
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from reroute_cli.run.schedules import ScheduleChoice
 from reroute_cli.studies.tune.moves import defaults, neighbours, starters
 from reroute_cli.studies.tune.plans import Candidate, SchedulePlan, SearchSpace, candidate
+from routing.methods import DENSE
+
+if TYPE_CHECKING:
+    from routing.solve import Target
 
 PROBES = 6  # searches under a floor, at most
 FINEST = 48  # answers under a floor for each question of a probe's last rung
@@ -40,13 +44,15 @@ _FIELD = 0.4  # of the first rung's share, for schedules that are no neighbours
 class Mark:
     """How good a schedule is on so many questions. error: its standard error, None where there is none.
 
-    fine: what tells schedules of the same value apart. broken: the model can't run it.
+    fine: what tells schedules of the same value apart. broken: the model can't run it, or not at the budget.
+    average: visual tokens per layer of the answers, where images were made smaller: no schedule says it.
     """
 
     value: float
     fine: float = 0.0
     error: float | None = None
     broken: str | None = None
+    average: float | None = None
 
 
 class Judge(Protocol):
@@ -80,6 +86,22 @@ class Entry:
     candidate: Candidate
     questions: int
     mark: Mark
+
+    @property
+    def method(self) -> str:
+        """What it is a schedule of, by name."""
+        return self.candidate.choice.method or DENSE
+
+    @property
+    def action(self) -> str:
+        """prune, reroute, or resize."""
+        return self.candidate.choice.action or "resize"
+
+    def average(self, target: Target) -> float:
+        """Visual tokens per layer: by the schedule, or of the answers where images were made smaller."""
+        if self.mark.average is not None:
+            return self.mark.average
+        return self.candidate.schedule.average_tokens(target.visual, target.layers)
 
     @property
     def rank(self) -> tuple[float, float, int, str]:
@@ -161,6 +183,8 @@ class _Search:
 
     def _neighbours(self, one: Candidate) -> Iterator[Candidate]:
         """Those that were not taken up yet, one by one."""
+        if one.plan is None:
+            return
         for plan in neighbours(one.plan, self._space, self._random):
             made = candidate(plan, self._space, "neighbour")
             if made is not None and made.identity not in self._taken:
@@ -226,7 +250,8 @@ def descend(space: SearchSpace, least: int, judge: Judge, effort: Effort, seed: 
         made.probes.append(Probe(here, log, passed))
         # what is best leads, over the rungs from the last to the first
         entries = chain.from_iterable(log.at(questions) for questions, _ in reversed(log.rungs))
-        carried = list(dict.fromkeys(entry.candidate.plan for entry in entries))[:_CARRIED] or carried
+        plans = (entry.candidate.plan for entry in entries if entry.candidate.plan is not None)
+        carried = list(dict.fromkeys(plans))[:_CARRIED] or carried
         low, high = (low, tokens) if passed else (tokens, high)
     return made
 

@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     from reroute_cli.records.store import RecordFile
     from reroute_cli.records.tune import TuneReport
     from reroute_cli.studies.tune.request import SplitQuestions, TuneRequest
-    from routing import Schedule
     from routing.solve import Target
 
 FOUND = "tuned"  # the arm of what was found
 _LOOKED_AT = 32  # questions whose visual tokens are counted, to know what a budget is for
 _PER_QUESTION = 16  # answers of a search for each question of its last rung
+_MOST_OVER = 1.1  # times the budget: whole patches may take smaller images a little above it
 _FINER = {BOX_HIT.name: BOX_IOU}  # what tells schedules of the same score apart
 Logs = tuple[tuple[SearchSpace, SearchLog], ...]  # every search by its budget, the one that counts last
 _DEVIATIONS = 1.959963984540054  # standard errors from a value to the end of its 95% confidence interval
@@ -107,7 +107,11 @@ class ModelJudge:
         known = sum(min(questions, self._asked.get(arm.name, 0)) for arm in arms)
         trial = self._asking.hold(arms, self._items[:questions], known)
         self._asked.update({arm.name: max(questions, self._asked.get(arm.name, 0)) for arm in arms})
-        return [_mark(trial, place, self._score) for place in range(len(arms))]
+        marks = [_mark(trial, place, self._score) for place in range(len(arms))]
+        return [
+            _resized(mark, trial, place) if arm.choice.resizes and not mark.broken else mark
+            for place, (arm, mark) in enumerate(zip(arms, marks, strict=True))
+        ]
 
 
 def _mark(trial: Trial, place: int, score: Score) -> Mark:
@@ -125,6 +129,17 @@ def _mark(trial: Trial, place: int, score: Score) -> Mark:
     fine = images.estimate(finer, 0) if finer is not None else None
     error = None if found.low is None else (found.value - found.low) / _DEVIATIONS
     return Mark(found.value, found.value if fine is None else fine.value, error)
+
+
+def _resized(mark: Mark, trial: Trial, place: int) -> Mark:
+    """The mark of smaller images with their true average; broken where that is not what was asked for."""
+    means, choice = trial.costs[place].means(), trial.arms[place].choice
+    average, visual = means.visual_tokens_per_layer, means.visual_tokens
+    asked = visual * (1 - (choice.asked_ratio(round(visual)) or 0.0))
+    if average <= _MOST_OVER * asked:
+        return replace(mark, average=average)
+    why = f"smaller images have {average:.1f} visual tokens per layer, and {asked:.1f} were asked for"
+    return replace(mark, average=average, broken=why)
 
 
 @dataclass(frozen=True)
@@ -155,7 +170,7 @@ def tune(
     max_new_tokens: int,
     batch_size: int,
     progress: StudyProgress = SILENT,
-) -> tuple[TuneReport, Schedule]:
+) -> TuneReport:
     """Search on one half of the questions, then score what was found on the other half.
 
     Args:
@@ -169,7 +184,7 @@ def tune(
         progress: told what is going on, and of every answer.
 
     Returns:
-        The report and the schedule that was found; `profile_text` makes a profile of both.
+        The report; `profile_text` makes a profile of it.
 
     Raises:
         UsageError: a budget that is out of reach, with the nearest one; a method that the model can't run.
@@ -180,12 +195,13 @@ def tune(
     searched = questions.halves.searched.items
     space, missing = _space(loaded, common_target(loaded, searched), request)
     judge = ModelJudge(asking, searched, questions.score)
-    arms = 2 + len(space.methods) * len(space.actions)
-    progress.expect(request.answers + arms * len(questions.halves.reported.items))
+    progress.expect(request.answers + (2 + request.published) * len(questions.halves.reported.items))
     logs: Logs
     dense: float | None = None
     if request.floor is None:
         effort = Effort(request.answers, min(len(searched), max(FEWEST, request.answers // _PER_QUESTION)))
+        if request.published * effort.rungs[0] > request.answers:
+            effort = replace(effort, most=FEWEST)
         log = search(space, judge, effort, request.seed, given=defaults(space, _amount(space, request))[0])
         if log.best is None:
             why = next((one.mark.broken for one in log.entries.values()), "there was none to ask")
@@ -198,7 +214,7 @@ def tune(
     broken = {one.candidate.name: one.mark.broken for one in asked if one.mark.broken}
     progress.tell("reporting")
     found = _reported(asking, questions, request, entry, logs, dense, missing | broken)
-    return report.make_report(where, questions, request, asking, found), found.entry.candidate.schedule
+    return report.make_report(where, questions, request, asking, found)
 
 
 def _above_floor(
@@ -252,10 +268,12 @@ def _space(loaded: Loaded, target: Target, request: TuneRequest) -> tuple[Search
         missing = {f"{name}-{action}": why for name in behind_vision for action in request.actions}
         if not methods:
             raise UsageError(f"{why}: give other --methods")
-    scorer = target.vision_scorer
     full, least = target.layers * target.visual, least_tokens(target)
+    space = SearchSpace(
+        target, full, methods, request.actions, request.settings, request.resizing, request.seed
+    )
     if request.floor is not None:
-        return SearchSpace(target, full, methods, request.actions, scorer, request.seed), missing
+        return space, missing
     share = (1 - request.ratio) * target.visual if request.ratio is not None else request.budget or 0.0
     tokens = round(share * target.layers)
     if not least <= tokens < full:
@@ -267,7 +285,7 @@ def _space(loaded: Loaded, target: Target, request: TuneRequest) -> tuple[Search
             f"be had; the nearest is --budget {nearest / target.layers:.1f}, or --ratio "
             f"{1 - nearest / full:.4f}"
         )
-    space = SearchSpace(target, tokens, methods, request.actions, scorer, request.seed)
+    space = replace(space, tokens=tokens)
     return space, missing | defaults(space, _amount(space, request))[1]
 
 

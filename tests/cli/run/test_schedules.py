@@ -3,7 +3,7 @@
 import pytest
 
 from reroute_cli.console.errors import UsageError
-from reroute_cli.console.options import read_layers
+from reroute_cli.console.typed import read_layers
 from reroute_cli.run.schedules import ScheduleChoice
 from routing import BudgetError, Schedule, ScheduleError
 from routing.solve import Target

@@ -25,6 +25,7 @@ from reroute_cli.studies.trace import trace
 from reroute_cli.studies.tune.report import Where, profile_text
 from reroute_cli.studies.tune.request import TuneRequest, choose_questions
 from reroute_cli.studies.tune.session import tune
+from routing import Schedule
 
 DESK = str(Path(__file__).resolve().parents[3] / "samples" / "desk.png")
 QUESTION = "where is the cup?"
@@ -103,9 +104,10 @@ def test_tune_gives_a_record_and_the_schedule(pocket, scenes):
     questions = choose_questions(items, subject.benchmark.scores, "right", 40, seed=0)
     request = TuneRequest(64.0, None, None, ("fastv",), ("reroute",), answers=24)
     where = Where(subject, {"bench": "scenes"})
-    report, schedule = tune(pocket, questions, request, scenes.file, where, max_new_tokens=8, batch_size=8)
-    assert report.found.schedule_digest == schedule.digest()
-    assert f"{schedule.stages[0].layer}" in profile_text(report, schedule)
+    report = tune(pocket, questions, request, scenes.file, where, max_new_tokens=8, batch_size=8)
+    assert report.found.schedule is not None
+    assert report.found.schedule_digest == Schedule.from_dict(report.found.schedule).digest()
+    assert f"layer: {report.found.stages[0].layer}" in profile_text(report)
     assert report.asked.budget == 64.0
 
 

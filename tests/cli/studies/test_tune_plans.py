@@ -111,7 +111,7 @@ def test_a_nuwa_plan_has_its_vision_stage_at_the_first_layer_that_may() -> None:
     """The vision stage stands at the first layer that may be reduced, and its ratio is over that of the next
     stage by rho."""
     target = Target(12, 2, 400, "")
-    space = SearchSpace(target, 12 * 120, *ALL, vision_scorer="column_mean")
+    space = SearchSpace(target, 12 * 120, *ALL)
     made = candidate(SchedulePlan("nuwa", "reroute", (5, 8), rho=0.5), space, "start")
     assert made is not None
     assert made.schedule.vision is not None
