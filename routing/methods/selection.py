@@ -122,7 +122,7 @@ def in_parts(choose: Choose) -> Choose:
     """A choice that compares all tokens of an image, made for as many images at a time as memory allows.
 
     Padded to the largest image, no more than MOST_PAIRS pairs of tokens are compared at a time, or those of
-    one image or clip. Images of like size are compared together. Of a clip only tokens of the same frame are pairs.
+    one image or clip. Images of like size go together. Of a clip only tokens of the same frame are pairs.
     """
 
     def choose_in_parts(seen: Sequence[Seen], counts: Sequence[int], stage: VisionStage) -> list[Chosen]:
