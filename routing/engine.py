@@ -199,12 +199,13 @@ class _Session:
             )
         if cache is not None:
             self.routed.forget(cache)  # it was reset
-        visual_ids = torch.tensor(self.location.info.image_token_ids, device=input_ids.device)
-        if torch.isin(input_ids, visual_ids).any():
+        ids = input_ids.cpu()
+        visual = torch.isin(ids, torch.tensor(self.location.info.image_token_ids, device="cpu"))
+        if visual.any():
             check_cache(cache)
             refuse_checkpointing(self.location.layers[0])
             mask = self.base.read(Role.ATTENTION_MASK, args, kwargs)
-            layout = build_layout(input_ids, mask, visual_ids, speculated)
+            layout = build_layout(ids, mask, visual, input_ids.device, speculated)
             refuse_piece(layout, mask, self.base.read(Role.POSITION_IDS, args, kwargs))
             self.call.prompt = layout, input_ids
             self.call.proof = self._proof(cache, layout, layout.padded)
