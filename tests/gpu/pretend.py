@@ -9,7 +9,7 @@ long they take is not shown.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,11 +99,15 @@ _SHAPES_SEEN = _Shapes()
 
 def on_card(value: Any) -> Any:
     """Tensors, also within dicts, lists and tuples, on the pretended device."""
-    return tree_map(lambda one: one.as_subclass(Pretended) if isinstance(one, Tensor) else one, value)
+    return _each(lambda one: one.as_subclass(Pretended) if isinstance(one, Tensor) else one, value)
 
 
 def _on_host(value: Any) -> Any:
-    return tree_map(lambda one: one.as_subclass(Tensor) if isinstance(one, Pretended) else one, value)
+    return _each(lambda one: one.as_subclass(Tensor) if isinstance(one, Pretended) else one, value)
+
+
+def _each(change: Callable[[Any], Any], value: Any) -> Any:
+    return tree_map(change, value, is_leaf=lambda one: isinstance(one, torch.Size))
 
 
 def _target(func: Any, args: Any, kwargs: dict[str, Any]) -> torch.device | None:
