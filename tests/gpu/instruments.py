@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -12,11 +12,12 @@ import torch
 from reroute_cli.measure.clock import TokenClock
 from reroute_cli.measure.environment import describe_environment
 from reroute_cli.measure.memory import ABSENT, NvmlSampler, TorchPeaks, load_nvml
-from tests.gpu.outcome import Job, write
+from tests.gpu.outcome import Job, Skipped, write
 
 TOKEN = 0.05  # seconds of a known kernel that stands for a token
 TOKENS = 4
 HELD = 1 << 30  # bytes of a known tensor
+SIDE = 4096  # of the matrices of a long kernel
 CYCLES = 50_000_000  # of a kernel whose seconds are asked of the host's clock
 
 
@@ -35,20 +36,35 @@ def device(job: Job) -> None:
         job.note("card", card["name"])
         job.note("memory", card["memory_bytes"] / 2**30, "GiB")
         job.note("driver", environment["driver"], reason="NVML does not say")
-        job.note("MIG", *_mig())
+        job.note("MIG", *_mig(job))
 
 
-def _mig() -> tuple[str | None]:
+def _mig(job: Job) -> tuple[str]:
     """Whether the card is cut into slices, as NVML says."""
-    nvml = load_nvml()
-    nvml.nvmlInit()
     try:
-        current, pending = nvml.nvmlDeviceGetMigMode(nvml.nvmlDeviceGetHandleByIndex(0))
-    except nvml.NVMLError as error:
-        return (f"not told: {error}",)
-    finally:
-        nvml.nvmlShutdown()
+        with nvml(job) as (module, card):
+            current, pending = module.nvmlDeviceGetMigMode(card)
+    except Skipped as reason:
+        return (f"not told: {reason}",)
     return (f"mode {current}, pending {pending}",)
+
+
+@contextmanager
+def nvml(job: Job) -> Iterator[tuple[Any, Any]]:
+    """NVML and its handle of the card; Skipped where NVML does not answer, also within the block."""
+    module = load_nvml()
+    try:
+        module.nvmlInit()
+        try:
+            yield module, module.nvmlDeviceGetHandleByUUID(f"GPU-{_card_uuid(job)}")
+        finally:
+            module.nvmlShutdown()
+    except module.NVMLError as error:
+        raise Skipped(f"NVML: {error}") from error
+
+
+def _card_uuid(job: Job) -> str:
+    return str(torch.cuda.get_device_properties(torch.device(job.device)).uuid)
 
 
 def clock(job: Job) -> None:
@@ -113,32 +129,31 @@ def memory(job: Job) -> None:
 
 def energy(job: Job) -> None:
     """The energy counter against the power that the card reports over two seconds of a long known kernel."""
+    side, seconds = (SIDE, 2.0) if job.on_card else (64, 0.1)
     with ExitStack() as stack:
         uuid, watts = _uuid(job, stack), list[float]()
-        power = _power(job)
-        work = torch.randn(4096 if job.on_card else 64, 4096 if job.on_card else 64, device=job.device)
+        power, work = _power(job, stack), torch.randn(side, side, device=job.device)
         began = time.perf_counter()
         with NvmlSampler(uuid) as sampler:
-            while time.perf_counter() - began < (2.0 if job.on_card else 0.1):
+            while time.perf_counter() - began < seconds:
                 for _ in range(20):
                     torch.mm(work, work)
-                if job.on_card:
-                    torch.cuda.synchronize()
+                float(work[0, 0])  # waits
                 watts.append(power())
-        seconds = time.perf_counter() - began
+        took = time.perf_counter() - began
     if sampler.energy is None:
         job.note("energy", None, "J", reason=sampler.reasons["energy"])
         return
     mean = sum(watts) / len(watts)
     job.note("power that is reported", mean, "W")
     job.note("energy", sampler.energy, "J")
-    job.goal("energy over reported power", sampler.energy / seconds / mean, least=0.7, most=1.3)
+    job.goal("energy over reported power", sampler.energy / took / mean, least=0.7, most=1.3)
 
 
-def _uuid(job: Job, stack: ExitStack) -> str | None:
+def _uuid(job: Job, stack: ExitStack) -> str:
     """The card as NVML finds it; on the CPU a driver of the tests, with one GPU that answers."""
     if job.on_card:
-        return str(torch.cuda.get_device_properties(torch.device(job.device)).uuid)
+        return _card_uuid(job)
     import os
 
     import pytest
@@ -150,11 +165,9 @@ def _uuid(job: Job, stack: ExitStack) -> str | None:
     return "abc"
 
 
-def _power(job: Job) -> Callable[[], float]:
+def _power(job: Job, stack: ExitStack) -> Callable[[], float]:
     """Watts that the card draws now; on the CPU a number."""
     if not job.on_card:
         return lambda: 50.0
-    nvml: Any = load_nvml()
-    nvml.nvmlInit()
-    handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
-    return lambda: float(nvml.nvmlDeviceGetPowerUsage(handle)) / 1e3
+    module, card = stack.enter_context(nvml(job))
+    return lambda: float(module.nvmlDeviceGetPowerUsage(card)) / 1e3

@@ -147,7 +147,7 @@ def _carried_out(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         _wait(name)
     if card:
         _check_mix(name, args, kwargs, host)
-    result = _run(func, name, args, kwargs, bool(card))
+    result = _run(func, args, kwargs, target, bool(card))
     if target is None and args and result is args[0]:  # written in place
         return result
     placed = bool(card) if target is None else target.type == "cuda"
@@ -176,8 +176,11 @@ def _check_mix(name: str, args: Any, kwargs: dict[str, Any], host: list[Tensor])
         raise TwoDevicesError(f"{name} of tensors on {DEVICE} and on the CPU")
 
 
-def _run(func: Any, name: str, args: Any, kwargs: dict[str, Any], card: bool) -> Any:
-    told = {key: ("cpu" if key == "device" and value is not None else value) for key, value in kwargs.items()}
+def _run(func: Any, args: Any, kwargs: dict[str, Any], target: torch.device | None, card: bool) -> Any:
+    name = getattr(func, "__name__", str(func))
+    told = dict(kwargs)
+    if target is not None and target.type == "cuda" and "device" in told:
+        told["device"] = "cpu"
     if name in ("to", "cuda"):
         kept = [a for a in args[1:] if not isinstance(a, torch.device | str)]
         args = (args[0], *(kept if name == "to" else ()))
@@ -199,15 +202,22 @@ def pretending() -> Iterator[Waits]:
     waits = Waits()
     before, _Watch.waits = _Watch.waits, waits
     try:
-        with mock.patch.object(nn.Module, "to", _move), _SHAPES_SEEN, _Factories():
+        with mock.patch.object(nn.Module, "to", _to), _SHAPES_SEEN, _Factories():
             yield waits
     finally:
         _Watch.waits = before
 
 
-def _move(model: nn.Module, device: str) -> nn.Module:
-    """The same model with its weights and buffers on the pretended device."""
-    assert torch.device(device) == DEVICE
+_PLAIN_TO = nn.Module.to
+
+
+def _to(model: nn.Module, *given: Any) -> nn.Module:
+    """A module with its weights and buffers on the pretended device, or as another type of number."""
+    rest = [one for one in given if not isinstance(one, str | torch.device)]
+    if rest:
+        _PLAIN_TO(model, *rest)
+    if len(rest) == len(given):
+        return model
     for module in model.modules():
         for name, weight in list(module.named_parameters(recurse=False)):
             setattr(module, name, nn.Parameter(on_card(weight.data), requires_grad=False))
