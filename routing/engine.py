@@ -315,21 +315,22 @@ class _Session:
 
     def _mask_of(
         self, stored: RoutedLayer, columns: Tensor | None, mask: Tensor | None, new: int
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         """Columns (B, S + new) of stored keys and the mask of `new` queries over them.
 
         Made once for all layers that have stored the same. columns: those of a layer whose keys are used.
         """
         key = id(stored.columns), stored.get_seq_length(), stored.dropped, id(columns), id(mask)
         if key not in self.call.masks:
-            held = stored.columns, columns, mask  # kept, so that no other tensor gets their ids
-            columns = stored.stored_columns(new) if columns is None else columns
+            seen = stored.stored_columns(new) if columns is None else columns
             if mask is None and self.location.attention.startswith("flash"):
-                made = (columns >= 0).long()
+                made: Tensor | None = (seen >= 0).long()
             else:
-                made = column_mask(mask, columns, new)
-            self.call.masks[key] = columns, made, held
-        return self.call.masks[key][:2]
+                made = column_mask(mask, seen, new)
+            held = stored.columns, columns, mask  # so that no other tensor gets their ids
+            self.call.masks[key] = seen, made, held
+        seen, made, _ = self.call.masks[key]
+        return seen, made
 
     def _leave(self, index: int, _layer: Any, _args: tuple[Any, ...], output: Any) -> Any:
         """A decoder layer has run; behind the last one, a prefill is brought back to full length."""
