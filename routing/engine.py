@@ -74,6 +74,7 @@ class _Call(threading.local):
     entries: dict[int, RoutedLayer] = {}  # noqa: RUF012  # replaced at each call, never written to
     rotary: dict[str | None, Any] = {}  # noqa: RUF012  # likewise: by type of layer, None where all have one
     columns: dict[int, Tensor] = {}  # noqa: RUF012  # likewise: of keys that later layers use, by layer
+    masks: dict[Any, tuple[Any, ...]] = {}  # noqa: RUF012  # likewise: of decoded tokens, by what is stored
     speculated: int = 0
 
     def forget(self) -> None:
@@ -81,6 +82,7 @@ class _Call(threading.local):
         self.prompt = self.prefill = self.proof = None
         self.entries = {}
         self.columns = {}
+        self.masks = {}
         self.rotary = {}
 
 
@@ -197,12 +199,13 @@ class _Session:
             )
         if cache is not None:
             self.routed.forget(cache)  # it was reset
-        visual_ids = torch.tensor(self.location.info.image_token_ids, device=input_ids.device)
-        if torch.isin(input_ids, visual_ids).any():
+        ids = input_ids.cpu()
+        visual = torch.isin(ids, torch.tensor(self.location.info.image_token_ids, device="cpu"))
+        if visual.any():
             check_cache(cache)
             refuse_checkpointing(self.location.layers[0])
             mask = self.base.read(Role.ATTENTION_MASK, args, kwargs)
-            layout = build_layout(input_ids, mask, visual_ids, speculated)
+            layout = build_layout(ids, mask, visual, input_ids.device, speculated)
             refuse_piece(layout, mask, self.base.read(Role.POSITION_IDS, args, kwargs))
             self.call.prompt = layout, input_ids
             self.call.proof = self._proof(cache, layout, layout.padded)
@@ -305,16 +308,29 @@ class _Session:
         new = names.read(Role.HIDDEN_STATES, args, kwargs).shape[-2]
         if producer == index:
             check_mask_width(index, mask, stored.get_seq_length() + new)
-            columns = stored.stored_columns(new)
-            if index in self.lent:
-                self.call.columns[index] = columns
-        else:
-            columns = self.call.columns[producer]
-        if mask is None and self.location.attention.startswith("flash"):
-            mask = (columns >= 0).long()
-        else:
-            mask = column_mask(mask, columns, new)
+        columns, mask = self._mask_of(stored, self.call.columns.get(producer), mask, new)
+        if index in self.lent:
+            self.call.columns[index] = columns
         return names.write(Role.ATTENTION_MASK, mask, args, kwargs)
+
+    def _mask_of(
+        self, stored: RoutedLayer, columns: Tensor | None, mask: Tensor | None, new: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Columns (B, S + new) of stored keys and the mask of `new` queries over them.
+
+        Made once for all layers that have stored the same. columns: those of a layer whose keys are used.
+        """
+        key = id(stored.columns), stored.get_seq_length(), stored.dropped, id(columns), id(mask)
+        if key not in self.call.masks:
+            seen = stored.stored_columns(new) if columns is None else columns
+            if mask is None and self.location.attention.startswith("flash"):
+                made: Tensor | None = (seen >= 0).long()
+            else:
+                made = column_mask(mask, seen, new)
+            held = stored.columns, columns, mask  # so that no other tensor gets their ids
+            self.call.masks[key] = seen, made, held
+        seen, made, _ = self.call.masks[key]
+        return seen, made
 
     def _leave(self, index: int, _layer: Any, _args: tuple[Any, ...], output: Any) -> Any:
         """A decoder layer has run; behind the last one, a prefill is brought back to full length."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from routing.errors import UnsupportedInputError
+from routing.select import uploaded
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,14 @@ class VisualLayout:
 
 
 def build_layout(
-    input_ids: Tensor, attention_mask: Tensor | None, visual_ids: Tensor, speculated: int = 0
+    ids: Tensor, attention_mask: Tensor | None, visual: Tensor, device: torch.device, speculated: int = 0
 ) -> VisualLayout:
-    """The layout of one prefill.
+    """The layout of one prefill, whose mask alone is read from the device.
 
-    input_ids: (B, L). attention_mask: (B, L) of 0/1, or None for no padding. visual_ids: 1-D, the
-    token ids of visual tokens. Raises UnsupportedInputError for masks that are not 2-D or do not match.
+    ids: (B, L) on the CPU. attention_mask: (B, L) of 0/1, or None for no padding. visual: (B, L) bool on the
+    CPU, which ids stand for visual tokens. device: of the prompt. Raises UnsupportedInputError for masks that
+    are not 2-D or do not match.
     """
-    ids = input_ids.cpu()
     if attention_mask is None:
         real = torch.ones_like(ids, dtype=torch.bool)
     elif isinstance(attention_mask, Tensor) and attention_mask.shape == ids.shape:
@@ -72,21 +73,21 @@ def build_layout(
         raise UnsupportedInputError(
             f"a routed prefill needs a 2-D attention mask of the shape of input_ids, {ids.shape}; got {given}"
         )
-    visual = torch.isin(ids, visual_ids.cpu()) & real
+    visual = visual & real
     text = real & ~visual
-    device, length, padded = input_ids.device, ids.shape[1], not bool(real.all())
-    columns = torch.arange(length)
+    length, padded = ids.shape[1], not bool(real.all())
+    columns = torch.arange(length, device="cpu")
     query = length - 1 - real.flip(1).int().argmax(dim=1) - speculated  # the last real token, unless guessed
     last = (visual * (columns + 1)).amax(dim=1, keepdim=True) - 1  # -1: there is no visual token
     question = text & (last >= 0) & (columns > last) & (columns <= query[:, None])
     return VisualLayout(
-        visual=visual.to(device),
-        text=text.to(device),
+        visual=uploaded(visual, device),
+        text=uploaded(text, device),
         positions=tuple(columns[row] for row in visual),
-        question=question.to(device),
+        question=uploaded(question, device),
         behind=tuple(columns[row] for row in question),
         text_counts=tuple(text.sum(dim=1).tolist()),
-        query=query.to(device),
+        query=uploaded(query, device),
         length=length,
         speculated=speculated,
         padded=padded,

@@ -37,6 +37,7 @@ from routing.select import (
     square_mask,
     streams_first,
     top_k,
+    uploaded,
     within,
 )
 from routing.trace import PrefillTrace, StageTrace
@@ -268,7 +269,7 @@ class Prefill:
                 kept, states = merge(hidden[row, at], ranked[row, columns], count)
                 hidden[row, at[kept]] = states
                 columns = columns[kept]
-            keep[row, columns] = True
+            keep[row].index_fill_(0, columns, True)
         return hidden, keep
 
     def _move(self, hidden: Tensor, keep: Tensor, counts: tuple[int, ...]) -> Tensor:
@@ -351,8 +352,8 @@ class Prefill:
         most = self._scorer.asking(map(len, behind))
         columns = self.layout.query[:, None].repeat(1, most)
         for row, own in enumerate(behind):
-            columns[row, most - len(own) :] = own.to(device)
-        first = torch.tensor([most - max(1, len(own)) for own in behind], device=device)
+            columns[row, most - len(own) :] = uploaded(own, device)
+        first = uploaded(torch.tensor([most - max(1, len(own)) for own in behind], device="cpu"), device)
         entrance, self._entrance = self._entrance, None
         assert entrance is not None
         assert self._scorer.rate is not None
@@ -388,11 +389,11 @@ class Prefill:
         return ranked
 
     def _random(self, number: int, device: torch.device) -> Tensor:
-        scores, draw = torch.zeros(self._input_ids.shape), self._scorer.draw
+        scores, draw = torch.zeros(self._input_ids.shape, device="cpu"), self._scorer.draw
         assert draw is not None
         for row, (columns, prompt) in enumerate(zip(self.layout.positions, self._prompts, strict=True)):
             scores[row, columns] = draw(self._schedule.seed, number, prompt, len(columns))
-        return scores.to(device, non_blocking=True)  # pageable: copied before this returns
+        return uploaded(scores, device)
 
     @cached_property
     def _prompts(self) -> list[list[int]]:

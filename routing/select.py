@@ -1,7 +1,7 @@
 """Choosing tokens and moving them: top-k, gather, scatter, compact masks.
 
 Tensors only: knows no model, no schedule, no method. Every count that shapes a tensor is a plain int, so that
-nothing here waits for the device; only ragged batches copy their counts to it, once a decision.
+nothing here waits for the device.
 """
 
 from __future__ import annotations
@@ -45,6 +45,14 @@ class Rows:
         return self.index if self.valid is None else self.index.clamp(min=0)
 
 
+def uploaded(host: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on the device, which nobody waits for.
+
+    Ordinary memory is copied before this returns, so that it may be written to or freed afterwards.
+    """
+    return host.to(device, non_blocking=True)
+
+
 def tokens_first(hidden: Tensor) -> Tensor:
     """Hidden states as (B, S, ...): of layers that take several streams (n, B, S, d), (B, S, n, d)."""
     return hidden if hidden.ndim == 3 else hidden.movedim(0, 2)
@@ -65,7 +73,7 @@ def top_k(scores: Tensor, candidates: Tensor, counts: tuple[int, ...]) -> Tensor
     rank = torch.empty_like(order).scatter_(1, order, columns)
     if len(set(counts)) == 1:
         return (rank < counts[0]) & candidates
-    return (rank < torch.tensor(counts, device=scores.device)[:, None]) & candidates
+    return (rank < uploaded(torch.tensor(counts, device="cpu"), scores.device)[:, None]) & candidates
 
 
 def pack(keep: Tensor, sizes: tuple[int, ...]) -> Rows:
@@ -82,8 +90,8 @@ def pack(keep: Tensor, sizes: tuple[int, ...]) -> Rows:
     if min(sizes) == width:
         return Rows(index, None, torch.arange(batch * width, device=keep.device), target, length)
     ends = [(row + 1) * width for row in range(batch)]
-    held = [torch.arange(end - size, end) for end, size in zip(ends, sizes, strict=True)]
-    source = torch.cat(held).to(keep.device)
+    held = [torch.arange(end - size, end, device="cpu") for end, size in zip(ends, sizes, strict=True)]
+    source = uploaded(torch.cat(held), keep.device)
     return Rows(index, index >= 0, source, target[source], length)
 
 

@@ -40,7 +40,7 @@ class StageTrace:
     def reentered(self) -> tuple[Tensor, ...]:
         """Of `kept`, those that the decision before had deferred."""
         if self.before is None:
-            return tuple(torch.empty(0, dtype=torch.long) for _ in self.layout.positions)
+            return tuple(torch.empty(0, dtype=torch.long, device="cpu") for _ in self.layout.positions)
         return _indices(self.keep & ~self.before, self.layout)
 
     @cached_property

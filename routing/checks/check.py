@@ -216,6 +216,7 @@ def check(
     families: Sequence[str] | None = None,
     *,
     config: Any = None,
+    device: str = "cpu",
     on_finding: Callable[[str, Finding], None] | None = None,
 ) -> tuple[FamilyCheck, ...]:
     """Prove the engine on the installed transformers and torch, on tiny random models.
@@ -226,6 +227,7 @@ def check(
             with a file.
         config: a model's own Hugging Face config instead: its family, with its own decoder, shrunk.
             Not together with `families` (ValueError).
+        device: where the tiny models run.
         on_finding: called with the family after each finding.
 
     Returns one result a family: every invariant under prune and reroute, sdpa and eager. What goes wrong in a
@@ -235,14 +237,14 @@ def check(
         if families:
             raise ValueError("families and config both say what to check: give one of them")
         with _one_thread():
-            return (_check(config.model_type, _own(config), on_finding),)
+            return (_check(config.model_type, _own(config), device, on_finding),)
     unknown = [name for name in families or () if name not in CONFIG_MAPPING and name not in FAMILIES]
     if unknown:
         raise UnsupportedModelError(
             f"{unknown[0]} is not a model type of transformers; these have a file: {', '.join(FAMILIES)}"
         )
     with _one_thread():
-        return tuple(_check(name, _default(name), on_finding) for name in families or FAMILIES)
+        return tuple(_check(name, _default(name), device, on_finding) for name in families or FAMILIES)
 
 
 @contextmanager
@@ -277,8 +279,17 @@ def _own(config: Any) -> Build:
     )
 
 
-def _check(family: str, build: Build, on_finding: Callable[[str, Finding], None] | None) -> FamilyCheck:
-    start, findings, built = perf_counter(), [], cache(build)
+def _check(
+    family: str, build: Build, device: str, on_finding: Callable[[str, Finding], None] | None
+) -> FamilyCheck:
+    start, findings = perf_counter(), list[Finding]()
+
+    @cache
+    def built(attention: str) -> Tiny:
+        subject = build(attention)
+        subject.model.to(device)
+        return subject
+
     for name, holds in INVARIANTS.items():
         finding = _find(name, holds, built)
         findings.append(finding)

@@ -73,11 +73,13 @@ def decoder(model: Any) -> Any:
     )
 
 
-def _additive(mask: torch.Tensor | None, length: int) -> torch.Tensor:
+def _additive(mask: torch.Tensor | None, length: int, device: torch.device) -> torch.Tensor:
     if mask is None:
-        mask = torch.ones(length, length, dtype=torch.bool).tril()
+        mask = torch.ones(length, length, dtype=torch.bool, device=device).tril()
     mask = mask.reshape(length, length)
-    return torch.zeros(length, length).masked_fill(~mask, NEVER) if mask.dtype == torch.bool else mask.clone()
+    if mask.dtype != torch.bool:
+        return mask.clone()
+    return torch.zeros(length, length, device=device).masked_fill(~mask, NEVER)
 
 
 @torch.no_grad()
@@ -97,10 +99,10 @@ def dense(model: Any, inputs: dict[str, Any]) -> Dense:
     finally:
         for handle in handles:
             handle.remove()
-    length = found[0][0].shape[0]
+    length, device = found[0][0].shape[0], found[0][0].device
     kinds = getattr(owner.config, "layer_types", None) or [""] * len(found)
     masks = [
-        None if kind in WITHOUT_MASK else _additive(given.get("attention_mask"), length)
+        None if kind in WITHOUT_MASK else _additive(given.get("attention_mask"), length, device)
         for kind, (_, given) in zip(kinds, found, strict=True)
     ]
     return Dense(tuple(hidden for hidden, _ in found), tuple(given for _, given in found), tuple(masks))
@@ -123,7 +125,8 @@ def _cut(value: Any, rows: list[int], length: int) -> Any:
     if not isinstance(value, torch.Tensor):
         return value
     for axis, size in enumerate(value.shape):
-        value = value.index_select(axis, torch.tensor(rows)) if size == length else value
+        if size == length:
+            value = value.index_select(axis, torch.tensor(rows, device=value.device))
     return value
 
 
@@ -221,7 +224,8 @@ class _Run:
                 mask[:, sorted(set(rows) - set(keys))] = NEVER
             found = score(self.layers[asked], hidden[rows], self.given(asked, rows, mask))
             if found is not None:
-                spread = torch.zeros(len(self.everything)).index_put((torch.tensor(rows),), found)
+                spread = torch.zeros(len(self.everything), device=found.device)
+                spread[rows] = found
                 return spread[self.visual]
         raise AssertionError(f"no layer from {layer} on has attention")
 
@@ -323,7 +327,7 @@ def by_masking(
 
 def extended(inputs: dict[str, Any], tokens: list[int]) -> dict[str, Any]:
     """The same inputs with text tokens appended to the one sample."""
-    more = torch.tensor([tokens], dtype=torch.long)
+    more = torch.tensor([tokens], dtype=torch.long, device=inputs["input_ids"].device)
     result = dict(inputs)
     result["input_ids"] = torch.cat([inputs["input_ids"], more], 1)
     images = inputs.get("token_type_ids", more).any()  # 1 is an image, in PaliGemma what follows the prompt

@@ -82,7 +82,7 @@ class Tiny:
         return self.ids(sample).count(IMAGE)
 
     def inputs(self, *samples: Sample) -> dict[str, torch.Tensor]:
-        """Keyword arguments of forward and generate for these samples, left-padded."""
+        """Keyword arguments of forward and generate for these samples, left-padded, where the model is."""
         rows = [self.ids(sample) for sample in samples]
         width = max(map(len, rows))
         ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
@@ -92,7 +92,11 @@ class Tiny:
             inputs["mm_token_type_ids"] = (ids == IMAGE).int()
         if self.family == "paligemma":
             inputs["token_type_ids"] = torch.zeros_like(ids)
-        return inputs
+        return self.on_device(inputs)
+
+    def on_device(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """These inputs where the model is."""
+        return {name: value.to(self.model.device) for name, value in inputs.items()}
 
     def pictures(self, *samples: Sample) -> dict[str, torch.Tensor]:
         """The picture part of the inputs: pixels and whatever says their size; empty for text alone."""
@@ -127,7 +131,7 @@ class Tiny:
         """Visual tokens that the model's own tower and projector make of that picture; asked once."""
         if seed not in self._tokens:
             with torch.no_grad():
-                pictures = _anyres([seed])
+                pictures = self.on_device(_anyres([seed]))
                 features = self.model.model.get_image_features(**pictures, return_dict=True).pooler_output
             self._tokens[seed] = sum(len(feature) for feature in features)
         return self._tokens[seed]
@@ -151,7 +155,7 @@ class Copied(Tiny):
 
     def inputs(self, *samples: Sample) -> dict[str, torch.Tensor]:
         """Keyword arguments of forward and generate for these samples, left-padded."""
-        return copies.inputs(self.model, [self.ids(sample) for sample in samples])
+        return self.on_device(copies.inputs(self.model, [self.ids(sample) for sample in samples]))
 
     def visual(self, sample: Sample) -> int:
         """Number of visual tokens of one sample."""

@@ -36,7 +36,7 @@ def rank(sight: Sight) -> Tensor:
     assert sight.keys is not None
     assert sight.states is not None
     norms = sight.keys.float().abs().sum(dim=(1, 3))
-    kept = torch.tensor(sight.counts, device=norms.device)[:, None]
+    kept = torch.tensor(sight.counts, device="cpu").to(norms.device, non_blocking=True)[:, None]
     most = min(PIVOTS, norms.shape[1])
     place = torch.arange(most, device=norms.device)
     images, image_norms = _largest(norms, sight.candidates, most)

@@ -10,8 +10,8 @@ from torch.utils._pytree import tree_leaves
 import routing
 from routing.checks.configs import build
 from routing.checks.reference import Cut, decoder
-from routing.checks.runs import ACTIONS, HALF_THEN_QUARTER, close, plan
-from routing.checks.subjects import ONE, Sample, Tiny, tiny
+from routing.checks.runs import ACTIONS, HALF_THEN_QUARTER, close, generate, plan
+from routing.checks.subjects import ONE, RAGGED, Sample, Tiny, tiny
 from tests.routing.rankings import RANKINGS
 
 MANY: Sample = (100, *[(1, 1)] * 20, 60)  # 160 text and 500 visual tokens in pictures of 25
@@ -159,6 +159,30 @@ def test_the_host_waits_equally_often_for_any_number_of_stages(name, scorer, act
     dense = _waits(name, (), action, "last_query")
     reading = [_waits(name, FOUR[:stages], action, scorer) - dense for stages in (1, 2, 3, 4)]
     assert reading == [READING.get(scorer, 5)] * 4
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_the_mask_of_a_decoded_token_is_made_once_for_layers_that_store_the_same(action):
+    """Ragged, with two decisions: three masks for six layers, the framework's own and one behind each."""
+    subject, told = tiny("llava"), []
+
+    def note(_layer, _args, kwargs):
+        told.append(kwargs["attention_mask"])
+
+    with routing.route(subject.model, plan(HALF_THEN_QUARTER, action)):
+        handles = [
+            layer.register_forward_pre_hook(note, with_kwargs=True) for layer in decoder(subject.model).layers
+        ]
+        try:
+            generate(subject.model, subject.inputs(*RAGGED), 2)
+        finally:
+            for handle in handles:
+                handle.remove()
+    prefill, decoded = told[:6], told[6:]
+    assert len(prefill) == len(decoded) == 6
+    masks = [id(mask) for mask in decoded]
+    assert masks == [masks[0]] * 2 + [masks[2]] * 2 + [masks[4]] * 2
+    assert len(set(masks)) == 3
 
 
 @pytest.mark.skipif(
