@@ -65,7 +65,9 @@ class CostModel:
             nothing: dict[str, Any] = dict.fromkeys(_NAMES)
             reasons = dict.fromkeys(_NAMES, self.reason)
             return FlopsPart(**nothing, **_ESTIMATED, reasons=reasons)
-        routed, dense = self._cost(schedule, sample, new), self._cost(Schedule(), original, new)
+        routed = self._cost(schedule, sample, new)
+        same = not schedule.entries and sample == original
+        dense = routed if same else self._cost(Schedule(), original, new)
         scoring = None if routed.anchor_flops is None else routed.scoring_flops + routed.anchor_flops
         values: dict[str, Any] = {
             "vision_flops": routed.vision_flops,

@@ -198,6 +198,7 @@ class BatchRun:
     def __init__(self, request: BatchRequest) -> None:
         self._request = request
         self._costs = CostModel.of(request.loaded)
+        self._environment = environment_part(request.loaded)  # asking the installer takes as long as a token
         self._engines = [BatchEngine(request.loaded, request.batch_size) for _ in request.asks]
         self.waiting = Waiting()
 
@@ -249,7 +250,7 @@ class BatchRun:
             answer=text,
             boxes=boxes,
             model=model_part(loaded),
-            environment=environment_part(loaded),
+            environment=self._environment,
             generation=generation_part(loaded, request.max_new_tokens),
             schedule=schedule_part(request.asks[ask].choice, prepared, row.stages, loaded.layers),
             tokens=tokens_part(prepared, row, loaded.layers),
