@@ -13,6 +13,7 @@ from reroute_cli.records.migrate import upgraded
 from tests import readme
 
 REPORTS = readme.ROOT / "samples" / "results"
+BATCHES = ("batch-speed-1-core.json", "batch-speed-forced-1-core.json", "batch-speed-shape-2-cores.json")
 SCORES = ["method", "ratio", "box Acc@0.5 prune", "reroute", "reroute − prune"]
 SHOWN = ("random", "downsample", "fastv", "sparsevlm", "divprune", "visionzip", "nuwa")  # by the README
 SCORES += ["answers right prune", "reroute", "reroute − prune", "prefill FLOPs", "TTFT"]
@@ -128,19 +129,24 @@ def tune() -> str:
 
 
 def batch_speed() -> str:
-    """The committed reports of the benchmark of batches: how many times faster than one by one."""
-    rows = []
-    for name in ("batch-speed-2-cores.json", "batch-speed-shape-2-cores.json"):
+    """The committed reports of the benchmark of batches: beside batch 1, then beside transformers alone."""
+    alone, beside = [], []
+    for name in BATCHES:
         report = _read(name)
+        ends = f"all {report['max_new_tokens']} tokens" if report.get("forced", True) else "their own length"
         for arm, sizes in report["results"].items():
-            alone, *batches = sizes.values()
-            faster = [f"{_share(batch['times_faster'], 'value')}×" for batch in batches]
-            rate = f"{report['items'] / alone['seconds']:.3g} items/s"
-            waiting = f"{batches[-1]['waiting_share']:.1%}"
-            rows.append([report["model"]["name"], f"`{arm}`", rate, *faster, waiting])
-    return table(
-        ("model", "schedule", "batch 1", "batch 2", "batch 4", "batch 8", "waiting for images at 8"), rows
-    )
+            row = [report["model"]["name"], ends, f"`{arm}`"]
+            found = [sizes.get(size) for size in ("1", "2", "4", "8", "16")]
+            rate = f"{report['items'] / found[0]['seconds']:.3g} items/s"
+            alone.append([*row, rate, *(_times(one, "times_faster") for one in found[1:])])
+            if "generate" in report["results"] and arm != "generate":
+                beside.append([*row, *(_times(one, "times_less_processor_than_generate") for one in found)])
+    head = ("model", "answers", "schedule", "batch 1", "batch 2", "batch 4", "batch 8", "batch 16")
+    return f"{table(head, alone)}\n{table(head, beside)}"
+
+
+def _times(found: dict[str, Any] | None, ratio: str) -> str:
+    return "" if found is None else f"{_share(found[ratio], 'value')}×"
 
 
 def speed() -> str:

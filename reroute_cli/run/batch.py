@@ -1,8 +1,8 @@
 """The batch engine: prompts gathered into passes and answered, whatever fails; and a run of items through it.
 
-Items are taken in order and handed out one record after the other. Where several schedules are asked, each
-batch goes through all of them before the next one (A B A B). Knows items and passes; not files, nor what
-becomes of a record.
+Items are taken in order and handed out one record after the other. Where several schedules are asked, a
+batch, or what was gathered to be sorted into several, goes through all of them before the next one (A B A B).
+Knows items and passes; not files, nor what becomes of a record.
 """
 
 from __future__ import annotations

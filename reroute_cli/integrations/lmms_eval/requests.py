@@ -19,7 +19,7 @@ from reroute_cli.data.prompts import Chat, build_chat, picture, read_chat
 from reroute_cli.measure import passes
 from reroute_cli.run.answer import text_of
 from reroute_cli.run.batch import BatchEngine, PassAnswer, gathered
-from reroute_cli.run.prepare import WORKERS, ahead
+from reroute_cli.run.prepare import GATHERED, WORKERS, ahead
 from reroute_cli.run.prompts import PreparedPrompt, target_of
 from reroute_cli.run.stages import average_visual
 
@@ -199,7 +199,7 @@ class ChatEngine:
 
     def answers(self, requests: Iterable[ChatRequest]) -> Generator[ChatAnswer]:
         """An answer for each request, in order; what is wrong with one is its error."""
-        depth = 2 * self._batch_size + WORKERS
+        depth = GATHERED * self._batch_size + WORKERS
         with closing(ahead(self._prepared, requests, workers=WORKERS, depth=depth)) as made:
             for group in gathered(made, self._batch_size, _described):
                 found = self._engine.answers([one.prompt for one in group if isinstance(one, PreparedChat)])

@@ -88,12 +88,12 @@ def test_all_rows_stay_in_a_cache_that_can_not_lose_any():
 
 def test_all_rows_stay_where_a_step_is_told_something_unknown():
     """A tensor whose rows nobody has named here might be anybody's."""
-    one = tiny("llava")
+    one = tiny("qwen2_5_vl")
     answers = alone(one)
     ends = ends_of(answers)
     prepare, unknown = one.model.prepare_inputs_for_generation, torch.zeros(len(RAGGED), 1)
     one.model.prepare_inputs_for_generation = lambda *args, **kwargs: (
-        prepare(*args, **kwargs) | {"image_sizes": unknown}
+        prepare(*args, **kwargs) | {"second_per_grid_ts": unknown}
     )
     try:
         found, steps = watched(one.model, ends, DENSE, one.inputs(*RAGGED))
