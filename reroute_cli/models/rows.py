@@ -51,6 +51,7 @@ class _Rows:
         self._cache: Any = None  # of the call, to know it by
         self._all = 0
         self._left: list[int] = []
+        self._index: Any = None  # the same on the device, once a row has left
 
     def narrow(self, _model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A step is about to run: let go of what ended in the one before; (args, kwargs) of the rows left."""
@@ -67,18 +68,17 @@ class _Rows:
         left = [row for row in self._left if newest[row] not in self._ends]
         if left and left != self._left and keeps_samples(cache) and _is_known(kwargs):
             keep_samples(cache, [self._left.index(row) for row in left])
-            self._left = left
+            self._left, self._index = left, torch.tensor(left, device=ids.device)
         if len(self._left) == self._all:
             return None
-        own = torch.tensor(self._left, device=ids.device)
-        return args, {name: _of_rows(name, value, own) for name, value in kwargs.items()}
+        return args, {name: _of_rows(name, value, self._index) for name, value in kwargs.items()}
 
     def widen(self, _model: Any, _args: tuple[Any, ...], output: Any) -> Any:
         """Logits (B, n, vocabulary) of all rows: zeros for those that have ended, which nobody reads."""
-        if 0 < len(output.logits) < self._all and len(output.logits) == len(self._left):
-            logits = output.logits
-            output.logits = logits.new_zeros((self._all, *logits.shape[1:]))
-            output.logits[self._left] = logits
+        logits = output.logits
+        if len(logits) == len(self._left) < self._all:
+            every = logits.new_zeros((self._all, *logits.shape[1:]))
+            output.logits = every.index_copy_(0, self._index.to(logits.device), logits)
         return output
 
 
