@@ -7,6 +7,7 @@ that positions, masks and slicing stay those of the unreduced sequence. Knows no
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,12 +26,25 @@ except ImportError as missing:
         f"routed; {what_is_proven()}"
     ) from missing
 
-__all__ = ["Cache", "RoutedLayer", "check_cache", "install", "stored_rows"]
+__all__ = [
+    "Cache",
+    "RoutedLayer",
+    "check_cache",
+    "install",
+    "keep_samples",
+    "keeps_samples",
+    "stored_rows",
+]
 
 _KEPT = (DynamicLayer, DynamicSlidingWindowLayer)  # whose place a RoutedLayer takes
 _LEFT_ALONE = tuple(  # states that run over the active tokens, and layers that store nothing
     getattr(cache_utils, name)
     for name in ("LinearAttentionLayer", "DummyLayer")
+    if hasattr(cache_utils, name)
+)
+_BOTH = tuple(  # keys and states in one layer
+    getattr(cache_utils, name)
+    for name in ("LinearAttentionAndFullAttentionLayer", "LinearAttentionAndSlidingWindowAttentionLayer")
     if hasattr(cache_utils, name)
 )
 _WHAT_WORKS = "use a fresh DynamicCache (the default) without offloading or quantisation"
@@ -197,6 +211,25 @@ def check_cache(cache: Any) -> None:
     for layer in part(cache, "layers"):
         if type(layer) not in (*_KEPT, RoutedLayer, *_LEFT_ALONE):
             raise UnsupportedInputError(f"a cache of {type(layer).__name__} cannot be routed; {_WHAT_WORKS}")
+
+
+def keeps_samples(cache: Any) -> bool:
+    """Whether all that a cache holds is known to be kept by sample, so that `keep_samples` may drop some.
+
+    False for static and quantised caches, whose tensors are made for one batch size, and for offloaded ones.
+    """
+    if type(cache) is not DynamicCache or getattr(cache, "offloading", False):
+        return False
+    return all(type(layer) in (*_KEPT, RoutedLayer, *_LEFT_ALONE, *_BOTH) for layer in cache.layers)
+
+
+def keep_samples(cache: DynamicCache, samples: Sequence[int]) -> None:
+    """Keep these samples of a cache and drop the others; theirs are copied, bit by bit.
+
+    Done as beam search moves rows, since `batch_select_indices` does not reach the states of recurrent layers
+    (transformers 5.17 to 5.24).
+    """
+    cache.reorder_cache(torch.tensor(samples))
 
 
 def stored_rows(layer: Any) -> int | None:

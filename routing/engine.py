@@ -191,7 +191,8 @@ class _Session:
             refuse_pictures(kwargs)
             if known is not None:
                 self.call.entries = known.entries
-                self.call.proof = self._proof(cache, None, known.padded)
+                real = self.base.read(Role.ATTENTION_MASK, args, kwargs)
+                self.call.proof = self._proof(cache, None, known.padded, real)
             return
         if input_ids is None:
             raise UnsupportedInputError(
@@ -210,7 +211,7 @@ class _Session:
             self.call.prompt = layout, input_ids
             self.call.proof = self._proof(cache, layout, layout.padded)
 
-    def _proof(self, cache: Any, layout: VisualLayout | None, padded: bool) -> Proof:
+    def _proof(self, cache: Any, layout: VisualLayout | None, padded: bool, real: Any = None) -> Proof:
         attention = self.location.attention
         not_causal = attention == "eager" or self.location.family.bidirectional
         return Proof(
@@ -220,6 +221,7 @@ class _Session:
             cache=cache,
             layout=layout,
             padded=padded,
+            real=real,
             some_without_rotary=not self.location.info.filed,
         )
 

@@ -84,8 +84,9 @@ class Proof:
     fixed: from this layer on, a layer's input must be the very output of the layer before (models that inject
     vision features into earlier layers make new tensors there). needs_mask: the attention implementation is
     not causal without a mask. cache: the one given to the base model, None if the model makes its own.
-    layout: of the prompt; None while decoding. some_without_rotary: layers that are told no positions may
-    stand between others.
+    layout: of the prompt; None while decoding. padded: the prompt of the cache was. real: (B, T), the
+    attention mask that the base model was given, where rows that were padded may have left the batch since.
+    some_without_rotary: layers that are told no positions may stand between others.
     """
 
     kinds: Sequence[LayerKind]
@@ -94,6 +95,7 @@ class Proof:
     cache: Any = None
     layout: VisualLayout | None = None
     padded: bool = False
+    real: Any = None
     some_without_rotary: bool = False
     _next: int = 0
     _rotary: bool = False  # some layer was told of positions
@@ -147,6 +149,8 @@ class Proof:
     def _check_mask(self, index: int, hidden: Tensor, mask: Any) -> None:
         several, told = hidden.shape[-2] > 1, self.kinds[index].told
         padding = self.padded and (told == "mask" or (told == "padding" and several))
+        if mask is None and padding and isinstance(self.real, Tensor) and self.real.ndim == 2:
+            padding = not bool(self.real.all())
         if mask is None and (padding or (self.needs_mask and several and told == "mask")):
             _fail(index, "an attention mask", "none")
         if mask is not None and self.layout is not None and mask.shape[-1] != self.layout.length:

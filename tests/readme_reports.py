@@ -13,6 +13,10 @@ from reroute_cli.records.migrate import upgraded
 from tests import readme
 
 REPORTS = readme.ROOT / "samples" / "results"
+BATCHES = (  # by what the ratios are: other programs ran on the machine of the first
+    ("batch-speed-1-core.json", "the processor", "times_less_processor"),
+    ("batch-speed-shape-2-cores.json", "the clock", "times_faster"),
+)
 SCORES = ["method", "ratio", "box Acc@0.5 prune", "reroute", "reroute − prune"]
 SHOWN = ("random", "downsample", "fastv", "sparsevlm", "divprune", "visionzip", "nuwa")  # by the README
 SCORES += ["answers right prune", "reroute", "reroute − prune", "prefill FLOPs", "TTFT"]
@@ -128,19 +132,22 @@ def tune() -> str:
 
 
 def batch_speed() -> str:
-    """The committed reports of the benchmark of batches: how many times faster than one by one."""
-    rows = []
-    for name in ("batch-speed-2-cores.json", "batch-speed-shape-2-cores.json"):
+    """The committed reports of the benchmark of batches: beside batch 1, then beside transformers alone."""
+    alone, beside = [], []
+    for name, seconds, ratio in BATCHES:
         report = _read(name)
         for arm, sizes in report["results"].items():
-            alone, *batches = sizes.values()
-            faster = [f"{_share(batch['times_faster'], 'value')}×" for batch in batches]
-            rate = f"{report['items'] / alone['seconds']:.3g} items/s"
-            waiting = f"{batches[-1]['waiting_share']:.1%}"
-            rows.append([report["model"]["name"], f"`{arm}`", rate, *faster, waiting])
-    return table(
-        ("model", "schedule", "batch 1", "batch 2", "batch 4", "batch 8", "waiting for images at 8"), rows
-    )
+            row = [report["model"]["name"], f"`{arm}`"]
+            found = [sizes.get(size) for size in ("1", "2", "4", "8", "16")]
+            alone.append([*row, seconds, *(_times(one, ratio) for one in found[1:])])
+            if "generate" in report["results"] and arm != "generate":
+                beside.append([*row, seconds, *(_times(one, f"{ratio}_than_generate") for one in found)])
+    head, sizes = ("model", "schedule", "seconds of"), ("batch 2", "batch 4", "batch 8", "batch 16")
+    return f"{table((*head, *sizes), alone)}\n{table((*head, 'batch 1', *sizes), beside)}"
+
+
+def _times(found: dict[str, Any] | None, ratio: str) -> str:
+    return "" if found is None else f"{_share(found[ratio], 'value')}×"
 
 
 def speed() -> str:

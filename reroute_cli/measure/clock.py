@@ -88,6 +88,12 @@ class TokenClock(StoppingCriteria):
             )
         return self._seconds[-1]
 
+    def until(self, tokens: int) -> float:
+        """Seconds until an answer of so many tokens was there; until the call's end for the longest."""
+        if not 0 < tokens <= self.tokens:
+            raise RuntimeError(f"{self.tokens} tokens were timed, not {tokens}")
+        return self._seconds[tokens - 1] if tokens < self.tokens else self.end_to_end
+
     @property
     def tpot(self) -> float | None:
         """Seconds per token after the first: (end to end - TTFT) / (tokens - 1); None for one token."""

@@ -67,9 +67,10 @@ class CostModel:
             reasons = dict.fromkeys(_NAMES, self.reason)
             return FlopsPart(**nothing, **_ESTIMATED, reasons=reasons)
         grids = self._grids(sample)
-        before = grids if original == sample else self._grids(original)
-        routed = cost(self.shape, schedule, [sample.prompt], new_tokens=new, grids=grids)
-        dense = cost(self.shape, Schedule(), [original.prompt], new_tokens=new, grids=before)
+        routed = dense = cost(self.shape, schedule, [sample.prompt], new_tokens=new, grids=grids)
+        if schedule.entries or sample != original:
+            before = grids if sample == original else self._grids(original)
+            dense = cost(self.shape, Schedule(), [original.prompt], new_tokens=new, grids=before)
         scoring = None if routed.anchor_flops is None else routed.scoring_flops + routed.anchor_flops
         values: dict[str, Any] = {
             "vision_flops": routed.vision_flops,

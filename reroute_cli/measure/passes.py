@@ -23,6 +23,7 @@ from reroute_cli.measure.clock import TokenClock
 from reroute_cli.measure.flops import FlopMeter, Flops
 from reroute_cli.measure.memory import KvUse, NvmlSampler, TorchPeaks, host_peak_rss, measure_kv
 from reroute_cli.models.logits import row_by_row
+from reroute_cli.models.rows import without_ended_rows
 from routing import RouteTrace, Schedule
 from routing.host import cache_of
 
@@ -71,7 +72,7 @@ class SampleAnswer:
 
 @dataclass(frozen=True)
 class TimedRows:
-    """The answers of a batch, the cache that they share, and the clock of the whole batch."""
+    """The answers of a batch, the clock of the whole batch, and the cache of those that ended last."""
 
     rows: tuple[SampleAnswer, ...]
     cache: Any
@@ -138,7 +139,7 @@ def timed_pass(job: Job, max_new_tokens: int) -> TimedPass:
 
 
 def timed_rows(job: Job, max_new_tokens: int) -> TimedRows:
-    """Answer every sample of a batch once; a row ends with its own end token, whatever the others do."""
+    """Answer every sample of a batch once; a row ends with its own end token and leaves the batch with it."""
     clock = TokenClock(job.loaded.device)
     output, trace = _generate(job, max_new_tokens, [clock], around=clock)
     answers = output.sequences[:, job.inputs["input_ids"].shape[1] :].tolist()
@@ -239,10 +240,11 @@ def _generate(
     if job.loaded.refusal is not None and job.schedule.entries:
         raise Failure(job.loaded.refusal)
     forced = FORCED | {"min_new_tokens": least} if least else {}
-    model = job.loaded.model
+    model, several = job.loaded.model, len(job.inputs["input_ids"]) > 1
     with (
         row_by_row(job.loaded, job.inputs),
         routing.route(model, job.schedule) as trace,
+        without_ended_rows(model, _end_tokens(model)) if several else nullcontext(),
         around or nullcontext(),
     ):
         output = model.generate(

@@ -108,14 +108,20 @@ class KvPart(Part):
 class LatencyPart(Section):
     """Seconds. preprocess_s is not part of the others; they are one run without warm-up.
 
-    batch_size: items of the pass, whose times these are, the longest answer's among them. halvings: how often
+    All items of a pass start together and have their first tokens at the same time (ttft_s); each then ends
+    with its own last token: e2e_s and tpot_s = (e2e_s - ttft_s) / (new tokens - 1) are the item's own, in the
+    company it had. pass_s: of the whole pass, which ends with its longest answer; None in records of before
+    this was told apart, whose e2e_s is that of the pass. batch_size: items of the pass. halvings: how often
     its batch was cut in two before it fitted the device.
     """
+
+    plain_nulls = frozenset({"pass_s"})
 
     preprocess_s: float
     ttft_s: float
     tpot_s: float | None
     e2e_s: float
+    pass_s: float | None = None
     warmup: int
     runs: int
     batch_size: int = 1

@@ -77,7 +77,7 @@ def answer(
         tokens=tokens_part(made, timed, loaded.layers),
         flops=_flops_part(job, dense, len(timed.new)),
         kv_cache=measured_kv(timed.kv, None if dense is job else passes.cache_pass(dense, len(timed.new))),
-        latency=latency_part(prompt, timed.clock),
+        latency=latency_part(prompt, timed.clock, len(timed.new)),
         memory=_memory_part(loaded, memory),
         reasons=reasons,
     )
@@ -260,18 +260,25 @@ def measured_kv(kv: KvUse, dense: KvUse | None = None) -> KvPart:
     )
 
 
-def latency_part(prompt: Prompt, clock: TokenClock, batch_size: int = 1, halvings: int = 0) -> LatencyPart:
-    """The times of one pass. batch_size: prompts in it; halvings: how often a batch was cut in two before."""
+def latency_part(
+    prompt: Prompt, clock: TokenClock, new: int, batch_size: int = 1, halvings: int = 0
+) -> LatencyPart:
+    """The times of an answer of `new` tokens in one pass.
+
+    batch_size: prompts in it; halvings: how often a batch was cut in two before.
+    """
+    until = clock.until(new)
     return LatencyPart(
         preprocess_s=prompt.seconds,
         ttft_s=clock.ttft,
-        tpot_s=clock.tpot,
-        e2e_s=clock.end_to_end,
+        tpot_s=(until - clock.ttft) / (new - 1) if new > 1 else None,
+        e2e_s=until,
+        pass_s=clock.end_to_end,
         warmup=0,
         runs=1,
         batch_size=batch_size,
         halvings=halvings,
-        reasons={} if clock.tpot is not None else {"tpot_s": "there is only one new token"},
+        reasons={} if new > 1 else {"tpot_s": "there is only one new token"},
     )
 
 

@@ -1,8 +1,8 @@
 """The batch engine: prompts gathered into passes and answered, whatever fails; and a run of items through it.
 
-Items are taken in order and handed out one record after the other. Where several schedules are asked, each
-batch goes through all of them before the next one (A B A B). Knows items and passes; not files, nor what
-becomes of a record.
+Items are taken in order and handed out one record after the other. Where several schedules are asked, a
+batch, or what was gathered to be sorted into several, goes through all of them before the next one (A B A B).
+Knows items and passes; not files, nor what becomes of a record.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import gc
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -34,6 +33,7 @@ from reroute_cli.run.answer import (
     tokens_part,
 )
 from reroute_cli.run.prepare import (
+    GATHERED,
     BatchRequest,
     KeyedItem,
     Keys,
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from reroute_cli.records.store import RecordFile
 
 _FITTING = 8  # batches that fit in a row, before larger ones are tried again
-_GATHERED = 4  # batches, at most, of prompts of several kinds that are sorted into passes together
+_PADDED = 0.1  # share of padding in a pass from which on more prompts are waited for
 _OF_ORIGINAL = {"logical_tokens", "dense_kv_end_bytes"}  # of a cache, where images were made smaller
 _NO_MEMORY = "one pass over many items measures no item's memory; ask does"
 Entry = TypeVar("Entry")
@@ -90,19 +90,26 @@ class BatchEngine:
         self._size = BatchSize(batch_size)
 
     def answers(self, prompts: Sequence[PreparedPrompt]) -> Iterator[PassAnswer | str]:
-        """What each prompt got, in order, or why nothing, in one sentence. Those of one kind share passes."""
-        sharing: dict[Hashable, list[PreparedPrompt]] = {}
-        for prompt in prompts:
-            sharing.setdefault(prompt.kind, []).append(prompt)
-        made = {kind: self._alike(alike) for kind, alike in sharing.items()}
-        for prompt in prompts:
-            yield next(made[prompt.kind])
+        """What each prompt got, in order, or why nothing, in one sentence.
 
-    def _alike(self, prompts: Iterable[PreparedPrompt]) -> Iterator[PassAnswer | str]:
-        """What each prompt of one kind got, as many in a pass as fit now."""
-        waiting = iter(prompts)
-        while batch := list(islice(waiting, self._size.now)):
-            yield from self._halved(batch, 0)
+        Those of one kind share passes, as many as fit now, with those that are nearest to them in length.
+        """
+        waiting: dict[Hashable, list[int]] = {}  # places of what is not answered yet, the shortest first
+        for place in sorted(range(len(prompts)), key=lambda place: prompts[place].prompt.tokens):
+            waiting.setdefault(prompts[place].kind, []).append(place)
+        running: dict[int, Iterator[tuple[int, PassAnswer | str]]] = {}  # the pass of each place
+        found: dict[int, PassAnswer | str] = {}
+        for place, prompt in enumerate(prompts):
+            if place not in running:
+                alike, size = waiting[prompt.kind], self._size.now
+                first = alike.index(place) // size * size
+                together = sorted(alike[first : first + size])
+                del alike[first : first + size]
+                made = zip(together, self._halved([prompts[one] for one in together], 0), strict=True)
+                running |= dict.fromkeys(together, made)
+            while place not in found:
+                found |= [next(running[place])]
+            yield found.pop(place)
 
     def _halved(self, prompts: list[PreparedPrompt], halvings: int) -> Iterator[PassAnswer | str]:
         """What each prompt of a batch got; each half is handed out before the next one is tried."""
@@ -130,23 +137,35 @@ class BatchEngine:
 
 
 def gathered(
-    entries: Iterable[Entry], size: int, kind: Callable[[Entry], Hashable | None]
+    entries: Iterable[Entry], size: int, describe: Callable[[Entry], tuple[Hashable, int] | None]
 ) -> Iterator[list[Entry]]:
-    """Entries in order, gathered until a pass of `size` is full, or several where their kinds differ.
+    """Entries in order, gathered until they fill passes of `size`: one, or several where they are unlike.
 
-    kind: what entries of one pass share; None for an entry that needs no pass.
+    Unlike are entries of several kinds, and lengths of which a pass would be padding for more than a tenth.
+
+    describe: what entries of one pass share, and tokens; None for an entry that needs no pass.
     """
     group: list[Entry] = []
-    kinds: list[Hashable] = []
+    kinds: set[Hashable] = set()
+    lengths: list[int] = []
     for entry in entries:
         group.append(entry)
-        if (found := kind(entry)) is not None:
-            kinds.append(found)
-        full = len(kinds) % size == 0 and (len(kinds) == _GATHERED * size or len(set(kinds)) == 1)
-        if not kinds or full:
+        if (found := describe(entry)) is not None:
+            kinds.add(found[0])
+            lengths.append(found[1])
+        whole = len(lengths) % size == 0
+        alike = whole and len(kinds) == 1 and padding(lengths, size) <= _PADDED
+        if not lengths or alike or len(lengths) == GATHERED * size:
             yield group
-            group, kinds = [], []
+            group, kinds, lengths = [], set(), []
     yield group
+
+
+def padding(lengths: Sequence[int], size: int) -> float:
+    """The share of padding in passes of `size` prompts, each of those nearest in length."""
+    ordered = sorted(lengths)
+    passes = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    return 1 - sum(ordered) / sum(len(one) * one[-1] for one in passes)
 
 
 @dataclass(frozen=True)
@@ -179,13 +198,14 @@ class BatchRun:
     def __init__(self, request: BatchRequest) -> None:
         self._request = request
         self._costs = CostModel.of(request.loaded)
+        self._environment = environment_part(request.loaded)  # asking the installer takes as long as a token
         self._engines = [BatchEngine(request.loaded, request.batch_size) for _ in request.asks]
         self.waiting = Waiting()
 
     def outcomes(self, items: Iterable[Item], is_done: Callable[[str], bool]) -> Generator[Outcome]:
         """What becomes of every item, batch by batch, ask by ask, each time in the items' order."""
         with closing(prepared_items(self._request, items, is_done, self.waiting)) as made:
-            for group in gathered(made, self._request.batch_size, lambda entry: entry.kind):
+            for group in gathered(made, self._request.batch_size, lambda entry: entry.described):
                 for ask in range(len(self._request.asks)):
                     yield from self._under(ask, group)
 
@@ -230,13 +250,13 @@ class BatchRun:
             answer=text,
             boxes=boxes,
             model=model_part(loaded),
-            environment=environment_part(loaded),
+            environment=self._environment,
             generation=generation_part(loaded, request.max_new_tokens),
             schedule=schedule_part(request.asks[ask].choice, prepared, row.stages, loaded.layers),
             tokens=tokens_part(prepared, row, loaded.layers),
             flops=self._costs.flops(prepared.schedule, asked, len(row.new), original),
             kv_cache=found.kv,
-            latency=latency_part(prompt, found.clock, found.batch_size, found.halvings),
+            latency=latency_part(prompt, found.clock, len(row.new), found.batch_size, found.halvings),
             memory=None,
             reasons=reasons | {"memory": _NO_MEMORY},
         )
@@ -271,7 +291,7 @@ def turn_parts(item: Item) -> list[TurnPart]:
 
 @dataclass(frozen=True)
 class PassAnswer:
-    """What one prompt of a pass got. kv: its part of the cache. clock: of the whole pass.
+    """What one prompt of a pass got. kv: its part of the cache. clock: of all tokens of the pass.
 
     batch_size: prompts of the pass. halvings: how often a batch that did not fit was cut in two before it.
     """

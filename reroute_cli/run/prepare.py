@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from reroute_cli.run.schedules import ScheduleChoice
 
 MOST_HELD = 256 << 20  # bytes of files between their digest and their decoder; the rest is read again
+GATHERED = 4  # batches, at most, of unlike prompts that are sorted into passes together
 WORKERS = 4  # decoding lets go of Python's lock; the processor is entered by one thread at a time
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -151,22 +152,26 @@ class PreparedItem:
     sizes: tuple[tuple[int, int], ...] = ()
 
     @property
-    def kind(self) -> Hashable | None:
-        """What items that share passes under all asks have in common; None where the model is not needed."""
+    def described(self) -> tuple[Hashable, int] | None:
+        """What items that share passes under all asks have in common, and tokens of the longest prompt.
+
+        None where the model is not needed.
+        """
         kinds = [one.kind if isinstance(one, PreparedPrompt) else one for one in self.prompts]
-        return tuple(kinds) if any(isinstance(one, PreparedPrompt) for one in self.prompts) else None
+        tokens = [one.prompt.tokens for one in self.prompts if isinstance(one, PreparedPrompt)]
+        return (tuple(kinds), max(tokens)) if tokens else None
 
 
 def prepared_items(
     request: BatchRequest, items: Iterable[Item], is_done: Callable[[str], bool], waiting: Waiting
 ) -> Generator[PreparedItem]:
-    """Every item in order, made ready a few batches ahead of whoever takes them.
+    """Every item in order, made ready ahead of whoever takes them: as many as may be sorted together next.
 
     waiting: counts how long that was waited for.
     """
     room = ByteRoom(MOST_HELD)
     preparer = _Preparer(request, room)
-    depth = 2 * request.batch_size + WORKERS
+    depth = GATHERED * request.batch_size + WORKERS
     keyed = keyed_items(request, items, is_done, 2 * depth, room)
     return waiting.over(ahead(preparer.prepare, keyed, workers=WORKERS, depth=depth))
 

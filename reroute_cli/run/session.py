@@ -159,7 +159,8 @@ class Tally:
             **{name: flops[name] for name in ("prefill_flops", "scoring_flops", "dense_prefill_flops")},
             "total_flops": None if None in parts else sum(parts),
             **{name: latency[name] for name in ("preprocess_s", "ttft_s", "tpot_s", "e2e_s")},
-            "share_s": latency["e2e_s"] / latency["batch_size"],  # the item's part of the time of its pass
+            # the item's part of the time of its pass; older records had no other time than that of the pass
+            "share_s": (latency.get("pass_s") or latency["e2e_s"]) / latency["batch_size"],
         }
         for name, value in numbers.items():
             if value is None:

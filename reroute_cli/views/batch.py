@@ -83,7 +83,8 @@ def _times(summary: BatchSummary, *, verbose: bool) -> Iterator[_Line]:
     spreads |= {"preprocess": latency.preprocess_s}
     for what, spread in spreads.items():
         if spread is not None and (verbose or what not in ("TPOT", "preprocess")):
-            yield what, w.seconds(spread.p50), f"p90 {units.seconds(spread.p90)} · of the pass"
+            shared = " · of the pass" if what == "TTFT" else ""
+            yield what, w.seconds(spread.p50), f"p90 {units.seconds(spread.p90)}{shared}"
     per_second = Cell(f"{rate.samples_per_s:.2f} items/s", rate.samples_per_s)
     yield "throughput", per_second, f"{rate.output_tokens_per_s:.1f} new tokens/s"
     if run.answered:

@@ -1,8 +1,9 @@
 """From the courses of interleaved runs to how many times faster than batch 1 each batch size is.
 
 A ratio is the quotient of median seconds, batch 1 over the batch, with a bootstrap interval over rounds; the
-same of processor seconds, which another program on the machine hardly changes. Waiting is the share of its
-own time that a run waited for prepared pictures. Knows no model and no clock.
+same of processor seconds, which another program on the machine hardly changes; and of plain `generate` at the
+same batch size over this run. Waiting is the share of its own time that a run waited for prepared pictures.
+Knows no model and no clock.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 
 from reroute_cli.measure.stats import Quotient, ratio_of_medians
 
-SCHEMA = "reroute.batch-speed/1"
+SCHEMA = "reroute.batch-speed/2"
+PLAIN = "generate"  # the arm that is transformers alone
 
 
 @dataclass(frozen=True)
@@ -26,15 +28,18 @@ class Course:
     waiting: float
 
 
-def arm_results(courses: Mapping[int, Sequence[Course]]) -> dict[str, Any]:
-    """Batch size -> medians, ratios to batch 1 and every value; batch 1 is the first."""
-    alone = courses[1]
-    return {str(size): _size_result(alone, own) for size, own in courses.items()}
+def arm_results(
+    courses: Mapping[int, Sequence[Course]], plain: Mapping[int, Sequence[Course]]
+) -> dict[str, Any]:
+    """Batch size -> medians, ratios to batch 1 and to plain `generate`, and every value; batch 1 is first."""
+    return {str(size): _size_result(courses[1], plain[size], own) for size, own in courses.items()}
 
 
-def _size_result(alone: Sequence[Course], own: Sequence[Course]) -> dict[str, Any]:
+def _size_result(alone: Sequence[Course], plain: Sequence[Course], own: Sequence[Course]) -> dict[str, Any]:
     return {
         "seconds": median(one.seconds for one in own),
+        "times_faster_than_generate": _ratio([one.seconds for one in plain], [one.seconds for one in own]),
+        "times_less_processor_than_generate": _ratio([one.busy for one in plain], [one.busy for one in own]),
         "times_faster": _ratio([one.seconds for one in alone], [one.seconds for one in own]),
         "times_less_processor": _ratio([one.busy for one in alone], [one.busy for one in own]),
         "waiting_share": median(one.waiting / one.seconds for one in own),
@@ -56,17 +61,22 @@ def table(report: Mapping[str, Any]) -> list[str]:
         f"{machine['torch_threads']} threads): {report['items']} items of at most "
         f"{report['max_new_tokens']} new tokens, {report['rounds']} rounds"
     )
-    columns = "| schedule | batch | items/s | times faster | times less processor | waiting |"
+    columns = (
+        "| schedule | batch | items/s | times faster | less processor | faster than generate "
+        "| less processor than generate | waiting |"
+    )
     rows = [
         _row(name, size, report["items"], found)
         for name, sizes in report["results"].items()
         for size, found in sizes.items()
     ]
-    return [head, "", columns, "|---|--:|--:|--:|--:|--:|", *rows]
+    return [head, "", columns, f"|---{'|--:' * 7}|", *rows]
 
 
 def _row(name: str, size: str, items: int, found: Mapping[str, Any]) -> str:
-    ratios = (_shown(Quotient(**found[key])) for key in ("times_faster", "times_less_processor"))
+    parts = ("times_faster", "times_less_processor")
+    keys = (*parts, *(f"{part}_than_generate" for part in parts))
+    ratios = (_shown(Quotient(**found[key])) for key in keys)
     cells = (
         name,
         size,

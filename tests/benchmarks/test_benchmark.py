@@ -91,19 +91,22 @@ def test_shares_are_taken_round_by_round():
 
 
 def test_a_batch_is_compared_with_batch_1_round_by_round():
-    """Twice as fast in every round is 2.00 without spread; waiting is a share of a run's own time."""
+    """Twice as fast in every round is 2.00 without spread, and beside generate; waiting is of the run's."""
     slow = (1.0, 3.0, 1.0, 2.0, 1.0, 1.0)
     courses = {
         1: [Course(8 * one, 16 * one, 0.0) for one in slow],
         4: [Course(4 * one, 10 * one, one) for one in slow],
     }
-    found = arm_results(courses)
+    plain = {1: courses[1], 4: [Course(6 * one, 15 * one, 0.0) for one in slow]}
+    found = arm_results(courses, plain)
     assert {key: found["4"]["times_faster"][key] for key in ("value", "low", "high")} == {
         "value": 2.0,
         "low": 2.0,
         "high": 2.0,
     }
     assert found["4"]["times_less_processor"]["value"] == 1.6
+    assert found["4"]["times_faster_than_generate"]["value"] == 1.5
+    assert found["4"]["times_less_processor_than_generate"]["value"] == 1.5
     assert (found["1"]["times_faster"]["value"], found["4"]["waiting_share"]) == (1.0, 0.25)
     report = {
         "model": {"name": "m", "device": "cpu", "dtype": "float32"},
@@ -113,8 +116,8 @@ def test_a_batch_is_compared_with_batch_1_round_by_round():
         "rounds": 6,
         "results": {"dense": found},
     }
-    row = "| dense | 4 | 2.00 | 2.00 [2.00, 2.00] | 1.60 [1.60, 1.60] | 25.0% |"
-    assert batch_results.table(report)[-1] == row
+    ratios = (f"{ratio} [{ratio}, {ratio}]" for ratio in ("2.00", "1.60", "1.50", "1.50"))
+    assert batch_results.table(report)[-1] == f"| dense | 4 | 2.00 | {' | '.join(ratios)} | 25.0% |"
 
 
 def test_the_benchmark_shape_has_the_prompt_of_the_prefill_benchmark(tmp_path):

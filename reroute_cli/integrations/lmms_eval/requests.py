@@ -8,7 +8,7 @@ schedules; imports nothing of lmms-eval, nor knows what becomes of an answer.
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Hashable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from reroute_cli.data.prompts import Chat, build_chat, picture, read_chat
 from reroute_cli.measure import passes
 from reroute_cli.run.answer import text_of
 from reroute_cli.run.batch import BatchEngine, PassAnswer, gathered
-from reroute_cli.run.prepare import WORKERS, ahead
+from reroute_cli.run.prepare import GATHERED, WORKERS, ahead
 from reroute_cli.run.prompts import PreparedPrompt, target_of
 from reroute_cli.run.stages import average_visual
 
@@ -199,11 +199,9 @@ class ChatEngine:
 
     def answers(self, requests: Iterable[ChatRequest]) -> Generator[ChatAnswer]:
         """An answer for each request, in order; what is wrong with one is its error."""
-        depth = 2 * self._batch_size + WORKERS
+        depth = GATHERED * self._batch_size + WORKERS
         with closing(ahead(self._prepared, requests, workers=WORKERS, depth=depth)) as made:
-            for group in gathered(
-                made, self._batch_size, lambda one: None if isinstance(one, str) else one.prompt.kind
-            ):
+            for group in gathered(made, self._batch_size, _described):
                 found = self._engine.answers([one.prompt for one in group if isinstance(one, PreparedChat)])
                 for one in group:
                     yield ChatAnswer(error=one) if isinstance(one, str) else self._answer(one, next(found))
@@ -251,6 +249,11 @@ class ChatEngine:
             escaped=one.escaped,
             shortened=prompt.max_new_tokens < one.request.most,
         )
+
+
+def _described(one: PreparedChat | str) -> tuple[Hashable, int] | None:
+    """What requests of one pass share, and tokens; None for one that can't be answered."""
+    return None if isinstance(one, str) else (one.prompt.kind, one.prompt.prompt.tokens)
 
 
 def cut(text: str, until: tuple[str, ...]) -> str:

@@ -202,7 +202,7 @@ def test_the_summary_is_the_mean_of_the_records(run, folder, tmp_path, unexplain
     ]
     assert found["means"]["total_flops"] == sum(total) / 4
     assert found["means"]["kv_end_bytes"] == sum(line["kv_cache"]["kv_end_bytes"] for line in lines) / 4
-    seconds = lines[0]["latency"]["e2e_s"] + lines[3]["latency"]["e2e_s"]  # a pass of three and one of one
+    seconds = lines[0]["latency"]["pass_s"] + lines[3]["latency"]["pass_s"]  # of three items, and of one
     assert found["throughput"]["passes_s"] == pytest.approx(seconds)
     assert found["throughput"]["samples_per_s"] == pytest.approx(4 / seconds)
     new = sum(line["tokens"]["new_tokens"] for line in lines)

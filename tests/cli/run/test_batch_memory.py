@@ -100,7 +100,8 @@ def test_an_engine_tries_larger_batches_again(pocket, monkeypatch):
     monkeypatch.setattr(batch, "answer_pass", fitting)
     engine = BatchEngine(pocket, 8)
     for start in range(0, 40, 8):
-        prompts = [SimpleNamespace(kind="any", name=start + number) for number in range(8)]
+        same = SimpleNamespace(tokens=9)
+        prompts = [SimpleNamespace(kind="any", prompt=same, name=start + number) for number in range(8)]
         assert list(engine.answers(prompts)) == prompts
     assert tried == [8, *[4] * 8, 8, 4, 4]
 
