@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from time import perf_counter
 from types import TracebackType
 from typing import Any
@@ -22,9 +23,9 @@ class TokenClock(StoppingCriteria):
     """Times a generate() call: enter it around the call and pass it in `stopping_criteria`; it never stops.
 
     device: where the model is. model: with one, the decoder's first start is marked too, by a hook that goes
-    when the clock stops. Afterwards `ttft`, `tpot`, `end_to_end`, `vision`, `prefill` and `decode` are in
-    seconds, with vision + prefill = ttft and ttft + decode = end_to_end. What was not marked, or ended in an
-    exception, raises RuntimeError when read.
+    when the clock stops. Afterwards `ttft`, `gaps`, `tpot`, `end_to_end`, `vision`, `prefill` and `decode`
+    are in seconds, with vision + prefill = ttft and ttft + decode = end_to_end. What was not marked, or ended
+    in an exception, raises RuntimeError when read.
     """
 
     def __init__(self, device: str, model: Any = None) -> None:
@@ -87,6 +88,11 @@ class TokenClock(StoppingCriteria):
                 "nothing was timed: the clock was not entered, or an exception ended its block"
             )
         return self._seconds[-1]
+
+    @property
+    def gaps(self) -> tuple[float, ...]:
+        """Seconds from each token to the next: one fewer than there are tokens."""
+        return tuple(later - mark for mark, later in pairwise(self._seconds[: self.tokens]))
 
     @property
     def tpot(self) -> float | None:

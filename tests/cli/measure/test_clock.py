@@ -40,6 +40,19 @@ def test_marks_become_ttft_tpot_and_end_to_end(monkeypatch):
     assert clock.tpot == pytest.approx(0.7 / 3)
 
 
+def test_every_gap_is_its_own(monkeypatch):
+    """Tokens after 0.5, 0.1, 0.4 and 0.2 s: the gaps are the last three, and what follows the end is none."""
+    time = Time(monkeypatch)
+    clock = TokenClock("cpu")
+    with clock:
+        for step in (0.5, 0.1, 0.4, 0.2):
+            time.sleep(step)
+            clock(torch.zeros(1, 3, dtype=torch.long), None)
+        time.sleep(0.3)
+    assert clock.gaps == pytest.approx((0.1, 0.4, 0.2))
+    assert clock.ttft + sum(clock.gaps) + 0.3 == pytest.approx(clock.end_to_end)
+
+
 def test_one_token_has_no_time_per_output_token(monkeypatch):
     """After a single token TPOT is unknown, not zero."""
     time = Time(monkeypatch)
