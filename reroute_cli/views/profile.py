@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, groupby
 
 from reroute_cli.console import units
-from reroute_cli.records.metrics import GOODPUT, LATENCIES, MAIN_TIMES, METRICS, OF_ARMS
+from reroute_cli.records.metrics import GOODPUT, LATENCIES, MAIN_TIMES, METRICS, OF_ARMS, Kind
 from reroute_cli.records.report import PERCENTILES, ArmItem, ArmPart, Measured, Ratio, Report
 from reroute_cli.views import serving
 from reroute_cli.views import wording as w
@@ -189,9 +189,14 @@ def _notes(report: Report) -> Iterator[str]:
         f"{'ratios are of p50 with a bootstrap 95% interval' if many else ''}"
     ).removesuffix(", ") + "; FLOPs, bytes and tokens are means over items"
     yield "2 FLOPs per multiply-add, the full attention rectangle; prefill FLOPs include scoring"
-    ratios = (ratio for arm in report.arms for ratio in arm.ratios.values())
-    if reason := next((ratio.reasons["low"] for ratio in ratios if ratio.low is None), None):
-        yield f"no intervals: {reason}"
+    measured = [
+        one for arm in report.arms for one in arm.ratios.items() if METRICS[one[0]].kind is Kind.TIMED
+    ]
+    lacking = {METRICS[key].label: ratio.reasons["low"] for key, ratio in measured if ratio.low is None}
+    if lacking:
+        some = any(ratio.low is not None for _, ratio in measured)
+        whose = f" of {', '.join(lacking)}" if some else ""
+        yield f"no intervals{whose}: {next(iter(lacking.values()))}"
     if cut := sum(item.finish == "length" for arm in report.arms for item in arm.items):
         yield f"{w.count(cut, 'answer')} cut at --max-new-tokens {new}"
     reasons: dict[str, dict[str, None]] = {}

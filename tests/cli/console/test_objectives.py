@@ -3,6 +3,7 @@
 import pytest
 
 from reroute_cli.console.errors import UsageError
+from reroute_cli.console.group import given
 from reroute_cli.console.objectives import read_objectives
 from reroute_cli.console.study_options import MeasureOptions, read_warmup
 
@@ -69,6 +70,14 @@ def test_a_warm_up_out_of_range_is_refused(run, fails):
     """Negative and endless warm-ups, as before."""
     for text in ("-1", "1001"):
         fails(run("profile", f"--warmup={text}"), 2, "--warmup", "from 0 to 1000")
+
+
+def test_python_gives_them_as_they_are_typed():
+    """Text, a list of texts, a number or "auto", as for every keyword."""
+    (both,) = given({"slo": ["ttft:1s", "itl:2ms"], "warmup": "auto"}, MeasureOptions)
+    assert (both.slo, both.warmup) == ({"ttft": 1.0, "itl": 0.002}, None)
+    (one,) = given({"slo": "e2e:3s", "warmup": 4, "batch_size": 2}, MeasureOptions)
+    assert (one.slo, one.warmup, one.batch_size) == ({"e2e": 3.0}, 4, 2)
 
 
 def test_auto_is_no_number():

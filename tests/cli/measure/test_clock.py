@@ -256,6 +256,7 @@ def test_on_a_gpu_the_marks_are_events_with_one_wait_at_either_end(monkeypatch):
     assert gpu.calls == ["synchronize", *["record"] * 6, "synchronize"]
     assert (clock.vision, clock.prefill, clock.ttft) == pytest.approx((3, 7, 10))
     assert (clock.decode, clock.tpot, clock.end_to_end) == pytest.approx((10, 5, 20))
+    assert clock.gaps == pytest.approx((5, 5))
 
 
 def test_an_exception_on_a_gpu_is_not_hidden_by_waiting_for_it(monkeypatch):

@@ -243,6 +243,21 @@ def test_output_holds_the_report_and_stdout_the_table(run, tmp_path):
 
 
 @pytest.mark.usefixtures("warm")
+def test_requests_are_served_together_under_objectives(run, picture):
+    """--batch-size, --slo and --warmup auto in one run: passes, goodput and warm-up stand in the report."""
+    words = ("--slo", "ttft:1000s,itl:1000s", "--batch-size", "2", "--warmup", "auto", "--repeat", "1")
+    asked = ("-Q", "where is the cup?", "--max-new-tokens", "2", "--json", "--quiet")
+    report = checked(run("profile", picture, picture, *asked, *words).stdout)
+    assert (report.workload.batch_size, report.workload.passes) == (2, [[0, 1]])
+    assert report.protocol.slo == {"ttft": 1000.0, "itl": 1000.0}
+    auto = report.protocol.warmup_auto
+    assert 3 <= len(auto.seconds) == report.protocol.warmup <= 10
+    (pass_,) = report.dense.metrics["e2e"].values
+    assert report.dense.metrics["goodput"].values == [[pytest.approx(2 / pass_[0])]]
+    assert report.dense.requests_met == 2
+
+
+@pytest.mark.usefixtures("warm")
 def test_pictures_of_one_s_own_are_items_of_one_question(run, picture, tmp_path):
     """Each named picture is an item with the question, called after its file; a profile is an arm."""
     words = ("-Q", "where is the cup?", "-p", "pocket-reroute", *SHORT[2:], "--json", "--quiet")

@@ -214,6 +214,20 @@ def test_too_few_values_for_an_interval_accuse_nobody():
     assert "slower" not in " ".join(warnings(report, verbose=False))
 
 
+def test_no_interval_is_missed_that_is_there(drawn):
+    """One ratio without an interval is named beside those that have one; where all lack it, it is said once."""
+    few = {"value": 1.2, "low": None, "high": None, "reasons": dict.fromkeys(("low", "high"), "2 pairs")}
+    none = {"confidence": 0.95, **few}
+    one = _two(lambda plain: plain["arms"][1]["ratios"].update(tpot=none))
+    assert "no intervals of TPOT: 2 pairs" in " ".join(drawn(one, 80).split())
+
+    def bare(plain):
+        ratios = plain["arms"][1]["ratios"]
+        ratios |= {name: none for name in ratios if METRICS[name].kind is Kind.TIMED}
+
+    assert "no intervals: 2 pairs" in " ".join(drawn(_two(bare), 80).split())
+
+
 def test_random_weights_are_said():
     """Dummy models cost what they cost and know nothing."""
     said = warnings(_two(lambda plain: plain["model"].update(weights="random")), verbose=False)
