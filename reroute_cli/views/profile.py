@@ -190,7 +190,7 @@ def _notes(report: Report) -> Iterator[str]:
     ).removesuffix(", ") + "; FLOPs, bytes and tokens are means over items"
     yield "2 FLOPs per multiply-add, the full attention rectangle; prefill FLOPs include scoring"
     measured = [
-        one for arm in report.arms for one in arm.ratios.items() if METRICS[one[0]].kind is Kind.TIMED
+        one for arm in report.arms for one in arm.ratios.items() if METRICS[one[0]].kind is not Kind.EXACT
     ]
     lacking = {METRICS[key].label: ratio.reasons["low"] for key, ratio in measured if ratio.low is None}
     if lacking:
