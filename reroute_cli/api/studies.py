@@ -51,7 +51,8 @@ def profile(
         progress: see the module.
         options: one schedule as for `ask`, or several at one `ratio` or `budget` as `arms`
             ("pdrop,fastv@3+5:prune,sparsevlm:version=2"); `manifest` in place of images; `limit`;
-            `max_new_tokens` (16, forced), `warmup` (1) and `repeat` (3) rounds.
+            `max_new_tokens` (16, forced), `warmup` (1, or "auto") and `repeat` (3) rounds; `batch_size` (1), the requests that are timed
+            together; `slo`, the objectives of goodput ("ttft:200ms,itl:30ms").
 
     Returns:
         Every metric of every arm, with its ratio to dense: `reroute.report`.
@@ -72,7 +73,7 @@ def profile(
     arms = arms_of(schedules)
     with quiet_libraries(), told(progress) as bar:
         items = check_images(choose_items(as_list(images), question, chosen.manifest, chosen.limit).chosen)
-        plan = MeasurePlan(measure.max_new_tokens, measure.warmup, measure.repeat)
+        plan = MeasurePlan.of(measure)
         return measured(model, items, arms, plan, seed=schedules.seed, progress=bar)
 
 

@@ -22,7 +22,7 @@ def profile(
     sink, arms = output.sink, arms_of(schedules)
     check = prepare(verdict.baseline, verdict.gate or [], verdict.strict, output.output)
     if check is not None:
-        check.expect(measure.max_new_tokens, model.seed)
+        check.expect(measure, model.seed)
     found = choose_items(items.images or [], items.question, items.manifest, items.limit)
     check_images(found.chosen)
     if len(found.chosen) < found.available:
@@ -33,7 +33,7 @@ def profile(
     from reroute_cli.studies.profile import profile as measured
     from reroute_cli.views.emit import emit
 
-    plan = MeasurePlan(measure.max_new_tokens, measure.warmup, measure.repeat)
+    plan = MeasurePlan.of(measure)
     with quiet_libraries(), sink.progress() as progress:
         progress.tell("loading the model")
         loaded = load_aloud(model, sink, [arm.choice for arm in arms])

@@ -81,8 +81,10 @@ class ProfileKeywords(ArmsKeywords, total=False):
     manifest: Path | None
     limit: int | None
     max_new_tokens: int
-    warmup: int
+    warmup: int | Literal["auto"]
     repeat: int
+    batch_size: int
+    slo: Words | None
 
 
 class QuestionsKeywords(TypedDict, total=False):

@@ -11,6 +11,7 @@ from typer import Argument, Option
 
 from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.console.group import WRITTEN, Options, Range
+from reroute_cli.console.objectives import read_objectives
 from reroute_cli.console.options import (
     SEEDS,
     TOKENS,
@@ -20,6 +21,7 @@ from reroute_cli.console.options import (
     NamedItems,
     OutputOptions,
 )
+from reroute_cli.console.output import clean, shortened
 from routing.methods import OWN, RESIZING, SEARCHED_FIRST
 
 _WORDS = {one.name: one.shape.words for one in OWN.values() if one.shape}
@@ -29,17 +31,25 @@ _SHAPES = ", ".join(
 )
 
 
+def read_warmup(text: str | int | None) -> int | None:
+    """How many warm-up rounds were typed; None for 'auto' (raises UsageError)."""
+    if text is None or text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError as error:
+        shown = shortened(clean(str(text), one_line=True))
+        raise UsageError(
+            f"--warmup '{shown}' is neither a whole number nor auto: give one of them"
+        ) from error
+
+
 @dataclass(frozen=True)
 class RoundsOptions(Options):
     """How often a measurement is repeated."""
 
     panel = "Run"
 
-    warmup: Annotated[
-        int,
-        Option(metavar="N", help="Rounds over all items and arms before the timed ones."),
-        Range(0, 1000),
-    ] = 1
     repeat: Annotated[
         int, Option(metavar="N", help="Timed rounds over all items and arms."), Range(1, 1000)
     ] = 3
@@ -84,13 +94,48 @@ class ProfileItems(NamedItems):
 
 @dataclass(frozen=True)
 class MeasureOptions(RoundsOptions):
-    """How long and how often a run measures."""
+    """How long and how often a run measures. warmup: None until the last rounds agree."""
 
+    warmup: Annotated[
+        int | None,
+        Option(
+            metavar="N|auto",
+            callback=read_warmup,
+            help="Rounds over all items and arms before the timed ones; auto: until the last 3 of every arm "
+            "lie within 5% of the fastest, 10 at most.",
+        ),
+        Range(0, 1000),
+    ] = 1
     max_new_tokens: Annotated[
         int,
         Option(metavar="N", help="Tokens of every measured answer, and at most of those that are compared."),
         TOKENS,
     ] = 16
+    batch_size: Annotated[
+        int,
+        Option(
+            metavar="N",
+            help="Requests that are timed together in one pass. FLOPs, KV bytes and answers stay those of "
+            "each alone.",
+        ),
+        Range(1, 4096),
+    ] = 1
+    slo: Annotated[
+        dict[str, float] | None,
+        Option(
+            metavar="LIST",
+            callback=read_objectives,
+            help="The most that a request may take: ttft:200ms,itl:30ms,tpot:30ms,e2e:2s, or some of them. "
+            "Goodput counts the requests that meet them all; itl is the mean of a request's gaps.",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_new_tokens == 1 and (named := {"itl", "tpot"} & set(self.slo or ())):
+            raise UsageError(
+                f"--slo {min(named)} needs a second token: raise --max-new-tokens above 1, or leave it out"
+            )
 
 
 @dataclass(frozen=True)
@@ -226,6 +271,11 @@ class GridOptions(Options):
 class CostOptions(RoundsOptions):
     """What a sweep measures beside scores. against: the cost of the Pareto front and the plot."""
 
+    warmup: Annotated[
+        int,
+        Option(metavar="N", help="Rounds over all items and arms before the timed ones."),
+        Range(0, 1000),
+    ] = 1
     cost_items: Annotated[
         int,
         Option(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from time import perf_counter
 from types import TracebackType
 from typing import Any
@@ -22,9 +23,9 @@ class TokenClock(StoppingCriteria):
     """Times a generate() call: enter it around the call and pass it in `stopping_criteria`; it never stops.
 
     device: where the model is. model: with one, the decoder's first start is marked too, by a hook that goes
-    when the clock stops. Afterwards `ttft`, `tpot`, `end_to_end`, `vision`, `prefill` and `decode` are in
-    seconds, with vision + prefill = ttft and ttft + decode = end_to_end. What was not marked, or ended in an
-    exception, raises RuntimeError when read.
+    when the clock stops. Afterwards `ttft`, `gaps`, `tpot`, `end_to_end`, `vision`, `prefill` and `decode`
+    are in seconds, with vision + prefill = ttft and ttft + decode = end_to_end. What was not marked, or ended
+    in an exception, raises RuntimeError when read.
     """
 
     def __init__(self, device: str, model: Any = None) -> None:
@@ -93,6 +94,11 @@ class TokenClock(StoppingCriteria):
         if not 0 < tokens <= self.tokens:
             raise RuntimeError(f"{self.tokens} tokens were timed, not {tokens}")
         return self._seconds[tokens - 1] if tokens < self.tokens else self.end_to_end
+
+    @property
+    def gaps(self) -> tuple[float, ...]:
+        """Seconds from each token to the next: one fewer than there are tokens."""
+        return tuple(later - mark for mark, later in pairwise(self._seconds[: self.tokens]))
 
     @property
     def tpot(self) -> float | None:

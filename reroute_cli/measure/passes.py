@@ -8,9 +8,10 @@ the engine. Does not know records, options or files, nor in which order passes r
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from statistics import fmean
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -81,18 +82,33 @@ class TimedRows:
 
 @dataclass(frozen=True)
 class Times:
-    """One timed answer of a forced length, in seconds, by the names of the metrics.
+    """One timed pass whose answers have a forced length, in seconds, by the names of the metrics.
 
-    tpot, decode: None for one token, which nothing follows.
+    requests: prompts of the pass; the times of each are those of the pass. itl: the gap before every token
+    but the first. tpot, decode: None for one token, which nothing follows. output_rate, request_rate: tokens
+    and requests of the whole pass per second of it.
     """
 
+    requests: int
     ttft: float
+    itl: tuple[float, ...]
     tpot: float | None
     e2e: float
     vision: float
     prefill: float
     decode: float | None
     output_rate: float
+    request_rate: float
+
+    def meets(self, objectives: Mapping[str, float]) -> bool:
+        """Whether none of these is exceeded: ttft, tpot, e2e, and for itl the mean of the gaps, in seconds.
+
+        What is judged is one request, so no percentile: GenAI-Perf's inter_token_latency and vLLM's tpot are
+        such means, too. Objectives on itl and tpot need two tokens.
+        """
+        found = {"ttft": self.ttft, "tpot": self.tpot, "e2e": self.e2e}
+        found["itl"] = fmean(self.itl) if self.itl else None
+        return all((value := found[name]) is not None and value <= most for name, most in objectives.items())
 
 
 @dataclass(frozen=True)
@@ -164,18 +180,22 @@ def traced_pass(job: Job, max_new_tokens: int) -> tuple[SampleAnswer, RouteTrace
 
 
 def forced_pass(job: Job, new_tokens: int) -> Times:
-    """Answer with exactly this many tokens; only the clock, parts of the prefill apart, is attached."""
+    """Answer every prompt with exactly this many tokens; only the clock, parts of the prefill apart, runs."""
     clock = TokenClock(job.loaded.device, job.loaded.model)
     _generate(job, new_tokens, [clock], least=new_tokens, around=clock)
     assert clock.tokens == new_tokens, f"{clock.tokens} tokens, not {new_tokens}"
+    requests = len(job.inputs["input_ids"])
     return Times(
+        requests=requests,
         ttft=clock.ttft,
+        itl=clock.gaps,
         tpot=clock.tpot,
         e2e=clock.end_to_end,
         vision=clock.vision,
         prefill=clock.prefill,
         decode=clock.decode if new_tokens > 1 else None,
-        output_rate=new_tokens / clock.end_to_end,
+        output_rate=requests * new_tokens / clock.end_to_end,
+        request_rate=requests / clock.end_to_end,
     )
 
 

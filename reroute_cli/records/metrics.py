@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 DENSE_ARM = "dense"  # the name of the arm that all others are compared with
+GOODPUT = "goodput"  # the metric that means nothing without objectives, and something else with others
 
 
 class Better(StrEnum):
@@ -41,9 +43,11 @@ class Level(StrEnum):
 class Metric:
     """One thing that is measured.
 
-    unit: "s", "FLOPs", "bytes", "tokens", "tokens/s", "J" or "share". means: what it is, in a few words.
-    short: the label of a column. row: that of a row, below the whole where it is a part ("of it ...").
-    brief: shown without -v. shared: measured once for all arms, so a ratio to the dense one says nothing.
+    unit: "s", "FLOPs", "bytes", "tokens", "tokens/s", "requests/s", "J" or "share". means: what it is, in a
+    few words. short: the label of a column. row: that of a row, below the whole where it is a part ("of it
+    ..."). brief: shown without -v. shared: measured once for all arms, so a ratio to the dense one says
+    nothing. per: what has a list of values: each item, each pass (of one item, or of as many as go together),
+    or all of a round. later: reports of older releases lack it, and are read as not knowing it.
     """
 
     label: str
@@ -56,6 +60,8 @@ class Metric:
     row: str = ""
     brief: bool = True
     shared: bool = False
+    per: Literal["item", "pass", "round"] = "item"
+    later: bool = False
 
     def __post_init__(self) -> None:
         for name in ("short", "row"):
@@ -104,15 +110,31 @@ METRICS: dict[str, Metric] = {
         short="KV end",
         row="KV at the end",
     ),
-    "ttft": Metric("TTFT", "s", _TIMED, "time to the first token: vision and prefill"),
+    "ttft": Metric("TTFT", "s", _TIMED, "time to the first token: vision and prefill", per="pass"),
     "vision": Metric(
-        "vision", "s", _TIMED, "until the decoder starts: tower, projector, embedding", row="of it vision"
+        "vision",
+        "s",
+        _TIMED,
+        "until the decoder starts: tower, projector, embedding",
+        row="of it vision",
+        per="pass",
     ),
     "prefill": Metric(
-        "prefill", "s", _TIMED, "from the decoder's start to the first token", row="of it prefill"
+        "prefill", "s", _TIMED, "from the decoder's start to the first token", row="of it prefill", per="pass"
     ),
-    "tpot": Metric("TPOT", "s", _TIMED, "time per further token: (e2e - TTFT) / (new tokens - 1)"),
-    "e2e": Metric("end to end", "s", _TIMED, "the whole generate() call"),
+    "itl": Metric(
+        "ITL",
+        "s",
+        _TIMED,
+        "inter-token latency: the gap before every token but the first, those of all answers pooled",
+        brief=False,
+        per="pass",
+        later=True,
+    ),
+    "tpot": Metric(
+        "TPOT", "s", _TIMED, "time per further token: (e2e - TTFT) / (new tokens - 1)", per="pass"
+    ),
+    "e2e": Metric("end to end", "s", _TIMED, "the whole generate() call", per="pass"),
     "agreement": Metric(
         "answers equal to dense",
         "share",
@@ -131,8 +153,36 @@ METRICS: dict[str, Metric] = {
         brief=False,
         shared=True,
     ),
-    "decode": Metric("decode", "s", _TIMED, "from the first token to the end", brief=False),
-    "output_rate": Metric("output rate", "tokens/s", _TIMED, "new tokens / e2e", Better.HIGHER, brief=False),
+    "decode": Metric("decode", "s", _TIMED, "from the first token to the end", brief=False, per="pass"),
+    "output_rate": Metric(
+        "output rate",
+        "tokens/s",
+        _TIMED,
+        "new tokens of all requests of a pass / e2e",
+        Better.HIGHER,
+        brief=False,
+        per="pass",
+    ),
+    "request_rate": Metric(
+        "request rate",
+        "requests/s",
+        _TIMED,
+        "requests of a pass / e2e",
+        Better.HIGHER,
+        brief=False,
+        per="pass",
+        later=True,
+    ),
+    GOODPUT: Metric(
+        "goodput",
+        "requests/s",
+        _TIMED,
+        "requests that meet every objective of --slo, per second of a round's passes",
+        Better.HIGHER,
+        brief=False,
+        per="round",
+        later=True,
+    ),
     "torch_peak_allocated": Metric(
         "torch peak allocated", "bytes", _MEMORY, "torch's allocator, peak of one answer"
     ),
@@ -154,3 +204,5 @@ MAIN_TIMES = tuple(
     name for name, metric in OF_ARMS.items() if metric.kind is _TIMED and metric.brief and not metric.is_part
 )
 """The times that are shown first: TTFT, TPOT, end to end."""
+LATENCIES = ("ttft", "itl", "tpot", "e2e")
+"""The times whose p90, p95 and p99 have a ratio to dense as well, where there are enough values for them."""

@@ -7,7 +7,7 @@ is in it. Does not know how anything was measured.
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -16,14 +16,24 @@ from reroute_cli.records.base import Part, ReportHeader, Section, Source
 from reroute_cli.records.metrics import DENSE_ARM, METRICS, Level
 
 SCHEMA = "reroute.report/2"
+TOO_OLD = "the release that wrote this report did not measure it"
 Number = int | float
+Percentile = Literal["p90", "p95", "p99"]
+PERCENTILES: tuple[Percentile, ...] = get_args(Percentile)
+_KNOWN = ("metrics", "unknown")
 
 
 class Series(Section):
     """One metric of one arm. values: a list for each item, in workload order, with a value for each round.
 
-    Base units (`unit` names it); the statistics are over all values; std is the sample's, null for one value.
+    Metrics of passes have a list for each pass in place of an item, ITL with every gap of every round in it,
+    and those of rounds one list. Base units (`unit` names it); the statistics are over all values; std is the
+    sample's, null for one value. p90, p95, p99: of times and rates null below 10, 20, 100 values. outliers:
+    of times and rates, how many values are more than 3.5 scaled MADs on the bad side of their list's median;
+    they are among the values. Null for other metrics, and in older files.
     """
+
+    plain_nulls: ClassVar[frozenset[str]] = frozenset({"outliers"})
 
     unit: str
     source: Source
@@ -34,9 +44,10 @@ class Series(Section):
     min: Number
     max: Number
     p50: float
-    p90: float
-    p95: float
-    p99: float
+    p90: float | None
+    p95: float | None
+    p99: float | None
+    outliers: int | None = None
 
     @model_validator(mode="after")
     def _counts_its_values(self) -> Self:
@@ -120,6 +131,8 @@ class ArmPart(Measured):
     ratio: the reduction ratio that was asked for, null under a profile and where a budget was asked for.
     ratios: this arm over the dense one, for the metrics where both are known and dense is not zero; empty for
     the dense arm, and without `preprocess`, which comes before any arm and which all of them share.
+    percentile_ratios: of TTFT, ITL, TPOT and e2e, that of "p90", "p95" and "p99" where both arms know them.
+    requests_met: how many requests of all rounds met every objective; null without objectives.
     """
 
     name: str
@@ -130,6 +143,19 @@ class ArmPart(Measured):
     budget: float | None
     items: list[ArmItem] = Field(min_length=1)
     ratios: dict[str, Ratio]
+    percentile_ratios: dict[str, dict[Percentile, Ratio]] = Field(default_factory=dict)
+    requests_met: int | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lacks_later_metrics(cls, plain: Any) -> Any:
+        """What an older release did not measure is unknown."""
+        known, unknown = (plain.get(one, {}) if isinstance(plain, dict) else None for one in _KNOWN)
+        if not isinstance(known, dict) or not isinstance(unknown, dict):
+            return plain
+        later = [name for name, metric in METRICS.items() if metric.later]
+        lacking = {name: TOO_OLD for name in later if name not in known and name not in unknown}
+        return {**plain, "unknown": unknown | lacking}
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
@@ -151,24 +177,44 @@ class ItemPart(Part):
 class WorkloadPart(Part):
     """What was run: two reports may be compared when these, their models and their arms are equal.
 
-    new_tokens: the forced length of every measured answer, and the limit of the natural ones.
+    new_tokens: the forced length of every measured answer, and the limit of the natural ones. batch_size: how
+    many requests were timed together, at most. passes: the items of each pass by their places in `items`; not
+    there where each item was timed alone.
     """
 
     items: list[ItemPart] = Field(min_length=1)
     new_tokens: int
     batch_size: int
     seed: int
+    passes: list[list[int]] = Field(default_factory=list)
+
+
+class WarmupPart(Part):
+    """How `--warmup auto` ended: agreed where the `last` rounds of every arm lay `within` this share.
+
+    Of the fastest of them; else it ended after `most` rounds. seconds: of every round under each arm.
+    """
+
+    agreed: bool
+    last: int
+    within: float
+    most: int
+    seconds: list[list[float]]
 
 
 class Protocol(Part):
-    """How it was measured. Differences here do not forbid a comparison.
+    """How it was measured. Differences here forbid no comparison but that of goodput, under other objectives.
 
-    warmup, rounds: passes over all items and arms before and while timing. nvml_period_s: between samples.
+    warmup, rounds: passes over all items and arms before and while timing. warmup_auto: null where a number
+    of them was asked for. nvml_period_s: between samples. slo: the objectives in seconds, each the most that
+    a request may take; of itl the mean of its gaps.
     """
 
     warmup: int
     rounds: int
     nvml_period_s: float
+    warmup_auto: WarmupPart | None = None
+    slo: dict[str, float] = Field(default_factory=dict)
 
 
 class Report(ReportHeader):
@@ -185,14 +231,19 @@ class Report(ReportHeader):
         names = [arm.name for arm in self.arms]
         if names[0] != DENSE_ARM or len(set(names)) != len(names):
             raise ValueError(f"the first arm is '{DENSE_ARM}' and names are unique; given {names}")
-        ids = [item.id for item in self.workload.items]
+        ids, together = [item.id for item in self.workload.items], self.workload.passes
+        if together and sorted(place for one in together for place in one) != list(range(len(ids))):
+            raise ValueError(f"each of {len(ids)} items is in one pass; given {together}")
+        lists = {"item": len(ids), "pass": len(together or ids), "round": 1}
         for arm in self.arms:
             if [item.id for item in arm.items] != ids:
                 raise ValueError(f"the arm '{arm.name}' has other items than the workload")
             for name, series in arm.metrics.items():
-                if len(series.values) != len(ids):
+                per = METRICS[name].per
+                if len(series.values) != lists[per]:
                     raise ValueError(
-                        f"{arm.name}: {name} has values of {len(series.values)} items, not {len(ids)}"
+                        f"{arm.name}: {name} has {len(series.values)} lists of values, not {lists[per]}, one "
+                        f"for each {per}"
                     )
         return self
 

@@ -6,7 +6,7 @@ Pure: reports in, sentences or differences out. Knows no gates and no verdicts.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reroute_cli.records.report import ArmPart, ItemPart, Report
 
 _MODEL_FIELDS = [name for name in ModelPart.model_fields if name not in ("reasons", "device")]
-_RUN_FIELDS = {"new_tokens": "--max-new-tokens", "batch_size": "batch size", "seed": "--seed"}
+_RUN_FIELDS = {"new_tokens": "--max-new-tokens", "batch_size": "--batch-size", "seed": "--seed"}
 _SOFTWARE = ("python", "platform", "cuda", "driver", "commit")
 
 
@@ -78,9 +78,11 @@ def check_workload(baseline: Report, current: Report, pairing: Pairing) -> None:
         )
 
 
-def check_settings(baseline: Report, new_tokens: int, seed: int) -> None:
+def check_settings(baseline: Report, new_tokens: int, batch_size: int, seed: int) -> None:
     """Raise NotComparable where a run with these settings will not be the baseline's work."""
-    asked = baseline.workload.model_copy(update={"new_tokens": new_tokens, "seed": seed})
+    asked = baseline.workload.model_copy(
+        update={"new_tokens": new_tokens, "batch_size": batch_size, "seed": seed}
+    )
     if differences := list(_settings(baseline, baseline.model_copy(update={"workload": asked}))):
         raise NotComparable(f"the baseline is of different work: {'; '.join(differences)}; give it the same")
 
@@ -113,6 +115,17 @@ def check_machine(baseline: Report, current: Report, gate: str) -> None:
             f"the gate {gate} needs both reports from one machine: {'; '.join(words)}; "
             f"gate {gate.partition('.')[0]}.ratio instead, or measure a baseline here"
         )
+
+
+def check_objectives(baseline: Report, slo: Mapping[str, float]) -> None:
+    """Raise NotComparable where goodput is gated under other objectives than the baseline's (seconds)."""
+    if baseline.protocol.slo != slo:
+        was, now = (_objectives(one) for one in (baseline.protocol.slo, slo))
+        raise NotComparable(f"the gate goodput needs the same objectives: --slo was {was}, now {now}")
+
+
+def _objectives(slo: Mapping[str, float]) -> str:
+    return ",".join(f"{name}:{limit:g}s" for name, limit in slo.items()) or "none"
 
 
 def machine_differences(baseline: Report, current: Report) -> list[Difference]:

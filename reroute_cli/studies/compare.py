@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 from reroute_cli.console.errors import NotComparable, Regression, UsageError
 from reroute_cli.records.comparison import PRESENCE, ChangedAnswer, Comparison, Row, Side, Verdict
-from reroute_cli.records.metrics import DENSE_ARM, Kind, Level
+from reroute_cli.records.metrics import DENSE_ARM, GOODPUT, Kind, Level
 from reroute_cli.records.report import ArmPart, Measured, Report
 from reroute_cli.studies.comparable import (
     Pairing,
     check_machine,
+    check_objectives,
     check_settings,
     check_workload,
     environment_differences,
@@ -34,17 +35,18 @@ from reroute_cli.studies.gates import (
     ComparedPart,
     Gate,
     Number,
-    Stat,
     all_gates,
     judge,
     show,
     statistic,
+    why_unknown,
     worst,
 )
 from reroute_cli.views.wording import different
 
 if TYPE_CHECKING:
     from reroute_cli.console.output import Sink
+    from reroute_cli.console.study_options import MeasureOptions
 
 _EXACT_FIRST = sorted(GATED, key=lambda name: GATED[name].kind is not Kind.EXACT)
 
@@ -57,7 +59,7 @@ def check_gates(baseline: Report, gates: Iterable[Gate]) -> list[Gate]:
     """
     held = []
     for gate in gates:
-        arms = baseline.arms[1:] if gate.stat is Stat.RATIO else baseline.arms
+        arms = baseline.arms[1:] if gate.is_ratio else baseline.arms
         parts: Sequence[Measured] = [baseline.process] if gate.of.level is Level.RUN else arms
         if not parts:
             raise NotComparable(
@@ -81,7 +83,7 @@ def _known_numbers(parts: Iterable[Measured], gate: Gate) -> list[Number]:
             numbers = [] if number is None else [number]
         if not numbers and gate.given:
             owner = f"the arm '{part.name}'" if isinstance(part, ArmPart) else "the run"
-            why = part.unknown.get(gate.metric, "it has no ratio to dense")
+            why = why_unknown(part, gate.metric, gate.stat) or "it has no ratio to dense"
             raise NotComparable(f"the gate {gate.name} has no baseline: {owner}: {why}")
         known += numbers
     if gate.limit.relative and gate.limit.amount and known and not any(known):
@@ -122,6 +124,8 @@ def compare(
     for gate in held:
         if gate.needs_same_machine:
             check_machine(baseline, current, gate.name)
+        if gate.metric == GOODPUT:
+            check_objectives(baseline, current.protocol.slo)
     # what may have changed answers by itself, and what a reader may take to be gated and is not
     sides = (("baseline", baseline), ("current", current))
     notes = list(different((name, report.generation) for name, report in sides))
@@ -180,9 +184,9 @@ def _pair_rows(pair: ComparedPart, gates: Sequence[Gate], level: Level) -> Itera
             continue
         own = [gate for gate in gates if gate.metric == name]
         if pair.arm == DENSE_ARM:  # it has no ratio to itself
-            own = [gate for gate in own if gate.stat is not Stat.RATIO]
+            own = [gate for gate in own if not gate.is_ratio]
         yield from (judge(pair, gate) for gate in own)
-        if name != ANSWERS and all(gate.stat is Stat.RATIO for gate in own):
+        if name != ANSWERS and all(gate.is_ratio for gate in own):
             yield show(pair, name)
 
 
@@ -213,9 +217,11 @@ class RegressionCheck:
     gates: tuple[Gate, ...]
     strict: bool
 
-    def expect(self, new_tokens: int, seed: int) -> None:
+    def expect(self, measure: MeasureOptions, seed: int) -> None:
         """Refuse, before it is made, a run that is no work of the baseline's (raises NotComparable)."""
-        check_settings(self.baseline, new_tokens, seed)
+        check_settings(self.baseline, measure.max_new_tokens, measure.batch_size, seed)
+        if any(gate.metric == GOODPUT for gate in self.gates):
+            check_objectives(self.baseline, measure.slo or {})
 
     def judge(self, current: Report, output: Path | None = None) -> Comparison:
         """Compare what was measured with the baseline (raises NotComparable). output: where it is."""

@@ -1,7 +1,8 @@
 """Gates: what `--gate METRIC[.STAT]:LIMIT` means. "Worse by more than LIMIT" is a regression.
 
 METRIC is a name of `METRICS`, or `answers`: how many answers differ from the baseline's. STAT is one of
-`Stat`; without one, exact metrics are compared value by value and all others by p50. LIMIT is relative
+`Stat`, `ratio` being that of p50; without one, exact metrics are compared value by value and all others by
+p50. LIMIT is relative
 (`10%`) or absolute (`5ms`, `64MiB`, a plain number in the metric's base unit); 0 is exact. A gate judges one
 number beside another, or an item at a time. Knows parts of reports; no files.
 """
@@ -28,8 +29,8 @@ from reroute_cli.records.comparison import (
     Verdict,
     relative_change,
 )
-from reroute_cli.records.metrics import METRICS, Better, Kind, Level, Metric
-from reroute_cli.records.report import ArmPart, Measured
+from reroute_cli.records.metrics import GOODPUT, LATENCIES, METRICS, Better, Kind, Level, Metric
+from reroute_cli.records.report import PERCENTILES, ArmPart, Measured, Percentile
 from reroute_cli.studies.comparable import some
 
 ANSWERS = "answers"
@@ -49,6 +50,7 @@ UNITS: dict[str, dict[str, Fraction]] = {
     "J": _JOULES,
     "tokens": {"tokens": Fraction(1)},
     "tokens/s": {"tokens/s": Fraction(1)},
+    "requests/s": {"requests/s": Fraction(1)},
     "answers": {"answers": Fraction(1)},
     "share": {},
 }
@@ -65,7 +67,7 @@ _VERDICTS = {1: Verdict.REGRESSION, -1: Verdict.WIN, 0: Verdict.OK}
 
 
 class Stat(StrEnum):
-    """Which number of a metric a gate looks at. RATIO: the arm over dense, measured in one run."""
+    """Which number of a metric a gate looks at. RATIO: the arm's p50 over dense's, measured in one run."""
 
     MEAN = "mean"
     MIN = "min"
@@ -75,6 +77,19 @@ class Stat(StrEnum):
     P95 = "p95"
     P99 = "p99"
     RATIO = "ratio"
+    P90_RATIO = "p90.ratio"
+    P95_RATIO = "p95.ratio"
+    P99_RATIO = "p99.ratio"
+
+    @property
+    def is_ratio(self) -> bool:
+        """Whether it is a ratio to dense."""
+        return self.value.endswith("ratio")
+
+    @property
+    def percentile(self) -> Percentile | None:
+        """Of which percentile it is the ratio; None where it is no such ratio."""
+        return next((one for one in PERCENTILES if self.value == f"{one}.ratio"), None)
 
 
 @dataclass(frozen=True)
@@ -112,7 +127,12 @@ class Gate:
     @property
     def needs_same_machine(self) -> bool:
         """Times and memory themselves mean something on one machine only; their ratio travels."""
-        return self.of.kind is not Kind.EXACT and self.stat is not Stat.RATIO
+        return self.of.kind is not Kind.EXACT and not self.is_ratio
+
+    @property
+    def is_ratio(self) -> bool:
+        """Whether it looks at a ratio to dense, which the dense arm has not."""
+        return self.stat is not None and self.stat.is_ratio
 
 
 EXACT = Limit(Fraction(0), relative=False, text="0")
@@ -131,7 +151,7 @@ def all_gates(texts: Iterable[str]) -> list[Gate]:
     A typed ratio is a number of its own and replaces nothing.
     """
     given = dict.fromkeys(map(parse_gate, texts))
-    decided = {gate.metric for gate in given if gate.stat is not Stat.RATIO}
+    decided = {gate.metric for gate in given if not gate.is_ratio}
     return [*(gate for gate in default_gates() if gate.metric not in decided), *given]
 
 
@@ -153,15 +173,18 @@ def parse_gate(text: str) -> Gate:
     elif typed not in set(Stat):
         allowed = ", ".join(Stat)
         raise UsageError(f"--gate '{text}': there is no statistic '{typed}': choose one of {allowed}")
-    elif typed == Stat.RATIO and metric.level is Level.RUN:
-        raise UsageError(f"--gate '{text}': {name} belongs to the whole run and has no ratio to dense")
     else:
         stat = Stat(typed)
+        if stat.is_ratio and metric.level is Level.RUN:
+            raise UsageError(f"--gate '{text}': {name} belongs to the whole run and has no ratio to dense")
+        if stat.percentile and name not in LATENCIES:
+            having = ", ".join(LATENCIES)
+            raise UsageError(f"--gate '{text}': {name} has no ratio of {stat.percentile}: only {having} have")
     return Gate(name, stat, _limit(text, metric, stat, found["limit"].strip()))
 
 
 def _limit(text: str, metric: Metric, stat: Stat | None, limit: str) -> Limit:
-    units = {} if stat is Stat.RATIO else UNITS[metric.unit]
+    units = {} if stat is not None and stat.is_ratio else UNITS[metric.unit]
     found = _LIMIT.fullmatch(limit)
     unit = (found["unit"] or "") if found else ""
     if found is None or (unit and unit != "%" and unit not in units):
@@ -215,9 +238,9 @@ def judge(pair: ComparedPart, gate: Gate) -> Row:
     before, after = (statistic(part, gate.metric, gate.stat) for part in (pair.old, pair.new))
     reason = None
     if before is None:
-        verdict, reason = Verdict.NOT_GATED, _absence(pair, gate.metric)
+        verdict, reason = Verdict.NOT_GATED, _absence(pair, gate.metric, gate.stat)
     elif after is None:
-        verdict, reason = Verdict.MISSING, _absence(pair, gate.metric)
+        verdict, reason = Verdict.MISSING, _absence(pair, gate.metric, gate.stat)
     elif pair.lost:
         verdict, reason = Verdict.MISSING, "items of the baseline are missing"
     else:
@@ -235,7 +258,10 @@ def judge(pair: ComparedPart, gate: Gate) -> Row:
 
 
 def show(pair: ComparedPart, metric: str) -> Row:
-    """The row of a metric that nothing gates: means of exact metrics, medians of all others."""
+    """The row of a metric that nothing gates: means of exact metrics, medians of all others.
+
+    What the baseline knows and the current report does not is missing, but for goodput without objectives.
+    """
     stat = Stat.MEAN if METRICS[metric].kind is Kind.EXACT else Stat.P50
     before, after = statistic(pair.old, metric, stat), statistic(pair.new, metric, stat)
     gone = before is not None and after is None
@@ -245,15 +271,18 @@ def show(pair: ComparedPart, metric: str) -> Row:
         stat,
         baseline=before,
         current=after,
-        verdict=Verdict.MISSING if gone and pair.same_machine else Verdict.NOT_GATED,
+        verdict=Verdict.MISSING if gone and pair.same_machine and metric != GOODPUT else Verdict.NOT_GATED,
         reason=_absence(pair, metric) if before is None or after is None else None,
     )
 
 
 def statistic(part: Measured, metric: str, stat: Stat) -> Number | None:
     """One number of a metric; None where it is unknown."""
-    if stat is Stat.RATIO:
-        ratio = part.ratios.get(metric) if isinstance(part, ArmPart) else None
+    if stat.is_ratio:
+        if not isinstance(part, ArmPart):
+            return None
+        tails = part.percentile_ratios.get(metric, {})
+        ratio = part.ratios.get(metric) if stat.percentile is None else tails.get(stat.percentile)
         return None if ratio is None else ratio.value
     series = part.metrics.get(metric)
     number: Number | None = None if series is None else getattr(series, stat.value)
@@ -340,12 +369,20 @@ def _mean(values: Sequence[Number]) -> Number | None:
     return values[0] if len(set(values)) == 1 else statistics.fmean(values)
 
 
-def _absence(pair: ComparedPart, metric: str) -> str:
+def _absence(pair: ComparedPart, metric: str, stat: Stat | None = None) -> str:
     """Why a number is missing, in the words of the report that lacks it."""
     for part, whose in ((pair.old, "baseline"), (pair.new, "current report")):
-        if metric in part.unknown:
-            return f"unknown in the {whose}: {part.unknown[metric]}"
+        if reason := why_unknown(part, metric, stat):
+            return f"unknown in the {whose}: {reason}"
     return "no ratio to dense"
+
+
+def why_unknown(part: Measured, metric: str, stat: Stat | None) -> str | None:
+    """Why a part does not know a number, in its own words; None where it has none."""
+    series = part.metrics.get(metric)
+    if series is None or stat is None:
+        return part.unknown.get(metric)
+    return series.reasons.get(stat.percentile or stat.value)
 
 
 def _row(pair: ComparedPart, metric: str, stat: str, *, gate: Gate | None = None, **rest: Any) -> Row:
@@ -354,7 +391,7 @@ def _row(pair: ComparedPart, metric: str, stat: str, *, gate: Gate | None = None
         arm=pair.arm,
         metric=metric,
         stat=str(stat),
-        unit="×" if stat == Stat.RATIO else of.unit,
+        unit="×" if stat.endswith(Stat.RATIO) else of.unit,
         better=of.better.value,
         limit=gate.limit.text if gate else None,
         default=gate is not None and not gate.given,

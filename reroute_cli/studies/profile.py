@@ -10,19 +10,22 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from reroute_cli.data.items import Item, told
 from reroute_cli.data.prompts import prompt_of
 from reroute_cli.measure import passes
+from reroute_cli.measure.warmup import MOST, warm_up
+from reroute_cli.run.batch import collate
 from reroute_cli.run.prompts import PreparedPrompt, count_visual, prepared
 from reroute_cli.studies import SILENT, StudyProgress, profile_report
 
 if TYPE_CHECKING:
+    from reroute_cli.console.study_options import MeasureOptions
     from reroute_cli.data.images import Picture
     from reroute_cli.data.prompts import Prompt
     from reroute_cli.measure.flops import Flops
@@ -32,6 +35,10 @@ if TYPE_CHECKING:
     from reroute_cli.run.schedules import Arm
 
 _PASSES = 3  # answers, FLOPs, memory: once each
+_SHARED = "requests that go together have one peak between them: measure at --batch-size 1"
+_NO_PEAKS = passes.MemoryPass(
+    dict.fromkeys(passes.PEAKS), None, dict.fromkeys((*passes.PEAKS, "energy"), _SHARED), None
+)
 
 Found = TypeVar("Found")
 PerItemArm = list[list[Found]]  # [item][arm]
@@ -41,16 +48,34 @@ PerItemArm = list[list[Found]]  # [item][arm]
 class MeasurePlan:
     """How long and how often a run measures.
 
-    new_tokens: of every measured answer. warmup, rounds: over all items and arms, untimed and timed.
+    new_tokens: of every measured answer. warmup, rounds: over all items and arms, untimed and timed; with
+    until_steady the warm-up ends before where its last rounds agree. batch_size: requests that are timed
+    together, at most. slo: the most seconds that a request may take, see `Times.meets`.
     """
 
     new_tokens: int
     warmup: int
     rounds: int
+    until_steady: bool = False
+    batch_size: int = 1
+    slo: Mapping[str, float] = field(default_factory=dict)
 
-    def jobs(self, items: int, arms: int) -> int:
-        """How many answers a run comes to, for a progress bar."""
-        return items * arms * (self.warmup + self.rounds + _PASSES)
+    @classmethod
+    def of(cls, options: MeasureOptions) -> MeasurePlan:
+        """What was typed."""
+        return cls(
+            new_tokens=options.max_new_tokens,
+            warmup=MOST if options.warmup is None else options.warmup,
+            rounds=options.repeat,
+            until_steady=options.warmup is None,
+            batch_size=options.batch_size,
+            slo=options.slo or {},
+        )
+
+    def jobs(self, items: int, arms: int, together: int | None = None) -> int:
+        """How many answers a run comes to at most, for a progress bar. together: passes of a timed round."""
+        timed = items if together is None else together
+        return arms * (items * _PASSES + timed * (self.warmup + self.rounds))
 
 
 @dataclass(frozen=True)
@@ -99,6 +124,13 @@ class Work:
     arms: tuple[Arm, ...]
     tasks: tuple[Task, ...]
 
+    def together(self, size: int) -> list[tuple[int, ...]]:
+        """The places of the tasks of each pass: as many as go together, those of one kind under every arm."""
+        alike: dict[Hashable, list[int]] = {}
+        for place, task in enumerate(self.tasks):
+            alike.setdefault(tuple(one.kind for one in task.prompts) if size > 1 else place, []).append(place)
+        return [tuple(one[at : at + size]) for one in alike.values() for at in range(0, len(one), size)]
+
 
 @dataclass(frozen=True)
 class Caches:
@@ -112,10 +144,13 @@ class Caches:
 class Measurements:
     """All that was measured, of each item under each arm. preprocess, rounds: seconds and times by round.
 
-    flops: None where the counter can't see the attention.
+    together: the items of each pass; rounds[round][pass][arm]. warm: seconds of every warm-up round under
+    each arm. flops: None where the counter can't see the attention.
     """
 
+    together: list[tuple[int, ...]]
     answers: PerItemArm[passes.TimedPass]
+    warm: list[list[float]]
     preprocess: list[PerItemArm[float]]
     rounds: list[PerItemArm[passes.Times]]
     flops: PerItemArm[Flops | None]
@@ -146,7 +181,7 @@ def profile(
         CliError: an item or an arm that this model can't take, before anything is measured.
     """
     work = prepare(loaded, items, tuple(arms), plan.new_tokens)
-    progress.expect(plan.jobs(len(items), len(arms)))
+    progress.expect(plan.jobs(len(items), len(arms), len(work.together(plan.batch_size))))
     return profile_report.make_report(work, plan, measure(work, plan, progress.tell, progress.done), seed)
 
 
@@ -172,6 +207,9 @@ def measure(
 ) -> Measurements:
     """Every pass, one kind after the other: answers, warm-up and timed rounds, FLOPs, memory.
 
+    Requests that are timed together are still taken one by one for answers, FLOPs and the cache, which are
+    those of a request alone; peaks of memory are then no request's.
+
     Args:
         work: what is measured.
         plan: lengths and rounds; warm-up rounds differ from timed ones in nothing but being kept.
@@ -185,29 +223,38 @@ def measure(
         return passes.forced_pass(job, length)
 
     def memory(job: passes.Job) -> tuple[passes.MemoryPass, Caches]:
-        peaks = passes.memory_pass(job, length)
+        peaks = passes.memory_pass(job, length) if plan.batch_size == 1 else _NO_PEAKS
         return peaks, Caches(passes.cache_pass(job, 1), passes.cache_pass(job, length))
 
+    def one_round() -> tuple[PerItemArm[float], PerItemArm[passes.Times]]:
+        seconds = [task.preprocess(work.loaded, work.arms) for task in work.tasks]
+        return seconds, _each(work, together, forced, done)
+
+    def seconds_of_round() -> list[float]:
+        return [sum(times.e2e for times in column) for column in zip(*one_round()[1], strict=True)]
+
+    alone, together = work.together(1), work.together(plan.batch_size)
     tell("answers")
-    answers = _each(work, lambda job: passes.timed_pass(job, length), done)
+    answers = _each(work, alone, lambda job: passes.timed_pass(job, length), done)
     preprocess, rounds = [], []
     with calm_collector():
-        for number in range(plan.warmup + plan.rounds):
-            kept = number - plan.warmup
-            name = ("warm-up", number + 1, plan.warmup) if kept < 0 else ("round", kept + 1, plan.rounds)
-            tell("{} {} of {}".format(*name))
-            seconds = [task.preprocess(work.loaded, work.arms) for task in work.tasks]
-            times = _each(work, forced, done)
-            if kept >= 0:
-                preprocess.append(seconds)
-                rounds.append(times)
+        warm = warm_up(seconds_of_round, plan.warmup, until_steady=plan.until_steady, tell=tell)
+        for _ in range((plan.warmup - len(warm)) * len(together) * len(work.arms)):
+            done()
+        for number in range(plan.rounds):
+            tell(f"round {number + 1} of {plan.rounds}")
+            seconds, times = one_round()
+            preprocess.append(seconds)
+            rounds.append(times)
     tell("FLOPs")
     counted = work.loaded.attention in passes.COUNTED
-    flops = _each(work, lambda job: passes.count_flops(job, length) if counted else None, done)
+    flops = _each(work, alone, lambda job: passes.count_flops(job, length) if counted else None, done)
     tell("memory")
-    held = _each(work, memory, done)
+    held = _each(work, alone, memory, done)
     return Measurements(
+        together,
         answers,
+        warm,
         preprocess,
         rounds,
         flops,
@@ -217,21 +264,27 @@ def measure(
 
 
 def _each(
-    work: Work, measure_one: Callable[[passes.Job], Found], done: Callable[[], None]
+    work: Work,
+    together: Sequence[Sequence[int]],
+    measure_one: Callable[[passes.Job], Found],
+    done: Callable[[], None],
 ) -> PerItemArm[Found]:
-    """One pass, item by item, arm by arm.
+    """One pass for each group of items in `together`, group by group, arm by arm.
 
-    An item's inputs go to the device when its turn comes, outside of any clock, once for all arms in a row
+    A group's inputs go to the device when its turn comes, outside of any clock, once for all arms in a row
     that share them: the device never holds those of others, which would count as memory of this one.
     """
     found: PerItemArm[Found] = []
-    for task in work.tasks:
+    for places in together:
         row: list[Found] = []
-        held, inputs = None, dict[str, Any]()
-        for one in task.prompts:
-            if one.prompt is not held:
-                held, inputs = one.prompt, passes.on_device(one.prompt.inputs, work.loaded.model)
-            row.append(measure_one(passes.Job(work.loaded, inputs, one.schedule)))
+        held, inputs = list[int](), dict[str, Any]()
+        for column in range(len(work.arms)):
+            prompts = [work.tasks[place].prompts[column] for place in places]
+            if (same := [id(one.prompt) for one in prompts]) != held:
+                made = [one.prompt.inputs for one in prompts]
+                whole = collate(made, passes.pad_token(work.loaded)) if len(made) > 1 else made[0]
+                held, inputs = same, passes.on_device(whole, work.loaded.model)
+            row.append(measure_one(passes.Job(work.loaded, inputs, prompts[0].schedule)))
             done()
         found.append(row)
     return found

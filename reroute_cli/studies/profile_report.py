@@ -13,14 +13,25 @@ from typing import TYPE_CHECKING
 from reroute_cli.measure import passes
 from reroute_cli.measure.environment import describe_environment
 from reroute_cli.measure.memory import PERIOD, KvUse, host_peak_rss, weights_bytes
-from reroute_cli.measure.stats import CONFIDENCE, ratio_of_medians, ratio_of_sums, summarise
-from reroute_cli.records.metrics import METRICS, OF_ARMS, Kind
+from reroute_cli.measure.stats import (
+    CONFIDENCE,
+    FEWEST_VALUES,
+    Quotient,
+    outliers,
+    ratio_of_percentiles,
+    ratio_of_sums,
+    summarise,
+)
+from reroute_cli.measure.warmup import warmup_part
+from reroute_cli.records.metrics import LATENCIES, METRICS, OF_ARMS, Better, Kind
 from reroute_cli.records.report import (
+    PERCENTILES,
     ArmItem,
     ArmPart,
     CachePart,
     ItemPart,
     Number,
+    Percentile,
     ProcessPart,
     Protocol,
     Ratio,
@@ -37,6 +48,7 @@ if TYPE_CHECKING:
     from reroute_cli.studies.profile import Caches, Measurements, MeasurePlan, Work
 
 _NO_PEAK = "this system does not report a process's peak"
+_NOTHING_FOLLOWS = "there is only one new token"
 
 Known = dict[str, Series]
 Unknown = dict[str, str]
@@ -64,21 +76,35 @@ def make_report(work: Work, plan: MeasurePlan, measured: Measurements, seed: int
         model=model_part(loaded),
         environment=describe_environment(loaded.proven),
         generation=generation_part(loaded, plan.new_tokens),
-        workload=WorkloadPart(items=items, new_tokens=plan.new_tokens, batch_size=1, seed=seed),
-        protocol=Protocol(warmup=plan.warmup, rounds=plan.rounds, nvml_period_s=PERIOD),
+        workload=WorkloadPart(
+            items=items,
+            new_tokens=plan.new_tokens,
+            batch_size=plan.batch_size,
+            seed=seed,
+            passes=[list(places) for places in measured.together] if plan.batch_size > 1 else [],
+        ),
+        protocol=Protocol(
+            warmup=len(measured.warm),
+            rounds=plan.rounds,
+            nvml_period_s=PERIOD,
+            warmup_auto=warmup_part(measured.warm) if plan.until_steady else None,
+            slo=dict(plan.slo),
+        ),
         process=ProcessPart(  # what belongs to it: the weights, and the most that it ever had resident
             metrics=process, unknown={} if "host_peak_rss" in process else {"host_peak_rss": _NO_PEAK}
         ),
-        arms=_arms(work, measured),
+        arms=_arms(work, measured, plan.slo),
     )
 
 
-def _arms(work: Work, measured: Measurements) -> list[ArmPart]:
+def _arms(work: Work, measured: Measurements, slo: Mapping[str, float]) -> list[ArmPart]:
     """The dense arm, and the others with their ratios to it."""
     parts: list[ArmPart] = []
     rows = range(len(work.tasks))
     for column, arm in enumerate(work.arms):
         items = [_item(work, measured, row, column) for row in rows]
+        timed = range(len(measured.together))
+        times = [[grid[one][column] for grid in measured.rounds] for one in timed]
         known, unknown = arm_series(
             ArmValues(
                 attention=work.loaded.attention,
@@ -87,7 +113,8 @@ def _arms(work: Work, measured: Measurements) -> list[ArmPart]:
                 flops=[measured.flops[row][column] for row in rows],
                 caches=[measured.caches[row][column] for row in rows],
                 memory=[measured.memory[row][column] for row in rows],
-                times=[[grid[row][column] for grid in measured.rounds] for row in rows],
+                times=times,
+                slo=slo,
                 preprocess=[[seconds[row][column] for seconds in measured.preprocess] for row in rows],
             )
         )
@@ -101,6 +128,10 @@ def _arms(work: Work, measured: Measurements) -> list[ArmPart]:
                 budget=arm.choice.budget,
                 items=items,
                 ratios=ratios(known, parts[0].metrics) if parts else {},
+                percentile_ratios=percentile_ratios(known, parts[0].metrics) if parts else {},
+                requests_met=sum(one.requests for row in times for one in row if one.meets(slo))
+                if slo
+                else None,
                 metrics=known,
                 unknown=unknown,
             )
@@ -141,9 +172,10 @@ def _cache(held: KvUse, dense: KvUse) -> CachePart:
 
 @dataclass(frozen=True)
 class ArmValues:
-    """What was measured of one arm, item by item. times[item][round], preprocess[item][round]: seconds.
+    """What was measured of one arm, item by item. times[pass][round], preprocess[item][round]: seconds.
 
-    visual: the average number of visual tokens per decoder layer. agrees: with the dense answer.
+    visual: the average number of visual tokens per decoder layer. agrees: with the dense answer. slo: the
+    objectives of goodput in seconds.
     """
 
     attention: str
@@ -153,6 +185,7 @@ class ArmValues:
     caches: Sequence[Caches]
     memory: Sequence[passes.MemoryPass]
     times: Sequence[Sequence[passes.Times]]
+    slo: Mapping[str, float]
     preprocess: Sequence[Sequence[float]]
 
 
@@ -172,10 +205,19 @@ def arm_series(values: ArmValues) -> tuple[Known, Unknown]:
 
 
 def series(name: str, values: list[list[Number]], source: Source = "measured") -> Series:
-    """A metric's values, [item][round] in its base unit, with their statistics."""
-    summary = summarise([value for item in values for value in item])
-    reasons = {"std": "one value does not vary"} if summary.std is None else {}
-    return Series(unit=METRICS[name].unit, source=source, values=values, **asdict(summary), reasons=reasons)
+    """A metric's values, [item][round] in its base unit, with their statistics.
+
+    Of times and rates a percentile that too few values stand behind is null, and outliers are counted.
+    """
+    metric, found = METRICS[name], asdict(summarise([value for item in values for value in item]))
+    reasons = {"std": "one value does not vary"} if found["std"] is None else {}
+    if metric.kind is Kind.TIMED:
+        found["outliers"] = outliers(values, low=metric.better is Better.HIGHER)
+        for percentile, fewest in FEWEST_VALUES.items():
+            if found["n"] < fewest:
+                found[percentile] = None
+                reasons[percentile] = f"{percentile} needs {fewest} values: {found['n']}"
+    return Series(unit=metric.unit, source=source, values=values, **found, reasons=reasons)
 
 
 def ratios(arm: Mapping[str, Series], dense: Mapping[str, Series]) -> dict[str, Ratio]:
@@ -188,19 +230,46 @@ def ratios(arm: Mapping[str, Series], dense: Mapping[str, Series]) -> dict[str, 
     for name in arm:
         if name not in dense or METRICS[name].shared:
             continue
-        ours, theirs = (
-            [value for item in side.values for value in item] for side in (arm[name], dense[name])
-        )
-        divide = ratio_of_sums if METRICS[name].kind is Kind.EXACT else ratio_of_medians
-        if (quotient := divide(ours, theirs)) is not None:
-            found[name] = Ratio(
-                value=quotient.value,
-                low=quotient.low,
-                high=quotient.high,
-                confidence=CONFIDENCE,
-                reasons={end: quotient.reason for end in ("low", "high") if quotient.reason},
-            )
+        if METRICS[name].kind is Kind.EXACT:
+            ours, theirs = ([value for item in side[name].values for value in item] for side in (arm, dense))
+            quotient = ratio_of_sums(ours, theirs)
+        else:
+            quotient = ratio_of_percentiles(_answers(arm, name), _answers(dense, name), 50)
+        if quotient is not None:
+            found[name] = _ratio(quotient)
     return found
+
+
+def percentile_ratios(
+    arm: Mapping[str, Series], dense: Mapping[str, Series]
+) -> dict[str, dict[Percentile, Ratio]]:
+    """The p90, p95 and p99 of an arm's latencies over the dense arm's, for those that both know."""
+    found: dict[str, dict[Percentile, Ratio]] = {}
+    for name in (name for name in LATENCIES if name in arm and name in dense):
+        for percentile in PERCENTILES:
+            if getattr(arm[name], percentile) is None or getattr(dense[name], percentile) is None:
+                continue
+            sides = _answers(arm, name), _answers(dense, name)
+            if (quotient := ratio_of_percentiles(*sides, int(percentile[1:]))) is not None:
+                found.setdefault(name, {})[percentile] = _ratio(quotient)
+    return found
+
+
+def _answers(side: Mapping[str, Series], name: str) -> list[list[Number]]:
+    """A metric's values, those of one pass in one round together: a single one, or all gaps of an answer."""
+    values = side[name].values
+    each = len(values[0]) // len(side["e2e"].values[0]) if name == "itl" else 1
+    return [one[at : at + each] for one in values for at in range(0, len(one), each)]
+
+
+def _ratio(quotient: Quotient) -> Ratio:
+    return Ratio(
+        value=quotient.value,
+        low=quotient.low,
+        high=quotient.high,
+        confidence=CONFIDENCE,
+        reasons={end: quotient.reason for end in ("low", "high") if quotient.reason},
+    )
 
 
 def _once(values: Sequence[Number]) -> list[list[Number]]:
@@ -225,9 +294,24 @@ def _time(name: str) -> Measure:
     def measure(values: ArmValues) -> list[list[Number]] | str:
         rounds = [[getattr(times, name) for times in item] for item in values.times]
         few = any(value is None for item in rounds for value in item)
-        return "there is only one new token" if few else rounds
+        return _NOTHING_FOLLOWS if few else rounds
 
     return measure
+
+
+def _gaps(values: ArmValues) -> list[list[Number]] | str:
+    """Every gap of every round, pass by pass."""
+    found: list[list[Number]] = [[gap for times in rounds for gap in times.itl] for rounds in values.times]
+    return found if all(found) else _NOTHING_FOLLOWS
+
+
+def _goodput(values: ArmValues) -> list[list[Number]] | str:
+    """Of each round, over all its passes: requests that met every objective, per second."""
+    if not values.slo:
+        return "there are no objectives: --slo names them"
+    rounds = list(zip(*values.times, strict=True))
+    met = [sum(one.requests for one in whole if one.meets(values.slo)) for whole in rounds]
+    return [[good / sum(one.e2e for one in whole) for good, whole in zip(met, rounds, strict=True)]]
 
 
 def _peak(key: str) -> Measure:
@@ -250,7 +334,11 @@ MEASURES: dict[str, Measure] = {
     "decode_flops": _flops(lambda flops: flops.decode),
     "kv_prefill": lambda values: _once([caches.prefill.total_bytes for caches in values.caches]),
     "kv_end": lambda values: _once([caches.end.total_bytes for caches in values.caches]),
-    **{name: _time(name) for name in ("ttft", "vision", "prefill", "tpot", "e2e", "decode", "output_rate")},
+    **{name: _time(name) for name in ("ttft", "vision", "prefill", "tpot", "e2e", "decode")},
+    "itl": _gaps,
+    "output_rate": _time("output_rate"),
+    "request_rate": _time("request_rate"),
+    "goodput": _goodput,
     "agreement": lambda values: _once([int(agrees) for agrees in values.agrees]),
     "preprocess": lambda values: [list(seconds) for seconds in values.preprocess],
     "torch_peak_allocated": _peak("allocated"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.measure.environment import describe_environment
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from reroute_cli.run.schedules import Arm
     from reroute_cli.run.trial import Trial
 
-LEFT_OUT = ("agreement", *(name for name, metric in METRICS.items() if metric.shared))
-"""What a sweep does not report: scores against ground truth say more than agreement with the dense arm."""
+LEFT_OUT = ("agreement", "goodput", *(name for name, metric in METRICS.items() if metric.shared))
+"""What a sweep does not report: scores against ground truth say more than agreement with the dense arm, and
+it has no objectives."""
 NOT_MEASURED = "nothing was measured: --cost-items 0"
 _MACHINE = ("cpu", "gpus", "driver", "cuda", "python", "packages", "settings")
 """What of the environment a block's key has. Not the commit: a change of the code that leaves the work alone
@@ -98,7 +99,7 @@ def measure_costs(
         item = named.read()
         first, *others = (image.digest() for image in item.images)
         parts: dict[str, Any] = {
-            "cost": asdict(job.plan),
+            "cost": {"new_tokens": new_tokens, "warmup": job.plan.warmup, "rounds": job.plan.rounds},
             "picture": first,
             "question": item.question,
             "arms": settings,

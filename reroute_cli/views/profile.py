@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, groupby
 
 from reroute_cli.console import units
-from reroute_cli.records.metrics import MAIN_TIMES, METRICS, OF_ARMS
-from reroute_cli.records.report import ArmItem, ArmPart, Measured, Ratio, Report
+from reroute_cli.records.metrics import GOODPUT, LATENCIES, MAIN_TIMES, METRICS, OF_ARMS, Kind
+from reroute_cli.records.report import PERCENTILES, ArmItem, ArmPart, Measured, Ratio, Report
+from reroute_cli.views import serving
 from reroute_cli.views import wording as w
 from reroute_cli.views.document import (
     BLANK,
@@ -33,7 +34,7 @@ from reroute_cli.views.document import (
 )
 from reroute_cli.views.write import charts
 
-STATISTICS = ("n", "mean", "std", "min", "p50", "p90", "p95", "p99", "max")
+STATISTICS = ("n", "mean", "std", "min", "p50", "p90", "p95", "p99", "max", "outliers")
 PROCESS = "(process)"
 _COSTS = ("visual_tokens_per_layer", "prefill_flops", "kv_prefill", "kv_end")
 _HEADLINE = {"prefill {} FLOPs": "prefill_flops", "TTFT {}": "ttft", "KV {}": "kv_prefill"}
@@ -47,8 +48,10 @@ def document(report: Report, *, verbose: bool = False) -> Document:
     """The headline, the numbers, the answers that differ, and what to know before quoting any of it."""
     dense, few = report.dense, len(report.arms) <= 2  # arms that fit beside one another
     blocks: list[Block] = [Text(headline(report), Tone.HEADLINE), *_tiles(report)]
-    blocks += [_by_metric(report, verbose=verbose)] if few else []
-    blocks.append(_arms(report, on=(PAGE,) if few else (TEXT, PAGE), verbose=verbose))
+    every = verbose or report.workload.batch_size > 1 or bool(report.protocol.slo)
+    blocks += [_by_metric(report, verbose=every)] if few else []
+    blocks.append(_arms(report, on=(PAGE,) if few else (TEXT, PAGE), verbose=every))
+    blocks.append(serving.latencies(report, _arm, on=(TEXT, PAGE) if few or every else (PAGE,)))
     if verbose:  # numbers that no arm has for itself
         measured = report.process.metrics.items()
         labels = (Column("metric", "whole process"), Column("value", "", right=True))
@@ -78,7 +81,7 @@ def document(report: Report, *, verbose: bool = False) -> Document:
         blocks.append(w.table("Answers that differ", headers, different, most=most, more=more, on=(TEXT,)))
     blocks.append(_metrics(report))
     blocks += w.texts(Tone.WARNING, warnings(report, verbose=verbose))
-    blocks += w.texts(Tone.NOTE, _notes(report))
+    blocks += w.texts(Tone.NOTE, chain(serving.how_timed(report, _arm), _notes(report)))
     said = (
         [ArmAnswer(title(arm), _arm(arm).role, item.answer, pair=arm.method or "") for item in arm.items]
         for arm in report.arms
@@ -143,6 +146,15 @@ def warnings(report: Report, *, verbose: bool) -> Iterator[str]:
     yield from w.beware(report.model.weights, report.generation)
     resized = [(title(arm), [item.resized for item in arm.items]) for arm in report.arms]
     yield from w.unsaving([arm for arm, found in resized if all(one and not one.saves for one in found)])
+    sizes = {len(places) for places in report.workload.passes}
+    if sizes and sizes != {report.workload.batch_size}:
+        told = ", ".join(str(len(places)) for places in report.workload.passes)
+        yield f"not every pass holds {report.workload.batch_size} requests, but {w.short(told, 60)}"
+    if (auto := report.protocol.warmup_auto) is not None and not auto.agreed:
+        yield (
+            f"the warm-up ended after {w.count(len(auto.seconds), 'round')}, whose last {auto.last} are not "
+            f"within {auto.within:.0%} of one another: times are not steady"
+        )
     slower, behind = [], []
     for arm in report.arms[1:]:
         slower += [
@@ -171,26 +183,27 @@ def _above(ratio: Ratio, limit: float) -> bool:
 
 def _notes(report: Report) -> Iterator[str]:
     """How the numbers were made, and who made them."""
-    items, protocol, new = len(report.workload.items), report.protocol, report.workload.new_tokens
-    values = w.count(items * protocol.rounds, "value")
-    yield (
-        f"{w.count(items, 'item')} × {w.count(protocol.rounds, 'round')}: {values} of a time, "
-        f"after {w.count(protocol.warmup, 'warm-up round')}; {w.count(new, 'new token')} forced"
-    )
-    many = len(report.arms) > 1
+    many, new = len(report.arms) > 1, report.workload.new_tokens
     yield (
         f"measured in this run{', arms interleaved' if many else ''}: times are p50 · p90, "
         f"{'ratios are of p50 with a bootstrap 95% interval' if many else ''}"
     ).removesuffix(", ") + "; FLOPs, bytes and tokens are means over items"
     yield "2 FLOPs per multiply-add, the full attention rectangle; prefill FLOPs include scoring"
-    ratios = (ratio for arm in report.arms for ratio in arm.ratios.values())
-    if reason := next((ratio.reasons["low"] for ratio in ratios if ratio.low is None), None):
-        yield f"no intervals: {reason}"
+    measured = [
+        one for arm in report.arms for one in arm.ratios.items() if METRICS[one[0]].kind is not Kind.EXACT
+    ]
+    lacking = {METRICS[key].label: ratio.reasons["low"] for key, ratio in measured if ratio.low is None}
+    if lacking:
+        some = any(ratio.low is not None for _, ratio in measured)
+        whose = f" of {', '.join(lacking)}" if some else ""
+        yield f"no intervals{whose}: {next(iter(lacking.values()))}"
     if cut := sum(item.finish == "length" for arm in report.arms for item in arm.items):
         yield f"{w.count(cut, 'answer')} cut at --max-new-tokens {new}"
     reasons: dict[str, dict[str, None]] = {}
     for part in (*report.arms, report.process):
         for key, reason in part.unknown.items():
+            if key == GOODPUT and not report.protocol.slo:  # nobody asked for it
+                continue
             reasons.setdefault(reason, {})[METRICS[key].label] = None
     for reason, labels in reasons.items():
         yield f"unknown: {', '.join(labels)} ({w.short(reason, 200)})"
@@ -232,14 +245,19 @@ def value(arm: ArmPart, key: str) -> Cell:
         return Cell(equal_answers(arm), sum(item.agrees for item in arm.items))
     cell = w.number(key, w.middle(key, found))
     mark = w.ESTIMATED if found.source == "estimated" else ""
-    p90 = w.number(key, found.p90).text if METRICS[key].unit == "s" else ""
+    timed = METRICS[key].unit == "s" and found.p90 is not None
+    p90 = w.number(key, found.p90).text if timed else ""
     return Cell(mark + cell.text, cell.value, p90, " · ")
 
 
 def _metric_names(report: Report, *, every: bool) -> list[str]:
-    """The metrics of arms in the order of tables, those that say nothing in any arm left out."""
+    """The metrics of arms in the order of tables, without those that say nothing in any arm."""
     found = (key for key, metric in OF_ARMS.items() if every or metric.brief)
-    return [key for key in found if any(key in arm.metrics and arm.metrics[key].max for arm in report.arms)]
+    return [
+        key
+        for key in found
+        if any(key in arm.metrics and (arm.metrics[key].max or key == GOODPUT) for arm in report.arms)
+    ]
 
 
 def _by_metric(report: Report, *, verbose: bool) -> Table:
@@ -305,7 +323,7 @@ def _arms(report: Report, *, on: tuple[str, ...], verbose: bool) -> Table:
 
 def _charts(report: Report) -> Iterator[Chart]:
     """How every time is spread over items and rounds; tokens and bytes of each layer, means over items."""
-    for key in MAIN_TIMES:
+    for key in LATENCIES:
         timed = [arm for arm in report.arms if key in arm.metrics]
         spread = [
             charts.ArmLine(title(arm), _arm(arm).role, tuple(chain(*arm.metrics[key].values)))
@@ -314,7 +332,7 @@ def _charts(report: Report) -> Iterator[Chart]:
         if spread:
             found = report.dense.metrics.get(key)
             how = "" if found is None else f"{METRICS[key].means}; {found.source}, n = {found.n}"
-            yield charts.times(METRICS[key].label, spread, how, "third")
+            yield charts.times(METRICS[key].label, spread, how, "half")
     methods = list(dict.fromkeys(arm.method or arm.name for arm in report.arms))
     how = f"counted, mean over {len(report.workload.items)} items"
     for what, unit in (
@@ -351,7 +369,8 @@ def _answer(item: ArmItem) -> Cell:
 
 def _metrics(report: Report) -> Table:
     """Every metric of every arm with its statistics and ratio, and why others are not known."""
-    data, more = (DATA,), ("ratio", "ratio_low", "ratio_high")
+    data, ends = (DATA,), ("", "_low", "_high")
+    more = tuple(f"{of}ratio{end}" for of in ("", *(f"{one}_" for one in PERCENTILES)) for end in ends)
     headers = (
         Column("arm", "schedule"),
         Column("metric", "metric"),
@@ -373,8 +392,10 @@ def _metrics(report: Report) -> Table:
             if series := part.metrics.get(key):
                 found |= {"unit": Cell(series.unit), "source": Cell(series.source), "n": w.counted(series.n)}
                 found |= {one: w.number(key, getattr(series, one)) for one in STATISTICS[1:]}
-                if ratio := ratios.get(key):
-                    found |= dict(zip(more, w.raw(ratio.value, ratio.low, ratio.high), strict=True))
+                tails = part.percentile_ratios.get(key, {}) if isinstance(part, ArmPart) else {}
+                quotients = [ratios.get(key), *(tails.get(one) for one in PERCENTILES)]
+                raw = ((one.value, one.low, one.high) if one else (None,) * 3 for one in quotients)
+                found |= dict(zip(more, w.raw(*chain(*raw)), strict=True))
                 rows.append(found)
             elif reason := part.unknown.get(key):
                 found |= dict.fromkeys(STATISTICS, NOT_KNOWN)

@@ -167,6 +167,8 @@ def number(metric: str, value: Number | None) -> Cell:
         return Cell(units.seconds(value), value)
     if unit == "tokens":
         return tokens(value)
+    if unit == "requests/s":
+        return Cell(f"{value:.3g} {unit}", value)
     return Cell(f"{value:.1f} {unit}" if unit != "share" else f"{value:.0%}", value)
 
 

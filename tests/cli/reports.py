@@ -16,7 +16,7 @@ from reroute_cli.records.report import Report
 Plain = dict[str, Any]
 ITEMS = ("desk", "shelf", "table")
 ARMS = ("dense", "nuwa-prune", "nuwa-reroute")
-ROUNDS = 3
+ROUNDS = 4
 BASE = {
     "visual_tokens_per_layer": 256.0,
     "vision_flops": 1_490_000_000,
@@ -28,17 +28,20 @@ BASE = {
     "agreement": 1,
     "ttft": 0.121,
     "tpot": 0.0143,
+    "itl": 0.0142,
     "e2e": 0.249,
     "preprocess": 0.004,
     "vision": 0.05,
     "prefill": 0.071,
     "decode": 0.128,
     "output_rate": 64.0,
+    "request_rate": 4.0,
     "torch_peak_allocated": 30_000_000,
     "weights": 31_000_000,
     "host_peak_rss": 600_000_000,
 }
 UNKNOWN = {
+    "goodput": "no objectives",
     "torch_peak_reserved": "no GPU",
     "nvml_process_peak": "no NVIDIA driver",
     "nvml_device_peak": "no NVIDIA driver",
@@ -60,10 +63,17 @@ def series(values: Sequence[Sequence[float]], unit: str) -> Plain:
         "min": flat[0],
         "max": flat[-1],
         **{name: float(percentile(flat, share)) for name, share in PERCENTILES.items()},
+        "outliers": None,
     }
-    return found | {"reasons": {} if several else {"std": "one value"}}
+    reasons = {} if several else {"std": "one value"}
+    if unit == "s" or unit.endswith("/s"):
+        few = {name: "too few values" for name, fewest in FEWEST.items() if len(flat) < fewest}
+        found |= {"outliers": 0, **dict.fromkeys(few)}
+        reasons |= few
+    return found | {"reasons": reasons}
 
 
+FEWEST = {"p90": 10, "p95": 20, "p99": 100}
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 
@@ -98,9 +108,16 @@ def make(arms: Sequence[str] = ARMS, items: Sequence[str] = ITEMS) -> Plain:
             "new_tokens": 16,
             "batch_size": 1,
             "seed": 0,
+            "passes": [],
         },
         "generation": {"settings": "model", "greedy": True, "max_new_tokens": 16},
-        "protocol": {"warmup": 1, "rounds": ROUNDS, "nvml_period_s": 0.02},
+        "protocol": {
+            "warmup": 1,
+            "rounds": ROUNDS,
+            "nvml_period_s": 0.02,
+            "warmup_auto": None,
+            "slo": {},
+        },
         "environment": {
             "python": "3.12.1",
             "platform": "Linux",
@@ -142,6 +159,8 @@ def _arm(name: str, items: Sequence[str], share: float) -> Plain:
         "budget": None,
         "items": [_arm_item(item, name) for item in items],
         "ratios": {} if dense else {metric: deepcopy(ratio) for metric in found["metrics"]},
+        "percentile_ratios": {},
+        "requests_met": None,
         **found,
     }
 
@@ -175,10 +194,10 @@ def _series(name: str, items: int, share: float) -> Plain:
     metric = METRICS[name]
     whole = isinstance(BASE[name], int)
     scaled = BASE[name] if name == "agreement" else BASE[name] * share
-    rounds = 1 if metric.kind is Kind.EXACT else ROUNDS
+    rounds = {Kind.EXACT: 1, Kind.TIMED: ROUNDS, Kind.MEMORY: 3}[metric.kind]
     grow = 0.0 if name in ("agreement", "weights") else 0.01
     values = [
-        [scaled * (1 + grow * item + 0.02 * turn * (rounds > 1)) for turn in range(rounds)]
+        [scaled * (1 + grow * item + 0.04 * turn / max(1, rounds - 1)) for turn in range(rounds)]
         for item in range(items)
     ]
     return series([[round(value) if whole else value for value in group] for group in values], metric.unit)

@@ -40,6 +40,19 @@ def test_marks_become_ttft_tpot_and_end_to_end(monkeypatch):
     assert clock.tpot == pytest.approx(0.7 / 3)
 
 
+def test_every_gap_is_its_own(monkeypatch):
+    """Tokens after 0.5, 0.1, 0.4 and 0.2 s: the gaps are the last three, and what follows the end is none."""
+    time = Time(monkeypatch)
+    clock = TokenClock("cpu")
+    with clock:
+        for step in (0.5, 0.1, 0.4, 0.2):
+            time.sleep(step)
+            clock(torch.zeros(1, 3, dtype=torch.long), None)
+        time.sleep(0.3)
+    assert clock.gaps == pytest.approx((0.1, 0.4, 0.2))
+    assert clock.ttft + sum(clock.gaps) + 0.3 == pytest.approx(clock.end_to_end)
+
+
 def test_one_token_has_no_time_per_output_token(monkeypatch):
     """After a single token TPOT is unknown, not zero."""
     time = Time(monkeypatch)
@@ -243,6 +256,7 @@ def test_on_a_gpu_the_marks_are_events_with_one_wait_at_either_end(monkeypatch):
     assert gpu.calls == ["synchronize", *["record"] * 6, "synchronize"]
     assert (clock.vision, clock.prefill, clock.ttft) == pytest.approx((3, 7, 10))
     assert (clock.decode, clock.tpot, clock.end_to_end) == pytest.approx((10, 5, 20))
+    assert clock.gaps == pytest.approx((5, 5))
 
 
 def test_an_exception_on_a_gpu_is_not_hidden_by_waiting_for_it(monkeypatch):

@@ -5,7 +5,14 @@ import statistics
 import numpy as np
 import pytest
 
-from reroute_cli.measure.stats import FEWEST_PAIRS, ratio_of_medians, ratio_of_sums, summarise
+from reroute_cli.measure.stats import (
+    FEWEST_PAIRS,
+    outliers,
+    ratio_of_medians,
+    ratio_of_percentiles,
+    ratio_of_sums,
+    summarise,
+)
 
 
 def test_a_summary_is_the_textbook_one():
@@ -104,3 +111,62 @@ def test_a_long_run_does_not_need_the_memory_of_all_its_resamples():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 200e6
+
+
+def test_outliers_are_those_of_the_textbook():
+    """Median 5, MAD 2, so that the limit is 5 + 3.5 × 1.4826 × 2 = 15.4: 50 is above it, 15 is not."""
+    values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 50.0]
+    mad = statistics.median(abs(value - 5) for value in values)
+    expected = sum(value > 5 + 3.5 * 1.4826 * mad for value in values)
+    assert outliers([values]) == expected == 1
+    assert outliers([[*values[:-1], 15.0]]) == 0
+
+
+def test_a_slow_item_is_no_outlier():
+    """Each value is held against its own item: an item that is ten times as slow throughout has none."""
+    steady = [1.0, 1.01, 0.99, 1.02, 0.98]
+    assert outliers([steady, [10 * value for value in steady]]) == 0
+    assert outliers([steady, [*(10 * value for value in steady[:4]), 30.0]]) == 1
+
+
+def test_of_a_rate_what_is_low_is_far_off():
+    """The bad side of what is better when bigger is below; a far higher value is none."""
+    assert outliers([[10.0, 11.0, 9.0, 10.5, 9.5, 1.0]], low=True) == 1
+    assert outliers([[10.0, 11.0, 9.0, 10.5, 9.5, 90.0]], low=True) == 0
+
+
+def test_values_around_nothing_have_no_outliers():
+    """A group whose median is 0 has no scale to be far by, and equal values are not far from themselves."""
+    assert outliers([[0.0, 0.0, 5.0]]) == 0
+    assert outliers([[2.0, 2.0, 2.0]]) == 0
+
+
+def test_a_ratio_of_percentiles_is_that_of_all_values_pooled():
+    """Rows are the gaps of answers: the ratio of p90 is that of the flat lists, inside of its interval."""
+    random = np.random.default_rng(2)
+    dense = random.lognormal(size=(12, 15))
+    routed = dense * 0.5
+    routed[3] *= 4
+    found = ratio_of_percentiles(routed.tolist(), dense.tolist(), 90)
+    assert found.value == pytest.approx(np.percentile(routed.ravel(), 90) / np.percentile(dense.ravel(), 90))
+    assert found.low <= found.value <= found.high
+
+
+def test_gaps_of_one_answer_stay_together():
+    """Twelve answers of fifteen gaps each, slow or fast as a whole: the interval is as wide as that of twelve
+    values, not as narrow as that of 180."""
+    random = np.random.default_rng(4)
+    paces = random.lognormal(0, 0.5, 12)
+    rows = [[float(pace)] * 15 for pace in paces]
+    ones = [[1.0] * 15] * 12
+    wide = ratio_of_percentiles(rows, ones, 50)
+    single = ratio_of_medians([float(pace) for pace in paces], [1.0] * 12)
+    assert (wide.low, wide.high) == pytest.approx((single.low, single.high), rel=0.1)
+    assert wide.high - wide.low > 0.1
+
+
+def test_answers_are_counted_for_an_interval_and_not_their_gaps():
+    """Five answers of a hundred gaps each are five pairs: no interval."""
+    found = ratio_of_percentiles([[1.0] * 100] * 5, [[2.0] * 100] * 5, 99)
+    assert (found.value, found.low) == (0.5, None)
+    assert "6 pairs" in found.reason

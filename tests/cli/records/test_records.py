@@ -94,7 +94,7 @@ def test_a_failed_item_can_t_pretend(change):
         (lambda plain: plain["process"]["metrics"].pop("weights"), "must be measured or unknown"),
         (
             lambda plain: reports.set_values(plain["arms"][1], "ttft", [[0.1]] * 2),
-            "values of 2 items, not 3",
+            "2 lists of values, not 3, one for each pass",
         ),
     ],
 )

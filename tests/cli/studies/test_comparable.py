@@ -37,7 +37,7 @@ def _at(plain: dict[str, Any], path: str) -> tuple[Any, str]:
         ("model/attention", "eager", "attention"),
         ("model/weights", "random", "weights was 'loaded', now 'random'"),
         ("workload/new_tokens", 8, "--max-new-tokens was 16, now 8"),
-        ("workload/batch_size", 2, "batch size was 1, now 2"),
+        ("workload/batch_size", 2, "--batch-size was 1, now 2"),
         ("workload/seed", 1, "--seed was 0, now 1"),
     ],
 )

@@ -7,13 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reroute_cli.records.comparison import Comparison, Verdict
-from reroute_cli.records.metrics import METRICS, Better, Kind, Level
+from reroute_cli.records.metrics import LATENCIES, METRICS, Better, Kind, Level
+from reroute_cli.records.report import PERCENTILES
 from reroute_cli.studies.compare import compare
 from reroute_cli.studies.gates import GATED, Gate, Stat, all_gates, parse_gate
 from tests.cli import reports
 
 KNOWN = [name for name in METRICS if name not in reports.UNKNOWN]
-STATS = [stat for stat in Stat if stat is not Stat.RATIO]
+FEW = (Stat.MEAN, Stat.MIN, Stat.MAX, Stat.P50)  # what a few values of a time have
 LIMITS = {"0%": 0.0, "5%": 0.05, "10%": 0.1, "50%": 0.5}
 
 numbers = st.integers(1, 10**15)
@@ -32,6 +33,9 @@ def plain_reports(draw: st.DrawFn) -> dict[str, Any]:
             reports.set_values(part, name, values)
         for ratio in part["ratios"].values():
             ratio["value"] = draw(st.floats(0.01, 10))
+        for name in LATENCIES if part["ratios"] else ():
+            tail = {one: part["ratios"][name] | {"value": draw(st.floats(0.01, 10))} for one in PERCENTILES}
+            part["percentile_ratios"][name] = tail
     return plain
 
 
@@ -39,7 +43,9 @@ def plain_reports(draw: st.DrawFn) -> dict[str, Any]:
 def gate_texts(draw: st.DrawFn) -> str:
     """A gate on something that the reports know."""
     name = draw(st.sampled_from(KNOWN))
-    stats = STATS if METRICS[name].level is Level.RUN else list(Stat)
+    timed, run = METRICS[name].kind is Kind.TIMED, METRICS[name].level is Level.RUN
+    stats = [*FEW, *(() if timed else (Stat.P90, Stat.P95, Stat.P99)), *(() if run else (Stat.RATIO,))]
+    stats += [Stat(f"{one}.ratio") for one in PERCENTILES if name in LATENCIES]
     stat = draw(st.sampled_from(["", *(f".{stat}" for stat in stats)]))
     return f"{name}{stat}:{draw(st.sampled_from(list(LIMITS)))}"
 
@@ -74,11 +80,13 @@ def _worsened(
     """A copy in which one arm's gated number is worse than the limit by the share `beyond`."""
     new = deepcopy(plain)
     run = GATED[gate.metric].level is Level.RUN
-    part = new["process"] if run else new["arms"][max(place, gate.stat is Stat.RATIO)]
+    part = new["process"] if run else new["arms"][max(place, gate.is_ratio)]
     share = float(gate.limit.amount) + beyond
     lower = GATED[gate.metric].better is Better.LOWER
     factor = 1 + share if lower else max(0.0, 1 - share)
-    if gate.stat is Stat.RATIO:
+    if gate.stat is not None and gate.stat.percentile:
+        part["percentile_ratios"][gate.metric][gate.stat.percentile]["value"] *= factor
+    elif gate.is_ratio:
         part["ratios"][gate.metric]["value"] *= factor
     else:
         _scale_up(part, gate.metric, factor)

@@ -149,6 +149,33 @@ def test_every_time_has_a_value_for_each_item_and_round(report):
                 assert rate == pytest.approx(LENGTH / e2e)
 
 
+def test_itl_is_every_gap_and_the_gaps_lie_inside_of_decode(report):
+    """2 items × 3 rounds × 3 gaps, pooled: those of one answer are its decode but for the return."""
+    for arm in report.arms:
+        gaps, decode = arm.metrics["itl"], arm.metrics["decode"].values
+        assert (gaps.n, [len(values) for values in gaps.values]) == (2 * ROUNDS * (LENGTH - 1), [9, 9])
+        for row in range(2):
+            for number in range(ROUNDS):
+                answer = gaps.values[row][number * 3 : number * 3 + 3]
+                assert min(answer) > 0
+                assert sum(answer) <= decode[row][number] + 1e-9
+        assert gaps.p50 == pytest.approx(statistics.median(chain.from_iterable(gaps.values)))
+        assert (gaps.p95, gaps.p99) == (None, None)
+        assert gaps.reasons == {"p95": "p95 needs 20 values: 18", "p99": "p99 needs 100 values: 18"}
+        assert arm.metrics["request_rate"].values[0][0] == pytest.approx(1 / arm.metrics["e2e"].values[0][0])
+        assert "--slo" in arm.unknown["goodput"]
+
+
+def test_ratios_of_percentiles_are_quotients_of_percentiles(report):
+    """ITL's p90 over dense's, with an interval over answers; no p99 of 18 gaps, and none of six TTFTs."""
+    assert report.dense.percentile_ratios == {}
+    for arm in report.arms[1:]:
+        assert {name: list(found) for name, found in arm.percentile_ratios.items()} == {"itl": ["p90"]}
+        ratio = arm.percentile_ratios["itl"]["p90"]
+        assert ratio.value == pytest.approx(arm.metrics["itl"].p90 / report.dense.metrics["itl"].p90)
+        assert ratio.low <= ratio.value <= ratio.high
+
+
 def test_ratios_are_quotients_with_intervals_around_them(report):
     """Exact metrics: the quotient of sums, as a point. Times: of medians, inside their interval."""
     dense = report.dense
@@ -181,8 +208,8 @@ def test_what_a_cpu_can_t_tell_is_unknown_with_its_reason(report):
     """GPU peaks and energy are in `unknown`, never 0."""
     gpu = {"torch_peak_allocated", "torch_peak_reserved", "nvml_process_peak", "nvml_device_peak", "energy"}
     for arm in report.arms:
-        assert set(arm.unknown) == gpu
-        assert set(arm.unknown.values()) == {"no CUDA GPU in use"}
+        assert set(arm.unknown) == gpu | {"goodput"}
+        assert {arm.unknown[name] for name in gpu} == {"no CUDA GPU in use"}
 
 
 def test_the_workload_decides_what_may_be_compared(report):
@@ -213,6 +240,21 @@ def test_output_holds_the_report_and_stdout_the_table(run, tmp_path):
     assert "no intervals: an interval needs 6 pairs of values" in " ".join(result.stdout.split())
     assert report.arms[1].ratios["ttft"].low is None
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+@pytest.mark.usefixtures("warm")
+def test_requests_are_served_together_under_objectives(run, picture):
+    """--batch-size, --slo and --warmup auto in one run: passes, goodput and warm-up stand in the report."""
+    words = ("--slo", "ttft:1000s,itl:1000s", "--batch-size", "2", "--warmup", "auto", "--repeat", "1")
+    asked = ("-Q", "where is the cup?", "--max-new-tokens", "2", "--json", "--quiet")
+    report = checked(run("profile", picture, picture, *asked, *words).stdout)
+    assert (report.workload.batch_size, report.workload.passes) == (2, [[0, 1]])
+    assert report.protocol.slo == {"ttft": 1000.0, "itl": 1000.0}
+    auto = report.protocol.warmup_auto
+    assert 3 <= len(auto.seconds) == report.protocol.warmup <= 10
+    (pass_,) = report.dense.metrics["e2e"].values
+    assert report.dense.metrics["goodput"].values == [[pytest.approx(2 / pass_[0])]]
+    assert report.dense.requests_met == 2
 
 
 @pytest.mark.usefixtures("warm")

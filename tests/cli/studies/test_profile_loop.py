@@ -1,15 +1,20 @@
 """The measuring loop: order, equal work, and a clock that nothing disturbs."""
 
 import gc
+import json
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from reroute_cli.console.options import ArmsOptions
 from reroute_cli.data.images import ImageSource
 from reroute_cli.data.items import Item
 from reroute_cli.measure import passes as run
+from reroute_cli.records.metrics import METRICS, Kind, Level
+from reroute_cli.run.batch import collate
 from reroute_cli.run.prompts import PreparedPrompt
 from reroute_cli.run.schedules import arms_of
 from reroute_cli.studies import profile as loop
@@ -30,7 +35,7 @@ class Recorder:
         kv = SimpleNamespace()
         for name, result in {
             "timed_pass": SimpleNamespace(),
-            "forced_pass": SimpleNamespace(),
+            "forced_pass": SimpleNamespace(e2e=1.0),
             "count_flops": SimpleNamespace(),
             "cache_pass": kv,
             "memory_pass": SimpleNamespace(),
@@ -106,6 +111,106 @@ def test_warm_up_rounds_are_run_and_not_kept(monkeypatch):
     names = [name for name, *_ in recorder.ran]
     assert names.count("forced_pass") == (2 + 3) * 4
     assert names.count("preprocess") == (2 + 3) * 2
+
+
+def _taking(monkeypatch, seconds):
+    """Timed passes that take, of each round, the seconds of a list."""
+    left = iter(seconds)
+    monkeypatch.setattr(run, "forced_pass", lambda job, length: SimpleNamespace(e2e=next(left)))
+
+
+STEADY = MeasurePlan(4, warmup=10, rounds=2, until_steady=True)
+
+
+def test_a_steady_sleep_ends_the_warm_up_at_its_fewest_rounds(monkeypatch):
+    """Passes of exactly 0.2 s: three warm-up rounds, then the two timed ones, and the bar is full."""
+    recorder, told, steps = Recorder(monkeypatch), [], []
+    clock = SimpleNamespace(now=0.0)
+
+    def sleep(job, length):
+        recorder.ran.append(("forced_pass", job.inputs["item"], job.schedule, length))
+        start, clock.now = clock.now, clock.now + 0.2
+        return SimpleNamespace(e2e=round(clock.now - start, 9))
+
+    monkeypatch.setattr(run, "forced_pass", sleep)
+    measured = _measure(_work(), STEADY, told.append, lambda: steps.append(1))
+    assert measured.warm == [[0.4, 0.4]] * 3
+    assert [word for word in told if word.startswith("warm-up")] == [
+        f"warm-up {number} of at most 10" for number in (1, 2, 3)
+    ]
+    assert len(measured.rounds) == 2
+    assert [name for name, *_ in recorder.ran].count("forced_pass") == (3 + 2) * 4
+    assert len(steps) == STEADY.jobs(items=2, arms=2)
+
+
+def test_a_falling_series_is_warmed_up_for_longer(monkeypatch):
+    """One item under one arm at 4, 2, 1, 1, 1: the timed rounds begin with the sixth."""
+    Recorder(monkeypatch)
+    _taking(monkeypatch, [4.0, 2.0, 1.0, 1.0, 1.0, 0.5, 0.25])
+    measured = _measure(_work(("a",), ("dense",)), STEADY)
+    assert measured.warm == [[4.0], [2.0], [1.0], [1.0], [1.0]]
+    assert [grid[0][0].e2e for grid in measured.rounds] == [0.5, 0.25]
+
+
+def test_a_noisy_series_is_warmed_up_to_the_most(monkeypatch):
+    """Seconds that double and halve: ten rounds and no more."""
+    Recorder(monkeypatch)
+    _taking(monkeypatch, [1.0, 2.0] * 6)
+    assert len(_measure(_work(("a",), ("dense",)), STEADY).warm) == 10
+
+
+def test_items_of_one_kind_go_together_in_order():
+    """Four items, the third of which has another schedule under the routed arm: 0 with 1, 3 and 2 alone."""
+    work = _work(("a", "b", "c", "d"))
+    odd = work.tasks[2]
+    tasks = (*work.tasks[:2], replace(odd, prompts=(odd.prompts[0], replace(odd.prompts[1], schedule="x"))))
+    work = replace(work, tasks=(*tasks, work.tasks[3]))
+    assert work.together(2) == [(0, 1), (3,), (2,)]
+    assert work.together(8) == [(0, 1, 3), (2,)]
+    assert work.together(1) == [(0,), (1,), (2,), (3,)]
+
+
+def test_what_is_timed_together_is_what_batch_asks(pocket, picture, monkeypatch):
+    """A pass of two gets the padded inputs that `batch` gives its model; the third item goes alone."""
+    seen = []
+    work = _three(pocket, picture)
+    monkeypatch.setattr(
+        run, "forced_pass", lambda job, length: seen.append(job.inputs) or SimpleNamespace(e2e=1.0)
+    )
+    _measure(work, MeasurePlan(2, warmup=0, rounds=1, batch_size=2))
+    asked = collate([task.prompt.inputs for task in work.tasks[:2]], run.pad_token(pocket))
+    assert [len(one["input_ids"]) for one in seen] == [2, 2, 1, 1]
+    assert seen[0].keys() == asked.keys()
+    assert all(torch.equal(seen[0][name], asked[name]) for name in asked)
+    assert seen[0]["attention_mask"].sum(1).tolist() == [task.prompt.tokens for task in work.tasks[:2]]
+
+
+def _three(pocket, picture):
+    questions = (QUESTION, "what is there, and how many of it are red?", QUESTION)
+    items = [Item(str(at), (ImageSource(picture, picture),), asked) for at, asked in enumerate(questions)]
+    return prepare(pocket, items, arms_of(ArmsOptions(method="pdrop", action="prune", ratio=0.9)), 3)
+
+
+def test_requests_that_go_together_cost_and_answer_what_they_do_alone(pocket, picture):
+    """Costs and answers at --batch-size 2 are those at 1, peaks are unknown; rates count all requests."""
+    work = _three(pocket, picture)
+    alone, both = (MeasurePlan(3, 0, 1, batch_size=size, slo={"e2e": 1e6}) for size in (1, 2))
+    one, two = (make_report(work, plan, _measure(work, plan), seed=0) for plan in (alone, both))
+    assert (two.workload.batch_size, two.workload.passes) == (2, [[0, 1], [2]])
+    for before, after in zip(one.arms, two.arms, strict=True):
+        assert after.items == before.items
+        for name, metric in METRICS.items():
+            if metric.kind is Kind.EXACT and metric.level is Level.ARM:
+                assert after.metrics[name].values == before.metrics[name].values
+        assert "--batch-size 1" in after.unknown["energy"]
+        e2e = [values[0] for values in after.metrics["e2e"].values]
+        rates = [values[0] for values in after.metrics["request_rate"].values]
+        assert rates == pytest.approx([2 / e2e[0], 1 / e2e[1]])
+        tokens = [values[0] for values in after.metrics["output_rate"].values]
+        assert tokens == pytest.approx([6 / e2e[0], 3 / e2e[1]])
+        assert after.metrics["goodput"].values == [[pytest.approx(3 / sum(e2e))]]
+        assert after.requests_met == 3
+    assert checked(json.dumps(two.as_dict())) == two
 
 
 def test_no_garbage_is_collected_inside_a_timed_answer(monkeypatch):

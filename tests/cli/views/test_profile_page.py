@@ -110,6 +110,75 @@ def test_times_show_p50_and_p90_in_scaled_units(drawn):
     assert "0.50× [" in row
 
 
+def _served(plain):
+    """Three items in passes of two and one, under objectives, after a warm-up that did not agree."""
+    plain["workload"] |= {"batch_size": 2, "passes": [[0, 2], [1]]}
+    plain["protocol"] |= {
+        "slo": {"ttft": 0.2, "itl": 0.03},
+        "warmup": 10,
+        "warmup_auto": {"agreed": False, "last": 3, "within": 0.05, "most": 10, "seconds": [[1.0, 2.0]] * 10},
+    }
+    for arm, met in zip(plain["arms"], (4, 12), strict=True):
+        for name, metric in METRICS.items():
+            if name in arm["metrics"] and metric.per == "pass":
+                reports.set_values(arm, name, arm["metrics"][name]["values"][:2])
+        del arm["unknown"]["goodput"]
+        reports.set_values(arm, "goodput", [[1.5, 1.5, 3.0, 1.5]])
+        reports.set_values(arm, "itl", [[0.01 + 0.0002 * gap for gap in range(60)]] * 2)
+        arm["metrics"]["itl"]["outliers"] = 7
+        arm["requests_met"] = met
+    plain["arms"][1]["percentile_ratios"] = {"itl": {"p99": plain["arms"][1]["ratios"]["itl"]}}
+
+
+def test_a_served_run_says_how_it_was_served(drawn):
+    """Passes, objectives with who met them, outliers and the warm-up stand below the numbers in all text."""
+    report = _two(_served)
+    told = [" ".join(drawn(report, 80).split()), markdown(document(report)).replace("\\", "")]
+    for page in told:
+        for words in (
+            "3 items in 2 passes × 4 rounds: 8 values of a time, after 10 warm-up rounds; 16 new tokens",
+            "up to 2 requests go together",
+            "not every pass holds 2 requests, but 2, 1",
+            "14 of 240 ITL",
+            "at most TTFT 200 ms, ITL 30.0 ms",
+            "4 of 12 dense, 12 of 12 nuwa prune",
+            "the warm-up ended after 10 rounds, whose last 3 are not within 5% of one another",
+            "1.5 requests/s",
+        ):
+            assert words in page
+
+
+def test_latencies_are_shown_by_percentile_with_their_numbers(drawn):
+    """ITL: 120 gaps have a p99, eight times have none; the ratio of p99 with its interval."""
+    lines = drawn(_two(_served), 80).splitlines()
+    at = lines.index("ITL")
+    assert lines[at + 1].split() == ["dense", "15.9", "ms", "20.6", "ms", "21.8", "ms", "120"]
+    assert lines[at + 2].endswith("120   0.50× [0.47, 0.53]")
+    first = next(line for line in lines[lines.index("TTFT") + 1 :] if line.startswith("dense"))
+    assert first.split()[-3:] == ["–", "–", "8"]
+
+
+def test_a_steady_warm_up_is_said_to_have_been_steady(drawn):
+    """How many rounds it took until the last ones agreed, and no warning."""
+
+    def change(plain):
+        auto = {"agreed": True, "last": 3, "within": 0.05, "most": 10, "seconds": [[1.0, 2.0]] * 4}
+        plain["protocol"] |= {"warmup": 4, "warmup_auto": auto}
+
+    page = " ".join(drawn(_two(change), 80).split())
+    assert "after 4 warm-up rounds until they agreed" in page
+    assert "not steady" not in page
+
+
+def test_csv_has_outliers_and_the_ratios_of_percentiles():
+    """Beside the statistics, in base units; empty where there is none."""
+    rows = list(csv.DictReader(io.StringIO(document_csv(document(_two(_served))))))
+    itl = next(row for row in rows if (row["arm"], row["metric"]) == ("nuwa-prune", "itl"))
+    assert (itl["n"], itl["outliers"], itl["p99_ratio"], itl["p90_ratio"]) == ("120", "7", "0.5", "")
+    ttft = next(row for row in rows if (row["arm"], row["metric"]) == ("dense", "ttft"))
+    assert (ttft["n"], ttft["p90"], ttft["p99_ratio"]) == ("8", "", "")
+
+
 def test_flops_saved_that_save_no_time_are_said():
     """Prefill's time surely above its FLOPs: said. Interval down to the FLOPs: not said."""
 
@@ -143,6 +212,20 @@ def test_too_few_values_for_an_interval_accuse_nobody():
     few = {"value": 1.2, "low": None, "high": None, "reasons": dict.fromkeys(("low", "high"), "2 pairs")}
     report = _two(lambda plain: plain["arms"][1]["ratios"].update(tpot={"confidence": 0.95, **few}))
     assert "slower" not in " ".join(warnings(report, verbose=False))
+
+
+def test_no_interval_is_missed_that_is_there(drawn):
+    """One ratio without an interval is named beside those that have one; where all lack it, no name is."""
+    few = {"value": 1.2, "low": None, "high": None, "reasons": dict.fromkeys(("low", "high"), "2 pairs")}
+    none = {"confidence": 0.95, **few}
+    one = _two(lambda plain: plain["arms"][1]["ratios"].update(tpot=none))
+    assert "no intervals of TPOT: 2 pairs" in " ".join(drawn(one, 80).split())
+
+    def bare(plain):
+        ratios = plain["arms"][1]["ratios"]
+        ratios |= {name: none for name in ratios if METRICS[name].kind is not Kind.EXACT}
+
+    assert "no intervals: 2 pairs" in " ".join(drawn(_two(bare), 80).split())
 
 
 def test_random_weights_are_said():
@@ -193,7 +276,7 @@ def test_hostile_text_stays_text_in_a_terminal(drawn, columns, verbose):
     assert "\u202e" not in page
     assert max(map(len, page.splitlines())) <= columns
     assert re.search(
-        r"^of it prefill +73\.1 ms · 74\.7 ms +36\.6 ms · 37\.3 ms +0\.50× \[0\.47, 0\.53\]$", page, re.M
+        r"^of it prefill +73\.1 ms · 74\.5 ms +36\.6 ms · 37\.3 ms +0\.50× \[0\.47, 0\.53\]$", page, re.M
     )
 
 
@@ -226,13 +309,14 @@ def test_csv_has_a_row_for_each_arm_and_metric():
     rows = list(csv.DictReader(io.StringIO(document_csv(document(report)))))
     per_arm = sum(metric.level is Level.ARM for metric in METRICS.values())
     assert len(rows) == 2 * per_arm + len(METRICS) - per_arm
-    more = ("ratio", "ratio_low", "ratio_high", "unknown")
+    quotients = ("ratio", "p90_ratio", "p95_ratio", "p99_ratio")
+    more = (*(one + end for one in quotients for end in ("", "_low", "_high")), "unknown")
     assert tuple(rows[0]) == ("arm", "metric", "unit", "source", *STATISTICS, *more)
     ttft = next(row for row in rows if (row["arm"], row["metric"]) == ("nuwa-prune", "ttft"))
     series, ratio = report.arms[1].metrics["ttft"], report.arms[1].ratios["ttft"]
     assert float(ttft["p90"]) == series.p90
     assert (float(ttft["ratio"]), float(ttft["ratio_low"])) == (ratio.value, ratio.low)
-    assert (ttft["unit"], ttft["n"], ttft["unknown"]) == ("s", "9", "")
+    assert (ttft["unit"], ttft["n"], ttft["unknown"]) == ("s", "12", "")
     energy = next(row for row in rows if (row["arm"], row["metric"]) == ("dense", "energy"))
     assert (energy["mean"], energy["unknown"]) == ("", "no NVIDIA driver")
 
