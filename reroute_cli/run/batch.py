@@ -187,9 +187,9 @@ class BatchRun:
         with closing(prepared_items(self._request, items, is_done, self.waiting)) as made:
             for group in gathered(made, self._request.batch_size, lambda entry: entry.kind):
                 for ask in range(len(self._request.asks)):
-                    yield from self._under(ask, group)
+                    yield from self.under(ask, group)
 
-    def _under(self, ask: int, group: Sequence[PreparedItem]) -> Iterator[Outcome]:
+    def under(self, ask: int, group: Sequence[PreparedItem]) -> Iterator[Outcome]:
         """The outcome of each item of a group under one ask."""
         prompts = [None if entry.keyed.keys[ask].done else entry.prompts[ask] for entry in group]
         open_ones = [prompt for prompt in prompts if isinstance(prompt, PreparedPrompt)]
