@@ -25,7 +25,7 @@ except ImportError as missing:
         f"routed; {what_is_proven()}"
     ) from missing
 
-__all__ = ["Cache", "RoutedLayer", "check_cache", "install", "stored_rows"]
+__all__ = ["Cache", "DynamicLayer", "RoutedLayer", "check_cache", "install", "stored_rows"]
 
 _KEPT = (DynamicLayer, DynamicSlidingWindowLayer)  # whose place a RoutedLayer takes
 _LEFT_ALONE = tuple(  # states that run over the active tokens, and layers that store nothing
