@@ -107,7 +107,8 @@ class LatencyPart(Section):
     """Seconds. preprocess_s is not part of the others; they are one run without warm-up.
 
     batch_size: items of the pass, whose times these are, the longest answer's among them. halvings: how often
-    its batch was cut in two before it fitted the device.
+    its batch was cut in two before it fitted the device. shared_prefix: the images that all prompts of the
+    pass began with were computed once; FLOPs and bytes are still those of the item alone.
     """
 
     preprocess_s: float
@@ -118,6 +119,7 @@ class LatencyPart(Section):
     runs: int
     batch_size: int = 1
     halvings: int = 0
+    shared_prefix: bool = False
 
 
 class MemoryPart(Section):

@@ -259,8 +259,18 @@ def measured_kv(kv: KvUse, dense: KvUse | None = None) -> KvPart:
     )
 
 
-def latency_part(prompt: Prompt, clock: TokenClock, batch_size: int = 1, halvings: int = 0) -> LatencyPart:
-    """The times of one pass. batch_size: prompts in it; halvings: how often a batch was cut in two before."""
+def latency_part(
+    prompt: Prompt,
+    clock: TokenClock,
+    batch_size: int = 1,
+    halvings: int = 0,
+    *,
+    shared_prefix: bool = False,
+) -> LatencyPart:
+    """The times of one pass. batch_size: prompts in it; halvings: how often a batch was cut in two before.
+
+    shared_prefix: the images that all its prompts begin with were computed once.
+    """
     return LatencyPart(
         preprocess_s=prompt.seconds,
         ttft_s=clock.ttft,
@@ -270,6 +280,7 @@ def latency_part(prompt: Prompt, clock: TokenClock, batch_size: int = 1, halving
         runs=1,
         batch_size=batch_size,
         halvings=halvings,
+        shared_prefix=shared_prefix,
         reasons={} if clock.tpot is not None else {"tpot_s": "there is only one new token"},
     )
 

@@ -41,7 +41,7 @@ from reroute_cli.run.prepare import (
     Waiting,
     prepared_items,
 )
-from reroute_cli.run.prompts import PreparedPrompt
+from reroute_cli.run.prompts import PreparedPrompt, begin_alike
 from reroute_cli.run.stages import visual_per_layer
 from routing.cost import PromptSize
 
@@ -236,7 +236,9 @@ class BatchRun:
             tokens=tokens_part(prepared, row, loaded.layers),
             flops=self._costs.flops(prepared.schedule, asked, len(row.new), original),
             kv_cache=found.kv,
-            latency=latency_part(prompt, found.clock, found.batch_size, found.halvings),
+            latency=latency_part(
+                prompt, found.clock, found.batch_size, found.halvings, shared_prefix=found.shared_prefix
+            ),
             memory=None,
             reasons=reasons | {"memory": _NO_MEMORY},
         )
@@ -274,6 +276,7 @@ class PassAnswer:
     """What one prompt of a pass got. kv: its part of the cache. clock: of the whole pass.
 
     batch_size: prompts of the pass. halvings: how often a batch that did not fit was cut in two before it.
+    shared_prefix: the images that all of them begin with were computed once.
     """
 
     row: passes.SampleAnswer
@@ -281,6 +284,7 @@ class PassAnswer:
     clock: TokenClock
     batch_size: int
     halvings: int
+    shared_prefix: bool
 
 
 def answer_pass(
@@ -291,7 +295,8 @@ def answer_pass(
     measured: the cache is that of one prompt and its bytes are counted; of several they are estimated.
     """
     inputs = collate([one.prompt.inputs for one in prompts], passes.pad_token(loaded))
-    job = passes.Job(loaded, passes.on_device(inputs, loaded.model), prompts[0].schedule)
+    shared = begin_alike(loaded, prompts)
+    job = passes.Job(loaded, passes.on_device(inputs, loaded.model), prompts[0].schedule, shared)
     timed = passes.timed_rows(job, prompts[0].max_new_tokens)
     layers = kv_layers(timed.cache)
     answers = []
@@ -304,7 +309,7 @@ def answer_pass(
             found = measured_kv(measure_kv(timed.cache))
             dense = {} if one.shrunk is None else kv.model_dump(include=_OF_ORIGINAL)
             kv = found.model_copy(update=dense)
-        answers.append(PassAnswer(row, kv, timed.clock, len(prompts), halvings))
+        answers.append(PassAnswer(row, kv, timed.clock, len(prompts), halvings, shared))
     return answers
 
 

@@ -5,7 +5,11 @@ import json
 import pytest
 
 import reroute_cli as reroute
+from reroute_cli.data.images import open_image
+from reroute_cli.data.prompts import run_processor
+from reroute_cli.run.prompts import PreparedPrompt, begin_alike
 from reroute_cli.run.questions import ProcessedOnce
+from routing import Schedule
 from tests.cli.run.test_batch_equal import alike
 
 QUESTIONS = ("where is the cup?", "what colour is the cup?", "is there a key in the image?")
@@ -17,6 +21,7 @@ SCHEDULES = {
     "downsample": ("--method", "downsample", "--ratio", "0.5"),
     "profile": ("-p", "pocket-reroute"),
 }
+SHORT = ("--max-new-tokens", "2")
 TOO_LONG = "what " * 1000
 
 pytestmark = pytest.mark.usefixtures("warm")
@@ -128,3 +133,54 @@ def test_other_images_and_other_settings_are_processed_anew():
     results = [once([one]), once([one]), once([one], size=3), once([other]), once([[one]]), once([one])]
     assert [result["place"] for result in results] == [1, 1, 2, 3, 4, 1]
     assert results[0] is not results[1]
+
+
+def together(result):
+    """Of every record: whether its pass computed the images once, and the answer."""
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    return [one["latency"]["shared_prefix"] for one in found], [one["answer"] for one in found]
+
+
+@pytest.mark.parametrize("schedule", list(SCHEDULES.values())[:2], ids=list(SCHEDULES)[:2])
+def test_images_are_computed_once_where_the_model_can(run, picture, monkeypatch, schedule):
+    """The records and the card say so; where the engine says that a model can't, the answers are the same."""
+    words = ("ask", picture, QUESTIONS[0], *MORE, "--json", *schedule)
+    once = run(*words)
+    monkeypatch.setattr("routing.prefix.why_not_shared", lambda location: "it can't")
+    each = run(*words)
+    assert together(once) == ([True] * 3, together(each)[1])
+    assert together(each)[0] == [False] * 3
+    assert "times are one run of 3 prompts together, their images computed once" in flat(once.stderr)
+    assert "times are one run of 3 prompts together, without warm-up" in flat(each.stderr)
+
+
+def flat(text):
+    """Text without its line breaks."""
+    return " ".join(text.split())
+
+
+def test_items_of_a_batch_share_an_image_that_all_of_them_show(run, picture, tmp_path, drawn):
+    """A pass about one image computes it once; in the next pass images differ."""
+    drawn((90, 120)).save(tmp_path / "other.png")
+    images = [picture, picture, picture, str(tmp_path / "other.png")]
+    lines = [
+        json.dumps({"image": image, "question": f"{QUESTIONS[0]} {at}"}) for at, image in enumerate(images)
+    ]
+    (tmp_path / "manifest.jsonl").write_text("\n".join(lines))
+    result = run("batch", "--manifest", str(tmp_path / "manifest.jsonl"), "--batch-size", "2", *SHORT)
+    assert together(result)[0] == [True, True, False, False]
+
+
+def test_prompts_with_words_before_their_images_share_nothing(pocket, picture):
+    """A question before its image tells prompts apart; words after it, and equal ones before it, do not."""
+    pixels = [open_image(picture).pixels]
+
+    def prompt(text):
+        return PreparedPrompt(run_processor(pocket.processor, pixels, text), 256, Schedule(), 4)
+
+    one, other, before = map(prompt, ("the <image> cup", "the <image> where is the lamp", "lamp <image> cup"))
+    assert begin_alike(pocket, [one, other])
+    assert not begin_alike(pocket, [one, other, before])
+    assert not begin_alike(pocket, [one])
+    pixels = [open_image(picture).resized((80, 60)).pixels]
+    assert not begin_alike(pocket, [one, prompt("the <image> cup")])
