@@ -127,6 +127,31 @@ def tune() -> str:
     return f"```console\n$ reroute tune {asked} --records answers.jsonl --write mine.yaml\n{shown}```\n"
 
 
+def question_speed() -> str:
+    """The committed reports of the benchmark of questions: how many times faster than a pass for each."""
+    rows = []
+    for name in ("question-speed-1-core.json", "question-speed-shape-1-core.json"):
+        report = _read(name)
+        for arm, counts in report["results"].items():
+            for count, ways in counts.items():
+                together, shared = (
+                    f"{_share(ways[way]['times_faster'], 'value')}×" for way in ways if way != "alone"
+                )
+                alone = f"{ways['alone']['seconds']:.3g} s"
+                flops = f"{ways['shared']['flops_share']:.2f}"
+                rows.append([report["model"]["name"], f"`{arm}`", count, alone, together, shared, flops])
+    heads = (
+        "model",
+        "schedule",
+        "questions",
+        "a pass each",
+        "one pass",
+        "image shared",
+        "FLOPs, of a pass each",
+    )
+    return table(heads, rows)
+
+
 def batch_speed() -> str:
     """The committed reports of the benchmark of batches: how many times faster than one by one."""
     rows = []

@@ -6,7 +6,8 @@ others get its features. Knows no tower.
 
 from __future__ import annotations
 
-from functools import partial, update_wrapper
+import inspect
+from functools import partial
 from math import gcd
 from typing import Any
 
@@ -25,28 +26,42 @@ def encode_once(base: Any, anchors: VisionCollector | None, hooks: Hooks) -> Non
     anchors: what is told of the images that were chosen from at the tower. A model that encodes images in
     another way encodes every one.
     """
-    encode = getattr(base, ENCODE, None)
-    if encode is None or ENCODE in vars(base):
+    if not hasattr(type(base), ENCODE) or ENCODE in vars(base):
         return
-    setattr(base, ENCODE, update_wrapper(partial(_encoded, base, anchors), encode))
+    lasts = [True]
+    setattr(base, ENCODE, EncodedOnce(base, anchors, lasts))
     hooks.callback(delattr, base, ENCODE)
+    hooks.callback(lasts.clear)
 
 
-def _encoded(base: Any, anchors: VisionCollector | None, *args: Any, **kwargs: Any) -> Any:
-    """The features of all images, of the model's own making."""
-    encode = partial(getattr(type(base), ENCODE), base)
-    told = {name: value for name, value in kwargs.items() if isinstance(value, Tensor) and value.ndim}
-    copies = 1 if args else equal_groups(list(told.values()))
-    if copies == 1:
-        return encode(*args, **kwargs)
-    first = {name: value[: len(value) // copies] for name, value in told.items()}
-    output = encode(**{**kwargs, **first})
-    features = output.pooler_output
-    repeated = [features] * copies if isinstance(features, Tensor) else list(features) * copies
-    output.pooler_output = torch.cat(repeated) if isinstance(features, Tensor) else repeated
-    if anchors is not None:
-        anchors.repeat(copies)
-    return output
+class EncodedOnce:
+    """Stands for the method of one base model that encodes images; copies of the model have copies of it.
+
+    lasts: empty when the block is over, and every image is encoded again.
+    """
+
+    def __init__(self, base: Any, anchors: VisionCollector | None, lasts: list[bool]) -> None:
+        self._base, self._anchors, self._lasts = base, anchors, lasts
+        self._encode = partial(getattr(type(base), ENCODE), base)
+        self.__signature__ = inspect.signature(self._encode)  # by which generate() chooses what to pass
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The features of all images, of the model's own making."""
+        given = dict(zip(self.__signature__.parameters, args, strict=False)) | kwargs
+        told = {name: value for name, value in given.items() if isinstance(value, Tensor) and value.ndim}
+        copies = equal_groups(list(told.values())) if self._lasts else 1
+        if copies == 1:
+            return self._encode(*args, **kwargs)
+        output = self._encode(**given | {name: value[: len(value) // copies] for name, value in told.items()})
+        features = output.pooler_output
+        repeated = [features] * copies if isinstance(features, Tensor) else list(features) * copies
+        output.pooler_output = torch.cat(repeated) if isinstance(features, Tensor) else repeated
+        if self._anchors is not None:
+            self._anchors.repeat(copies)
+        return output
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> EncodedOnce:
+        return EncodedOnce(memo[id(self._base)], self._anchors, self._lasts)
 
 
 def equal_groups(told: list[Tensor]) -> int:

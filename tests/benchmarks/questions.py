@@ -1,7 +1,7 @@
 """How much sooner several questions about one image are answered together: alone, together, beginning shared.
 
     python -m tests.benchmarks.questions --out FILE            # the embedded model, minutes; no test
-    python -m tests.benchmarks.questions --shape --out FILE    # the shape of tests.benchmarks.prefill, longer
+    python -m tests.benchmarks.questions --shape --out FILE    # the proportions of a 7B model, see SHAPE
     python -m tests.benchmarks.questions --model ID --load-format dummy --device cuda
 
 1, 2, 4 and 8 questions, dense and routed, in three ways: a pass for each question; one pass of all; one pass
@@ -35,11 +35,15 @@ from reroute_cli.run.prompts import count_visual, target_of
 from reroute_cli.run.schedules import ScheduleChoice
 from tests.benchmarks.rounds import Timed, interleave
 from tests.benchmarks.shape import write_shape
+from tests.benchmarks.subject import Decoder
 
 SCHEMA = "reroute.question-speed/1"
 IMAGE = Path(__file__).resolve().parents[2] / "samples" / "desk.png"
 COUNTS = (1, 2, 4, 8)
 WAYS = ("alone", "together", "shared")
+SHAPE = Decoder(
+    hidden=512, layers=8, heads=8, mlp=1376
+)  # a LLaMA of 7B, an eighth as wide, a quarter as deep
 ARMS = {
     "dense": ScheduleChoice(),
     "pdrop-reroute-0.889": ScheduleChoice("pdrop", "reroute", 0.889),
@@ -149,7 +153,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.questions", description=__doc__)
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--load-format", default="auto")
-    parser.add_argument("--shape", action="store_true", help="the model of tests.benchmarks.prefill instead")
+    parser.add_argument("--shape", action="store_true", help="a model of random weights in SHAPE instead")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--counts", type=int, nargs="+", choices=COUNTS, default=list(COUNTS))
@@ -164,8 +168,8 @@ def _load(options: argparse.Namespace) -> Loaded:
     if not options.shape:
         return load(typed)
     with TemporaryDirectory() as folder:
-        name = write_shape(Path(folder))
-        return replace(load(replace(typed, model=name, load_format="dummy")), name="benchmark shape")
+        name = write_shape(Path(folder), SHAPE)
+        return replace(load(replace(typed, model=name, load_format="dummy")), name="7B proportions")
 
 
 def main(arguments: list[str] | None = None) -> None:

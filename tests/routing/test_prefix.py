@@ -1,5 +1,6 @@
 """Prompts that begin with the same images share that beginning, and get what each of them gets alone."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -290,6 +291,24 @@ def test_the_model_is_as_before():
     with pytest.raises(UnsupportedInputError):
         shared(subject, DENSE, prompts(subject, *asked(subject, [QUESTIONS[0]]), subject.ids((9, (3, 4), 2))))
     assert hooks(subject.model) == state
+
+
+def test_a_copy_made_inside_shares_with_the_model_and_ends_with_it():
+    """A deep copy encodes with its own tower, once inside of the block and every image behind it."""
+    subject = tiny("llava")
+    stage = VisionStage(layer=2, keep_ratio=0.5, scorer="column_mean")
+    schedule = routing.Schedule((routing.Stage(4, 0.25),), routing.Action.PRUNE, vision=stage)
+    inputs = prompts(subject, *asked(subject))
+    expected = shared(subject, schedule, inputs)
+    with routing.route(subject.model, schedule, share_prefix=True) as trace:
+        copied = deepcopy(subject.model)
+        ran = generate(copied, inputs)
+    assert ran.tokens == expected.tokens
+    assert replace(ran, trace=trace).kept() == expected.kept()
+    seen, embedding = [], copied.model.vision_tower.get_submodule("embeddings.patch_embedding")
+    embedding.register_forward_hook(lambda _module, args, _output: seen.append(len(args[0])))
+    generate(copied, inputs, 1)
+    assert seen == [3]
 
 
 def test_packed_rows_see_themselves_and_what_is_shared():
