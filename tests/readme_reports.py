@@ -134,22 +134,22 @@ def question_speed() -> str:
         report = _read(name)
         for arm, counts in report["results"].items():
             for count, ways in counts.items():
-                together, shared = (
-                    f"{_share(ways[way]['times_faster'], 'value')}×" for way in ways if way != "alone"
-                )
-                alone = f"{ways['alone']['seconds']:.3g} s"
-                flops = f"{ways['shared']['flops_share']:.2f}"
-                rows.append([report["model"]["name"], f"`{arm}`", count, alone, together, shared, flops])
-    heads = (
+                cells = [report["model"]["name"], f"`{arm}`", count, f"{ways['alone']['seconds']:.3g} s"]
+                for way in ("together", "shared"):
+                    faster = ways[way]["times_faster"]
+                    told = faster["low"] is not None  # by enough rounds for an interval
+                    cells.append(f"{_share(faster, 'value') if told else format(faster['value'], '.2f')}×")
+                rows.append([*cells, f"{ways['shared']['flops_share']:.2f}"])
+    columns = (
         "model",
         "schedule",
         "questions",
         "a pass each",
         "one pass",
         "image shared",
-        "FLOPs, of a pass each",
+        "FLOPs of a pass each",
     )
-    return table(heads, rows)
+    return table(columns, rows)
 
 
 def batch_speed() -> str:
