@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from reroute_cli.console.errors import UsageError
 from reroute_cli.console.group import Options
+from reroute_cli.console.output import shortened
 
 QuestionWord = Annotated[str, Argument(metavar="QUESTION", help="The question, last and in quotes.")]
 
@@ -42,7 +43,10 @@ class AskQuestions(Options):
                 f"the last word, '{self.question}', is a file: the question comes last, in quotes"
             )
         if not self.paths:
-            raise UsageError("no image is named: name one or more image files before the question")
+            raise UsageError(
+                f"no image is named, and '{shortened(self.question)}' is no file: the form is IMAGE... QUESTION, "
+                "or IMAGE... -Q QUESTION"
+            )
 
     @property
     def paths(self) -> list[str]:

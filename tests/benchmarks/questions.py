@@ -100,12 +100,11 @@ def measure(loaded: Loaded, options: argparse.Namespace) -> dict[str, Any]:
     interleave(calls, options.rounds, lambda: None, done)  # an answer is on the host when it is there
     print(file=sys.stderr)
     return {
-        name: {str(count): _result(raw, flops, f"{name} {count}") for count in options.counts}
-        for name in ARMS
+        name: {str(count): result(raw, flops, f"{name} {count}") for count in options.counts} for name in ARMS
     }
 
 
-def _result(raw: Mapping[str, list[float]], flops: Mapping[str, int], label: str) -> dict[str, Any]:
+def result(raw: Mapping[str, list[float]], flops: Mapping[str, int], label: str) -> dict[str, Any]:
     """Of one schedule and number of questions: every way, beside a pass for each question."""
     alone, made = raw[f"{label} alone"], {}
     for way in WAYS:
