@@ -44,8 +44,8 @@ class AskQuestions(Options):
             )
         if not self.paths:
             raise UsageError(
-                f"no image is named, and '{shortened(self.question)}' is no file: the form is IMAGE... QUESTION, "
-                "or IMAGE... -Q QUESTION"
+                f"no image is named, and '{shortened(self.question)}' is no file: the form is "
+                "IMAGE... QUESTION, or IMAGE... -Q QUESTION"
             )
 
     @property
