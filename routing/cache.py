@@ -28,6 +28,7 @@ except ImportError as missing:
 
 __all__ = [
     "Cache",
+    "DynamicLayer",
     "RoutedLayer",
     "check_cache",
     "install",

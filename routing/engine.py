@@ -21,7 +21,7 @@ from torch import Tensor
 from routing import vision
 from routing.cache import RoutedLayer, check_cache, install, stored_rows
 from routing.decisions import check_fit, decisions
-from routing.errors import RoutingError, UnsupportedInputError
+from routing.errors import RoutingError, UnsupportedInputError, UnsupportedModelError
 from routing.families import Location
 from routing.hooks import Hooks, is_routed
 from routing.host import (
@@ -40,6 +40,7 @@ from routing.host import (
 from routing.layout import VisualLayout, build_layout
 from routing.methods import SCORERS, SELECTIONS
 from routing.prefill import Context, Prefill
+from routing.prefix import SharedPrefix, why_not_shared
 from routing.proof import Proof, RoutedCache, RoutedCaches, check_keys_taken, check_mask_width, layer_of
 from routing.refusals import (
     refuse_checkpointing,
@@ -52,16 +53,19 @@ from routing.schedule import Schedule
 from routing.scoring import is_plain, shares_keys
 from routing.select import column_mask, streams_first, tokens_first
 from routing.trace import RouteTrace
+from routing.vision.once import encode_once
 
 
 @contextmanager
-def routed(location: Location, schedule: Schedule) -> Iterator[RouteTrace]:
+def routed(location: Location, schedule: Schedule, *, share_prefix: bool = False) -> Iterator[RouteTrace]:
     """`routing.route` for a model whose parts were located, proven or not."""
     check_fit(schedule, location.info)
+    if share_prefix and (why := why_not_shared(location)):
+        raise UnsupportedModelError(why)
     trace = RouteTrace()
     with Hooks(routes=True) as hooks:
-        if schedule.entries:
-            _Session(location, schedule, trace).attach(hooks)
+        if schedule.entries or share_prefix:
+            _Session(location, schedule, trace, share_prefix).attach(hooks)
         yield trace
 
 
@@ -70,6 +74,7 @@ class _Call(threading.local):
 
     prompt: tuple[VisualLayout, Tensor] | None = None  # with its input_ids
     prefill: Prefill | None = None
+    prefix: SharedPrefix | None = None
     proof: Proof | None = None  # of a prefill, or of decoding on a routed cache
     entries: dict[int, RoutedLayer] = {}  # noqa: RUF012  # replaced at each call, never written to
     rotary: dict[str | None, Any] = {}  # noqa: RUF012  # likewise: by type of layer, None where all have one
@@ -79,7 +84,7 @@ class _Call(threading.local):
 
     def forget(self) -> None:
         """Begin anew."""
-        self.prompt = self.prefill = self.proof = None
+        self.prompt = self.prefill = self.prefix = self.proof = None
         self.entries = {}
         self.columns = {}
         self.masks = {}
@@ -89,8 +94,11 @@ class _Call(threading.local):
 class _Session:
     """What the hooks of one `route` share."""
 
-    def __init__(self, location: Location, schedule: Schedule, trace: RouteTrace) -> None:
+    def __init__(
+        self, location: Location, schedule: Schedule, trace: RouteTrace, share_prefix: bool = False
+    ) -> None:
         self.location, self.schedule, self.trace = location, schedule, trace
+        self.share_prefix = share_prefix
         self.anchors: vision.VisionCollector | None = None
         scorer = SCORERS[schedule.scorer]
         ranked = schedule.stages if scorer.looks else ()
@@ -143,6 +151,8 @@ class _Session:
         if stage is not None and SELECTIONS[stage.selection].at_the_tower:
             family = self.location.info.family
             self.anchors = vision.attach(base, family, stage, self._anchor_count, hooks)
+        if self.share_prefix:
+            encode_once(base, self.anchors, hooks)
         hooks.keep_compiled(base)
 
     def _passes(self, head: Any, own: Any) -> bool:
@@ -250,30 +260,42 @@ class _Session:
         rotary = names.read(Role.POSITION_EMBEDDINGS, args, kwargs)
         proof.check_rotary(index, rotary)
         if self.call.prefill is None:  # only now have the pictures been encoded
-            layout, input_ids = self.call.prompt
-            found = decisions(self.schedule, self.location.info, layout, self.anchors)
-            self.call.prefill = Prefill(
-                self.schedule,
-                found,
-                layout,
-                input_ids,
-                self.location.layers,
-                self.kinds,
-                self.sharing,
-                self._rotary_of,
-                self.norm,
-            )
-            if self.call.prefill.reduces:
-                refuse_counting(self.location.layers, layout.length)
-        prefill = self.call.prefill
-        compact, context = prefill.enter(index, layer, tokens_first(hidden), Context.of(names, args, kwargs))
+            self._start(*self.call.prompt)
+        prefill, prefix = self.call.prefill, self.call.prefix
+        assert prefill is not None
+        hidden = tokens_first(hidden)
+        if prefix is not None:
+            hidden = prefix.part(index, hidden)
+        compact, context = prefill.enter(index, layer, hidden, Context.of(names, args, kwargs))
         if cache is not None and prefill.reduces:
             self._store(index, cache, prefill)
+        if prefix is not None:
+            compact, context = prefix.enter(index, compact, context, cache)
         if prefill.rows is not None and self.location.attention.startswith("flash"):
             context = replace(context, position_ids=None)  # with gaps they would be read as packed sequences
         args, kwargs = context.call(compact)
-        proof.runs_on(names.read(Role.HIDDEN_STATES, args, kwargs), 0)
+        stores = None if prefix is None else prefix.stores(index)
+        proof.runs_on(names.read(Role.HIDDEN_STATES, args, kwargs), 0, stores)
         return args, kwargs
+
+    def _start(self, layout: VisualLayout, input_ids: Tensor) -> None:
+        """The first layer of a prefill is about to run."""
+        found = decisions(self.schedule, self.location.info, layout, self.anchors)
+        self.call.prefill = Prefill(
+            self.schedule,
+            found,
+            layout,
+            input_ids,
+            self.location.layers,
+            self.kinds,
+            self.sharing,
+            self._rotary_of,
+            self.norm,
+        )
+        if self.call.prefill.reduces:
+            refuse_counting(self.location.layers, layout.length)
+        if self.share_prefix and len(input_ids) > 1:
+            self.call.prefix = SharedPrefix(layout, found, self.location.info.layers)
 
     def _is_tail(self, index: int, hidden: Tensor) -> bool:
         """Whether a layer without keys of its own runs on the last tokens of a prefill alone."""
@@ -336,9 +358,11 @@ class _Session:
 
     def _leave(self, index: int, _layer: Any, _args: tuple[Any, ...], output: Any) -> Any:
         """A decoder layer has run; behind the last one, a prefill is brought back to full length."""
-        prefill, proof = self.call.prefill, self.call.proof
+        prefill, prefix, proof = self.call.prefill, self.call.prefix, self.call.proof
         if proof is None:
             return output
+        if prefix is not None:
+            prefix.leave(index, proof.cache)
         watched = prefill is not None and index in self.watched
         proof.leaves(index, output, self.call.entries.get(index), watched)
         if prefill is None:
@@ -348,7 +372,10 @@ class _Session:
         if index + 1 < self.location.info.layers or self._is_tail(index, hidden):
             return output
         several = isinstance(output, tuple)
-        hidden = streams_first(prefill.leave(tokens_first(hidden)))
+        hidden = tokens_first(hidden)
+        if prefix is not None:
+            hidden = prefix.part(index + 1, hidden)
+        hidden = streams_first(prefill.leave(hidden))
         return (hidden, *output[1:]) if several else hidden
 
     def _end(self, _module: Any, _args: tuple[Any, ...], output: Any) -> None:

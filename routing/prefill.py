@@ -150,7 +150,7 @@ class Prefill:
         self._keys = None
         if index == 0 and self._scorer.rate is not None:
             self._entrance = hidden
-        if index == 0 and (selection := self._decisions[0].selection) is not None:
+        if index == 0 and self._decisions and (selection := self._decisions[0].selection) is not None:
             self._selected = self._scoring(lambda: self._select(selection, hidden))
         for number, decision in enumerate(self._decisions):
             if decision.selection is None and decision.ranked_at == index and decision.layer > index:

@@ -102,6 +102,7 @@ class Proof:
     _output: Any = None  # of the layer before
     _given: Any = None  # what the layer under way was given
     _stored: int | None = 0  # with so many rows in its cache
+    _stores: int = 0  # and so many to be added
     _normed: bool = False  # and has normed
 
     def enters(self, index: int, hidden: Tensor, mask: Any, cache: Any, kwargs: dict[str, Any]) -> None:
@@ -168,9 +169,13 @@ class Proof:
             expected = f"position embeddings (cos, sin) for {self.layout.length} positions"
             _fail(index, expected, f"{sorted(widths) or None}")
 
-    def runs_on(self, hidden: Tensor, stored: int | None) -> None:
-        """The layer under way got `hidden` (..., B, W, d); its cache held `stored` rows (None: not told)."""
+    def runs_on(self, hidden: Tensor, stored: int | None, stores: int | None = None) -> None:
+        """The layer under way got `hidden` (..., B, W, d); its cache held `stored` rows (None: not told).
+
+        stores: rows that it will add where these are not W, as of rows that were packed into one.
+        """
         self._given, self._stored, self._normed = hidden, stored, False
+        self._stores = hidden.shape[-2] if stores is None else stores
 
     def norms(self, index: int, hidden: Any) -> None:
         """The input norm of a ranking layer runs: the ranking used what the layer itself uses."""
@@ -196,8 +201,8 @@ class Proof:
         if entry is not None:
             in_place(self.cache, index, entry)
         stored = stored_rows(layer_of(self.cache, index))
-        if stored is not None and self._stored is not None and stored != self._stored + given.shape[-2]:
-            _fail(index, f"{self._stored + given.shape[-2]} rows in the cache", f"{stored}")
+        if stored is not None and self._stored is not None and stored != self._stored + self._stores:
+            _fail(index, f"{self._stored + self._stores} rows in the cache", f"{stored}")
 
     def ends(self, output_cache: Any) -> None:
         """The pass is over: every layer has run, and the model hands out the cache that they filled."""

@@ -300,6 +300,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "plan": plan,
     "batch": batch,
     "batch-speed": readme_reports.batch_speed,
+    "question-speed": readme_reports.question_speed,
     "trace": trace,
     "eval": evaluation,
     "results": readme_reports.results,

@@ -131,6 +131,31 @@ def tune() -> str:
     return f"```console\n$ reroute tune {asked} --records answers.jsonl --write mine.yaml\n{shown}```\n"
 
 
+def question_speed() -> str:
+    """The committed reports of the benchmark of questions: how many times faster than a pass for each."""
+    rows = []
+    for name in ("question-speed-1-core.json", "question-speed-shape-1-core.json"):
+        report = _read(name)
+        for arm, counts in report["results"].items():
+            for count, ways in counts.items():
+                cells = [report["model"]["name"], f"`{arm}`", count, f"{ways['alone']['seconds']:.3g} s"]
+                for way in ("together", "shared"):
+                    faster = ways[way]["times_faster"]
+                    told = faster["low"] is not None  # by enough rounds for an interval
+                    cells.append(f"{_share(faster, 'value') if told else format(faster['value'], '.2f')}×")
+                rows.append([*cells, f"{ways['shared']['flops_share']:.2f}"])
+    columns = (
+        "model",
+        "schedule",
+        "questions",
+        "a pass each",
+        "one pass",
+        "image shared",
+        "FLOPs of a pass each",
+    )
+    return table(columns, rows)
+
+
 def batch_speed() -> str:
     """The committed reports of the benchmark of batches: beside batch 1, then beside transformers alone."""
     alone, beside = [], []

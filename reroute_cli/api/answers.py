@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack, overload
 
 from reroute_cli.console import keywords as k
 from reroute_cli.console.command_options import (
@@ -63,25 +63,44 @@ def load(model: k.Path = "pocket", **options: Unpack[k.ModelKeywords]) -> Loaded
         return load_model(asked)
 
 
-@plain_errors()
+@overload
 def ask(
     model: Loaded,
     image: ImageLike | Sequence[ImageLike],
     question: str,
     **options: Unpack[k.AskKeywords],
-) -> AnswerRecord:
-    """Answer one question about one or several images, and measure what that cost.
+) -> AnswerRecord: ...
+
+
+@overload
+def ask(
+    model: Loaded,
+    image: ImageLike | Sequence[ImageLike],
+    question: list[str] | tuple[str, ...],
+    **options: Unpack[k.AskKeywords],
+) -> list[AnswerRecord | FailedAnswer]: ...
+
+
+@plain_errors()
+def ask(
+    model: Loaded,
+    image: ImageLike | Sequence[ImageLike],
+    question: str | list[str] | tuple[str, ...],
+    **options: Unpack[k.AskKeywords],
+) -> AnswerRecord | list[AnswerRecord | FailedAnswer]:
+    """Answer one question about one or several images, and measure what that cost; or several in one pass.
 
     Args:
         model: what `load` gave.
         image: a path or a PIL image, or several in the order of the prompt.
-        question: about them.
+        question: about them. A list of questions is answered together, the images encoded once.
         options: a schedule: `method` with `ratio` or `budget`, `action` ("prune", "reroute"), `layers`,
             `set` (its own settings, {"version": 2}), or `profile` (a name or a file's path); dense without.
             `seed`; `max_new_tokens` (64).
 
     Returns:
-        The answer with its boxes, tokens, FLOPs, bytes and seconds: `reroute.answer`.
+        The answer with its boxes, tokens, FLOPs, bytes and seconds: `reroute.answer`. Of a list of questions
+        a list of them in the same order, with the error in place of an answer where one failed.
 
     Raises:
         UsageError: options that contradict each other, or a schedule that this model can't have.
@@ -91,17 +110,24 @@ def ask(
     from reroute_cli.data.prompts import check_question
     from reroute_cli.models.load import quiet_libraries
     from reroute_cli.run.answer import answer
+    from reroute_cli.run.questions import answers as several_answers
     from reroute_cli.run.schedules import ScheduleChoice
 
     schedule, answers = given(seeded(model, options), ScheduleOptions, AnswerOptions)
-    check_question(question)
+    questions = [question] if isinstance(question, str) else list(question)
+    if not questions:
+        raise UsageError("no question is given: ask one or more")
+    for one in questions:
+        check_question(one)
     choice = ScheduleChoice.of(schedule)
     sources = [as_source(one) for one in as_list(image)]
     if not sources:
         raise UsageError("no image is given: name one or more")
     with quiet_libraries():
         images = [source.open() for source in sources]
-        return answer(model, images, question, choice, answers.max_new_tokens)
+        if isinstance(question, str):
+            return answer(model, images, question, choice, answers.max_new_tokens)
+        return several_answers(model, images, questions, choice, answers.max_new_tokens)
 
 
 @plain_errors()

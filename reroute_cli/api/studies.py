@@ -51,8 +51,8 @@ def profile(
         progress: see the module.
         options: one schedule as for `ask`, or several at one `ratio` or `budget` as `arms`
             ("pdrop,fastv@3+5:prune,sparsevlm:version=2"); `manifest` in place of images; `limit`;
-            `max_new_tokens` (16, forced), `warmup` (1, or "auto") and `repeat` (3) rounds; `batch_size` (1), the requests that are timed
-            together; `slo`, the objectives of goodput ("ttft:200ms,itl:30ms").
+            `max_new_tokens` (16, forced), `warmup` (1, or "auto") and `repeat` (3) rounds; `batch_size` (1),
+            the requests timed together; `slo`, the objectives of goodput ("ttft:200ms,itl:30ms").
 
     Returns:
         Every metric of every arm, with its ratio to dense: `reroute.report`.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from reroute_cli.console.command_options import TracedSchedules, TraceOutput, TraceQuestion
+from reroute_cli.console.command_options import TracedSchedules, TraceOutput
 from reroute_cli.console.errors import UsageError
 from reroute_cli.console.options import AnswerOptions, ModelOptions
+from reroute_cli.console.question_options import TraceQuestion
 
 
 def trace(

@@ -19,7 +19,6 @@ from reroute_cli.console.options import (
     ModelName,
     NamedItems,
     OutputOptions,
-    QuestionOptions,
     ScheduleOptions,
 )
 from routing.methods import DENSE, SHOWN
@@ -133,20 +132,6 @@ class BatchOutput(OutputOptions):
         super().__post_init__()
         if self.output and self.summary and self.output.absolute() == self.summary.absolute():
             raise Failure(f"--output and --summary both name '{self.output}': give two files")
-
-
-@dataclass(frozen=True)
-class TraceQuestion(QuestionOptions):
-    """One image and one question about it."""
-
-    images: Annotated[list[str], Argument(metavar="IMAGE", help="An image file.")]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if len(self.images) > 1:
-            raise UsageError(
-                f"trace draws one image and was given {len(self.images)}: name one, then the question"
-            )
 
 
 @dataclass(frozen=True)

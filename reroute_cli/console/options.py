@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from typer import Argument, Option
+from typer import Option
 
 from reroute_cli.console.errors import UsageError
 from reroute_cli.console.group import WRITTEN, Options, Range
@@ -249,25 +249,6 @@ ITEM_FORMS = (
     '(Hugging Face, OpenAI) or "conversations" (LLaVA). Images are paths relative to the file, '
     "file:// or data: URIs."
 )
-
-
-@dataclass(frozen=True)
-class QuestionOptions(Options):
-    """Images and one question about them."""
-
-    images: Annotated[list[str], Argument(metavar="IMAGE", help="One or more image files.")]
-    question: Annotated[str, Argument(metavar="QUESTION", help="The question, last and in quotes.")]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        try:
-            is_file = Path(self.question).is_file()
-        except (OSError, ValueError):  # too long for a file name: surely a question
-            is_file = False
-        if is_file:
-            raise UsageError(
-                f"the last word, '{self.question}', is a file: the question comes last, in quotes"
-            )
 
 
 @dataclass(frozen=True)

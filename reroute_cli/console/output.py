@@ -178,6 +178,10 @@ class Sink:
         if not self.quiet:
             write(sys.stderr, clean(sentence, one_line=True) + "\n")
 
+    def error(self, sentence: str) -> None:
+        """What went wrong with a part of a result, on stderr."""
+        write(sys.stderr, f"error: {clean(sentence, one_line=True)}\n")
+
     @contextmanager
     def progress(self) -> Iterator[Progress]:
         """A bar on stderr while the block runs: on a terminal, unless quiet; elsewhere nothing is drawn."""

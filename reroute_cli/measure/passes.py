@@ -123,11 +123,15 @@ class MemoryPass:
 
 @dataclass(frozen=True)
 class Job:
-    """What all passes share: a model, inputs on its device, a schedule."""
+    """What all passes share: a model, inputs on its device, a schedule.
+
+    share_prefix: the prompts begin with the same images, which are computed once: see `routing.route`.
+    """
 
     loaded: Loaded
     inputs: dict[str, Any]
     schedule: Schedule
+    share_prefix: bool = False
 
 
 def make_job(loaded: Loaded, prompt: Prompt, schedule: Schedule, max_new_tokens: int) -> Job:
@@ -263,7 +267,7 @@ def _generate(
     model, several = job.loaded.model, len(job.inputs["input_ids"]) > 1
     with (
         row_by_row(job.loaded, job.inputs),
-        routing.route(model, job.schedule) as trace,
+        routing.route(model, job.schedule, share_prefix=job.share_prefix) as trace,
         without_ended_rows(model, _end_tokens(model)) if several else nullcontext(),
         around or nullcontext(),
     ):

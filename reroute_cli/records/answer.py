@@ -112,7 +112,8 @@ class LatencyPart(Section):
     with its own last token: e2e_s and tpot_s = (e2e_s - ttft_s) / (new tokens - 1) are the item's own, in the
     company it had. pass_s: of the whole pass, which ends with its longest answer; None in records of before
     this was told apart, whose e2e_s is that of the pass. batch_size: items of the pass. halvings: how often
-    its batch was cut in two before it fitted the device.
+    its batch was cut in two before it fitted the device. shared_prefix: the images that all prompts of the
+    pass began with were computed once; FLOPs and bytes are still those of the item alone.
     """
 
     plain_nulls = frozenset({"pass_s"})
@@ -126,6 +127,7 @@ class LatencyPart(Section):
     runs: int
     batch_size: int = 1
     halvings: int = 0
+    shared_prefix: bool = False
 
 
 class MemoryPart(Section):

@@ -261,11 +261,18 @@ def measured_kv(kv: KvUse, dense: KvUse | None = None) -> KvPart:
 
 
 def latency_part(
-    prompt: Prompt, clock: TokenClock, new: int, batch_size: int = 1, halvings: int = 0
+    prompt: Prompt,
+    clock: TokenClock,
+    new: int,
+    batch_size: int = 1,
+    halvings: int = 0,
+    *,
+    shared_prefix: bool = False,
 ) -> LatencyPart:
     """The times of an answer of `new` tokens in one pass.
 
-    batch_size: prompts in it; halvings: how often a batch was cut in two before.
+    batch_size: prompts in it; halvings: how often a batch was cut in two before. shared_prefix: the images
+    that all its prompts begin with were computed once.
     """
     until = clock.until(new)
     return LatencyPart(
@@ -278,6 +285,7 @@ def latency_part(
         runs=1,
         batch_size=batch_size,
         halvings=halvings,
+        shared_prefix=shared_prefix,
         reasons={} if new > 1 else {"tpot_s": "there is only one new token"},
     )
 

@@ -41,7 +41,7 @@ from reroute_cli.run.prepare import (
     Waiting,
     prepared_items,
 )
-from reroute_cli.run.prompts import PreparedPrompt
+from reroute_cli.run.prompts import PreparedPrompt, begin_alike
 from reroute_cli.run.stages import visual_per_layer
 from routing.cost import PromptSize
 
@@ -207,9 +207,9 @@ class BatchRun:
         with closing(prepared_items(self._request, items, is_done, self.waiting)) as made:
             for group in gathered(made, self._request.batch_size, lambda entry: entry.described):
                 for ask in range(len(self._request.asks)):
-                    yield from self._under(ask, group)
+                    yield from self.under(ask, group)
 
-    def _under(self, ask: int, group: Sequence[PreparedItem]) -> Iterator[Outcome]:
+    def under(self, ask: int, group: Sequence[PreparedItem]) -> Iterator[Outcome]:
         """The outcome of each item of a group under one ask."""
         prompts = [None if entry.keyed.keys[ask].done else entry.prompts[ask] for entry in group]
         open_ones = [prompt for prompt in prompts if isinstance(prompt, PreparedPrompt)]
@@ -256,7 +256,14 @@ class BatchRun:
             tokens=tokens_part(prepared, row, loaded.layers),
             flops=self._costs.flops(prepared.schedule, asked, len(row.new), original),
             kv_cache=found.kv,
-            latency=latency_part(prompt, found.clock, len(row.new), found.batch_size, found.halvings),
+            latency=latency_part(
+                prompt,
+                found.clock,
+                len(row.new),
+                found.batch_size,
+                found.halvings,
+                shared_prefix=found.shared_prefix,
+            ),
             memory=None,
             reasons=reasons | {"memory": _NO_MEMORY},
         )
@@ -294,6 +301,7 @@ class PassAnswer:
     """What one prompt of a pass got. kv: its part of the cache. clock: of all tokens of the pass.
 
     batch_size: prompts of the pass. halvings: how often a batch that did not fit was cut in two before it.
+    shared_prefix: the images that all of them begin with were computed once.
     """
 
     row: passes.SampleAnswer
@@ -301,6 +309,7 @@ class PassAnswer:
     clock: TokenClock
     batch_size: int
     halvings: int
+    shared_prefix: bool
 
 
 def answer_pass(
@@ -311,7 +320,8 @@ def answer_pass(
     measured: the cache is that of one prompt and its bytes are counted; of several they are estimated.
     """
     inputs = collate([one.prompt.inputs for one in prompts], passes.pad_token(loaded))
-    job = passes.Job(loaded, passes.on_device(inputs, loaded.model), prompts[0].schedule)
+    shared = begin_alike(loaded, prompts)
+    job = passes.Job(loaded, passes.on_device(inputs, loaded.model), prompts[0].schedule, shared)
     timed = passes.timed_rows(job, prompts[0].max_new_tokens)
     layers = kv_layers(timed.cache)
     answers = []
@@ -324,7 +334,7 @@ def answer_pass(
             found = measured_kv(measure_kv(timed.cache))
             dense = {} if one.shrunk is None else kv.model_dump(include=_OF_ORIGINAL)
             kv = found.model_copy(update=dense)
-        answers.append(PassAnswer(row, kv, timed.clock, len(prompts), halvings))
+        answers.append(PassAnswer(row, kv, timed.clock, len(prompts), halvings, shared))
     return answers
 
 

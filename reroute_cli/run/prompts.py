@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.errors import Failure
 from reroute_cli.records.answer import ResizedImage, ResizedPart
-from routing.families import family_of
+from routing.families import family_of, locate
 from routing.families.family import number
 from routing.methods.downsample import smaller
 from routing.solve import Target
@@ -80,6 +80,29 @@ def target_of(loaded: Loaded, visual: int) -> Target:
     tower = getattr(loaded.model.config, "vision_config", None)
     kind = str(getattr(tower, "model_type", ""))
     return Target(loaded.layers, loaded.first_layer, visual, kind, loaded.last_layer)
+
+
+def begin_alike(loaded: Loaded, prompts: Sequence[PreparedPrompt]) -> bool:
+    """Whether prompts show the same images before anything that tells them apart, and the model can use it.
+
+    All that a processor made beside the tokens must be equal, and the tokens up to the last image's.
+    """
+    if len(prompts) < 2 or loaded.refusal is not None:
+        return False
+    from routing.prefix import why_not_shared
+
+    first, *others = (one.prompt for one in prompts)
+    end = first.tokens - first.behind(loaded.image_token_ids)
+    for other in others:
+        if other.tokens - other.behind(loaded.image_token_ids) != end:
+            return False
+        for name, value in first.inputs.items():
+            mine, own = value, other.inputs[name]
+            if value.shape == first.inputs["input_ids"].shape:
+                mine, own = mine[:, :end], own[:, :end]
+            if mine is not own and not mine.equal(own):
+                return False
+    return why_not_shared(locate(loaded.model)) is None
 
 
 def prepared(

@@ -128,7 +128,11 @@ def _notes(record: AnswerRecord) -> Iterator[str]:
     elif flops.scoring_flops:
         notes.append(f"prefill includes {units.flops(flops.scoring_flops)} of scoring")
     notes += [f"dense KV is {record.kv_cache.dense_source}"] if schedule.stages or schedule.resized else []
-    yield " · ".join([*notes, "times are one run without warm-up"])
+    times, asked = "times are one run without warm-up", record.latency.batch_size
+    if asked > 1:
+        computed = ", their images computed once" if record.latency.shared_prefix else ""
+        times = f"times are one run of {asked} prompts together{computed}, without warm-up"
+    yield " · ".join([*notes, times])
     named = schedule.profile or schedule.method or ""
     how = f"{named} {schedule.action}" if schedule.stages else "dense"
     yield w.who(model, named if schedule.resized else how)

@@ -6,12 +6,13 @@ not what a record says.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reroute_cli.console.options import OutputOptions
-from reroute_cli.console.output import to_json, write_file
+from reroute_cli.console.output import clean, shortened, to_json, to_line, write_file
 from reroute_cli.records.schema import kind_of
 
 if TYPE_CHECKING:
@@ -84,6 +85,23 @@ def emit(record: Any, output: OutputOptions, *, current: Any = None) -> None:
         output.sink.result(written(record, output.shown, verbose=output.verbose, current=current))
     if kind in ON_STDERR:
         output.sink.card("", *_drawn(record, output.verbose))
+
+
+def emit_answers(records: Sequence[Any], output: OutputOptions) -> None:
+    """Write answers to several questions: a line each on stdout, as text or JSON, and their cards on stderr.
+
+    A question without an answer has an empty line there, and says why on stderr. The file of -o gets JSON
+    lines. Raises OSError for a file that can't be written.
+    """
+    lines = [to_line(record.as_dict()) for record in records]
+    if output.output is not None:
+        write_file(output.output, "".join(line + "\n" for line in lines))
+    for record, line in zip(records, lines, strict=True):
+        output.sink.result(line if output.shown == "json" else clean(record.answer, one_line=True))
+        if record.error is not None:
+            output.sink.error(f"'{shortened(record.question)}': {record.error}")
+        else:
+            output.sink.card("", clean(record.question, one_line=True), *_drawn(record, output.verbose))
 
 
 def written(record: Any, form: str, *, verbose: bool = False, current: Any = None) -> str:

@@ -47,7 +47,7 @@ def _decoder_of(config: Any) -> str:
 
 
 @contextmanager
-def route(model: Any, schedule: Schedule) -> Iterator[RouteTrace]:
+def route(model: Any, schedule: Schedule, *, share_prefix: bool = False) -> Iterator[RouteTrace]:
     """Route every prefill of `model` inside the `with`; yields the trace of what happened.
 
     model: a loaded Hugging Face vision-language model of a supported family, also wrapped by others (PEFT,
@@ -56,6 +56,9 @@ def route(model: Any, schedule: Schedule) -> Iterator[RouteTrace]:
     Deep copies and replicas made inside the block are routed as long as it lasts, into the same trace; a
     routed model can't be pickled. Compiled decoder layers, and other compiled parts, run compiled; what was
     compiled around the decoder layers, or is no part of the model, runs eagerly inside the block.
+    share_prefix: of a batch whose prompts all begin with the same images, that beginning is computed once, at
+    the tower and in every decoder layer before the first decision (in all of them where none decides); then
+    each prompt goes on alone, with its own keys and values. A dense schedule is hooked, too, then.
     The ranking token is each sample's last prompt token; with an int `logits_to_keep` of n > 1, as assisted
     decoding passes, it is the token n from the end.
 
@@ -64,10 +67,10 @@ def route(model: Any, schedule: Schedule) -> Iterator[RouteTrace]:
 
     Raises UnsupportedModelError, ScheduleError (schedule and model do not fit) or RoutingError (already
     routed) on entry; calls inside raise UnsupportedInputError for caches, masks and modes that cannot be
-    routed.
+    routed, and for prompts that do not begin alike up to the end of their images.
     """
     location = locate(model)
     if not location.info.filed and schedule.entries:
         prove(location.config)
-    with routed(location, schedule) as trace:
+    with routed(location, schedule, share_prefix=share_prefix) as trace:
         yield trace

@@ -91,6 +91,10 @@ class VisionCollector(threading.local):
             return replace(seen, attention=seen.received)
         return seen
 
+    def repeat(self, copies: int) -> None:
+        """The images encoded last stand for so many groups of them, one after another in a prompt batch."""
+        self._images = self._images * copies
+
     def take(self, visual_tokens: Sequence[int]) -> tuple[VisionSelection, ...]:
         """What was kept of each sample of a prompt, given its samples' visual tokens; forgets the pictures.
 

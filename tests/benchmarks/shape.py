@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.benchmarks.subject import IMAGE, TEXT, VOCABULARY, benchmark_config
+from tests.benchmarks.subject import DECODERS, IMAGE, TEXT, VOCABULARY, Decoder, benchmark_config
 
 _QUESTION = 8  # words of a common question
 _SIZE, _PATCH = 48, 2  # pixels a side; (48 / 2)² = 576 patches
 
 
-def write_shape(folder: Path) -> str:
+def write_shape(folder: Path, decoder: Decoder = DECODERS["plain"]) -> str:
     """Write config, tokenizer and processor there; returns the folder as a model's name."""
     from transformers import CLIPImageProcessorPil, LlavaProcessor
 
-    config = benchmark_config()
+    config = benchmark_config(decoder)
     config.text_config.eos_token_id = None  # an answer never ends early
     config.save_pretrained(folder)
     pictures = CLIPImageProcessorPil(

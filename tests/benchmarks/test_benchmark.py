@@ -10,6 +10,8 @@ from routing.schedule import Action, Schedule, Stage
 from tests.benchmarks import batch_results
 from tests.benchmarks.batch_results import Course, arm_results
 from tests.benchmarks.limits import Arm, Workload, flops_share, lengths, median, scored, stage_starts
+from tests.benchmarks.questions import result as question_result
+from tests.benchmarks.questions import table as question_table
 from tests.benchmarks.results import arm_result, table
 from tests.benchmarks.rounds import Timed, interleave
 from tests.benchmarks.selection import MODELS, seen_of, shares
@@ -181,3 +183,20 @@ def test_the_timed_noise_is_what_a_selection_takes(name):
     (chosen,) = selection.choose([seen], [64], VisionStage(64 / 576, selection=name))
     assert len(chosen.kept) == 64
     assert chosen.scores.shape == (576,)
+
+
+def test_ways_of_asking_are_compared_with_a_pass_for_each_question():
+    """Medians, their quotients and shares of FLOPs, by hand, and the row of the table."""
+    raw = {"dense 2 alone": [2.0, 4.0], "dense 2 together": [2.0, 2.0], "dense 2 shared": [1.0, 1.5]}
+    flops = {"dense 2 alone": 100, "dense 2 together": 100, "dense 2 shared": 60}
+    ways = question_result(raw, flops, "dense 2")
+    assert [ways[way]["times_faster"]["value"] for way in ways] == [1, 1.5, 2.4]
+    assert [ways[way]["flops_share"] for way in ways] == [1, 1, 0.6]
+    report = {
+        "model": {"name": "m", "dtype": "float32", "device": "cpu"},
+        "environment": {"cpu": {"model": "c", "torch_threads": 1}},
+        "max_new_tokens": 16,
+        "rounds": 2,
+        "results": {"dense": {"2": ways}},
+    }
+    assert question_table(report)[-1] == "| dense | 2 | 3.000 s | 2.000 s | 1.50 | 1.250 s | 2.40 | 0.600 |"

@@ -42,7 +42,8 @@ def test_help_holds_no_escape_sequence(run):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("ask", "a.png"), ("Missing argument", "IMAGE... QUESTION")),
+        (("ask",), ("Missing argument", "QUESTION")),
+        (("ask", "a.png"), ("no image is named", "IMAGE... QUESTION")),
         (("ask", "a.png", "what?", "--wat"), ("--wat", "--help")),
         (("ask", "a.png", "what?", "--dtype", "int3"), ("int3", "float32")),
         (("ask", "a.png", "what?", "--max-new-tokens", "0"), ("0", "4096")),

@@ -29,7 +29,7 @@ def test_the_question_is_minus_capital_q_wherever_it_is_an_option():
     """-Q and --question are one option, in all commands that have either."""
     commands = [_options(command) for command in get_command(app).commands.values()]
     named = [options for options in commands if "--question" in options or "-Q" in options]
-    assert len(named) == 2
+    assert len(named) == 3
     assert all(options["-Q"] is options["--question"] for options in named)
 
 
