@@ -22,6 +22,7 @@ from reroute_cli.console.options import (
     QuestionOptions,
     ScheduleOptions,
 )
+from reroute_cli.console.sizes import FEATURE_CACHE, FeatureCache
 from routing.methods import DENSE, SHOWN
 
 _COORDINATE = re.compile(r"-?[0-9]{1,7}(\.[0-9]{1,6})?")
@@ -63,6 +64,7 @@ class BatchRunOptions(Options):
     panel = "Run"
 
     batch_size: BatchSize = 1
+    feature_cache: FeatureCache = FEATURE_CACHE
     max_new_tokens: Annotated[int, Option(metavar="N", help="Longest answer, 1 to 4096."), TOKENS] = 64
 
 

@@ -2,7 +2,8 @@
 
 A pass is one answer, and measures one kind of thing: the clock, operators (FLOPs), the cache, or GPU memory
 and energy. Decoding is greedy, so all passes do the same work. Dense passes run the model without a hook of
-the engine. Does not know records, options or files, nor in which order passes run.
+the engine, but for those at the vision tower where a job has features of images that were encoded before.
+Does not know records, options or files, nor in which order passes run.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from reroute_cli.measure.memory import KvUse, NvmlSampler, TorchPeaks, host_peak
 from reroute_cli.models.logits import row_by_row
 from routing import RouteTrace, Schedule
 from routing.host import cache_of
+from routing.vision import Features, encode_once
 
 if TYPE_CHECKING:
     from reroute_cli.data.prompts import Prompt
@@ -106,11 +108,15 @@ class MemoryPass:
 
 @dataclass(frozen=True)
 class Job:
-    """What all passes share: a model, inputs on its device, a schedule."""
+    """What all passes share: a model, inputs on its device, a schedule.
+
+    features: of images that the vision tower need not run for again; None where it always runs.
+    """
 
     loaded: Loaded
     inputs: dict[str, Any]
     schedule: Schedule
+    features: Features | None = None
 
 
 def make_job(loaded: Loaded, prompt: Prompt, schedule: Schedule, max_new_tokens: int) -> Job:
@@ -242,6 +248,7 @@ def _generate(
     model = job.loaded.model
     with (
         row_by_row(job.loaded, job.inputs),
+        nullcontext() if job.features is None else encode_once(model, job.features),
         routing.route(model, job.schedule) as trace,
         around or nullcontext(),
     ):

@@ -107,7 +107,8 @@ class LatencyPart(Section):
     """Seconds. preprocess_s is not part of the others; they are one run without warm-up.
 
     batch_size: items of the pass, whose times these are, the longest answer's among them. halvings: how often
-    its batch was cut in two before it fitted the device.
+    its batch was cut in two before it fitted the device. reused_vision_s: of ttft_s and e2e_s,
+    for images of the pass that were encoded before it: measured when they were, once for all answers.
     """
 
     preprocess_s: float
@@ -118,6 +119,7 @@ class LatencyPart(Section):
     runs: int
     batch_size: int = 1
     halvings: int = 0
+    reused_vision_s: float = 0.0
 
 
 class MemoryPart(Section):

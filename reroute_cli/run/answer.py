@@ -259,13 +259,19 @@ def measured_kv(kv: KvUse, dense: KvUse | None = None) -> KvPart:
     )
 
 
-def latency_part(prompt: Prompt, clock: TokenClock, batch_size: int = 1, halvings: int = 0) -> LatencyPart:
-    """The times of one pass. batch_size: prompts in it; halvings: how often a batch was cut in two before."""
+def latency_part(
+    prompt: Prompt, clock: TokenClock, batch_size: int = 1, halvings: int = 0, reused_s: float = 0.0
+) -> LatencyPart:
+    """The times of one pass. batch_size: prompts in it; halvings: how often a batch was cut in two before.
+
+    reused_s: what it took to encode the images of the pass that were encoded before it.
+    """
     return LatencyPart(
         preprocess_s=prompt.seconds,
-        ttft_s=clock.ttft,
+        ttft_s=clock.ttft + reused_s,
         tpot_s=clock.tpot,
-        e2e_s=clock.end_to_end,
+        e2e_s=clock.end_to_end + reused_s,
+        reused_vision_s=reused_s,
         warmup=0,
         runs=1,
         batch_size=batch_size,
