@@ -300,6 +300,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "plan": plan,
     "batch": batch,
     "batch-speed": readme_reports.batch_speed,
+    "encode-once": readme_reports.encode_once,
     "trace": trace,
     "eval": evaluation,
     "results": readme_reports.results,

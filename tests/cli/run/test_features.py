@@ -160,7 +160,7 @@ def records_bytes(pocket, items):
 
 
 def test_what_leaves_the_device_goes_to_the_host(monkeypatch):
-    """With room for one on the device (an eighth), "b" moves "a" out, and "a" that is used again moves "b"."""
+    """With room for one on the device, an eighth, "b" moves "a" out, and "a", used again, moves "b"."""
     moves = []
 
     def to(image, device):
