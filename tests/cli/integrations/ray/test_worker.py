@@ -212,11 +212,11 @@ def test_a_batch_that_does_not_fit_is_cut_in_two_in_the_worker(request_of, monke
     """As on one machine, and the next tables begin as small as what fitted."""
     whole, sizes = batch.answer_pass, []
 
-    def tight(loaded, prompts, halvings, measured):
+    def tight(loaded, prompts, halvings, measured, features):
         sizes.append(len(prompts))
         if len(prompts) > 1:
             raise MemoryError
-        return whole(loaded, prompts, halvings, measured=measured)
+        return whole(loaded, prompts, halvings, measured=measured, features=features)
 
     monkeypatch.setattr(batch, "answer_pass", tight)
     request, order = request_of()
