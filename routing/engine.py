@@ -53,7 +53,7 @@ from routing.schedule import Schedule
 from routing.scoring import is_plain, shares_keys
 from routing.select import column_mask, streams_first, tokens_first
 from routing.trace import RouteTrace
-from routing.vision.once import encode_once
+from routing.vision.repeats import encode_repeats_once
 
 
 @contextmanager
@@ -152,7 +152,7 @@ class _Session:
             family = self.location.info.family
             self.anchors = vision.attach(base, family, stage, self._anchor_count, hooks)
         if self.share_prefix:
-            encode_once(base, self.anchors, hooks)
+            encode_repeats_once(base, self.anchors, hooks)
         hooks.keep_compiled(base)
 
     def _passes(self, head: Any, own: Any) -> bool:

@@ -301,6 +301,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "batch": batch,
     "batch-speed": readme_reports.batch_speed,
     "question-speed": readme_reports.question_speed,
+    "encode-once": readme_reports.encode_once,
     "trace": trace,
     "eval": evaluation,
     "results": readme_reports.results,

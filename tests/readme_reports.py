@@ -175,6 +175,25 @@ def _times(found: dict[str, Any] | None, ratio: str) -> str:
     return "" if found is None else f"{_share(found[ratio], 'value')}×"
 
 
+def encode_once() -> str:
+    """The committed report of the same sweep with and without a feature cache."""
+    report = _read("encode-once-2-cores.json")
+    rows = []
+    for model, found in report["results"].items():
+        every, once = found["ways"].values()
+        rows.append(
+            [
+                model,
+                f"{found['images']} images, {found['answers']} answers",
+                f"{every['tower_runs']} → {once['tower_runs']}",
+                f"{every['seconds']:.0f} → {once['seconds']:.0f} s",
+                f"{found['times_faster']['value']:.2f}×",
+                f"{found['times_less_processor']['value']:.2f}×",
+            ]
+        )
+    return table(("model", "asked", "tower runs", "time", "faster", "less processor time"), rows)
+
+
 def speed() -> str:
     """The committed report of the engine's benchmark: routed time beside its two limits."""
     report = _read("engine-speed-2-cores.json")

@@ -152,7 +152,8 @@ def batch(
             again, so that a run that was cut off goes on.
         limit: at most so many items, spread evenly over all.
         progress: see the module.
-        options: a schedule as for `ask`; `batch_size` (1); `max_new_tokens` (64).
+        options: a schedule as for `ask`; `batch_size` (1); `max_new_tokens` (64); `feature_cache` (see
+            `evaluate`).
 
     Returns:
         The records, in the items' order or the file's, and their summary, `reroute.batch`.
@@ -177,7 +178,7 @@ def batch(
     found: list[dict[str, Any]] = []
     kept = nullcontext() if output is None else RecordFile(Path(output))
     with quiet_libraries(), kept as file, told(progress) as bar:
-        request = make_request(model, [choice], run.max_new_tokens, run.batch_size)
+        request = make_request(model, [choice], run.max_new_tokens, run.batch_size, run.feature_cache)
         summary = run_items(BatchRun(request), request, asked, found.append, file=file, progress=bar)
     where = Path("a record" if output is None else output)
     return BatchAnswers([record_of(where, plain) for plain in found], summary)

@@ -95,7 +95,8 @@ def evaluate(
         progress: see the module.
         options: `manifest` (a path) in place of a benchmark, or its `split` and `data`; `limit`; schedules as
             for `profile`; `subset` ("hard": the questions that only downsample gets wrong are scored apart,
-            too); `batch_size` (8); `max_new_tokens`.
+            too); `batch_size` (8); `max_new_tokens`; `feature_cache` ("512MiB": memory for encoded images, so
+            that each passes the vision tower once; 0 turns that off).
 
     Returns:
         Scores and differences from dense with 95% confidence intervals: `reroute.eval`.
@@ -118,9 +119,8 @@ def evaluate(
             subject,
             subject.questions(model.family),
             arms,
+            run,
             file,
-            max_new_tokens=run.max_new_tokens,
-            batch_size=run.batch_size,
             seed=schedules.seed,
             progress=bar,
         )
@@ -216,6 +216,7 @@ def tune(
             Where(subject, found.source),
             max_new_tokens=run.max_new_tokens or benchmark.max_new_tokens,
             batch_size=run.batch_size,
+            feature_cache=run.feature_cache,
             progress=bar,
         )
 

@@ -79,7 +79,7 @@ def _answered(
 
             progress.tell("loading the model")
             loaded = load_aloud(model, output.sink, [choice])
-            request = make_request(loaded, [choice], run.max_new_tokens, run.batch_size)
+            request = make_request(loaded, [choice], run.max_new_tokens, run.batch_size, run.feature_cache)
             answering = BatchRun(request)
         progress.tell("answering")
 

@@ -41,9 +41,8 @@ def evaluate(
             subject,
             ready.questions,
             arms,
+            run,
             ready.file,
-            max_new_tokens=run.max_new_tokens,
-            batch_size=run.batch_size,
             seed=model.seed,
             progress=ready.progress,
         )

@@ -48,6 +48,7 @@ def tune(
             Where(subject, ready.questions.source, output.write),
             max_new_tokens=run.max_new_tokens or subject.benchmark.max_new_tokens,
             batch_size=run.batch_size,
+            feature_cache=run.feature_cache,
             progress=ready.progress,
         )
         if output.write is not None and report.found.schedule is not None:

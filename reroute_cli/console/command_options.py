@@ -21,6 +21,7 @@ from reroute_cli.console.options import (
     OutputOptions,
     ScheduleOptions,
 )
+from reroute_cli.console.sizes import FEATURE_CACHE, FeatureCache
 from routing.methods import DENSE, SHOWN
 
 _COORDINATE = re.compile(r"-?[0-9]{1,7}(\.[0-9]{1,6})?")
@@ -62,6 +63,7 @@ class BatchRunOptions(Options):
     panel = "Run"
 
     batch_size: BatchSize = 1
+    feature_cache: FeatureCache = FEATURE_CACHE
     max_new_tokens: Annotated[int, Option(metavar="N", help="Longest answer, 1 to 4096."), TOKENS] = 64
 
 

@@ -59,6 +59,7 @@ class BatchKeywords(AskKeywords, total=False):
     """A schedule, and how items are answered: see BatchRunOptions."""
 
     batch_size: int
+    feature_cache: str | int
 
 
 class TraceKeywords(AskKeywords, total=False):
@@ -95,6 +96,7 @@ class QuestionsKeywords(TypedDict, total=False):
     manifest: Path | None
     limit: int | None
     batch_size: int
+    feature_cache: str | int
     max_new_tokens: int | None
 
 

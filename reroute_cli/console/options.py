@@ -16,6 +16,7 @@ from typer import Option
 from reroute_cli.console.errors import UsageError
 from reroute_cli.console.group import WRITTEN, Options, Range
 from reroute_cli.console.output import Sink
+from reroute_cli.console.sizes import FEATURE_CACHE, FeatureCache
 from reroute_cli.console.typed import Setting, read_chat_template, read_layers, settings_in
 from routing.methods import DENSE, METHODS, OWN
 
@@ -316,6 +317,7 @@ class RunOptions(Options):
     panel = "Run"
 
     batch_size: BatchSize = 8
+    feature_cache: FeatureCache = FEATURE_CACHE
     max_new_tokens: Annotated[
         int | None,
         Option(metavar="N", help="Longest answer, 1 to 4096; by default the benchmark's, 64 for a manifest."),

@@ -8,15 +8,17 @@ where its decoder is.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from time import perf_counter
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers import StoppingCriteria
+
+Made = TypeVar("Made")
 
 
 class TokenClock(StoppingCriteria):
@@ -135,6 +137,18 @@ class TokenClock(StoppingCriteria):
 
     def _since_start(self, mark: Any) -> float:
         return float(self._start.elapsed_time(mark)) / 1e3 if self._cuda else float(mark - self._start)
+
+
+def seconds_of(work: Callable[[], Made], device: str) -> tuple[Made, float]:
+    """What `work` makes and how long the device is busy with it; on a GPU waits for what came before it."""
+    cuda = device.startswith("cuda")
+    if cuda:
+        torch.cuda.synchronize(device)
+    start = perf_counter()
+    made = work()
+    if cuda:
+        torch.cuda.synchronize(device)
+    return made, perf_counter() - start
 
 
 _LOCK = threading.Lock()

@@ -2,7 +2,8 @@
 
 A pass is one answer, and measures one kind of thing: the clock, operators (FLOPs), the cache, or GPU memory
 and energy. Decoding is greedy, so all passes do the same work. Dense passes run the model without a hook of
-the engine. Does not know records, options or files, nor in which order passes run.
+the engine, but for those at the vision tower where a job has features of images that were encoded before.
+Does not know records, options or files, nor in which order passes run.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from reroute_cli.models.logits import row_by_row
 from reroute_cli.models.rows import without_ended_rows
 from routing import RouteTrace, Schedule
 from routing.host import cache_of
+from routing.vision import Features, encode_once
 
 if TYPE_CHECKING:
     from reroute_cli.data.prompts import Prompt
@@ -126,12 +128,14 @@ class Job:
     """What all passes share: a model, inputs on its device, a schedule.
 
     share_prefix: the prompts begin with the same images, which are computed once: see `routing.route`.
+    features: of images that the vision tower need not run for again; None where it always runs.
     """
 
     loaded: Loaded
     inputs: dict[str, Any]
     schedule: Schedule
     share_prefix: bool = False
+    features: Features | None = None
 
 
 def make_job(loaded: Loaded, prompt: Prompt, schedule: Schedule, max_new_tokens: int) -> Job:
@@ -267,6 +271,7 @@ def _generate(
     model, several = job.loaded.model, len(job.inputs["input_ids"]) > 1
     with (
         row_by_row(job.loaded, job.inputs),
+        nullcontext() if job.features is None else encode_once(model, job.features),
         routing.route(model, job.schedule, share_prefix=job.share_prefix) as trace,
         without_ended_rows(model, _end_tokens(model)) if several else nullcontext(),
         around or nullcontext(),

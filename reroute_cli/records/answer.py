@@ -113,7 +113,9 @@ class LatencyPart(Section):
     company it had. pass_s: of the whole pass, which ends with its longest answer; None in records of before
     this was told apart, whose e2e_s is that of the pass. batch_size: items of the pass. halvings: how often
     its batch was cut in two before it fitted the device. shared_prefix: the images that all prompts of the
-    pass began with were computed once; FLOPs and bytes are still those of the item alone.
+    pass began with were computed once; FLOPs and bytes are still those of the item alone. reused_vision_s: of
+    ttft_s, e2e_s and pass_s, for images of the pass that were encoded before it: measured when they were,
+    once for all answers.
     """
 
     plain_nulls = frozenset({"pass_s"})
@@ -128,6 +130,7 @@ class LatencyPart(Section):
     batch_size: int = 1
     halvings: int = 0
     shared_prefix: bool = False
+    reused_vision_s: float = 0.0
 
 
 class MemoryPart(Section):

@@ -18,7 +18,8 @@ class CountsPart(Part):
     """Items, and what became of them. items = answered + errors.
 
     resumed: of those answered, how many an earlier run had answered. skipped: files of the folder that are no
-    images. halved: answers whose batch did not fit the device at first.
+    images. halved: answers whose batch did not fit the device at first. reused_vision: answers some of whose
+    images, or those of their pass, were encoded for an earlier pass.
     """
 
     items: int
@@ -27,6 +28,7 @@ class CountsPart(Part):
     resumed: int
     skipped: int
     halved: int
+    reused_vision: int = 0
 
 
 class ChoicePart(Section):

@@ -268,19 +268,22 @@ def latency_part(
     halvings: int = 0,
     *,
     shared_prefix: bool = False,
+    reused_s: float = 0.0,
 ) -> LatencyPart:
     """The times of an answer of `new` tokens in one pass.
 
     batch_size: prompts in it; halvings: how often a batch was cut in two before. shared_prefix: the images
-    that all its prompts begin with were computed once.
+    that all its prompts begin with were computed once. reused_s: what it took to encode the images of the
+    pass that were encoded before it.
     """
     until = clock.until(new)
     return LatencyPart(
         preprocess_s=prompt.seconds,
-        ttft_s=clock.ttft,
+        ttft_s=clock.ttft + reused_s,
         tpot_s=(until - clock.ttft) / (new - 1) if new > 1 else None,
-        e2e_s=until,
-        pass_s=clock.end_to_end,
+        e2e_s=until + reused_s,
+        pass_s=clock.end_to_end + reused_s,
+        reused_vision_s=reused_s,
         warmup=0,
         runs=1,
         batch_size=batch_size,

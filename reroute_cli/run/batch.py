@@ -32,6 +32,7 @@ from reroute_cli.run.answer import (
     text_of,
     tokens_part,
 )
+from reroute_cli.run.features import FeatureStore, PassFeatures
 from reroute_cli.run.prepare import (
     GATHERED,
     BatchRequest,
@@ -85,8 +86,8 @@ class BatchEngine:
     to blame.
     """
 
-    def __init__(self, loaded: Loaded, batch_size: int) -> None:
-        self._loaded, self._batch_size = loaded, batch_size
+    def __init__(self, loaded: Loaded, batch_size: int, store: FeatureStore | None = None) -> None:
+        self._loaded, self._batch_size, self._store = loaded, batch_size, store
         self._size = BatchSize(batch_size)
 
     def answers(self, prompts: Sequence[PreparedPrompt]) -> Iterator[PassAnswer | str]:
@@ -114,7 +115,10 @@ class BatchEngine:
     def _halved(self, prompts: list[PreparedPrompt], halvings: int) -> Iterator[PassAnswer | str]:
         """What each prompt of a batch got; each half is handed out before the next one is tried."""
         try:
-            made = answer_pass(self._loaded, prompts, halvings, measured=self._batch_size == 1)
+            features = None if self._store is None else self._store.for_pass()
+            made = answer_pass(
+                self._loaded, prompts, halvings, measured=self._batch_size == 1, features=features
+            )
         except Exception as error:  # noqa: BLE001  one prompt's failure is its own, not the end of the run
             problem, too_large = sentence_of(error), is_out_of_memory(error)
         else:
@@ -191,21 +195,27 @@ class Outcome:
 
 
 class BatchRun:
-    """One run over items: iterate `outcomes`; `waiting` says how long the device had nothing to do."""
+    """One run over items: iterate `outcomes`; `waiting` says how long the device had nothing to do.
+
+    store: of encoded images, where runs share one; otherwise the run has its own.
+    """
 
     workers = 1  # processes with a model
 
-    def __init__(self, request: BatchRequest) -> None:
+    def __init__(self, request: BatchRequest, store: FeatureStore | None = None) -> None:
         self._request = request
         self._costs = CostModel.of(request.loaded)
+        self.store = FeatureStore(request.feature_cache, request.loaded.device) if store is None else store
         self._environment = environment_part(request.loaded)  # asking the installer takes as long as a token
-        self._engines = [BatchEngine(request.loaded, request.batch_size) for _ in request.asks]
+        self._engines = [BatchEngine(request.loaded, request.batch_size, self.store) for _ in request.asks]
         self.waiting = Waiting()
 
     def outcomes(self, items: Iterable[Item], is_done: Callable[[str], bool]) -> Generator[Outcome]:
         """What becomes of every item, batch by batch, ask by ask, each time in the items' order."""
         with closing(prepared_items(self._request, items, is_done, self.waiting)) as made:
             for group in gathered(made, self._request.batch_size, lambda entry: entry.described):
+                made_for = (prompt for entry in group for prompt in entry.prompts)
+                self.store.expect(one.schedule for one in made_for if isinstance(one, PreparedPrompt))
                 for ask in range(len(self._request.asks)):
                     yield from self.under(ask, group)
 
@@ -263,6 +273,7 @@ class BatchRun:
                 found.batch_size,
                 found.halvings,
                 shared_prefix=found.shared_prefix,
+                reused_s=found.reused_vision_s,
             ),
             memory=None,
             reasons=reasons | {"memory": _NO_MEMORY},
@@ -302,6 +313,7 @@ class PassAnswer:
 
     batch_size: prompts of the pass. halvings: how often a batch that did not fit was cut in two before it.
     shared_prefix: the images that all of them begin with were computed once.
+    reused_vision_s: seconds, when it was done, of encoding the images that the pass did not have to encode.
     """
 
     row: passes.SampleAnswer
@@ -310,20 +322,28 @@ class PassAnswer:
     batch_size: int
     halvings: int
     shared_prefix: bool
+    reused_vision_s: float = 0.0
 
 
 def answer_pass(
-    loaded: Loaded, prompts: Sequence[PreparedPrompt], halvings: int, *, measured: bool
+    loaded: Loaded,
+    prompts: Sequence[PreparedPrompt],
+    halvings: int,
+    *,
+    measured: bool,
+    features: PassFeatures | None = None,
 ) -> list[PassAnswer]:
     """Answer prompts of one kind together; raises what the model raises.
 
     measured: the cache is that of one prompt and its bytes are counted; of several they are estimated.
+    features: of images that were encoded before; None where the vision tower runs for all.
     """
     inputs = collate([one.prompt.inputs for one in prompts], passes.pad_token(loaded))
     shared = begin_alike(loaded, prompts)
-    job = passes.Job(loaded, passes.on_device(inputs, loaded.model), prompts[0].schedule, shared)
+    job = passes.Job(loaded, passes.on_device(inputs, loaded.model), prompts[0].schedule, shared, features)
     timed = passes.timed_rows(job, prompts[0].max_new_tokens)
     layers = kv_layers(timed.cache)
+    reused_s = 0.0 if features is None else features.seconds
     answers = []
     for one, row in zip(prompts, timed.rows, strict=True):
         new = len(row.new) - 1  # the last new token is not stored
@@ -334,7 +354,7 @@ def answer_pass(
             found = measured_kv(measure_kv(timed.cache))
             dense = {} if one.shrunk is None else kv.model_dump(include=_OF_ORIGINAL)
             kv = found.model_copy(update=dense)
-        answers.append(PassAnswer(row, kv, timed.clock, len(prompts), halvings, shared))
+        answers.append(PassAnswer(row, kv, timed.clock, len(prompts), halvings, shared, reused_s))
     return answers
 
 

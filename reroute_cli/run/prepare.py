@@ -93,22 +93,30 @@ class Ask:
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """What is asked of every item: each of `asks`. batch_size: items at most in one pass of the model."""
+    """What is asked of every item: each of `asks`. batch_size: items at most in one pass of the model.
+
+    feature_cache: bytes in which encoded images are kept, see features.py.
+    """
 
     loaded: Loaded
     asks: tuple[Ask, ...]
     max_new_tokens: int
     batch_size: int
+    feature_cache: int = 0
 
 
 def make_request(
-    loaded: Loaded, choices: Sequence[ScheduleChoice], max_new_tokens: int, batch_size: int
+    loaded: Loaded,
+    choices: Sequence[ScheduleChoice],
+    max_new_tokens: int,
+    batch_size: int,
+    feature_cache: int = 0,
 ) -> BatchRequest:
     """The request under these schedules; raises Failure where the engine refuses to route the model."""
     if loaded.refusal is not None and any(choice.routes for choice in choices):
         raise Failure(loaded.refusal)
     asks = tuple(Ask(choice, settings_of(loaded, choice, max_new_tokens)) for choice in choices)
-    return BatchRequest(loaded, asks, max_new_tokens, batch_size)
+    return BatchRequest(loaded, asks, max_new_tokens, batch_size, feature_cache)
 
 
 @dataclass(frozen=True)

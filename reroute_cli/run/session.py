@@ -135,6 +135,7 @@ class Tally:
     answered: int = 0
     errors: int = 0
     halved: int = 0
+    reused_vision: int = 0
     first_error: str | None = None
     estimated: bool = False
     words: list[Judgement] = field(default_factory=list)
@@ -150,6 +151,9 @@ class Tally:
             return
         self.answered += 1
         self.halved += record["latency"]["halvings"] > 0
+        self.reused_vision += (
+            record["latency"].get("reused_vision_s", 0.0) > 0
+        )  # older files know nothing of it
         self.estimated |= record["kv_cache"]["source"] == "estimated"
         tokens, kv, latency, flops = (record[name] for name in ("tokens", "kv_cache", "latency", "flops"))
         parts = [flops[name] for name in ("vision_flops", "prefill_flops", "decode_flops")]
@@ -195,6 +199,7 @@ class Tally:
                 resumed=facts.resumed,
                 skipped=facts.skipped,
                 halved=self.halved,
+                reused_vision=self.reused_vision,
             ),
             model=model,
             environment=environment_part(request.loaded),

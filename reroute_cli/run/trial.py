@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         Loaded,
     )
     from reroute_cli.records.store import RecordFile
+    from reroute_cli.run.features import FeatureStore
     from reroute_cli.run.schedules import Arm
     from routing.solve import Target
 
@@ -146,14 +147,15 @@ def hold_trial(
     max_new_tokens: int,
     batch_size: int,
     done: Callable[[], None],
+    store: FeatureStore | None = None,
 ) -> Trial:
     """Ask every item under every arm what the file has no answer of, and judge all answers.
 
     items: taken one by one, each with a truth (raises Failure for the first without one).
-    done: called after every answer.
+    done: called after every answer. store: of encoded images, where several trials share one.
     """
     request = make_request(loaded, [arm.choice for arm in arms], max_new_tokens, batch_size)
-    run, sheet = BatchRun(request), _JudgedItems(len(arms))
+    run, sheet = BatchRun(request, store), _JudgedItems(len(arms))
     costs, schedules = tuple(Tally() for _ in arms), tuple(ScheduleTally() for _ in arms)
     start, answered, resumed = perf_counter(), 0, 0
     with closing(run.outcomes(_with_truth(items), file.is_done)) as outcomes:

@@ -23,6 +23,7 @@ from reroute_cli.records.evaluation import (
     TruthPart,
 )
 from reroute_cli.run.answer import generation_part, model_part
+from reroute_cli.run.features import FeatureStore
 from reroute_cli.run.trial import Trial, checked, hold_trial
 from reroute_cli.studies import SILENT, StudyProgress
 from reroute_cli.studies.questions import (
@@ -36,6 +37,7 @@ from reroute_cli.studies.questions import (
 )
 
 if TYPE_CHECKING:
+    from reroute_cli.console.options import RunOptions
     from reroute_cli.models.load import Loaded
     from reroute_cli.records.store import RecordFile
     from reroute_cli.run.schedules import Arm
@@ -48,10 +50,9 @@ def evaluate(
     subject: Subject,
     questions: Questions,
     arms: Sequence[Arm],
+    run: RunOptions,
     file: RecordFile,
     *,
-    max_new_tokens: int | None = None,
-    batch_size: int = 8,
     seed: int = 0,
     progress: StudyProgress = SILENT,
 ) -> Evaluation:
@@ -62,9 +63,8 @@ def evaluate(
         subject: the benchmark and which of its questions, see `subject_of`.
         questions: those, with what is true of each; see `Subject.questions`.
         arms: the schedules, the dense arm first; see `arms_of`.
+        run: how they are answered; the longest answer is the benchmark's where it says none.
         file: keeps the answers; what it holds already is not asked again. See `records_at`.
-        max_new_tokens: the longest answer; by default the benchmark's.
-        batch_size: items answered together.
         seed: noted in the report, as the seed of dummy weights and random schedules.
         progress: told what is going on, and of every answer.
 
@@ -78,9 +78,10 @@ def evaluate(
         arms,
         checked(loaded, arms, questions.items),
         file,
-        max_new_tokens=max_new_tokens or subject.benchmark.max_new_tokens,
-        batch_size=batch_size,
+        max_new_tokens=run.max_new_tokens or subject.benchmark.max_new_tokens,
+        batch_size=run.batch_size,
         done=progress.done,
+        store=FeatureStore(run.feature_cache, loaded.device),
     )
     progress.tell("comparing")
     return make_evaluation(trial, subject, questions, seed)

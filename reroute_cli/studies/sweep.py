@@ -30,6 +30,7 @@ from reroute_cli.records.sweep import (
     pairs_of,
 )
 from reroute_cli.run.answer import generation_part, model_part
+from reroute_cli.run.features import FeatureStore
 from reroute_cli.run.schedules import Arm, place_of
 from reroute_cli.run.trial import Trial, hold_trial, target_for
 from reroute_cli.studies import SILENT, StudyProgress
@@ -69,7 +70,8 @@ class SweepRequest:
 
     scores: what answers may be judged by; those of nothing here fall out. cost_items: how many items are
     measured, 0 leaves costs estimated. plan: how. against: the cost that scores are held against, a name
-    of METRICS. seed: noted in the report. subset: as of a subject.
+    of METRICS. seed: noted in the report. subset: as of a subject. feature_cache: bytes in which encoded
+    images are kept for all answers; costs are measured without.
     """
 
     scores: tuple[Score, ...]
@@ -80,6 +82,7 @@ class SweepRequest:
     against: str
     seed: int
     subset: str | None = None
+    feature_cache: int = 0
 
     @classmethod
     def of(cls, subject: Subject, run: RunOptions, costs: CostOptions, seed: int) -> SweepRequest:
@@ -95,6 +98,7 @@ class SweepRequest:
             costs.metric,
             seed,
             subject.subset,
+            run.feature_cache,
         )
 
 
@@ -145,6 +149,7 @@ def sweep(
         max_new_tokens=request.max_new_tokens,
         batch_size=request.batch_size,
         done=progress.done,
+        store=FeatureStore(request.feature_cache, loaded.device),
     )
     blocks = measure_costs(job, file, progress.tell, progress.done)
     progress.tell("comparing")

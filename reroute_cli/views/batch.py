@@ -81,9 +81,10 @@ def _times(summary: BatchSummary, *, verbose: bool) -> Iterator[_Line]:
         return
     spreads = {"TTFT": latency.ttft_s, "TPOT": latency.tpot_s, "end to end": latency.e2e_s}
     spreads |= {"preprocess": latency.preprocess_s}
+    once = " · vision measured once an image" if summary.counts.reused_vision else ""
     for what, spread in spreads.items():
         if spread is not None and (verbose or what not in ("TPOT", "preprocess")):
-            shared = " · of the pass" if what == "TTFT" else ""
+            shared = f" · of the pass{once}" if what == "TTFT" else ""
             yield what, w.seconds(spread.p50), f"p90 {units.seconds(spread.p90)}{shared}"
     per_second = Cell(f"{rate.samples_per_s:.2f} items/s", rate.samples_per_s)
     yield "throughput", per_second, f"{rate.output_tokens_per_s:.1f} new tokens/s"

@@ -15,9 +15,10 @@ from routing.schedule import VisionStage
 from routing.vision.collector import Encoded, VisionCollector
 from routing.vision.merged import MergedTower
 from routing.vision.patches import PatchTower
+from routing.vision.replay import EncodedImage, Features, encode_once, hand_over
 from routing.vision.tiles import TiledTower
 
-__all__ = ["Encoded", "VisionCollector", "attach"]
+__all__ = ["Encoded", "EncodedImage", "Features", "VisionCollector", "attach", "encode_once"]
 
 SCORERS = ("cls", "column_mean")
 
@@ -46,4 +47,5 @@ def attach(
         tower = (TiledTower if place.packed else PatchTower)(base, place, stage.scorer, collector)
     if stage.keep_ratio < 1.0:
         tower.register(hooks)
+        hand_over(tower, hooks)
     return collector

@@ -17,6 +17,7 @@ whole attention (here: one block, in slices).
 from __future__ import annotations
 
 import threading
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -27,16 +28,21 @@ from routing.hooks import Hooks, Scoring
 from routing.towers import SHALLOW_LAYER, Need
 from routing.vision.collector import VisionCollector
 
+STORED = "stored"  # under which a tower that did not run has what was found before
 RANKED = {Need.ATTENTION, Need.RECEIVED, Need.KEYS}  # what follows from the projections of the ranking layer
 
 Found = TypeVar("Found")
+Call = tuple[tuple[Any, ...], dict[str, Any]]  # positional and named arguments of a tower
+Output = dict[str, Tensor | tuple[Tensor | None, ...]]  # what is kept of a tower's output, by field
 
 
 class HookedTower(threading.local):
     """Tensors caught during one encoding, and who gets them.
 
-    Each thread has its own, so that two of them can encode with one model.
+    Each thread has its own, so that two of them can encode with one model. `tower` is the module.
     """
+
+    tower: Any
 
     def __init__(self, collector: VisionCollector) -> None:
         self.collector, self.needs = collector, collector.needs
@@ -56,6 +62,37 @@ class HookedTower(threading.local):
         named = (("ranking", ranking, RANKED), ("shallow", shallow, {Need.SHALLOW}))
         return {name: layers[place] for name, place, wanted in named if self.needs & wanted}
 
+    @abstractmethod
+    def watch(self, hooks: Hooks) -> None:
+        """Place the hooks that catch what is asked for while the tower runs."""
+
+    @abstractmethod
+    def note_images(self, tower: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note the sizes of the images that a call is about. tower: the one that runs, perhaps a copy."""
+
+    @abstractmethod
+    def alone(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Call]:
+        """The calls that encode each image, or tile, of a call by itself; none where it can't be divided."""
+
+    @abstractmethod
+    def kept(self, output: Any) -> Output:
+        """What the base model reads of the tower's output."""
+
+    @abstractmethod
+    def derived(self) -> list[dict[str, Tensor]]:
+        """The fields of `Seen` that follow from what was caught, of each image or tile in raster order."""
+
+    def found(self) -> list[dict[str, Tensor]]:
+        """What is asked of each image or tile, by fields of `Seen`: found now, or when it was encoded."""
+        stored: list[dict[str, Tensor]] | None = self.caught.get(STORED)
+        if stored is None:
+            return self.derived()
+        return [{name: value for name, value in one.items() if name in self.needs} for one in stored]
+
+    def give(self, stored: list[dict[str, Tensor]]) -> None:
+        """Take what was found of each image, or tile, when it was encoded, in place of what was caught."""
+        self.caught = {STORED: stored}
+
     def begin(self) -> None:
         """The tower starts to encode."""
         self.caught.clear()
@@ -63,7 +100,7 @@ class HookedTower(threading.local):
 
     def add_state(self, _layer: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
         """One more of the hidden states whose mean is asked for."""
-        state = output.detach().float()
+        state, self.caught["dtype"] = output.detach().float(), output.dtype
         if "states" in self.caught:
             state = state + self.caught["states"].to(state.device)
         self.caught["states"] = state

@@ -23,7 +23,7 @@ from routing.host import (
 from routing.methods.selection import Need, Seen
 from routing.vision.attention import attention_received, window_order
 from routing.vision.collector import Encoded, VisionCollector
-from routing.vision.hooked import HookedTower
+from routing.vision.hooked import Call, HookedTower, Output
 
 STATES = (7 / 32, 23 / 32)  # Qwen compares the mean of the outputs of blocks 7 to 23 of 32
 
@@ -39,12 +39,12 @@ class MergedTower(HookedTower):
     def __init__(self, base: Any, stage: MergedStage, scorer: str, collector: VisionCollector) -> None:
         super().__init__(collector)
         self.refuse_class_scores(scorer)
-        self._tower, self._downsampled = part(base, "visual"), stage.downsampled
-        self._windowed = getattr(self._tower.config, "window_size", None) is not None
+        self.tower, self._downsampled = part(base, "visual"), stage.downsampled
+        self._windowed = getattr(self.tower.config, "window_size", None) is not None
         more = WINDOWED_TOWER_PARTS * self._windowed + DOWNSAMPLED_TOWER_PARTS * self._downsampled
         for path in (*MERGED_TOWER_PARTS, *more):
-            part(self._tower, path)
-        blocks = part(self._tower, "blocks")
+            part(self.tower, path)
+        blocks = part(self.tower, "blocks")
         for path in MERGED_BLOCK_PARTS:
             part(blocks[-1], path)
         self._rotate = beside(blocks[-1].attn, VISION_ROTATE)
@@ -53,58 +53,96 @@ class MergedTower(HookedTower):
         asked = self.asked_layers(blocks, len(blocks) - 1)
         self._asked = {name: block.attn for name, block in asked.items()}
         self._grids: list[tuple[int, int]] = []  # of tokens
+        self._running = self.tower  # or a copy of it with other weights
 
     def register(self, hooks: Hooks) -> None:
         """Place all hooks of this tower."""
-        hooks.before(self._tower, self._start)
+        hooks.before(self.tower, self._start)
+        self.watch(hooks)
+        hooks.after(self.tower, self._finish)
+
+    def watch(self, hooks: Hooks) -> None:
+        """Place the hooks that catch what is asked for while the tower runs."""
         for name, attention in self._asked.items():
             self.catch(hooks, name, attention.qkv)
             self.note(hooks, f"{name} told", attention)
         for block in self._compared if Need.STATES in self.needs else ():
             hooks.after(block, self.add_state)
-        hooks.after(self._tower, self._finish)
 
-    def _start(self, _tower: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        shapes = (args[1] if len(args) > 1 else given(kwargs, "grid_thw", self._tower)).tolist()
-        if any(frames != 1 for frames, _, _ in shapes):
-            raise UnsupportedInputError("a selection at the vision tower reduces pictures, not videos")
-        merge = self._tower.spatial_merge_size
-        self._grids = [(height // merge, width // merge) for _, height, width in shapes]
+    def _start(self, tower: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.note_images(tower, args, kwargs)
         self.begin()
 
-    def _finish(self, tower: Any, _args: tuple[Any, ...], output: Any) -> Any:
+    def note_images(self, tower: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note the grids of tokens; raises UnsupportedInputError for videos."""
+        shapes = self._shapes(args, kwargs).tolist()
+        if any(frames != 1 for frames, _, _ in shapes):
+            raise UnsupportedInputError("a selection at the vision tower reduces pictures, not videos")
+        merge = tower.spatial_merge_size
+        self._grids = [(height // merge, width // merge) for _, height, width in shapes]
+        self._running = tower
+
+    def _shapes(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """Frames, rows and columns of patches (N, 3) of a call."""
+        shapes: Tensor = args[1] if len(args) > 1 else given(kwargs, "grid_thw", self.tower)
+        return shapes
+
+    def alone(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Call]:
+        """Its own patches, which stand one image after another, and its grid; none where there are videos."""
+        shapes = self._shapes(args, kwargs)
+        if not args or bool((shapes[:, 0] != 1).any()):
+            return []
+        sizes: list[int] = shapes.prod(dim=1).tolist()
+        patches = torch.split(args[0], sizes)
+        return [
+            ((own,), {**kwargs, "grid_thw": shape})
+            for own, shape in zip(patches, torch.split(shapes, 1), strict=True)
+        ]
+
+    def kept(self, output: Any) -> Output:
+        """The merged tokens, and those of deepstack models for later decoder layers."""
+        fields: Output = {"pooler_output": part(output, "pooler_output")}
+        if (deep := getattr(output, "deepstack_features", None)) is not None:
+            fields["deepstack_features"] = tuple(deep)
+        return fields
+
+    def _finish(self, _tower: Any, _args: tuple[Any, ...], output: Any) -> Any:
         features = part(output, "pooler_output")
-        output.pooler_output = self.reduced(lambda: self._reduce(tower, features))
+        output.pooler_output = self.reduced(lambda: self._reduce(features))
         return output
 
-    def _reduce(self, tower: Any, features: Tensor) -> Tensor:
-        """(sum of V, d) features of all images, in raster order, with what was merged in its place.
-
-        tower: the one that runs, which may be a copy with other weights.
-        """
-        found = self._ranked()
-        if Need.STATES in self.needs:
-            mean = given(self.caught, "states", self._tower) / len(self._compared)
-            found["states"] = self._merged(tower, mean.to(features.dtype))
-        if self._windowed:
-            cells = self._tower.window_size // self._tower.spatial_merge_size // self._tower.patch_size
-            raster = window_order(self._grids, cells).argsort()
-            found = {name: tokens[raster.to(tokens.device)] for name, tokens in found.items()}
-        sizes = [height * width for height, width in self._grids]
-        parts: dict[str, Any] = {
-            name: torch.split(tokens.to(features.device), sizes) for name, tokens in found.items()
-        }
+    def _reduce(self, features: Tensor) -> Tensor:
+        """(sum of V, d) features of all images, in raster order, with what was merged in its place."""
         images = [
-            Encoded(Seen(tokens, grid, **{name: split[number] for name, split in parts.items()}))
-            for number, (tokens, grid) in enumerate(
-                zip(torch.split(features, sizes), self._grids, strict=True)
+            Encoded(Seen(tokens, grid, **{name: value.to(tokens.device) for name, value in own.items()}))
+            for tokens, grid, own in zip(
+                torch.split(features, self._sizes), self._grids, self.found(), strict=True
             )
         ]
         return torch.cat(self.collector.reduce(images))
 
+    @property
+    def _sizes(self) -> list[int]:
+        """Tokens of each image."""
+        return [height * width for height, width in self._grids]
+
+    def derived(self) -> list[dict[str, Tensor]]:
+        """What is asked of each image's tokens, in raster order, by fields of `Seen`."""
+        found = self._ranked()
+        if Need.STATES in self.needs:
+            mean = given(self.caught, "states", self.tower) / len(self._compared)
+            found["states"] = self._merged(mean.to(self.caught["dtype"]))
+        if self._windowed:
+            cells = self.tower.window_size // self.tower.spatial_merge_size // self.tower.patch_size
+            raster = window_order(self._grids, cells).argsort()
+            found = {name: tokens[raster.to(tokens.device)] for name, tokens in found.items()}
+        parts = {name: torch.split(tokens, self._sizes) for name, tokens in found.items()}
+        return [{name: split[number] for name, split in parts.items()} for number in range(len(self._grids))]
+
     @torch.no_grad()
-    def _merged(self, tower: Any, states: Tensor) -> Tensor:
+    def _merged(self, states: Tensor) -> Tensor:
         """Hidden states (patches, c) as the tower makes tokens of its last ones: (sum of V, d) float32."""
+        tower = self._running
         if self._downsampled:
             side = tower.spatial_merge_size
             squares = tower.post_layernorm(states).view(-1, side, side, states.shape[-1])
@@ -117,7 +155,7 @@ class MergedTower(HookedTower):
         """Of all images' tokens, in the tower's order: the fields of `Seen` that follow from attention."""
         found: dict[str, Tensor] = {}
         for name, attention in self._asked.items():
-            told, group = given(self.caught, f"{name} told", attention), self._tower.spatial_merge_size**2
+            told, group = given(self.caught, f"{name} told", attention), self.tower.spatial_merge_size**2
             projected = given(self.caught, name, attention)
             query, key, _ = projected.view(len(projected), 3, attention.num_heads, -1).unbind(1)
             if name == "ranking" and Need.KEYS in self.needs:

@@ -17,7 +17,7 @@ from routing.families import locate
 from routing.methods import SCORERS
 from routing.prefix import PackedRows, why_not_shared
 from routing.schedule import VisionStage
-from routing.vision.once import equal_groups
+from routing.vision.repeats import equal_groups
 
 DENSE = routing.Schedule()
 SCHEDULES = {"dense": DENSE, **{action: plan(HALF_THEN_QUARTER, action) for action in ACTIONS}}

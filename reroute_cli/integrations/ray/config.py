@@ -43,6 +43,7 @@ def make_config(loading: ModelOptions, request: BatchRequest, threads: int) -> W
             "profile": text,
             "max_new_tokens": request.max_new_tokens,
             "batch_size": request.batch_size,
+            "feature_cache": request.feature_cache,
             "threads": threads,
             "settings": ask.settings,
         }

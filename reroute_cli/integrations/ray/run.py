@@ -59,7 +59,7 @@ def run_on_cluster(
         elif device == "auto":
             device = device_of(device, connection.nodes())
         described = without_weights(model, device)
-        request = make_request(described, [choice], run.max_new_tokens, run.batch_size)
+        request = make_request(described, [choice], run.max_new_tokens, run.batch_size, run.feature_cache)
         tell_remarks(described, sink, [choice])
         yield ClusterRun(connection, request, model, options, sink.talk), request
 

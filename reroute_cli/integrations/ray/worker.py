@@ -81,6 +81,7 @@ class Worker:
         self._open.enter_context(quiet_libraries())
         self._local = LocalSchedule.of(config)
         loaded = load(ModelOptions(**config["loading"]))
-        request = make_request(loaded, [self._local.choice], config["max_new_tokens"], config["batch_size"])
+        most, size, cache = (config[name] for name in ("max_new_tokens", "batch_size", "feature_cache"))
+        request = make_request(loaded, [self._local.choice], most, size, cache)
         check_settings(config["settings"], plain(request.asks[0].settings))
         return BatchRun(request)

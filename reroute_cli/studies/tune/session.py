@@ -12,6 +12,7 @@ from reroute_cli.console.errors import Failure, UsageError
 from reroute_cli.data.items import Item, spread
 from reroute_cli.measure.scores import BOX_HIT, BOX_IOU, JudgedImages, Score
 from reroute_cli.records.metrics import DENSE_ARM
+from reroute_cli.run.features import FeatureStore
 from reroute_cli.run.schedules import Arm, ScheduleChoice
 from reroute_cli.run.trial import Trial, hold_trial, target_for
 from reroute_cli.studies import SILENT, StudyProgress
@@ -52,7 +53,8 @@ _DEVIATIONS = 1.959963984540054  # standard errors from a value to the end of it
 class Asking:
     """How questions are asked, and what came of it so far.
 
-    done: called after every answer. answered, resumed: new answers, and those that the file had before.
+    done: called after every answer. store: of images that are encoded for all trials. answered, resumed: new
+    answers, and those that the file had before.
     """
 
     loaded: Loaded
@@ -60,6 +62,7 @@ class Asking:
     max_new_tokens: int
     batch_size: int
     done: Callable[[], None]
+    store: FeatureStore
     answered: int = 0
     resumed: int = 0
     seconds: float = 0.0
@@ -80,6 +83,7 @@ class Asking:
             max_new_tokens=self.max_new_tokens,
             batch_size=self.batch_size,
             done=done,
+            store=self.store,
         )
         self.answered += trial.counts.answered
         self.resumed += max(0, trial.counts.resumed - known)
@@ -169,6 +173,7 @@ def tune(
     *,
     max_new_tokens: int,
     batch_size: int,
+    feature_cache: int = 0,
     progress: StudyProgress = SILENT,
 ) -> TuneReport:
     """Search on one half of the questions, then score what was found on the other half.
@@ -181,6 +186,7 @@ def tune(
         where: what the questions are called, for the report.
         max_new_tokens: the longest answer.
         batch_size: items answered together.
+        feature_cache: bytes in which encoded images are kept for all schedules and questions.
         progress: told what is going on, and of every answer.
 
     Returns:
@@ -190,7 +196,8 @@ def tune(
         UsageError: a budget that is out of reach, with the nearest one; a method that the model can't run.
         Failure: the model can't be asked, or no schedule stays above the floor.
     """
-    asking = Asking(loaded, file, max_new_tokens, batch_size, progress.done)
+    store = FeatureStore(feature_cache, loaded.device)
+    asking = Asking(loaded, file, max_new_tokens, batch_size, progress.done, store)
     progress.tell("searching")
     searched = questions.halves.searched.items
     space, missing = _space(loaded, common_target(loaded, searched), request)

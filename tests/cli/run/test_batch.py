@@ -221,6 +221,7 @@ def test_totals_are_of_the_whole_file(run, folder, tmp_path):
     found = json.loads((tmp_path / "s").read_text())
     assert found["counts"] == {
         "items": 4, "answered": 4, "errors": 0, "resumed": 3, "skipped": 0, "halved": 0,
+        "reused_vision": 0,
     }  # fmt: skip
     assert found["this_run"]["answered"] == 1
 

@@ -91,7 +91,7 @@ def test_an_engine_tries_larger_batches_again(pocket, monkeypatch):
     """Where four fit: eight passes of four, then one of eight again, which is halved like the first."""
     tried = []
 
-    def fitting(loaded, prompts, halvings, measured):
+    def fitting(loaded, prompts, halvings, measured, features):
         tried.append(len(prompts))
         if len(prompts) > 4:
             raise MemoryError

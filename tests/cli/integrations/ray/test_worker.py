@@ -39,9 +39,9 @@ def request_of(pocket, monkeypatch):
     """A function from a choice to the driver's request and order; workers get the model that is loaded."""
     monkeypatch.setattr(models, "load", lambda options: pocket)
 
-    def made(choice=ROUTED, batch_size=2):
+    def made(choice=ROUTED, batch_size=2, feature_cache=0):
         loading = ModelOptions()
-        request = make_request(without_weights(loading, "cpu"), [choice], 4, batch_size)
+        request = make_request(without_weights(loading, "cpu"), [choice], 4, batch_size, feature_cache)
         return request, make_config(loading, request, 1)
 
     return made
@@ -84,6 +84,17 @@ def test_a_worker_gives_what_one_machine_gives(request_of, pocket):
         untimed(outcome.record.as_dict()) for outcome in alone
     ]
     assert {answer.problem for answer in found.values()} == {""}
+
+
+def test_a_workers_tables_share_encoded_images(request_of):
+    """Three questions about one image in three tables: the second and third pay what the first took."""
+    _, order = request_of(feature_cache=1 << 24)
+    items = batch_items(None, None, SAMPLES / "manifest.jsonl", None).chosen[:3]
+    request, _ = request_of()
+    found = answered(order, sent(request, items, size=1))
+    first, *others = (found[index].record["latency"]["reused_vision_s"] for index in range(3))
+    assert first == 0
+    assert others[0] == others[1] > 0
 
 
 def test_names_that_are_no_unicode_reach_the_worker(request_of, tmp_path):
@@ -201,11 +212,11 @@ def test_a_batch_that_does_not_fit_is_cut_in_two_in_the_worker(request_of, monke
     """As on one machine, and the next tables begin as small as what fitted."""
     whole, sizes = batch.answer_pass, []
 
-    def tight(loaded, prompts, halvings, measured):
+    def tight(loaded, prompts, halvings, measured, features):
         sizes.append(len(prompts))
         if len(prompts) > 1:
             raise MemoryError
-        return whole(loaded, prompts, halvings, measured=measured)
+        return whole(loaded, prompts, halvings, measured=measured, features=features)
 
     monkeypatch.setattr(batch, "answer_pass", tight)
     request, order = request_of()

@@ -20,7 +20,7 @@ from routing.vision.collector import VisionCollector
 ENCODE = "get_image_features"  # of base models
 
 
-def encode_once(base: Any, anchors: VisionCollector | None, hooks: Hooks) -> None:
+def encode_repeats_once(base: Any, anchors: VisionCollector | None, hooks: Hooks) -> None:
     """Until `hooks` close, encode equal groups of images in one call of the base model once.
 
     anchors: what is told of the images that were chosen from at the tower. A model that encodes images in
@@ -29,12 +29,12 @@ def encode_once(base: Any, anchors: VisionCollector | None, hooks: Hooks) -> Non
     if not hasattr(type(base), ENCODE) or ENCODE in vars(base):
         return
     lasts = [True]
-    setattr(base, ENCODE, EncodedOnce(base, anchors, lasts))
+    setattr(base, ENCODE, RepeatedImages(base, anchors, lasts))
     hooks.callback(delattr, base, ENCODE)
     hooks.callback(lasts.clear)
 
 
-class EncodedOnce:
+class RepeatedImages:
     """Stands for the method of one base model that encodes images; copies of the model have copies of it.
 
     lasts: empty when the block is over, and every image is encoded again.
@@ -60,8 +60,8 @@ class EncodedOnce:
             self._anchors.repeat(copies)
         return output
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> EncodedOnce:
-        return EncodedOnce(memo[id(self._base)], self._anchors, self._lasts)
+    def __deepcopy__(self, memo: dict[int, Any]) -> RepeatedImages:
+        return RepeatedImages(memo[id(self._base)], self._anchors, self._lasts)
 
 
 def equal_groups(told: list[Tensor]) -> int:
