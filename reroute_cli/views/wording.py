@@ -58,11 +58,15 @@ def count(number: int, thing: str) -> str:
 
 
 def arm_title(name: str, action: str | None, most: int = LONGEST_NAME) -> str:
-    """'pdrop-reroute 0.889' -> 'pdrop reroute 0.889'; other names, as those of profiles, stay as they are."""
+    """'pdrop-reroute 0.889' -> 'pdrop reroute 0.889'; other names, as those of profiles, stay as they are.
+
+    What is too long loses the end of its place, not the action or the amount.
+    """
     arm, space, amount = name.partition(" ")
-    if action is not None and arm.endswith(f"-{action}"):
-        arm = f"{arm.removesuffix(f'-{action}')} {action}"
-    return short(arm + space + amount, most)
+    if action is None or not arm.endswith(f"-{action}"):
+        return short(name, most)
+    behind = f" {action}{space}{amount}"
+    return short(arm.removesuffix(f"-{action}"), max(1, most - len(behind))) + behind
 
 
 def role_of(name: str | None, action: str | None) -> str:

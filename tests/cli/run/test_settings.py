@@ -12,6 +12,7 @@ from reroute_cli.console.typed import TYPED_OTHERWISE, settings_in
 from reroute_cli.integrations.lmms_eval.arguments import read_arguments
 from reroute_cli.records.sweep import pairs_of
 from reroute_cli.run.schedules import ScheduleChoice, arms_of
+from reroute_cli.views.wording import arm_title
 from routing import METHODS, ScheduleError, solve
 from routing.solve import Target
 
@@ -152,3 +153,9 @@ def test_eval_shows_arms_of_one_method_apart(warm, run, tmp_path):
     assert [arm["choice"]["settings"] for arm in found.values()] == [{}, {}, {"version": 2}]
     digests = {arm["made"]["first"]["digest"] for arm in found.values()}
     assert len(digests) == 3
+
+
+def test_a_long_name_loses_no_action():
+    """In a narrow table the end of the place goes, not what tells two arms apart."""
+    assert arm_title("sparsevlm:version=2-reroute 0.5", "reroute", 24) == "sparsevlm:v… reroute 0.5"
+    assert arm_title("sparsevlm:version=2-prune", "prune", 28) == "sparsevlm:version=2 prune"
