@@ -113,12 +113,11 @@ class MergedTower(HookedTower):
 
     def _reduce(self, features: Tensor) -> Tensor:
         """(sum of V, d) features of all images, in raster order, with what was merged in its place."""
-        images = [
-            Encoded(Seen(tokens, grid, **{name: value.to(tokens.device) for name, value in own.items()}))
-            for tokens, grid, own in zip(
-                torch.split(features, self._sizes), self._grids, self.found(), strict=True
-            )
-        ]
+        images = []
+        split = torch.split(features, self._sizes)
+        for tokens, grid, own in zip(split, self._grids, self.found(), strict=True):
+            moved: dict[str, Any] = {name: value.to(tokens.device) for name, value in own.items()}
+            images.append(Encoded(Seen(tokens, grid, **moved)))
         return torch.cat(self.collector.reduce(images))
 
     @property

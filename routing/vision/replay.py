@@ -167,7 +167,7 @@ def _recorder(model: Any, needs: frozenset[Need]) -> HookedTower | None:
         return None
 
 
-def _choose_nothing(_seen: Seen, _count: int, _stage: VisionStage) -> Chosen:
+def _choose_nothing(_seen: Sequence[Seen], _counts: Sequence[int], _stage: VisionStage) -> list[Chosen]:
     raise AssertionError("a tower that is only watched hands no image to a selection")
 
 
