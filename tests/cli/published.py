@@ -12,6 +12,7 @@ from reroute_cli.records.schema import schema_of
 
 PLAIN_NULLS = {"method", "action", "profile", "ratio", "budget"}  # of an arm: null says that it was not typed
 PLAIN_NULLS |= {"adapter"}  # and here that the model is none
+PLAIN_NULLS |= {"resized"}  # of a schedule: its images were not made smaller
 PLAIN_NULLS |= {"outliers", "requests_met", "warmup_auto"}  # here that nothing was to be counted
 
 
