@@ -307,7 +307,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "results": readme_reports.results,
     "sweep": readme_reports.sweep,
     "methods-sweep": readme_reports.methods_sweep,
-    "methods-sweep-667": readme_reports.methods_sweep_667,
+    "methods-ratios": readme_reports.methods_ratios,
     "tune": readme_reports.tune,
     "profile": readme_reports.profile,
     "regression": regression,

@@ -61,9 +61,34 @@ def methods_sweep() -> str:
     return sweep("scenes-methods.json")
 
 
-def methods_sweep_667() -> str:
-    """The same at another one, where costs were not measured."""
-    return sweep("scenes-methods-0.667.json")
+def methods_ratios() -> str:
+    """The sweep over all methods and ratios, pruned and rerouted beside each other: a table for each score."""
+    report = _read("scenes-methods-ratios.json")
+    counts, dense = report["counts"], report["arms"][0]["scores"]
+    ratios = sorted({arm["ratio"] for arm in report["arms"][1:]})
+    made = f"{counts['items']} questions about {counts['images']} images, {counts['answers']:,} answers.\n"
+    for score in report["scores"]:
+        if score["shown"]:
+            head = f"{score['title']}, dense {_bounds(dense[score['name']])}"
+            rows = _by_ratio(report, score["name"]).items()
+            lines = [[f"`{place}`", *(cells.get(ratio, "") for ratio in ratios)] for place, cells in rows]
+            made += "\n" + table([head, *map(str, ratios)], lines)
+    return made
+
+
+def _by_ratio(report: dict[str, Any], score: str) -> dict[str, dict[float, str]]:
+    """Method -> ratio -> 'prune → reroute', bold where the interval of their difference does not hold 0."""
+    arms = {arm["name"]: arm for arm in report["arms"]}
+    found: dict[str, dict[float, str]] = {}
+    for pair in _pairs(report):
+        both = [arms[pair[action]] for action in ("prune", "reroute") if pair[action]]
+        if any(arm["refused"] for arm in both):
+            continue
+        cell = " → ".join(f"{arm['scores'][score]['value']:.2f}" for arm in both)
+        if len(both) > 1 and pair["scores"][score]["low"] * pair["scores"][score]["high"] > 0:
+            cell = f"**{cell}**"
+        found.setdefault(pair["place"], {})[pair["ratio"]] = cell
+    return found
 
 
 def sweep(name: str = "scenes-sweep.json") -> str:

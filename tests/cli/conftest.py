@@ -118,11 +118,11 @@ def drawn() -> Callable[..., Image.Image]:
 def nulls_without_reason(value: Any, path: str = "") -> list[str]:
     """Dotted names of every null in a record that its own section does not explain.
 
-    A null `adapter` is none: it says that the model is not one.
+    A null `adapter` is none: it says that the model is not one. So is `resized`, of images as they were.
     """
     if not isinstance(value, dict):
         return []
-    reasons = {"adapter": "none", **value.get("reasons", {})}
+    reasons = {"adapter": "none", "resized": "none", **value.get("reasons", {})}
     found = [f"{path}{name}" for name, part in value.items() if part is None and not reasons.get(name)]
     for name, part in value.items():
         found += nulls_without_reason(part, f"{path}{name}.")

@@ -98,9 +98,9 @@ def test_only_the_call_itself_is_timed(job, monkeypatch):
     route = run.routing.route
 
     @contextlib.contextmanager
-    def slow(model, schedule):
+    def slow(model, schedule, **options):
         time.sleep(0.5)
-        with route(model, schedule) as trace:
+        with route(model, schedule, **options) as trace:
             yield trace
         time.sleep(0.5)
 

@@ -54,7 +54,7 @@ def test_each_pass_has_the_nearest_in_length_and_answers_come_in_order(pocket, m
     """Six prompts of two lengths and two kinds: no pass is mixed, and the first is answered first."""
     tried = []
 
-    def answered(_loaded, prompts, _halvings, measured):
+    def answered(_loaded, prompts, _halvings, **_options):
         tried.append([one.name for one in prompts])
         return prompts
 

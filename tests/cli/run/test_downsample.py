@@ -219,9 +219,8 @@ def test_its_arm_has_no_action():
 
 
 def test_what_needs_a_schedule_refuses_it(run, fails, picture):
-    """trace and tune say so in one sentence, before a model is loaded."""
+    """trace says so in one sentence, before a model is loaded."""
     fails(run("trace", picture, QUESTION, *AMOUNT, "--json"), 2, "downsample routes nothing")
-    fails(run("tune", "--ratio", "0.5", "--methods", "fastv,downsample"), 2, "no schedule to search")
 
 
 def test_each_of_several_images_gives_up_the_same_share(qwen):

@@ -163,12 +163,12 @@ def test_the_digest_of_a_trial_is_that_of_its_items(hold, items):
 
 
 def test_a_stream_of_pictures_is_not_held(hold):
-    """Of sixty pictures that come as bytes, most of them damaged, few are there at a time, none at last."""
+    """Of 240 pictures that come as bytes, most of them damaged, few are there at a time, none at last."""
     counted = counted_bytes()
     picture = (SAMPLES / "desk.png").read_bytes()
 
     def stream():
-        for number in range(60):
+        for number in range(240):
             truth, whole = Truth("words", ("1",)), number % 4 == 0
             yield Item(
                 f"i{number}",
@@ -179,8 +179,8 @@ def test_a_stream_of_pictures_is_not_held(hold):
 
     trial = hold(stream(), ARMS[:1], new=1)
     gc.collect()
-    assert (len(trial.rows), trial.failed) == (60, 45)
-    assert counted.most < 45
+    assert (len(trial.rows), trial.failed) == (240, 180)
+    assert counted.most < 90
     assert counted.alive == 0
 
 
