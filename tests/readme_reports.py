@@ -62,7 +62,7 @@ def methods_sweep() -> str:
 
 
 def methods_ratios() -> str:
-    """The sweep over all methods and ratios, pruned and rerouted beside each other: a table for each score."""
+    """The sweep over all methods and ratios, pruned beside rerouted: a table for each score."""
     report = _read("scenes-methods-ratios.json")
     counts, dense = report["counts"], report["arms"][0]["scores"]
     ratios = sorted({arm["ratio"] for arm in report["arms"][1:]})

@@ -15,7 +15,7 @@ from reroute_cli.studies.compare import RegressionCheck, compare, prepare
 from reroute_cli.studies.gates import all_gates, parse_gate
 from tests.cli import reports
 
-OLD = Path(__file__).resolve().parents[3] / "samples" / "results" / "pocket-profile.json"
+OLD = Path(__file__).resolve().parents[2] / "fixtures" / "reports" / "baseline.json"
 OBJECTIVES = {"ttft": 0.2}
 
 

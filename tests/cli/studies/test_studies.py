@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from reroute_cli.console.command_options import TracedSchedules
-from reroute_cli.console.options import ArmsOptions, BenchmarkOptions
+from reroute_cli.console.options import ArmsOptions, BenchmarkOptions, RunOptions
 from reroute_cli.console.study_options import GridOptions
 from reroute_cli.data.images import ImageSource, open_image
 from reroute_cli.data.items import Item
@@ -79,7 +79,8 @@ def test_profile_and_compare_give_records(pocket, capfd):
 def test_evaluate_gives_a_record(pocket, scenes):
     """Six questions under two arms."""
     noted = Noting()
-    found = evaluate(pocket, scenes.subject, scenes.questions, ARMS, scenes.file, seed=3, progress=noted)
+    run = RunOptions(max_new_tokens=32, batch_size=8)
+    found = evaluate(pocket, scenes.subject, scenes.questions, ARMS, run, scenes.file, seed=3, progress=noted)
     assert (found.counts.questions, found.counts.answered, found.workload.seed) == (6, 12, 3)
     assert noted.expected == [noted.steps] == [12]
 
