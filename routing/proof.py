@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NoReturn
 from weakref import ref
 
@@ -149,13 +150,18 @@ class Proof:
 
     def _check_mask(self, index: int, hidden: Tensor, mask: Any) -> None:
         several, told = hidden.shape[-2] > 1, self.kinds[index].told
-        padding = self.padded and (told == "mask" or (told == "padding" and several))
-        if mask is None and padding and isinstance(self.real, Tensor) and self.real.ndim == 2:
-            padding = not bool(self.real.all())
-        if mask is None and (padding or (self.needs_mask and several and told == "mask")):
+        causal = self.needs_mask and several and told == "mask"
+        padding = told == "mask" or (told == "padding" and several)
+        if mask is None and (causal or (padding and self._some_padding)):
             _fail(index, "an attention mask", "none")
         if mask is not None and self.layout is not None and mask.shape[-1] != self.layout.length:
             _fail(index, f"an attention mask of width {self.layout.length}", f"one of {mask.shape[-1]}")
+
+    @cached_property
+    def _some_padding(self) -> bool:
+        """Whether a row of the pass is padded; waits for the device where padded rows may have left."""
+        told = isinstance(self.real, Tensor) and self.real.ndim == 2
+        return self.padded and not (told and bool(self.real.all()))
 
     def check_rotary(self, index: int, rotary: Any) -> None:
         """A prefill's layer needs cos and sin for every column of the prompt, unless it may go without."""

@@ -1,6 +1,7 @@
 """What a routed prefill may hold and ask of the host: no L x L matrix, one buffer, few waits."""
 
 import weakref
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from routing.checks.configs import build
 from routing.checks.reference import Cut, decoder
 from routing.checks.runs import ACTIONS, HALF_THEN_QUARTER, close, generate, plan
 from routing.checks.subjects import ONE, RAGGED, Sample, Tiny, tiny
+from routing.families import locate
+from routing.proof import Proof
 from tests.routing.rankings import RANKINGS
 
 MANY: Sample = (100, *[(1, 1)] * 20, 60)  # 160 text and 500 visual tokens in pictures of 25
@@ -202,3 +205,17 @@ def test_no_layer_waits_for_the_gpu(action):
             subject.model(**inputs)
     finally:
         torch.cuda.set_sync_debug_mode(before)
+
+
+def test_padding_that_may_have_left_is_asked_for_once_a_pass(monkeypatch):
+    """No layer is given a mask; whether a row is still padded is read from the device for the first alone."""
+    kinds, reads = locate(tiny("llava").model).info.kinds, []
+    read = torch.Tensor.__bool__
+    monkeypatch.setattr(torch.Tensor, "__bool__", lambda told: reads.append(1) or read(told))
+    for real, padded in ((torch.ones(2, 5), False), (torch.tensor([[0, 1], [1, 1]]), True)):
+        proof = Proof(kinds, fixed=len(kinds), needs_mask=False, padded=True, real=real)
+        reads.clear()
+        with pytest.raises(routing.RoutingError, match="an attention mask") if padded else nullcontext():
+            for index in range(len(kinds)):
+                proof.enters(index, torch.zeros(2, 1, 4), None, None, {})
+        assert len(reads) == 1
