@@ -53,14 +53,17 @@ def _ratio(part: Sequence[float], whole: Sequence[float]) -> dict[str, Any]:
     return asdict(found)
 
 
+def machine_of(report: Mapping[str, Any]) -> str:
+    """'pocket, float32 on cpu (AMD EPYC, 2 threads)', of a report with a model."""
+    machine, model = report["environment"]["cpu"], report["model"]
+    where = f"{machine['model']}, {machine['torch_threads']} threads"
+    return f"{model['name']}, {model['dtype']} on {model['device']} ({where})"
+
+
 def table(report: Mapping[str, Any]) -> list[str]:
     """Markdown: a row for each schedule and size."""
-    machine, model = report["environment"]["cpu"], report["model"]
-    head = (
-        f"{model['name']}, {model['dtype']} on {model['device']} ({machine['model']}, "
-        f"{machine['torch_threads']} threads): {report['items']} items of at most "
-        f"{report['max_new_tokens']} new tokens, {report['rounds']} rounds"
-    )
+    asked = f"{report['items']} items of at most {report['max_new_tokens']} new tokens"
+    head = f"{machine_of(report)}: {asked}, {report['rounds']} rounds"
     columns = (
         "| schedule | batch | items/s | times faster | less processor | faster than generate "
         "| less processor than generate | waiting |"

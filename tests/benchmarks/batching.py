@@ -14,17 +14,14 @@ What the columns say: see batch_results.py.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
 from typing import Any
 
-from reroute_cli.console.options import ModelOptions
 from reroute_cli.data.items import (
     Item,
     batch_items,
@@ -34,7 +31,6 @@ from reroute_cli.measure.environment import describe_environment
 from reroute_cli.measure.passes import on_device, pad_token
 from reroute_cli.models.load import (
     Loaded,
-    load,
     quiet_libraries,
 )
 from reroute_cli.run.batch import BatchRun, collate
@@ -42,18 +38,13 @@ from reroute_cli.run.prepare import (
     BatchRequest,
     make_request,
 )
-from reroute_cli.run.schedules import ScheduleChoice
 from tests.benchmarks.batch_results import PLAIN, SCHEMA, Course, arm_results, table
+from tests.benchmarks.command import ARMS, add_model, add_rounds, load_asked, publish
 from tests.benchmarks.rounds import Timed, interleave
-from tests.benchmarks.shape import write_shape
+from tests.benchmarks.subject import DECODERS
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 SIZES = (1, 2, 4, 8, 16)
-ARMS = {
-    "dense": ScheduleChoice(),
-    "pdrop-reroute-0.889": ScheduleChoice("pdrop", "reroute", 0.889),
-    "fastv-prune-0.667": ScheduleChoice("fastv", "prune", 0.667),
-}
 
 
 def once(request: BatchRequest, items: Sequence[Item], size: int) -> Course:
@@ -113,36 +104,22 @@ def measure(loaded: Loaded, options: argparse.Namespace) -> dict[str, dict[int, 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.batching", description=__doc__)
-    parser.add_argument("--model", default="pocket")
-    parser.add_argument("--load-format", default="auto")
-    parser.add_argument("--shape", action="store_true", help="the model of tests.benchmarks.prefill instead")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--dtype", default="auto")
+    add_model(parser, "the model of tests.benchmarks.prefill instead")
     parser.add_argument("--items", type=int, help="at most so many questions (default: 32; 16 with --shape)")
     parser.add_argument("--max-new-tokens", type=int, default=16)
     parser.add_argument("--forced", action="store_true", help="no answer ends before it is as long as that")
-    parser.add_argument("--rounds", type=int, default=7, help="timed rounds, after one that warms up")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write everything there as JSON as well")
+    add_rounds(parser, 7)
     options = parser.parse_args(arguments)
     if options.items is None:
         options.items = max(SIZES) if options.shape else 2 * max(SIZES)
     return options
 
 
-def _load(options: argparse.Namespace) -> Loaded:
-    typed = ModelOptions(options.model, options.device, options.dtype, load_format=options.load_format)
-    if not options.shape:
-        return load(typed)
-    with TemporaryDirectory() as folder:
-        name = write_shape(Path(folder))
-        return replace(load(replace(typed, model=name, load_format="dummy")), name="benchmark shape")
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print the table, write the JSON."""
     options = _options(arguments)
     with quiet_libraries():
-        loaded = _load(options)
+        loaded = load_asked(options, "benchmark shape", DECODERS["plain"])
         if options.forced:
             loaded.model.generation_config.eos_token_id = None
         raw = measure(loaded, options)
@@ -157,9 +134,7 @@ def main(arguments: list[str] | None = None) -> None:
         "environment": describe_environment(),
         "results": results,
     }
-    print("\n".join(table(report)))
-    if options.out:
-        options.out.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    publish(report, table(report), options.out)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ backwards in turn. Answers are compared, and runs of the tower counted by a hook
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,15 +41,14 @@ from routing.cost import PromptSize
 from routing.families import describe_config
 from routing.model_shape import ModelShape
 from routing.schedule import Schedule
+from tests.benchmarks.command import add_rounds, publish
 from tests.benchmarks.rounds import Timed, interleave
 
 SCHEMA = "reroute.encode-once/1"
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 QWEN = "qwen2.5-vl-7b"
-SIDE, TEXT = (
-    448,
-    64,
-)  # pixels of an image's side and text tokens, for the tower's share; more pixels are scaled down
+SIDE = 448  # pixels of an image's side; more are scaled down
+TEXT = 64  # text tokens, for the tower's share
 ARMS = {
     "dense": ScheduleChoice(),
     "fastv prune 0.667": ScheduleChoice("fastv", "prune", 0.667),
@@ -207,8 +205,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.encode_once", description=__doc__)
     parser.add_argument("--items", type=int, default=12, help="questions")
     parser.add_argument("--max-new-tokens", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=3, help="timed rounds, after one that warms up")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write everything there as JSON as well")
+    add_rounds(parser, 3)
     options = parser.parse_args(arguments)
     items = batch_items(None, None, SAMPLES / "manifest.jsonl", None).chosen[: options.items]
     with quiet_libraries():
@@ -227,9 +224,7 @@ def main(arguments: list[str] | None = None) -> None:
         "environment": describe_environment(),
         "results": results,
     }
-    print("\n".join(table(report)))
-    if options.out:
-        options.out.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    publish(report, table(report), options.out)
 
 
 if __name__ == "__main__":

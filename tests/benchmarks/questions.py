@@ -12,43 +12,34 @@ Every round runs all of them, forwards and backwards in turn. FLOPs are counted,
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from reroute_cli.console.options import ModelOptions
 from reroute_cli.data.images import open_image
 from reroute_cli.data.prompts import build_prompt
 from reroute_cli.measure import passes
 from reroute_cli.measure.environment import describe_environment
 from reroute_cli.measure.stats import ratio_of_medians
-from reroute_cli.models.load import Loaded, load, quiet_libraries
+from reroute_cli.models.load import Loaded, quiet_libraries
 from reroute_cli.run.batch import collate
 from reroute_cli.run.prompts import count_visual, target_of
 from reroute_cli.run.schedules import ScheduleChoice
+from tests.benchmarks.batch_results import machine_of
+from tests.benchmarks.command import ARMS, add_model, add_rounds, load_asked, publish
 from tests.benchmarks.rounds import Timed, interleave
-from tests.benchmarks.shape import write_shape
 from tests.benchmarks.subject import Decoder
 
 SCHEMA = "reroute.question-speed/1"
 IMAGE = Path(__file__).resolve().parents[2] / "samples" / "desk.png"
 COUNTS = (1, 2, 4, 8)
 WAYS = ("alone", "together", "shared")
-SHAPE = Decoder(
-    hidden=512, layers=8, heads=8, mlp=1376
-)  # a LLaMA of 7B, an eighth as wide, a quarter as deep
-ARMS = {
-    "dense": ScheduleChoice(),
-    "pdrop-reroute-0.889": ScheduleChoice("pdrop", "reroute", 0.889),
-    "fastv-prune-0.667": ScheduleChoice("fastv", "prune", 0.667),
-}
+SHAPE = Decoder(hidden=512, layers=8, heads=8, mlp=1376)  # LLaMA 7B, an eighth as wide, a quarter as deep
 THINGS = ("cup", "lamp", "key", "book", "plant", "clock", "pen", "bottle")
 
 
@@ -123,12 +114,8 @@ def result(raw: Mapping[str, list[float]], flops: Mapping[str, int], label: str)
 
 def table(report: Mapping[str, Any]) -> list[str]:
     """Markdown: a row for each schedule and number of questions."""
-    machine, model = report["environment"]["cpu"], report["model"]
-    head = (
-        f"{model['name']}, {model['dtype']} on {model['device']} ({machine['model']}, "
-        f"{machine['torch_threads']} threads): answers of at most {report['max_new_tokens']} tokens, "
-        f"{report['rounds']} rounds"
-    )
+    asked = f"answers of at most {report['max_new_tokens']} tokens, {report['rounds']} rounds"
+    head = f"{machine_of(report)}: {asked}"
     columns = (
         "| schedule | questions | a pass each | together | times faster | shared | times faster | "
         "FLOPs shared / each |"
@@ -150,32 +137,18 @@ def _row(name: str, count: str, ways: Mapping[str, Any]) -> str:
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.questions", description=__doc__)
-    parser.add_argument("--model", default="pocket")
-    parser.add_argument("--load-format", default="auto")
-    parser.add_argument("--shape", action="store_true", help="a model of random weights in SHAPE instead")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--dtype", default="auto")
+    add_model(parser, "a model of random weights in SHAPE instead")
     parser.add_argument("--counts", type=int, nargs="+", choices=COUNTS, default=list(COUNTS))
     parser.add_argument("--max-new-tokens", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=7, help="timed rounds, after one that warms up")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write everything there as JSON as well")
+    add_rounds(parser, 7)
     return parser.parse_args(arguments)
-
-
-def _load(options: argparse.Namespace) -> Loaded:
-    typed = ModelOptions(options.model, options.device, options.dtype, load_format=options.load_format)
-    if not options.shape:
-        return load(typed)
-    with TemporaryDirectory() as folder:
-        name = write_shape(Path(folder), SHAPE)
-        return replace(load(replace(typed, model=name, load_format="dummy")), name="7B proportions")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print the table, write the JSON."""
     options = _options(arguments)
     with quiet_libraries():
-        loaded = _load(options)
+        loaded = load_asked(options, "7B proportions", SHAPE)
         results = measure(loaded, options)
     report: dict[str, Any] = {
         "schema": SCHEMA,
@@ -185,9 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
         "environment": describe_environment(),
         "results": results,
     }
-    print("\n".join(table(report)))
-    if options.out:
-        options.out.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    publish(report, table(report), options.out)
 
 
 if __name__ == "__main__":

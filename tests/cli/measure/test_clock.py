@@ -25,15 +25,20 @@ class Time:
         self.now += seconds
 
 
-def test_marks_become_ttft_tpot_and_end_to_end(monkeypatch):
-    """Prefill 0.5 s, three more tokens of 0.2 s, 0.1 s to return: the clock says exactly that."""
-    time = Time(monkeypatch)
-    clock = TokenClock("cpu")
+def ticked(monkeypatch, steps, after):
+    """A clock whose tokens came so many seconds after one another, and the end so long after the last."""
+    time, clock = Time(monkeypatch), TokenClock("cpu")
     with clock:
-        for step in (0.5, 0.2, 0.2, 0.2):
+        for step in steps:
             time.sleep(step)
             clock(torch.zeros(1, 3, dtype=torch.long), None)
-        time.sleep(0.1)
+        time.sleep(after)
+    return clock
+
+
+def test_marks_become_ttft_tpot_and_end_to_end(monkeypatch):
+    """Prefill 0.5 s, three more tokens of 0.2 s, 0.1 s to return: the clock says exactly that."""
+    clock = ticked(monkeypatch, (0.5, 0.2, 0.2, 0.2), after=0.1)
     assert clock.tokens == 4
     assert clock.ttft == pytest.approx(0.5)
     assert clock.end_to_end == pytest.approx(1.2)
@@ -42,13 +47,7 @@ def test_marks_become_ttft_tpot_and_end_to_end(monkeypatch):
 
 def test_every_gap_is_its_own(monkeypatch):
     """Tokens after 0.5, 0.1, 0.4 and 0.2 s: the gaps are the last three, and what follows the end is none."""
-    time = Time(monkeypatch)
-    clock = TokenClock("cpu")
-    with clock:
-        for step in (0.5, 0.1, 0.4, 0.2):
-            time.sleep(step)
-            clock(torch.zeros(1, 3, dtype=torch.long), None)
-        time.sleep(0.3)
+    clock = ticked(monkeypatch, (0.5, 0.1, 0.4, 0.2), after=0.3)
     assert clock.gaps == pytest.approx((0.1, 0.4, 0.2))
     assert clock.ttft + sum(clock.gaps) + 0.3 == pytest.approx(clock.end_to_end)
 
