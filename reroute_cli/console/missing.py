@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import traceback
+from functools import cache
 from types import TracebackType
 from typing import Any
 
@@ -72,8 +73,9 @@ def _described(thing: Any) -> tuple[str, str]:
     return type(thing).__module__.partition(".")[0], type(thing).__name__
 
 
+@cache
 def installed_version(package: str) -> str:
-    """The version of a package as its installer recorded it, without importing it."""
+    """The version of a package as its installer recorded it, without importing it; asked for once."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -22,6 +22,7 @@ One word has one meaning in all records. Numbers carry their unit at the end of 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar, Literal
 
@@ -146,6 +147,7 @@ class GenerationPart(Part):
         return dict(self.model_extra or {})
 
 
+@cache
 def release() -> str | None:
     """The version of reroute that is installed; None where it runs from a folder that nobody installed."""
     try:

@@ -206,7 +206,6 @@ class BatchRun:
         self._request = request
         self._costs = CostModel.of(request.loaded)
         self.store = FeatureStore(request.feature_cache, request.loaded.device) if store is None else store
-        self._environment = environment_part(request.loaded)  # asking the installer takes as long as a token
         self._engines = [BatchEngine(request.loaded, request.batch_size, self.store) for _ in request.asks]
         self.waiting = Waiting()
 
@@ -260,7 +259,7 @@ class BatchRun:
             answer=text,
             boxes=boxes,
             model=model_part(loaded),
-            environment=self._environment,
+            environment=environment_part(loaded),
             generation=generation_part(loaded, request.max_new_tokens),
             schedule=schedule_part(request.asks[ask].choice, prepared, row.stages, loaded.layers),
             tokens=tokens_part(prepared, row, loaded.layers),
